@@ -1,0 +1,31 @@
+"""Errors meant for people, and the one way a command reports them."""
+
+from collections.abc import Callable
+import sys
+
+EXIT_BAD_INPUT = 2
+
+
+class InputError(ValueError):
+  """Something the user supplied breaks a rule.
+
+  The message is the whole report: it names the file or key, the value found,
+  the rule and the remedy. Commands print it without a traceback.
+  """
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+  """Runs a command's `main`; exits 2 with the message of an `InputError`.
+
+  Args:
+    main: takes no argument; returns an exit code, or None for success.
+  """
+  try:
+    code = main()
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    code = EXIT_BAD_INPUT
+  except KeyboardInterrupt:
+    print("interrupted; the same command line goes on", file=sys.stderr)
+    code = 130
+  sys.exit(code or 0)
