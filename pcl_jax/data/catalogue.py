@@ -80,6 +80,8 @@ class Catalogue:
       0 is kept for padding.
     albums: album of each song, int32 [songs], -1 where unknown.
     playlists: songs of each playlist, without repetition.
+    playlist_files: where each playlist stood, int8 [playlists]: 0 train.json,
+      1 val.json, 2 test.json. Pairs come from all, mode P from train.json.
     genre_codes: name of code i + 1, [codes].
     validation_pairs: pair method -> fixed pairs of songs, int32 [pairs, 2].
   """
@@ -90,6 +92,7 @@ class Catalogue:
   genres: Ragged
   albums: Int[np.ndarray, " songs"]
   playlists: Ragged
+  playlist_files: Int[np.ndarray, " playlists"]
   genre_codes: np.ndarray
   validation_pairs: dict[str, np.ndarray]
 
@@ -142,6 +145,7 @@ class Catalogue:
       "song_ids": self.song_ids,
       "split": self.split,
       "albums": self.albums,
+      "playlist_files": self.playlist_files,
       "genre_codes": self.genre_codes.astype(np.str_),
     }
     for name in ("artists", "genres", "playlists"):
@@ -193,6 +197,7 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
     song_ids=arrays["song_ids"],
     split=arrays["split"],
     albums=arrays["albums"],
+    playlist_files=arrays["playlist_files"],
     genre_codes=arrays["genre_codes"],
     validation_pairs={
       method: arrays[f"validation_pairs/{method}"]
