@@ -123,7 +123,9 @@ def mel_power(
   return (power.astype(np.float32) @ mel_filters()).astype(np.float32)
 
 
-def power_to_db(power: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def power_to_db(
+  power: Num[np.ndarray, "*shape"],
+) -> Float[np.ndarray, "*shape"]:
   """Returns 20 log10(power), and -200 below 1e-10: what Melon's files hold."""
   db = 20.0 * np.log10(np.maximum(power, _POWER_FLOOR))
   return np.where(power < _POWER_FLOOR, _DB_FLOOR, db).astype(np.float32)

@@ -112,7 +112,9 @@ class Catalogue:
     if method == "Playlist":
       return self.playlists
     if method == "Artist":
-      return self.artists.transposed(int(self.artists.values.max(initial=-1)) + 1)
+      return self.artists.transposed(
+        int(self.artists.values.max(initial=-1)) + 1
+      )
     if method == "Genre":
       return self.genres.transposed(len(self.genre_codes) + 1)
     raise errors.InputError(
@@ -187,7 +189,8 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
   if version != FORMAT_VERSION:
     raise errors.InputError(
       f"{path} has format version {version}, this version of pcl_jax reads "
-      f"{FORMAT_VERSION}. Make it again with python -m preprocessing.data_split."
+      f"{FORMAT_VERSION}. Make it again with "
+      "python -m preprocessing.data_split."
     )
   ragged = {
     name: Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])

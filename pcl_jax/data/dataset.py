@@ -1,0 +1,261 @@
+"""A prepared data set: song store, catalogue and the tables of the modes."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax import strategy as strategies
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import pairs
+from pcl_jax.data import plan as plans
+from pcl_jax.data import song_store
+
+STORE_NAME = "songs.lmdb"
+PLAYLIST_VECTORS = "playlist_vectors.npy"
+GENRE_VECTORS = "genre_vectors.npy"
+# Validation reads the same patches in every run and epoch, whatever the seed.
+_VALIDATION_SEED = 0
+
+
+def _load_vectors(path: pathlib.Path, rows: int, what: str, command: str):
+  """Maps a table of vectors; [rows, dims]."""
+  remedy = f"Make it with python -m preprocessing.{command}"
+  if not path.exists():
+    raise errors.InputError(f"{path} does not exist. {what} {remedy}.")
+  try:
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}). {remedy} --force."
+    ) from error
+  if vectors.ndim != 2 or len(vectors) != rows:
+    raise errors.InputError(
+      f"{path} has shape {vectors.shape}, the catalogue beside it asks for "
+      f"{rows} rows: it belongs to another catalogue. {remedy} --force."
+    )
+  return vectors
+
+
+class DataSet:
+  """What training reads, opened and checked.
+
+  Attributes:
+    directory: the data set's folder.
+    store: the song store.
+    catalogue: its songs, playlists, artists, genres and split.
+  """
+
+  def __init__(self, directory: str | os.PathLike[str]):
+    """Opens a data set.
+
+    Args:
+      directory: folder made by the commands under preprocessing/.
+
+    Raises:
+      InputError: it is missing or not prepared, or its parts disagree.
+    """
+    self.directory = pathlib.Path(directory)
+    if not self.directory.is_dir():
+      raise errors.InputError(
+        f"the data directory {self.directory} (config.data.dir) does not "
+        "exist. Make one with python -m preprocessing.melon_lmdb (Melon), "
+        "preprocessing.own_library (your audio), or train "
+        "--config=configs/sample.py, which makes its own."
+      )
+    self.store = song_store.SongStore(self.directory / STORE_NAME)
+    self.catalogue = catalogues.load(self.directory)
+    if not np.array_equal(self.store.song_ids, self.catalogue.song_ids):
+      raise errors.InputError(
+        f"{self.directory / catalogues.FILE_NAME} lists "
+        f"{len(self.catalogue)} songs that are not those of the song store "
+        f"({len(self.store)}). Make it again with "
+        f"python -m preprocessing.data_split --data={directory} --force."
+      )
+
+  def fingerprint(self) -> str:
+    """Returns a hash of what the songs are and how they are split."""
+    digest = hashlib.sha256(self.catalogue.song_ids.tobytes())
+    digest.update(self.catalogue.split.tobytes())
+    digest.update(json.dumps(self.store.meta, sort_keys=True).encode())
+    return digest.hexdigest()
+
+  def check(self, strategy: strategies.Strategy) -> None:
+    """Refuses a strategy whose pairs this data set cannot give.
+
+    Raises:
+      InputError: names the strategy and what is missing.
+    """
+    missing = {
+      "Playlist": (
+        len(self.catalogue.playlists.values) == 0,
+        "playlists",
+        "add playlists (own library: *.m3u or *.m3u8 files beside the audio)",
+      ),
+      "Genre": (
+        len(self.catalogue.genres.values) == 0,
+        "genres",
+        "tag the audio files with genres",
+      ),
+      "Artist": (
+        len(self.catalogue.artists.values) == 0,
+        "artists",
+        "put each artist's files in a folder of their own",
+      ),
+    }
+    if strategy.pair_method:
+      absent, what, remedy = missing[strategy.pair_method]
+      if absent:
+        raise errors.InputError(
+          f"strategy {strategy.name} needs {what} and {self.directory} has "
+          f"none: {remedy} and prepare it again, or choose another "
+          "pair_generation_method."
+        )
+    if strategy.needs_tags and missing["Genre"][0]:
+      raise errors.InputError(
+        f"strategy {strategy.name} needs genres and {self.directory} has none: "
+        f"{missing['Genre'][2]} and prepare it again, or choose a strategy "
+        "without genre_w2v."
+      )
+
+  def playlist_vectors(
+    self, strategy: strategies.Strategy
+  ) -> Float[np.ndarray, "songs dims"]:
+    """Returns mode P's vector of each song, [songs, 301], read-only."""
+    return _load_vectors(
+      self.directory / PLAYLIST_VECTORS,
+      len(self.catalogue),
+      f"Strategy {strategy.name} needs it for mode P (cf).",
+      f"playlist_vectors --data={self.directory}",
+    )
+
+  def genre_vectors(
+    self, strategy: strategies.Strategy
+  ) -> Float[np.ndarray, "codes dims"]:
+    """Returns mode G's vector of each genre code, row 0 for padding."""
+    return _load_vectors(
+      self.directory / GENRE_VECTORS,
+      len(self.catalogue.genre_codes) + 1,
+      f"Strategy {strategy.name} needs it for mode G (genre_w2v).",
+      f"genre_vectors --data={self.directory}",
+    )
+
+  def tables(
+    self, strategy: strategies.Strategy, max_num_tags: int
+  ) -> dict[str, Int[np.ndarray, "songs _"] | Float[np.ndarray, "songs _"]]:
+    """Returns what enters a batch beside audio: a row for each song.
+
+    Args:
+      strategy: decides which there are: `cf` and `genre_w2v`.
+      max_num_tags: genre codes kept of a song.
+
+    Raises:
+      InputError: the strategy's data is absent.
+    """
+    self.check(strategy)
+    tables = {}
+    if "cf" in strategy.modes:
+      tables["cf"] = self.playlist_vectors(strategy)
+    if strategy.needs_tags:
+      tables["genre_w2v"] = self.catalogue.tags(max_num_tags)
+    return tables
+
+  def training_plan(
+    self,
+    strategy: strategies.Strategy,
+    batch_size: int,
+    *,
+    double_window: int,
+    seed: int,
+    epoch: int,
+  ) -> plans.Plan:
+    """Plans an epoch over the training songs.
+
+    Args:
+      strategy: decides what a batch holds.
+      batch_size: songs (CM) or pairs (SS, A-IM, Hybrid) in a global batch.
+      double_window: largest distance of two patches of a song (SS), frames.
+      seed: of the run.
+      epoch: from 0.
+
+    Raises:
+      InputError: the batch is larger than what there is to train on.
+    """
+    songs = self.catalogue.rows_of(catalogues.TRAIN)
+    draw = {"seed": seed, "epoch": epoch}
+    if strategy.pair_method:
+      available = self.catalogue.split == catalogues.TRAIN
+      planned = plans.of_pairs(
+        self.catalogue.pair_lists(strategy.pair_method),
+        available,
+        self.store.frames,
+        batch_size,
+        once=pairs.ONCE_AN_EPOCH[strategy.pair_method],
+        **draw,
+      )
+    else:
+      planned = self._plan_songs(
+        strategy, songs, batch_size, double_window, draw
+      )
+    if not len(planned):
+      raise errors.InputError(
+        f"config.data.batch_size is {batch_size} "
+        f"{'pairs' if strategy.pair_method else 'songs'} and an epoch of "
+        f"strategy {strategy.name} on {self.directory} has fewer "
+        f"({len(songs)} training songs): choose a smaller batch size."
+      )
+    return planned
+
+  def _plan_songs(self, strategy, songs, batch_size, double_window, draw):
+    if strategy.two_patches:
+      return plans.of_two_patches(
+        songs,
+        self.store.frames,
+        batch_size,
+        double_window=double_window,
+        **draw,
+      )
+    return plans.of_songs(songs, self.store.frames, batch_size, **draw)
+
+  def validation_plan(
+    self,
+    strategy: strategies.Strategy,
+    batch_size: int,
+    multiple: int,
+    *,
+    double_window: int,
+  ) -> plans.Plan:
+    """Plans validation: fixed songs, pairs and patches.
+
+    Args:
+      strategy: decides what a batch holds.
+      batch_size: as in training; where there is less to validate on, the
+        batch is smaller.
+      multiple: the batch size is rounded down to a multiple of it, so that it
+        can be split over the devices.
+      double_window: as in training.
+
+    Raises:
+      InputError: there are fewer than `multiple` songs or pairs.
+    """
+    songs = self.catalogue.rows_of(catalogues.VALIDATION)
+    none = np.empty((0, 2), np.int32)
+    fixed = self.catalogue.validation_pairs.get(strategy.pair_method, none)
+    items = len(fixed) if strategy.pair_method else len(songs)
+    batch_size = min(batch_size, items) // multiple * multiple
+    if batch_size < 1:
+      raise errors.InputError(
+        f"{self.directory} has {items} validation "
+        f"{'pairs' if strategy.pair_method else 'songs'} for strategy "
+        f"{strategy.name}, fewer than the {multiple} a batch needs on these "
+        "devices. Split it again with a larger --validation_share, or use "
+        "fewer devices."
+      )
+    draw = {"seed": _VALIDATION_SEED, "epoch": 0}
+    if strategy.pair_method:
+      return plans.of_fixed_pairs(fixed, self.store.frames, batch_size, **draw)
+    return self._plan_songs(strategy, songs, batch_size, double_window, draw)

@@ -1,0 +1,108 @@
+"""Loader: a plan and a song store to batches on the devices, in threads."""
+
+import collections
+from collections.abc import Iterator, Mapping
+import concurrent.futures
+import os
+
+import jax
+import numpy as np
+
+from pcl_jax.data import plan as plans
+from pcl_jax.data import song_store
+
+_MOST_THREADS = 4  # More lose to the interpreter lock.
+MEL_BANDS = song_store.MEL_BANDS
+
+
+def default_threads() -> int:
+  """Returns one thread per usable core, four at most."""
+  return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+
+
+def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
+  """Returns the rows of a global batch that this process's devices hold.
+
+  Args:
+    sharding: of the batch, split over its first axis.
+    rows: of the global batch.
+  """
+  indices = sharding.addressable_devices_indices_map((rows,)).values()
+  spans = [index[0].indices(rows) for index in indices]
+  return slice(min(s[0] for s in spans), max(s[1] for s in spans))
+
+
+def read_batch(
+  store: song_store.SongStore,
+  tables: Mapping[str, np.ndarray],
+  plan: plans.Plan,
+  step: int,
+  rows: slice,
+) -> dict[str, np.ndarray]:
+  """Reads some rows of one batch into fresh arrays.
+
+  Args:
+    store: holds the patches.
+    tables: name -> array with a row for each song of the catalogue.
+    plan: says which songs and starts.
+    step: of the plan.
+    rows: which rows of the global batch.
+
+  Returns:
+    `audio`, float16 [rows, 256, 48], and the rows of each table.
+  """
+  songs = plan.songs[step, rows]
+  patches = np.empty((len(songs), plans.PATCH_FRAMES, MEL_BANDS), np.float16)
+  store.read_patches(songs, plan.starts[step, rows], patches)
+  return {"audio": patches} | {
+    name: np.asarray(table[songs]) for name, table in tables.items()
+  }
+
+
+def load(
+  store: song_store.SongStore,
+  tables: Mapping[str, np.ndarray],
+  plan: plans.Plan,
+  sharding: jax.sharding.Sharding,
+  *,
+  threads: int,
+  first_step: int = 0,
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields the batches of a plan in order, already on the devices.
+
+  Whole batches are read ahead in threads; which thread reads what does not
+  change them. A failed read is raised by the batch it belongs to.
+
+  Args:
+    store: holds the patches.
+    tables: name -> array with a row for each song of the catalogue.
+    plan: the epoch.
+    sharding: of the batch, split over its first axis.
+    threads: readers; 0 for one per usable core, four at most. One batch more
+      than that is held ready.
+    first_step: where to start.
+  """
+  threads = threads or default_threads()
+  total = plan.songs.shape[1]
+  rows = local_rows(sharding, total)
+
+  def produce(step: int) -> dict[str, jax.Array]:
+    # The copy to the device starts here, not in the training loop.
+    return {
+      name: jax.make_array_from_process_local_data(
+        sharding, array, (total, *array.shape[1:])
+      )
+      for name, array in read_batch(store, tables, plan, step, rows).items()
+    }
+
+  pool = concurrent.futures.ThreadPoolExecutor(threads, "patch-reader")
+  ready = collections.deque()
+  try:
+    for step in range(first_step, len(plan)):
+      ready.append(pool.submit(produce, step))
+      if len(ready) > threads:
+        yield ready.popleft().result()
+    while ready:
+      yield ready.popleft().result()
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,72 @@
+"""Who is paired with whom: two songs of one playlist, artist or genre."""
+
+from jaxtyping import Bool, Int
+import numpy as np
+
+from pcl_jax.data import catalogue
+
+# A song is used once an epoch with these; with Artist it may be used again in
+# the list of another of its artists.
+ONCE_AN_EPOCH = {"Playlist": True, "Artist": False, "Genre": True}
+
+
+def draw_pairs(
+  lists: catalogue.Ragged,
+  available: Bool[np.ndarray, " songs"],
+  *,
+  once: bool,
+  rng: np.random.Generator,
+) -> Int[np.ndarray, "pairs 2"]:
+  """Draws pairs of songs that share a list.
+
+  The lists are shuffled and walked through; of each, an even number of the
+  songs still available is drawn and cut into pairs.
+
+  Args:
+    lists: songs of each playlist, artist or genre, none twice in one list.
+    available: which songs may be used at all, [songs].
+    once: whether a song is used up by its first pair.
+    rng: draws; the result is a function of it and of the other arguments.
+
+  Returns:
+    Rows of songs, int32 [pairs, 2], in random order; [0, 2] where no list has
+    two available songs.
+  """
+  kept = available[lists.values]
+  songs, owners = lists.values[kept], lists.owners()[kept]
+  rank = rng.permutation(len(lists))
+  # A random order within each list, and the lists in the order of their rank.
+  order = np.lexsort((rng.random(len(songs)), rank[owners]))
+  songs = songs[order]
+  lengths = np.zeros(len(lists), np.int64)
+  lengths[rank] = np.bincount(owners, minlength=len(lists))
+  if once:
+    taken = _take_unused(songs, lengths, available)
+  else:
+    place = np.arange(len(songs)) - np.repeat(
+      np.cumsum(lengths) - lengths, lengths
+    )
+    taken = songs[place < np.repeat(lengths // 2 * 2, lengths)]
+  pairs = taken.reshape(-1, 2)
+  return pairs[rng.permutation(len(pairs))]
+
+
+def _take_unused(
+  songs: Int[np.ndarray, " total"],
+  lengths: Int[np.ndarray, " lists"],
+  available: Bool[np.ndarray, " songs"],
+) -> Int[np.ndarray, " taken"]:
+  """Walks through the lists; takes an even number of unused songs of each."""
+  free = available.copy()
+  parts = [songs[:0]]
+  stop = 0
+  # A song left over in one list is free in the next, so lists depend on one
+  # another and the walk is a loop; it does no work per song.
+  for length in lengths.tolist():
+    start, stop = stop, stop + length
+    unused = songs[start:stop]
+    unused = unused[free[unused]]
+    even = unused[: len(unused) // 2 * 2]
+    free[even] = False
+    parts.append(even)
+  return np.concatenate(parts)
