@@ -1,0 +1,36 @@
+"""The synthesised sample: any strategy, a small SC-CNN, minutes on two cores.
+
+python launch.py --config=configs/sample.py --workdir=runs/sample
+python launch.py --config=configs/sample.py:aim --workdir=runs/sample_aim
+
+The data set is made in data/sample where it is absent.
+Arguments: hybrid (default), ss, cm, aim; `smoke` alone or after a comma for
+  seconds instead of minutes.
+"""
+
+import ml_collections
+
+from configs import common
+
+_FAMILIES = {
+  "hybrid": common.hybrid,
+  "ss": common.self_supervised,
+  "cm": common.cross_modal,
+  "aim": common.audio_intra_modal,
+}
+
+
+def get_config(argument: str = "") -> ml_collections.ConfigDict:
+  """Returns a configuration sized for the sample; not the paper's values."""
+  family, smoke = common.split_argument(argument, _FAMILIES)
+  config = _FAMILIES[family]("sc_cnn", "")
+  config.epochs = 20
+  config.data.dir = "data/sample"
+  config.data.sample_songs = 600
+  config.data.batch_size = 64 if family == "cm" else 32
+  config.model_params.audio.width = 16
+  config.opt_params.lr = 1e-3
+  config.log_every_steps = 10
+  if smoke:
+    common.make_small(config)
+  return config

@@ -1,0 +1,107 @@
+r"""Trains an audio encoder.
+
+python launch.py --config=configs/sample.py --workdir=runs/sample
+python launch.py --config=configs/hybrid_resnet.py --workdir=runs/hybrid
+python launch.py --config=configs/cm_resnet.py:a_p --workdir=runs/cm \
+  --config.data.dir=data/melon --config.opt_params.lr=3e-4
+
+The same command line goes on with an interrupted run.
+"""
+
+from collections.abc import Sequence
+import difflib
+import runpy
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+from pcl_jax import errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "Config file, with its argument after a colon.",
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run: config, checkpoints, metrics."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def _unknown_key(argv: Sequence[str]) -> str:
+  """Describes the first --config.KEY that the config file does not have."""
+  values = dict(word.lstrip("-").partition("=")[::2] for word in argv[1:])
+  path, *argument = values["config"].split(":", 1)
+  whole = runpy.run_path(path)["get_config"](*argument)
+  for name in values:
+    if not name.startswith("config."):
+      continue
+    config = whole
+    for part in name.removeprefix("config.").split("."):
+      known = sorted(config) if hasattr(config, "keys") else []
+      if part not in known:
+        close = difflib.get_close_matches(part, known, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return (
+          f"--{name}: the config has no key {part!r} there, only "
+          f"{', '.join(known) or 'a value'}.{hint}"
+        )
+      config = config[part]
+  return "a --config.KEY flag names a key that the config file does not have"
+
+
+def _describe(error: BaseException, argv: Sequence[str]) -> str:
+  """Returns what a person needs of an error in parsing flags."""
+  chain = [error]
+  while cause := chain[-1].__cause__ or chain[-1].__context__:
+    chain.append(cause)  # config_flags wraps what a config file raises.
+  ours = [one for one in chain if isinstance(one, errors.InputError)]
+  if ours:
+    return str(ours[-1])
+  if isinstance(error, AttributeError | KeyError):
+    return _unknown_key(argv)
+  if isinstance(error, OSError):
+    return (
+      f"the config file cannot be read ({error}). Those that come with the "
+      "project lie in configs/, as in --config=configs/sample.py"
+    )
+  return str(error)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the command line; bad flags are errors for people, exit code 2."""
+  if any(word in ("-h", "-help", "--help", "--helpfull") for word in argv[1:]):
+    print(__doc__)
+    print(flags.FLAGS.main_module_help())
+    sys.exit(0)
+  try:
+    rest = flags.FLAGS(argv)
+    _ = _CONFIG.value.seed  # A missing config file is reported on first use.
+    if len(rest) > 1:
+      raise errors.InputError(f"{rest[1]!r} is not a flag; see --help.")
+    return rest
+  except (flags.Error, OSError, ValueError, AttributeError, KeyError) as error:
+    print(f"error: {_describe(error, argv)}", file=sys.stderr)
+    sys.exit(errors.EXIT_BAD_INPUT)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Trains; nothing else lives here."""
+  del argv
+
+  def run() -> None:
+    # Imported here so that a bad command line is answered at once.
+    from pcl_jax import train
+
+    train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+
+  logging.use_absl_handler()
+  errors.run_command(run)
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse_flags)
