@@ -22,6 +22,7 @@ BLOCK_SAMPLES = 1 << 16  # Of every channel, at the file's own rate.
 _FEATURE_FRAMES = 1024  # Computed at a time; fixed, so that results are, too.
 _LOWEST_RATE_HZ = 1_000  # A damaged header's 1 Hz would fill the memory.
 _LARGEST_SAMPLE = 1e6  # Its mel power is far from float32's limit.
+# Less may be missing: the length in an MP3's header is often a little off.
 _MISSING_SHARE = 0.01
 _MISSING_S = 1.0
 
@@ -98,10 +99,11 @@ def _decoded(
     for channel in range(1, block.shape[1]):
       mono += block[:, channel]
     yield mono / np.float32(block.shape[1])
-  missing_s = (file.frames - decoded) / file.samplerate
+  length_s = file.frames / file.samplerate
+  missing_s = length_s - decoded / file.samplerate
   if decoded == 0:
     raise UnreadableAudio(path, "no audio can be decoded from it")
-  if missing_s > max(_MISSING_S, _MISSING_SHARE * file.frames / file.samplerate):
+  if missing_s > max(_MISSING_S, _MISSING_SHARE * length_s):
     raise UnreadableAudio(
       path,
       f"it is damaged or cut short: it says {file.frames} samples and has "

@@ -1,0 +1,67 @@
+"""The encoders of a strategy together: one for each mode that it uses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+import jax
+from jaxtyping import Array, Float
+import numpy as np
+
+from pcl_jax.models import audio
+from pcl_jax.models import genre
+from pcl_jax.models import playlist
+
+
+class Encoders(nnx.Module):
+  """Audio, and where the strategy uses them playlist and genre encoders."""
+
+  def __init__(
+    self,
+    *,
+    audio_params: Mapping[str, Any],
+    cf_params: Mapping[str, Any] | None = None,
+    genre_params: Mapping[str, Any] | None = None,
+    genre_table: Float[np.ndarray, "codes dims"] | None = None,
+    rngs: nnx.Rngs,
+  ):
+    """Draws the weights.
+
+    Args:
+      audio_params: arguments of `AudioEncoder`.
+      cf_params: arguments of `PlaylistEncoder`; None for no mode P.
+      genre_params: arguments of `GenreEncoder`; None for no mode G.
+      genre_table: first values of the genre codes' vectors, for mode G.
+      rngs: source of the initial weights.
+    """
+    self.audio = audio.AudioEncoder(**audio_params, rngs=rngs)
+    self.cf = (
+      None
+      if cf_params is None
+      else playlist.PlaylistEncoder(**cf_params, rngs=rngs)
+    )
+    self.genre_w2v = (
+      None
+      if genre_params is None
+      else genre.GenreEncoder(genre_table, **genre_params, rngs=rngs)
+    )
+
+  def __call__(
+    self, batch: Mapping[str, Array], training: bool, key: Array | None = None
+  ) -> dict[str, Float[Array, "rows d"]]:
+    """Returns each mode's embedding of each row of a batch, [rows, d].
+
+    Args:
+      batch: `audio` patches [rows, frames, bands]; `cf` vectors [rows, dims]
+        and `genre_w2v` codes [rows, tags] where there is an encoder for them.
+      training: turns on dropout and the batch's own statistics.
+      key: a random key for dropout.
+    """
+    keys = (None, None, None) if key is None else jax.random.split(key, 3)
+    _, projection = self.audio(batch["audio"], training, keys[0])
+    out = {"audio": projection}
+    if self.cf is not None:
+      out["cf"] = self.cf(batch["cf"], training, keys[1])
+    if self.genre_w2v is not None:
+      out["genre_w2v"] = self.genre_w2v(batch["genre_w2v"], training, keys[2])
+    return out

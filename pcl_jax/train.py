@@ -1,0 +1,316 @@
+"""The training loop, the same for every strategy."""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import math
+import os
+import sys
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import tqdm
+
+from pcl_jax import checkpoint
+from pcl_jax import errors
+from pcl_jax import metric_writers
+from pcl_jax import run as runs
+from pcl_jax.data import loader
+from pcl_jax.data import plan as plans
+
+_VALIDATION_KEY = 0  # Validation is mixed with the same draws in every run.
+
+
+@dataclasses.dataclass
+class Progress:
+  """How far a run is; saved with every checkpoint.
+
+  Attributes:
+    step: steps taken.
+    epoch: the one under way, from 0.
+    step_in_epoch: steps taken of it.
+    best_loss: lowest total validation loss so far.
+    epochs_without_better: since then.
+  """
+
+  step: int = 0
+  epoch: int = 0
+  step_in_epoch: int = 0
+  best_loss: float = math.inf
+  epochs_without_better: int = 0
+
+  def note_validation(self, loss: float) -> None:
+    """Ends an epoch with its total validation loss."""
+    self.epoch += 1
+    self.step_in_epoch = 0
+    self.epochs_without_better += 1
+    if loss < self.best_loss:
+      self.best_loss, self.epochs_without_better = loss, 0
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain values; json knows no infinity."""
+    values = dataclasses.asdict(self)
+    if math.isinf(self.best_loss):
+      values["best_loss"] = None
+    return values
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> "Progress":
+    """Reads what `as_dict` gave."""
+    progress = cls(**values)
+    if progress.best_loss is None:
+      progress.best_loss = math.inf
+    return progress
+
+
+class Meter:
+  """Measures songs per second and the share of time waiting for data."""
+
+  def __init__(self):
+    self.reset()
+
+  def reset(self) -> None:
+    """Starts to measure anew."""
+    self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
+
+  def add(self, patches: int, waited_s: float) -> None:
+    """Counts one batch."""
+    self._patches += patches
+    self._waited_s += waited_s
+
+  def read(self) -> dict[str, float]:
+    """Returns the figures since the last reset, and resets."""
+    elapsed_s = max(time.perf_counter() - self._start, 1e-9)
+    row = {
+      "songs_per_s": round(self._patches / elapsed_s, 2),
+      "data_wait_share": round(self._waited_s / elapsed_s, 4),
+    }
+    self.reset()
+    return row
+
+
+def _say(text: str) -> None:
+  """Prints a line above the progress bar."""
+  tqdm.tqdm.write(text, file=sys.stdout)
+  sys.stdout.flush()
+
+
+def _in_words(terms: dict[str, float]) -> str:
+  return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+
+
+class _LateLog:
+  """Logs the losses of a step when the next one is under way.
+
+  Fetching them at once would make the host wait for the device, and the device
+  then for the host.
+  """
+
+  def __init__(self, writer: metric_writers.MetricWriter):
+    self._writer = writer
+    self._pending = None
+
+  def put(self, row: dict[str, Any], terms: dict[str, jax.Array]) -> None:
+    self._pending = (row, terms)
+
+  def flush(self) -> None:
+    """Writes what is pending.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
+    """
+    if self._pending is None:
+      return
+    (row, terms), self._pending = self._pending, None
+    losses = {
+      name: float(value) for name, value in jax.device_get(terms).items()
+    }
+    step = row.pop("step")
+    if not math.isfinite(losses["total"]):
+      raise FloatingPointError(
+        f"the loss at step {step} is not finite ({_in_words(losses)}). The "
+        "checkpoints before it are kept. Lower --config.opt_params.lr or raise "
+        "--config.loss_params.contrastive_temperature."
+      )
+    self._writer.write("train", step, row | losses)
+    _say(
+      f"epoch {row['epoch']} step {step}: {_in_words(losses)} | "
+      f"{row['songs_per_s']:.0f} songs/s | "
+      f"waiting for data {row['data_wait_share']:.0%}"
+    )
+
+
+def validate(
+  run: runs.Run, state: dict[str, Any], plan: plans.Plan
+) -> dict[str, float]:
+  """Returns each term of the loss, averaged over the validation batches."""
+  key = jax.random.key(_VALIDATION_KEY)
+  sums: dict[str, jax.Array] = {}
+  for i, batch in enumerate(
+    loader.load(
+      run.data.store, run.tables, plan, run.sharding, threads=run.threads
+    )
+  ):
+    terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
+    sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
+  return {k: float(v) / len(plan) for k, v in jax.device_get(sums).items()}
+
+
+def _train_epoch(
+  run: runs.Run,
+  state: dict[str, Any],
+  progress: Progress,
+  log: _LateLog,
+  save: Callable[[dict[str, Any]], None],
+  config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+  """Trains what is left of an epoch; returns the state after it."""
+  plan = run.data.training_plan(
+    run.strategy,
+    run.batch_size,
+    double_window=run.double_window,
+    seed=run.seed,
+    epoch=progress.epoch,
+  )
+  batches = loader.load(
+    run.data.store,
+    run.tables,
+    plan,
+    run.sharding,
+    threads=run.threads,
+    first_step=progress.step_in_epoch,
+  )
+  key = jax.random.key(run.seed)
+  bar = tqdm.tqdm(
+    total=len(plan),
+    initial=progress.step_in_epoch,
+    desc=f"epoch {progress.epoch}",
+    unit="step",
+    leave=False,
+    disable=not sys.stderr.isatty(),
+  )
+  meter, before = Meter(), None
+  with bar, contextlib.closing(batches):
+    while progress.step_in_epoch < len(plan):
+      asked = time.perf_counter()
+      batch = next(batches)
+      meter.add(plan.songs.shape[1], time.perf_counter() - asked)
+      state, terms = run.train_step(state, batch, key)
+      # One step may be under way while the next is prepared, not more: what
+      # is queued holds its batch in memory.
+      jax.block_until_ready(before)
+      if before is None:
+        meter.reset()  # The first step was compiled, which says nothing.
+      before = terms
+      progress.step += 1
+      progress.step_in_epoch += 1
+      log.flush()
+      if progress.step % config.log_every_steps == 0:
+        place = {"epoch": progress.epoch, "step": progress.step}
+        log.put(place | meter.read(), terms)
+      bar.update()
+      at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
+      if progress.step % config.save_every_steps == 0 and not at_end:
+        save(state)
+  log.flush()
+  return state
+
+
+def _restore(
+  run: runs.Run, checkpoints: checkpoint.Checkpoints
+) -> tuple[dict[str, Any], Progress]:
+  """Returns where the last start of this run stopped, or its beginning."""
+  step = checkpoints.latest_step()
+  if step is None:
+    return run.state, Progress()
+  meta = checkpoints.restore_meta(step)
+  if meta["architecture"] != run.meta["architecture"]:
+    raise errors.InputError(
+      f"checkpoint {step} of this workdir is of another architecture: it has "
+      f"{meta['architecture']}, the config asks for "
+      f"{run.meta['architecture']}. Give the config it was trained with, or "
+      "another --workdir."
+    )
+  state = checkpoints.restore(step, run.state)
+  progress = Progress.from_dict(meta["progress"])
+  _say(f"going on from step {step}, epoch {progress.epoch}")
+  return state, progress
+
+
+def _validate_and_note(
+  run: runs.Run,
+  state: dict[str, Any],
+  plan: plans.Plan,
+  progress: Progress,
+  writer: metric_writers.MetricWriter,
+) -> dict[str, float]:
+  """Validates at the end of an epoch; returns the losses."""
+  losses = validate(run, state, plan)
+  epoch = progress.epoch
+  progress.note_validation(losses["total"])
+  better = " (best so far)" if not progress.epochs_without_better else ""
+  writer.write("validation", progress.step, {"epoch": epoch} | losses)
+  _say(f"epoch {epoch} validation: {_in_words(losses)}{better}")
+  return losses
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike[str],
+  devices: Sequence[jax.Device] | None = None,
+) -> dict[str, Any]:
+  """Trains by a config, validating after each epoch; goes on where it stopped.
+
+  Args:
+    config: as the files in configs/ give it.
+    workdir: folder of the run; holds config.json, checkpoints, metrics.jsonl
+      and TensorBoard events.
+    devices: to train on; None for all.
+
+  Returns:
+    The run's progress: steps, epochs, best validation loss.
+
+  Raises:
+    InputError: config, data set or workdir break a rule.
+  """
+  run = runs.build(config, devices)
+  validation_plan = run.data.validation_plan(
+    run.strategy,
+    run.batch_size,
+    run.items_multiple,
+    double_window=run.double_window,
+  )
+  path = runs.make_workdir(workdir, config)
+  checkpoints = checkpoint.Checkpoints(path)
+  state, progress = _restore(run, checkpoints)
+  writer = metric_writers.MetricWriter(path, progress.step)
+  log = _LateLog(writer)
+
+  def save(
+    state: dict[str, Any], metrics: dict[str, float] | None = None
+  ) -> None:
+    meta = run.meta | {"progress": progress.as_dict()}
+    checkpoints.save(state, meta, metrics)
+
+  _say(
+    f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
+    f"{len(run.data.store)} songs in {run.data.directory}"
+  )
+  with contextlib.closing(writer), contextlib.closing(checkpoints):
+    while (
+      progress.epoch < config.epochs
+      and progress.epochs_without_better < config.early_stop_patience
+    ):
+      state = _train_epoch(run, state, progress, log, save, config)
+      losses = _validate_and_note(run, state, validation_plan, progress, writer)
+      save(state, losses)
+    if progress.epoch < config.epochs:
+      _say(
+        f"stopped early: {progress.epochs_without_better} epochs without a "
+        "better validation loss"
+      )
+    best = checkpoints.best_step()
+  _say(f"done: {progress.step} steps; best checkpoint: step {best} in {path}")
+  return progress.as_dict()

@@ -1,0 +1,203 @@
+"""One step of training and of validation, as pure functions over pytrees."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+import optax
+
+from pcl_jax import mixup
+from pcl_jax import strategy as strategies
+
+State = dict[str, Any]  # params, batch_stats, opt_state, step.
+Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a step computes beside the networks.
+
+  Attributes:
+    strategy: terms of the loss.
+    num_codes: number of genre codes, for genre weights.
+    temperature: of the losses.
+    mixup_alpha: of the Beta distribution of the gains; None for no mixup.
+    mixup_beta: likewise.
+  """
+
+  strategy: strategies.Strategy
+  num_codes: int
+  temperature: float
+  mixup_alpha: float | None
+  mixup_beta: float = 2.0
+
+
+def make_optimizer(
+  learning_rate: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """Returns Adam with L2 added to the gradient before its moments.
+
+  Args:
+    learning_rate: constant.
+    weight_decay: strength of the L2 penalty, on every parameter.
+  """
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+    optax.scale(-learning_rate),
+  )
+
+
+def new_state(
+  model: nnx.Module, optimizer: optax.GradientTransformation
+) -> tuple[nnx.GraphDef, State]:
+  """Splits a model into what a jitted function may take.
+
+  Returns:
+    The structure of the model, and the state: dictionaries of arrays.
+  """
+  graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+  params = nnx.to_pure_dict(params)
+  state = {
+    "params": params,
+    "batch_stats": nnx.to_pure_dict(batch_stats),
+    "opt_state": optimizer.init(params),
+    "step": jnp.int32(0),
+  }
+  return graphdef, state
+
+
+def compute_loss(
+  graphdef: nnx.GraphDef,
+  recipe: Recipe,
+  params: Any,
+  batch_stats: Any,
+  batch: Batch,
+  key: Key[Array, ""],
+  *,
+  training: bool,
+) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
+  """Computes the loss of one global batch.
+
+  Args:
+    graphdef: structure of the encoders.
+    recipe: terms, temperature, mixup.
+    params: of the encoders.
+    batch_stats: of their batch norms.
+    batch: rows of `audio` and of the modes the strategy uses.
+    key: decides mixup and dropout.
+    training: turns on dropout and the batch's own statistics.
+
+  Returns:
+    The total, each term by name, and the new batch statistics.
+  """
+  mix_key, drop_key = jax.random.split(key)
+  audio = batch["audio"].astype(jnp.float32)
+  if recipe.mixup_alpha is not None:
+    gains, order = mixup.draw(
+      mix_key, audio.shape[0], recipe.mixup_alpha, recipe.mixup_beta
+    )
+    audio = mixup.mix(audio, gains, order)
+  # A copy, since variables of the outer trace cannot be changed in this one.
+  model = nnx.merge(graphdef, params, batch_stats, copy=True)
+  projections = model({**batch, "audio": audio}, training, drop_key)
+  terms = strategies.loss_terms(
+    recipe.strategy,
+    projections,
+    batch.get("genre_w2v"),
+    num_codes=recipe.num_codes,
+    temperature=recipe.temperature,
+  )
+  new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+  return terms["total"], (terms, new_stats)
+
+
+def update(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  recipe: Recipe,
+  state: State,
+  batch: Batch,
+  key: Key[Array, ""],
+) -> tuple[State, dict[str, Float[Array, ""]]]:
+  """Takes one step of training.
+
+  Args:
+    graphdef: structure of the encoders.
+    optimizer: that made `state["opt_state"]`.
+    recipe: terms, temperature, mixup.
+    state: of the run before the step.
+    batch: one global batch.
+    key: of the run; the step's own is folded from it, so that a resumed run
+      draws what the unbroken one would have.
+
+  Returns:
+    The state after the step, and each term of the loss before it.
+  """
+  (_, (terms, batch_stats)), grads = jax.value_and_grad(
+    lambda params: compute_loss(
+      graphdef,
+      recipe,
+      params,
+      state["batch_stats"],
+      batch,
+      jax.random.fold_in(key, state["step"]),
+      training=True,
+    ),
+    has_aux=True,
+  )(state["params"])
+  updates, opt_state = optimizer.update(
+    grads, state["opt_state"], state["params"]
+  )
+  new = {
+    "params": optax.apply_updates(state["params"], updates),
+    "batch_stats": batch_stats,
+    "opt_state": opt_state,
+    "step": state["step"] + 1,
+  }
+  return new, terms
+
+
+def make_steps(
+  graphdef: nnx.GraphDef,
+  optimizer: optax.GradientTransformation,
+  recipe: Recipe,
+  mesh: jax.sharding.Mesh,
+) -> tuple[Callable, Callable]:
+  """Compiles the steps for a mesh with one axis, `data`.
+
+  Args:
+    graphdef: structure of the encoders.
+    optimizer: of the run.
+    recipe: terms, temperature, mixup.
+    mesh: batches come split over it, the state is the same on all devices.
+
+  Returns:
+    train_step(state, batch, key) -> (state, terms), which donates the state,
+    and eval_step(state, batch, key) -> terms.
+  """
+  everywhere = jax.NamedSharding(mesh, jax.P())
+
+  def train_step(state, batch, key):
+    return update(graphdef, optimizer, recipe, state, batch, key)
+
+  def eval_step(state, batch, key):
+    _, (terms, _) = compute_loss(
+      graphdef,
+      recipe,
+      state["params"],
+      state["batch_stats"],
+      batch,
+      key,
+      training=False,
+    )
+    return terms
+
+  return (
+    jax.jit(train_step, donate_argnums=0, out_shardings=everywhere),
+    jax.jit(eval_step, out_shardings=everywhere),
+  )
