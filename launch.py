@@ -96,7 +96,12 @@ def main(argv: Sequence[str]) -> None:
   def run() -> None:
     # Imported here so that a bad command line is answered at once.
     from pcl_jax import train
+    from preprocessing import sample_data
 
+    data = _CONFIG.value.data
+    sample_data.make_where_absent(
+      data.dir, songs=data.sample_songs, seconds=data.sample_seconds
+    )
     train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
   logging.use_absl_handler()

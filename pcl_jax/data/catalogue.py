@@ -9,7 +9,7 @@ import os
 import pathlib
 import zipfile
 
-from jaxtyping import Int
+from jaxtyping import Int, UInt32
 import numpy as np
 
 from pcl_jax import errors
@@ -86,7 +86,7 @@ class Catalogue:
     validation_pairs: pair method -> fixed pairs of songs, int32 [pairs, 2].
   """
 
-  song_ids: Int[np.ndarray, " songs"]
+  song_ids: UInt32[np.ndarray, " songs"]
   split: Int[np.ndarray, " songs"]
   artists: Ragged
   genres: Ragged
@@ -178,9 +178,10 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
       f"python -m preprocessing.data_split --data={data_dir} --melon_dir=..."
     )
   try:
-    with np.load(path, allow_pickle=False) as file:
+    # np.load leaves a file that it opened and could not read open.
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(
       f"{path} cannot be read ({error}). Make it again with "
       "python -m preprocessing.data_split."

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import json
 import os
 import pathlib
+import shutil
 import struct
 import threading
 from typing import Any
@@ -90,6 +91,9 @@ class SongWriter:
 
     Args:
       songs: pairs of id and feature, float16 [frames, 48].
+
+    Raises:
+      InputError: the disk is full or cannot be written.
     """
     songs = list(songs)
     rows = np.empty(len(songs), _SONG_DTYPE)
@@ -107,6 +111,14 @@ class SongWriter:
         break
       except lmdb.MapFullError:  # Rolled back; the commit is tried anew.
         self._env.set_mapsize(2 * self._env.info()["map_size"])
+      except lmdb.Error as error:  # LMDB calls a full disk an input error.
+        free = shutil.disk_usage(self._partial).free
+        raise errors.InputError(
+          f"{self._partial} cannot be written ({error}); its disk has {free} "
+          f"bytes free, the next songs need {sum(map(len, values))}. Make "
+          "room; the songs written so far are kept and the same command goes "
+          "on."
+        ) from error
     self.done.update(int(i) for i in rows["id"])
 
   def _commit(self, rows: np.ndarray, values: list[bytes]) -> None:
@@ -156,19 +168,23 @@ class SongWriter:
     self._env.close()
 
 
-_environments: dict[str, lmdb.Environment] = {}
+_environments: dict[str, tuple[int, lmdb.Environment]] = {}
 _environments_lock = threading.Lock()
 
 
 def _environment(path: pathlib.Path) -> lmdb.Environment:
   """Opens a path once a process: LMDB refuses to open it twice."""
   name = os.fspath(path.resolve())
+  inode = (path / "data.mdb").stat().st_ino
   with _environments_lock:
+    if name in _environments and _environments[name][0] != inode:
+      _environments.pop(name)[1].close()  # It was deleted and made again.
     if name not in _environments:
-      _environments[name] = lmdb.open(
+      opened = lmdb.open(
         name, readonly=True, lock=False, readahead=False, create=False
       )
-    return _environments[name]
+      _environments[name] = (inode, opened)
+    return _environments[name][1]
 
 
 def _check_size(env: lmdb.Environment, data: pathlib.Path) -> None:

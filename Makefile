@@ -1,0 +1,35 @@
+# make demo   sample data, training, evaluation
+# make test   lint and all tests
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-long lint clean
+
+demo: $(VENV)/.installed
+	$(RUN) launch.py --config=configs/sample.py --workdir=runs/demo
+	$(RUN) -m pcl_jax.evaluate --workdir=runs/demo
+
+test: $(VENV)/.installed-dev lint
+	$(RUN) -m pytest -q -m "not long"
+
+test-long: $(VENV)/.installed-dev
+	$(RUN) -m pytest -q -m long
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+# Nothing is downloaded again until the requirements change.
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(RUN) -m pip install -q -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs data/sample data/smoke

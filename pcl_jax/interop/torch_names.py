@@ -1,0 +1,234 @@
+"""PyTorch's names and layouts for the networks of this project.
+
+A PyTorch image is [channels, mel, time] and its kernels [out, in, mel, time];
+here they are [time, mel, channels] and [time, mel, in, out]. So every kernel,
+of a linear layer too, is the other's transpose; only the genre table is stored
+alike.
+"""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+from typing import Any
+
+from flax import nnx
+import jax.numpy as jnp
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax.models import audio
+from pcl_jax.models import batch_norm
+from pcl_jax.models import convolution
+from pcl_jax.models import genre
+from pcl_jax.models import layers
+from pcl_jax.models import playlist
+from pcl_jax.models import resnet
+from pcl_jax.models import sc_cnn
+
+_PREFIXES = {
+  "resnet": "audio_encoder.resnet_model.",
+  "sc_cnn": "audio_encoder.audio_backbone.",
+}
+_FIRST_CONVOLUTION = {"resnet": "conv1.weight", "sc_cnn": "1.conv.weight"}
+_PROJECTION = "fc_audio.fc."
+_COUNTER = "num_batches_tracked"  # Only used without momentum, so never here.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """A PyTorch name and the variable that holds its array."""
+
+  name: str
+  variable: nnx.Variable
+  transposed: bool = True
+
+  def shape(self) -> tuple[int, ...]:
+    """Returns the shape in PyTorch's layout."""
+    shape = self.variable.get_value().shape
+    return shape[::-1] if self.transposed else shape
+
+
+def load_encoder(
+  state_dict: Mapping[str, np.ndarray],
+  *,
+  fc_dropout: float = 0.0,
+  compute_dtype: Any = jnp.float32,
+) -> audio.AudioEncoder:
+  """Makes the audio encoder that PyTorch weights belong to.
+
+  Backbone, width and the projection's sizes are read off names and shapes.
+
+  Args:
+    state_dict: PyTorch names to arrays.
+    fc_dropout: dropout rate of the projection, for further training.
+    compute_dtype: type of the convolutions.
+
+  Returns:
+    The encoder with these weights.
+
+  Raises:
+    InputError: if the names are of no known backbone, or listing every
+      missing and unknown name and every wrong shape.
+  """
+  backbone = _backbone_type(state_dict)
+  first = _PREFIXES[backbone] + _FIRST_CONVOLUTION[backbone]
+  hidden = _rows(state_dict, _PROJECTION + "0.weight") or 128
+  # Only the shapes: all values are replaced.
+  encoder = nnx.eval_shape(
+    lambda: audio.AudioEncoder(
+      backbone,
+      width=_rows(state_dict, first),
+      fc_hidden_dim=hidden,
+      fc_output_dim=_rows(state_dict, _PROJECTION + "3.weight") or 128,
+      fc_dropout=fc_dropout,
+      compute_dtype=compute_dtype,
+      rngs=nnx.Rngs(0),
+    )
+  )
+  load_into(encoder, state_dict)
+  return encoder
+
+
+def load_into(module: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:
+  """Replaces all weights and statistics of an encoder by PyTorch's.
+
+  Args:
+    module: an AudioEncoder, PlaylistEncoder or GenreEncoder.
+    state_dict: PyTorch names, relative to that encoder, to arrays.
+
+  Raises:
+    InputError: listing every missing and unknown name and every wrong shape;
+      the module is then as it was.
+  """
+  entries = list(_entries(module))
+  _check(entries, state_dict)
+  for entry in entries:
+    value = np.asarray(state_dict[entry.name], np.float32)
+    value = value.T if entry.transposed else value
+    entry.variable.set_value(jnp.asarray(value))
+
+
+def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
+  """Returns an encoder's arrays under PyTorch's names, in its layout.
+
+  Args:
+    module: an AudioEncoder, PlaylistEncoder or GenreEncoder.
+  """
+  arrays = {}
+  for entry in _entries(module):
+    value = np.asarray(entry.variable.get_value())
+    value = value.T if entry.transposed else value
+    arrays[entry.name] = np.ascontiguousarray(value)
+  return arrays
+
+
+def _backbone_type(state_dict: Mapping[str, np.ndarray]) -> str:
+  """Tells the backbone by the names' prefix."""
+  for backbone, prefix in _PREFIXES.items():
+    if any(name.startswith(prefix) for name in state_dict):
+      return backbone
+  found = ", ".join(list(state_dict)[:3]) or "no names at all"
+  raise errors.InputError(
+    f"no name of the PyTorch weights starts with "
+    f"{' or '.join(_PREFIXES.values())}, found {found}: pass the state_dict "
+    f"of an audio encoder"
+  )
+
+
+def _rows(state_dict: Mapping[str, np.ndarray], name: str) -> int | None:
+  """Returns the first dimension of an array, None if there is no such thing."""
+  shape = np.shape(state_dict.get(name, 0))
+  return (shape[0] or None) if shape else None
+
+
+def _check(entries: list[_Entry], state_dict: Mapping[str, np.ndarray]) -> None:
+  """Refuses weights that do not fit, saying all that is wrong with them."""
+  expected = {entry.name: entry.shape() for entry in entries}
+  problems = [f"{name} is missing" for name in expected.keys() - state_dict]
+  for name, value in state_dict.items():
+    if name not in expected:
+      if name.rsplit(".", 1)[-1] != _COUNTER:
+        problems.append(f"{name} is unknown")
+    elif np.shape(value) != expected[name]:
+      problems.append(
+        f"{name} has shape {np.shape(value)}, the network {expected[name]}"
+      )
+  if problems:
+    raise errors.InputError(
+      "the PyTorch weights do not fit the network: "
+      + "; ".join(sorted(problems))
+      + ": pass the complete state_dict of one encoder"
+    )
+
+
+def _entries(module: nnx.Module) -> Iterator[_Entry]:
+  """Yields all variables of an encoder with their names."""
+  if isinstance(module, genre.GenreEncoder):
+    yield _Entry("embeddings.weight", module.embeddings, transposed=False)
+  for prefix, layer in _layers(module):
+    if isinstance(layer, (convolution.Conv, nnx.Linear)):
+      yield _Entry(f"{prefix}.weight", layer.kernel)
+    else:
+      yield _Entry(f"{prefix}.weight", layer.scale)
+    if layer.bias is not None:
+      yield _Entry(f"{prefix}.bias", layer.bias)
+    if isinstance(layer, batch_norm.BatchNorm):
+      yield _Entry(f"{prefix}.running_mean", layer.mean)
+      yield _Entry(f"{prefix}.running_var", layer.var)
+
+
+def _layers(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+  """Yields every layer with weights under its PyTorch name."""
+  match module:
+    case audio.AudioEncoder(backbone=resnet.ResNet18() as backbone):
+      yield from _resnet_layers(_PREFIXES["resnet"], backbone)
+      yield from _mlp_layers(_PROJECTION, module.projection)
+    case audio.AudioEncoder(backbone=sc_cnn.ScCnn() as backbone):
+      yield from _sc_cnn_layers(_PREFIXES["sc_cnn"], backbone)
+      yield from _mlp_layers(_PROJECTION, module.projection)
+    case playlist.PlaylistEncoder():
+      yield from _mlp_layers("fc.", module.fc)
+      yield "fc.4", module.norm
+    case genre.GenreEncoder():
+      yield "w_qs", module.queries
+      yield "w_ks", module.keys
+      yield "w_vs", module.values
+      yield "fc", module.output
+      yield "layer_norm", module.norm
+    case _:
+      raise TypeError(f"{type(module).__name__} has no PyTorch names")
+
+
+def _resnet_layers(
+  prefix: str, backbone: resnet.ResNet18
+) -> Iterator[tuple[str, nnx.Module]]:
+  yield f"{prefix}conv1", backbone.conv
+  yield f"{prefix}bn1", backbone.norm
+  for stage in range(1, resnet.STAGES + 1):
+    for number in range(resnet.BLOCKS_PER_STAGE):
+      block = backbone.blocks[f"stage{stage}_block{number + 1}"]
+      name = f"{prefix}layer{stage}.{number}"
+      yield f"{name}.conv1", block.conv1
+      yield f"{name}.bn1", block.norm1
+      yield f"{name}.conv2", block.conv2
+      yield f"{name}.bn2", block.norm2
+      if block.reshapes:
+        yield f"{name}.downsample.0", block.shortcut_conv
+        yield f"{name}.downsample.1", block.shortcut_norm
+
+
+def _sc_cnn_layers(
+  prefix: str, backbone: sc_cnn.ScCnn
+) -> Iterator[tuple[str, nnx.Module]]:
+  yield f"{prefix}0", backbone.norm
+  for number in range(1, len(sc_cnn.POOLS) + 1):
+    block = backbone.blocks[f"block{number}"]
+    yield f"{prefix}{number}.conv", block.conv
+    yield f"{prefix}{number}.bn", block.norm
+
+
+def _mlp_layers(
+  prefix: str, mlp: layers.Mlp
+) -> Iterator[tuple[str, nnx.Module]]:
+  # Between them PyTorch numbers the ReLU and the dropout.
+  yield f"{prefix}0", mlp.hidden
+  yield f"{prefix}3", mlp.output

@@ -1,0 +1,46 @@
+"""Mode P: a song's collaborative-filtering vector to an embedding."""
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pcl_jax.models import layers
+
+
+class PlaylistEncoder(nnx.Module):
+  """Two linear layers and a layer norm."""
+
+  def __init__(
+    self,
+    *,
+    input_dim: int = 301,
+    hidden_dim: int = 128,
+    output_dim: int = 128,
+    dropout: float = 0.3,
+    rngs: nnx.Rngs,
+  ):
+    """Draws the weights.
+
+    Args:
+      input_dim: size of a playlist vector: factors and the item bias.
+      hidden_dim: hidden size.
+      output_dim: output size.
+      dropout: dropout rate between the two layers.
+      rngs: source of the initial weights.
+    """
+    self.fc = layers.Mlp(input_dim, hidden_dim, output_dim, dropout, rngs=rngs)
+    self.norm = layers.layer_norm(output_dim, rngs=rngs)
+
+  def __call__(
+    self,
+    vectors: Float[Array, "batch inputs"],
+    training: bool,
+    key: Array | None = None,
+  ) -> Float[Array, "batch outputs"]:
+    """Returns [batch, output_dim] of `vectors` [batch, input_dim].
+
+    Args:
+      vectors: playlist vectors.
+      training: turns on dropout.
+      key: a random key for dropout.
+    """
+    return self.norm(self.fc(vectors, training, key))

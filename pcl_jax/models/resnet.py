@@ -1,0 +1,121 @@
+"""ResNet-18 for log-mel patches (He et al. 2016, arXiv:1512.03385)."""
+
+import functools
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pcl_jax.models import batch_norm
+from pcl_jax.models import convolution
+from pcl_jax.models import layers
+
+STAGES = 4
+BLOCKS_PER_STAGE = 2
+
+
+class BasicBlock(nnx.Module):
+  """Two 3x3 convolutions around which the input is added."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    stride: int = 1,
+    compute_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    conv = functools.partial(
+      convolution.Conv,
+      kernel_init=layers.HE_FAN_OUT,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+    )
+    self.conv1 = conv(inputs, outputs, 3, stride=stride)
+    self.norm1 = batch_norm.BatchNorm(outputs)
+    self.conv2 = conv(outputs, outputs, 3)
+    self.norm2 = batch_norm.BatchNorm(outputs)
+    self.reshapes = stride != 1 or inputs != outputs
+    if self.reshapes:
+      self.shortcut_conv = conv(inputs, outputs, 1, stride=stride)
+      self.shortcut_norm = batch_norm.BatchNorm(outputs)
+
+  def __call__(
+    self, x: Float[Array, "batch time mel inputs"], training: bool
+  ) -> Float[Array, "batch rows columns outputs"]:
+    """Returns [batch, time / stride, mel / stride, outputs]."""
+    y = jax.nn.relu(self.norm1(self.conv1(x), training))
+    y = self.norm2(self.conv2(y), training)
+    if self.reshapes:
+      x = self.shortcut_norm(self.shortcut_conv(x), training)
+    return jax.nn.relu(x + y)
+
+
+class ResNet18(nnx.Module):
+  """Log-mel patches to the average and the maximum of the last feature map.
+
+  Attributes:
+    features: size of the output, 16 times the width.
+  """
+
+  def __init__(
+    self,
+    *,
+    width: int = 64,
+    compute_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Draws the weights.
+
+    Args:
+      width: channels of the first stage; each later stage doubles them.
+      compute_dtype: type of the convolutions; everything else is float32.
+      rngs: source of the initial weights.
+    """
+    self.features = 2 * width * 2 ** (STAGES - 1)
+    self.conv = convolution.Conv(
+      1,
+      width,
+      7,
+      stride=2,
+      kernel_init=layers.HE_FAN_OUT,
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+    )
+    self.norm = batch_norm.BatchNorm(width)
+    blocks = {}
+    inputs = width
+    for stage in range(STAGES):
+      outputs = width * 2**stage
+      for block in range(BLOCKS_PER_STAGE):
+        blocks[f"stage{stage + 1}_block{block + 1}"] = BasicBlock(
+          inputs,
+          outputs,
+          stride=2 if stage and not block else 1,
+          compute_dtype=compute_dtype,
+          rngs=rngs,
+        )
+        inputs = outputs
+    self.blocks = nnx.Dict(blocks)
+
+  def __call__(
+    self, mel: Float[Array, "batch frames bands"], training: bool
+  ) -> Float[Array, "batch features"]:
+    """Returns float32 features.
+
+    Args:
+      mel: [batch, frames, mel bands] in float32.
+      training: normalises by the batch and moves the running statistics.
+
+    Returns:
+      [batch, 16 width]: the averages, then the maxima, over time and mel.
+    """
+    x = jax.nn.relu(self.norm(self.conv(mel[..., None]), training))
+    x = layers.overlapping_max_pool(x)
+    for name in sorted(self.blocks):
+      x = self.blocks[name](x, training)
+    x = x.astype(jnp.float32)
+    return jnp.concatenate([x.mean(axis=(1, 2)), x.max(axis=(1, 2))], axis=-1)

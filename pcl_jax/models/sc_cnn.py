@@ -1,0 +1,107 @@
+"""The short-chunk CNN (Won et al. 2020, arXiv:2006.00751) of the paper."""
+
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pcl_jax.models import batch_norm
+from pcl_jax.models import convolution
+from pcl_jax.models import layers
+
+FRAMES = 256
+MEL_BANDS = 48
+WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # Channels of the blocks, in units of the width.
+# Windows over (time, mel): 256 x 48 ends as 2 x 1.
+POOLS = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1), (2, 1), (2, 2))
+
+
+class ConvBlock(nnx.Module):
+  """A 3x3 convolution, batch norm, ReLU and max pool."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    pool: tuple[int, int],
+    compute_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    self.pool = pool
+    self.conv = convolution.Conv(
+      inputs,
+      outputs,
+      3,
+      kernel_init=layers.TORCH_UNIFORM,
+      bias_init=layers.torch_bias(9 * inputs),
+      compute_dtype=compute_dtype,
+      rngs=rngs,
+    )
+    self.norm = batch_norm.BatchNorm(outputs)
+
+  def __call__(
+    self, x: Float[Array, "batch time mel inputs"], training: bool
+  ) -> Float[Array, "batch rows columns outputs"]:
+    """Returns [batch, time / pool[0], mel / pool[1], outputs]."""
+    x = jax.nn.relu(self.norm(self.conv(x), training))
+    return layers.max_pool(x, self.pool)
+
+
+class ScCnn(nnx.Module):
+  """Log-mel patches of 256 frames to the flattened last feature map.
+
+  Attributes:
+    features: size of the output, 8 times the width.
+  """
+
+  def __init__(
+    self,
+    *,
+    width: int = 128,
+    compute_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Draws the weights.
+
+    Args:
+      width: channels of the first block; the last one has four times as many.
+      compute_dtype: type of the convolutions; everything else is float32.
+      rngs: source of the initial weights.
+    """
+    self.features = 2 * WIDTHS[-1] * width
+    self.norm = batch_norm.BatchNorm(1)
+    channels = [1] + [multiple * width for multiple in WIDTHS]
+    self.blocks = nnx.Dict(
+      {
+        f"block{i + 1}": ConvBlock(
+          channels[i],
+          channels[i + 1],
+          pool=pool,
+          compute_dtype=compute_dtype,
+          rngs=rngs,
+        )
+        for i, pool in enumerate(POOLS)
+      }
+    )
+
+  def __call__(
+    self, mel: Float[Array, "batch 256 48"], training: bool
+  ) -> Float[Array, "batch features"]:
+    """Returns float32 features.
+
+    Args:
+      mel: [batch, 256 frames, 48 mel bands] in float32.
+      training: normalises by the batch and moves the running statistics.
+
+    Returns:
+      [batch, 8 width]: for each channel its values at the two last times.
+    """
+    x = self.norm(mel[..., None], training)
+    for name in sorted(self.blocks):
+      x = self.blocks[name](x, training)
+    # Channel first, as PyTorch flattens: the projection's rows follow it.
+    x = x.astype(jnp.float32).transpose(0, 3, 2, 1)
+    return x.reshape(x.shape[0], -1)

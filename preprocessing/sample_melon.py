@@ -1,0 +1,387 @@
+"""Makes a sample: a small data set of synthesised music in Melon's layout.
+
+Writes OUT/kakao_meta/ (song_meta.json, train.json, val.json, test.json,
+genre_gn_all.json) and OUT/arena_mel/{id // 1000}/{id}.npy, [48, frames] in
+Melon's dB, of music that is composed and synthesised from the seed: eight
+sub-genres in three genres, artists with habits of their own, moods that cross
+genres, playlists by sub-genre, mood and artist. A few files are missing or
+broken, as in Melon; OUT/sample_melon.json, written last, lists them. The same
+settings give the same bytes; interrupted, the same command line goes on.
+
+    python -m preprocessing.sample_melon --out=data/sample_melon
+
+A tiny one for a trial, and a harder one:
+
+    python -m preprocessing.sample_melon --out=/tmp/tiny --songs=40 \
+        --playlists=30 --artists=10 --seconds=6
+    python -m preprocessing.sample_melon --out=/tmp/hard --noise=0.5 --eq_db=7
+"""
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from pcl_jax import errors
+from pcl_jax import melspectrogram
+from preprocessing import melon_lmdb
+from preprocessing import melon_meta
+from preprocessing import sample_playlists
+from preprocessing import sample_score
+from preprocessing import sample_styles
+from preprocessing import sample_world
+from preprocessing import synthesis
+
+MARKER_FILE = "sample_melon.json"
+FAULTS = (
+  "missing",
+  "truncated",
+  "all_zero",
+  "short",
+  "minus_infinity",
+  "plus_infinity",
+)
+_STARTED_FILE = "sample_melon.started.json"
+_SAMPLE_VERSION = 1  # To be raised when the same settings give other bytes.
+_SHORT_FRAMES = 256  # A patch; short files have fewer frames.
+_LENGTH_SPREAD = 0.2  # Songs last seconds * (1 - it .. 1 + it).
+_SONGS_PER_CALL = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a sample follows from.
+
+  Attributes:
+    songs: number of songs.
+    playlists: number of playlists in the three files together.
+    artists: number of artists, at most as many as songs.
+    seconds: typical length of a song; they vary by a fifth.
+    seed: draws everything.
+    noise: share of a playlist's songs that ignore its theme, 0..1.
+    eq_db: strength of the random equaliser of each song, in dB: how little a
+      mean spectrum tells.
+    fault_share: share of the songs with each kind of fault, at least one song
+      each unless 0.
+  """
+
+  songs: int = 600
+  playlists: int = 400
+  artists: int = 60
+  seconds: float = 20.0
+  seed: int = 0
+  noise: float = 0.15
+  eq_db: float = 4.0
+  fault_share: float = 0.005
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain values, fit for json, and the version of the sample."""
+    return {"version": _SAMPLE_VERSION, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  """One file to write: what is played, and what is wrong with it."""
+
+  sheet: sample_score.Sheet
+  fault: str | None
+  path: pathlib.Path
+
+
+def _check(settings: Settings) -> None:
+  """Refuses settings from which no sample can be made."""
+  rules = [
+    ("songs", settings.songs >= 8, "at least 8, one for each sub-genre"),
+    ("playlists", settings.playlists >= 1, "at least 1"),
+    (
+      "artists",
+      1 <= settings.artists <= settings.songs,
+      f"at least 1 and at most the number of songs, {settings.songs}",
+    ),
+    ("seconds", 1.0 <= settings.seconds <= 600.0, "1 to 600"),
+    ("seed", settings.seed >= 0, "0 or more"),
+    ("noise", 0.0 <= settings.noise <= 1.0, "0 to 1"),
+    ("eq_db", 0.0 <= settings.eq_db <= 20.0, "0 to 20"),
+    ("fault_share", 0.0 <= settings.fault_share <= 0.05, "0 to 0.05"),
+  ]
+  for name, is_right, rule in rules:
+    if not is_right:
+      raise errors.InputError(
+        f"--{name} is {getattr(settings, name)}; it must be {rule}."
+      )
+
+
+def _check_same(
+  found: dict[str, Any], settings: Settings, path: pathlib.Path
+) -> None:
+  """Refuses a folder that holds a sample of other settings."""
+  ours = settings.as_dict()
+  differing = [
+    f"{key} is {found.get(key)!r} there and {ours.get(key)!r} asked for"
+    for key in sorted(found.keys() | ours.keys())
+    if found.get(key) != ours.get(key)
+  ]
+  if differing:
+    raise errors.InputError(
+      f"{path} belongs to a sample of other settings: {'; '.join(differing)}. "
+      "Give those settings, another --out, or delete that folder."
+    )
+
+
+def _read_marker(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(found["settings"], dict):
+      return found
+  except (OSError, ValueError, KeyError, TypeError):
+    pass
+  raise errors.InputError(
+    f"{path} is not a readable record of a sample's settings, which "
+    "preprocessing.sample_melon writes. Delete its folder, or give another "
+    "--out."
+  )
+
+
+def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
+  """Takes possession of the folder; returns the marker of a finished sample."""
+  for name in (MARKER_FILE, _STARTED_FILE):
+    if (out / name).exists():
+      marker = _read_marker(out / name)
+      _check_same(marker["settings"], settings, out / name)
+      return marker if name == MARKER_FILE else None
+  for name in ("kakao_meta", "arena_mel"):
+    if (out / name).exists():
+      raise errors.InputError(
+        f"{out / name} exists and was not made by preprocessing.sample_melon "
+        f"(there is no {MARKER_FILE}): it would be overwritten. Give another "
+        "--out."
+      )
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.InputError(
+      f"--out={out} cannot be made a folder ({error.strerror}). Give another."
+    ) from error
+  melon_meta.write_json(
+    out / _STARTED_FILE, {"settings": settings.as_dict(), "finished": False}
+  )
+  return None
+
+
+def _draw_faults(settings: Settings) -> dict[str, list[int]]:
+  """Draws which songs, by position, have which fault; none has two."""
+  rng = np.random.default_rng([settings.seed, 6])
+  each = math.ceil(settings.fault_share * settings.songs)
+  order = rng.permutation(settings.songs).tolist()
+  return {
+    fault: sorted(order[i * each : (i + 1) * each])
+    for i, fault in enumerate(FAULTS)
+  }
+
+
+def _draw_samples(
+  settings: Settings, faults: dict[str, list[int]]
+) -> list[int]:
+  """Draws the length of each song, in samples."""
+  rng = np.random.default_rng([settings.seed, 7])
+  spread = rng.uniform(1 - _LENGTH_SPREAD, 1 + _LENGTH_SPREAD, settings.songs)
+  samples = np.round(settings.seconds * spread * synthesis.RATE_HZ).astype(int)
+  most = (_SHORT_FRAMES - 3) * melspectrogram.SETTINGS.hop_samples
+  for i in faults["short"]:
+    samples[i] = min(samples[i], most) * rng.uniform(0.3, 1.0)
+  return samples.tolist()
+
+
+def _plan(
+  out: pathlib.Path,
+  settings: Settings,
+  artists: list[sample_world.Artist],
+  songs: list[sample_world.Song],
+  faults: dict[str, list[int]],
+) -> list[_Task]:
+  """Returns the files that are to be written and are not there yet."""
+  fault_of = {i: fault for fault, ones in faults.items() for i in ones}
+  tasks = []
+  for i, samples in enumerate(_draw_samples(settings, faults)):
+    song = songs[i]
+    path = out / melon_lmdb.song_file(song.song_id)
+    if fault_of.get(i) == "missing" or path.exists():
+      continue
+    sheet = sample_score.Sheet(
+      seed=settings.seed,
+      song=song,
+      host=artists[song.artists[0]],
+      guest=artists[song.artists[-1]],
+      samples=samples,
+      eq_db=settings.eq_db,
+    )
+    tasks.append(_Task(sheet, fault_of.get(i), path))
+  return tasks
+
+
+def _spoil(db: np.ndarray, fault: str | None, seed: list[int]) -> np.ndarray:
+  """Returns a spectrogram with its fault."""
+  if fault == "all_zero":
+    return np.zeros_like(db)
+  if fault in ("minus_infinity", "plus_infinity"):
+    rng = np.random.default_rng(seed)
+    frame = int(rng.integers(db.shape[1]))
+    sign = -1.0 if fault == "minus_infinity" else 1.0
+    db[:, frame : frame + 3] = sign * np.inf
+  return db
+
+
+def _write_song(task: _Task) -> None:
+  """Plays a song and writes its file under a temporary name, then renames."""
+  song = task.sheet.song
+  power = melspectrogram.mel_power(sample_score.play(task.sheet))
+  db = np.ascontiguousarray(melspectrogram.power_to_db(power).T)
+  db = _spoil(db, task.fault, [task.sheet.seed, 8, song.song_id])
+  task.path.parent.mkdir(parents=True, exist_ok=True)
+  partial = task.path.with_name(task.path.name + ".partial")
+  with open(partial, "wb") as file:
+    np.save(file, db)
+    if task.fault == "truncated":
+      file.truncate(file.tell() // 3)
+  partial.replace(task.path)
+
+
+def _write_songs(tasks: list[_Task], processes: int, total: int) -> None:
+  """Writes files in some processes; which, and how many, changes no byte."""
+  with contextlib.ExitStack() as stack:
+    if processes > 1 and len(tasks) > 1:
+      # Spawned: a fork of a process that has threads can hang.
+      context = multiprocessing.get_context("spawn")
+      pool = stack.enter_context(context.Pool(min(processes, len(tasks))))
+      done = pool.imap_unordered(_write_song, tasks, _SONGS_PER_CALL)
+    else:
+      done = map(_write_song, tasks)
+    bar = tqdm.tqdm(
+      done, "songs", total=total, initial=total - len(tasks), unit="song"
+    )
+    for _ in bar:
+      pass
+
+
+def make_sample(
+  out: str | os.PathLike[str], *, processes: int | None = None, **settings: Any
+) -> dict[str, Any]:
+  """Makes a sample, goes on with an interrupted one, or finds it finished.
+
+  Args:
+    out: folder; kakao_meta/, arena_mel/ and the marker are written into it.
+    processes: how many synthesise; as many as there are cores by default. The
+      result does not depend on it.
+    **settings: fields of `Settings`.
+
+  Returns:
+    The marker: settings, number of files, fault -> ids of the songs that have
+    it, and id -> mood, which Melon's own metadata do not say.
+
+  Raises:
+    InputError: a setting is out of range, or the folder holds something else.
+  """
+  out = pathlib.Path(out)
+  known = Settings(**settings)
+  _check(known)
+  if processes is None:
+    processes = os.cpu_count() or 1
+  if processes < 1:
+    raise errors.InputError(
+      f"--processes is {processes}; it must be at least 1."
+    )
+  marker = _prepare(out, known)
+  if marker is not None:
+    return marker
+  artists = sample_world.draw_artists(known.artists, known.seed)
+  songs = sample_world.draw_songs(artists, known.songs, known.seed)
+  faults = _draw_faults(known)
+  tasks = _plan(out, known, artists, songs, faults)
+  _write_songs(tasks, processes, known.songs)
+  _write_metadata(out, known, artists, songs)
+  marker = {
+    "settings": known.as_dict(),
+    "finished": True,
+    "files": known.songs - len(faults["missing"]),
+    "faults": {
+      fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
+    },
+    "moods": {
+      song.song_id: sample_styles.MOODS[song.mood].name for song in songs
+    },
+  }
+  marker = json.loads(json.dumps(marker))  # As it will be read again.
+  melon_meta.write_json(out / MARKER_FILE, marker)
+  (out / _STARTED_FILE).unlink()
+  return marker
+
+
+def _write_metadata(
+  out: pathlib.Path,
+  settings: Settings,
+  artists: list[sample_world.Artist],
+  songs: list[sample_world.Song],
+) -> None:
+  meta_dir = out / "kakao_meta"
+  meta_dir.mkdir(exist_ok=True)
+  playlists = sample_playlists.draw_playlists(
+    songs, artists, settings.playlists, settings.noise, settings.seed
+  )
+  files = sample_playlists.split_playlists(playlists, settings.seed)
+  for name, records in files.items():
+    melon_meta.write_json(meta_dir / f"{name}.json", records)
+  records = [sample_world.song_record(song, artists) for song in songs]
+  melon_meta.write_json(meta_dir / melon_meta.SONG_FILE, records)
+  names = sample_world.genre_names()
+  melon_meta.write_json(meta_dir / melon_meta.GENRE_FILE, names)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder")
+  parser.add_argument(
+    "--processes", type=int, help="default: one for each core"
+  )
+  helps = {
+    "songs": "number of songs",
+    "playlists": "number of playlists, all files together",
+    "artists": "number of artists",
+    "seconds": "typical length of a song",
+    "seed": "draws everything",
+    "noise": "share of a playlist's songs that ignore its theme",
+    "eq_db": "strength of each song's random equaliser, in dB",
+    "fault_share": "share of the songs with each kind of fault",
+  }
+  for field in dataclasses.fields(Settings):
+    parser.add_argument(
+      f"--{field.name}",
+      type=type(field.default),
+      default=field.default,
+      help=f"{helps[field.name]} (default: {field.default})",
+    )
+  flags = vars(parser.parse_args(argv))
+  out = flags.pop("out")
+  was_there = (out / MARKER_FILE).exists()
+  marker = make_sample(out, **flags)
+  count, files = marker["settings"]["songs"], marker["files"]
+  state = "is there already" if was_there else "written"
+  print(
+    f"{out}: sample of {count} songs ({files} files) {state}. Next: "
+    f"python -m preprocessing.melon_lmdb --melon_dir={out} --out=data/sample"
+  )
+
+
+if __name__ == "__main__":
+  errors.run_command(main)

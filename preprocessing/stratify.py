@@ -1,0 +1,100 @@
+"""Splits songs into train, validation and test, stratified over genre codes."""
+
+from iterstrat import ml_stratifiers
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax.data import catalogue
+
+_MAX_SEED = 2**32 - 1
+
+
+def _divide(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+  """Chooses a share of the songs.
+
+  Args:
+    labels: which song has which code, bool [songs, codes].
+    share: to be chosen, in (0, 1).
+    seed: of all ties and of the order.
+
+  Returns:
+    bool [songs].
+  """
+  chosen = np.zeros(len(labels), bool)
+  if not labels.any():
+    count = round(share * len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    chosen[order[:count]] = True
+    return chosen
+  if labels.shape[1] == 1:  # The stratifier refuses a single label.
+    labels = np.concatenate([labels, ~labels], axis=1)
+  splitter = ml_stratifiers.MultilabelStratifiedShuffleSplit(
+    n_splits=1, test_size=share, random_state=seed
+  )
+  try:
+    _, rows = next(splitter.split(np.zeros(len(labels)), labels))
+  except ValueError as error:
+    raise errors.InputError(
+      f"{len(labels)} songs cannot be divided with a share of {share:g} "
+      f"({error}). Take more songs or other shares."
+    ) from error
+  chosen[rows] = True
+  return chosen
+
+
+def split_songs(
+  genres: catalogue.Ragged,
+  num_codes: int,
+  *,
+  test_share: float,
+  validation_share: float,
+  seed: int,
+) -> np.ndarray:
+  """Splits songs, stratified over their genre codes.
+
+  First the test songs are chosen of all, then the validation songs of the
+  rest, by the iterative stratification of Sechidis et al., `On the
+  Stratification of Multi-Label Data`, ECML PKDD 2011. Without any code the
+  songs are shuffled.
+
+  Args:
+    genres: codes of each song, 1..num_codes.
+    num_codes: number of codes.
+    test_share: of all songs.
+    validation_share: of all songs.
+    seed: of both divisions.
+
+  Returns:
+    TRAIN, VALIDATION or TEST, int8 [songs].
+
+  Raises:
+    InputError: a share, or their sum, is not between 0 and 1; the seed is
+      negative or too large; a part would be empty.
+  """
+  if not (0 < test_share and 0 < validation_share) or not (
+    test_share + validation_share < 1
+  ):
+    raise errors.InputError(
+      f"test_share is {test_share:g} and validation_share is "
+      f"{validation_share:g}; both must be above 0 and their sum below 1."
+    )
+  if not 0 <= seed <= _MAX_SEED:
+    raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
+  labels = np.zeros((len(genres), num_codes), bool)
+  labels[genres.owners(), genres.values - 1] = True
+  split = np.full(len(genres), catalogue.TRAIN, np.int8)
+  split[_divide(labels, test_share, seed)] = catalogue.TEST
+  rest = np.flatnonzero(split == catalogue.TRAIN)
+  if len(rest):
+    share = validation_share / (1 - test_share)
+    split[rest[_divide(labels[rest], share, seed)]] = catalogue.VALIDATION
+  counts = np.bincount(split, minlength=3)
+  if not counts.all():
+    named = zip(catalogue.SPLIT_NAMES, counts, strict=True)
+    raise errors.InputError(
+      f"{len(genres)} songs are too few for the shares {test_share:g} (test) "
+      f"and {validation_share:g} (validation): the split would be "
+      f"{', '.join(f'{name} {count}' for name, count in named)}. Take more "
+      "songs or other shares."
+    )
+  return split

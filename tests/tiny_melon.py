@@ -1,0 +1,57 @@
+"""A tiny data set in Melon's layout, for the tests of the converters."""
+
+from collections.abc import Iterable
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+
+def song(song_id: int, **fields: Any) -> dict[str, Any]:
+  """Returns a record of song_meta.json."""
+  return {
+    "id": song_id,
+    "artist_id_basket": [song_id % 7],
+    "album_id": song_id % 5,
+    "song_gn_gnr_basket": [f"GN{1 + song_id % 3:02}00"],
+    "song_gn_dtl_gnr_basket": [f"GN{1 + song_id % 3:02}01"],
+    "song_name": f"song {song_id}",
+  } | fields
+
+
+def playlist(playlist_id: int, songs: list[int]) -> dict[str, Any]:
+  """Returns a record of train.json."""
+  return {"id": playlist_id, "songs": songs, "plylst_title": "", "tags": []}
+
+
+def write_meta(
+  meta_dir: pathlib.Path, songs: Iterable[dict[str, Any]], **files: Any
+) -> pathlib.Path:
+  """Writes kakao_meta; `files` are train, val, test and their playlists."""
+  meta_dir.mkdir(parents=True, exist_ok=True)
+  (meta_dir / "song_meta.json").write_text(json.dumps(list(songs)))
+  for name, records in ({"train": []} | files).items():
+    (meta_dir / f"{name}.json").write_text(json.dumps(records))
+  return meta_dir
+
+
+def mel_path(melon_dir: pathlib.Path, song_id: int) -> pathlib.Path:
+  """Returns a song's spectrogram file; makes its folder."""
+  path = melon_dir / "arena_mel" / str(song_id // 1000) / f"{song_id}.npy"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return path
+
+
+def mel_db(song_id: int, frames: int = 300) -> np.ndarray:
+  """Returns a spectrogram in Melon's dB, float32 [48, frames]."""
+  rng = np.random.default_rng(song_id)
+  return rng.uniform(-200, 60, (48, frames)).astype(np.float32)
+
+
+def write_melon(melon_dir: pathlib.Path, song_ids: Iterable[int]) -> None:
+  """Writes metadata and a spectrogram of every song."""
+  song_ids = list(song_ids)
+  write_meta(melon_dir / "kakao_meta", map(song, song_ids))
+  for song_id in song_ids:
+    np.save(mel_path(melon_dir, song_id), mel_db(song_id))

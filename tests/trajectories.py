@@ -1,0 +1,98 @@
+"""The six golden trajectories: twelve training steps of each strategy."""
+
+from collections.abc import Iterator
+
+from flax import nnx
+import jax
+import numpy as np
+
+from pcl_jax import strategy as strategies
+from pcl_jax import train_step
+from pcl_jax.interop import torch_names
+from pcl_jax.models import encoders
+from tests import golden_weights
+
+ROWS, STEPS, PAIRS, CODES = 12, 12, 6, 249
+WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
+
+
+def audio_batch(key: str) -> np.ndarray:
+  """Draws and mixes the patches of a step, float32 [12, 256, 48]."""
+  audio = golden_weights.generator(f"{key}/audio").standard_normal(
+    (ROWS, 48, 256)
+  )
+  audio = (audio * 0.6 - 0.8).astype(np.float32)
+  audio[PAIRS:] = 0.5 * audio[:PAIRS] + 0.5 * audio[PAIRS:]
+  gains = golden_weights.generator(f"{key}/gains").beta(7, 2, ROWS)
+  order = golden_weights.generator(f"{key}/perm").permutation(ROWS)
+  g = gains[:, None, None]
+  mixed = g * audio + (1 - g) * audio[order]
+  return np.ascontiguousarray(mixed.astype(np.float32).transpose(0, 2, 1))
+
+
+def tag_batch(key: str) -> np.ndarray:
+  """Draws genre codes; the two songs of a pair share one; int32 [12, 10]."""
+  rng = golden_weights.generator(f"{key}/tags")
+  tags = np.zeros((ROWS, 10), np.int32)
+  for row in tags:
+    k = rng.randint(1, 5)
+    row[:k] = np.sort(rng.choice(20, k, replace=False)) + 1
+  for i in range(PAIRS):
+    other = tags[PAIRS + i]
+    if tags[i, 0] not in other:
+      other[np.flatnonzero(other == 0)[0]] = tags[i, 0]
+  return tags
+
+
+def batches(name: str) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the twelve batches of a trajectory, mixed already."""
+  for step in range(STEPS):
+    key = f"traj/{name}/{step}"
+    cf = golden_weights.generator(f"{key}/cf").standard_normal((ROWS, 301))
+    yield {
+      "audio": audio_batch(key),
+      "cf": cf.astype(np.float32),
+      "genre_w2v": tag_batch(key),
+    }
+
+
+def golden_encoders(
+  backbone: str, strategy: strategies.Strategy
+) -> encoders.Encoders:
+  """Returns the encoders of a strategy with golden weights, dropouts 0."""
+  genre_weights = golden_weights.draw_state_dict("genre_w2v")
+  genre_weights["embeddings.weight"][0] = 0.0
+  model = encoders.Encoders(
+    audio_params={"backbone_type": backbone},
+    cf_params={"dropout": 0.0} if "cf" in strategy.modes else None,
+    genre_params={"dropout": 0.0} if "genre_w2v" in strategy.modes else None,
+    genre_table=genre_weights["embeddings.weight"],
+    rngs=nnx.Rngs(0),
+  )
+  weights = golden_weights.draw_state_dict(backbone)
+  torch_names.load_into(model.audio, weights)
+  if model.cf is not None:
+    torch_names.load_into(model.cf, golden_weights.draw_state_dict("cf"))
+  if model.genre_w2v is not None:
+    torch_names.load_into(model.genre_w2v, genre_weights)
+  return model
+
+
+def run(name: str) -> list[dict[str, float]]:
+  """Trains a trajectory; returns each step's terms before its update."""
+  golden = golden_weights.reference()["trajectories"][name]
+  strategy = strategies.parse(golden["combos"], golden["pair_method"])
+  model = golden_encoders(golden["backbone"], strategy)
+  optimizer = train_step.make_optimizer(1e-4, WEIGHT_DECAY[golden["backbone"]])
+  recipe = train_step.Recipe(strategy, CODES, 0.1, mixup_alpha=None)
+  graphdef, state = train_step.new_state(model, optimizer)
+  step = jax.jit(
+    lambda state, batch: train_step.update(
+      graphdef, optimizer, recipe, state, batch, jax.random.key(0)
+    )
+  )
+  losses = []
+  for batch in batches(name):
+    state, terms = step(state, batch)
+    losses.append({key: float(value) for key, value in terms.items()})
+  return losses
