@@ -272,6 +272,25 @@ def _write_songs(tasks: list[_Task], processes: int, total: int) -> None:
       pass
 
 
+def _describe(
+  settings: Settings,
+  songs: list[sample_world.Song],
+  faults: dict[str, list[int]],
+) -> dict[str, Any]:
+  """Returns the marker of a finished sample."""
+  return {
+    "settings": settings.as_dict(),
+    "finished": True,
+    "files": settings.songs - len(faults["missing"]),
+    "faults": {
+      fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
+    },
+    "moods": {  # Keys are text, as in the file.
+      str(song.song_id): sample_styles.MOODS[song.mood].name for song in songs
+    },
+  }
+
+
 def make_sample(
   out: str | os.PathLike[str], *, processes: int | None = None, **settings: Any
 ) -> dict[str, Any]:
@@ -308,18 +327,7 @@ def make_sample(
   tasks = _plan(out, known, artists, songs, faults)
   _write_songs(tasks, processes, known.songs)
   _write_metadata(out, known, artists, songs)
-  marker = {
-    "settings": known.as_dict(),
-    "finished": True,
-    "files": known.songs - len(faults["missing"]),
-    "faults": {
-      fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
-    },
-    "moods": {
-      song.song_id: sample_styles.MOODS[song.mood].name for song in songs
-    },
-  }
-  marker = json.loads(json.dumps(marker))  # As it will be read again.
+  marker = _describe(known, songs, faults)
   melon_meta.write_json(out / MARKER_FILE, marker)
   (out / _STARTED_FILE).unlink()
   return marker

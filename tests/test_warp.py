@@ -230,7 +230,7 @@ def test_many_lanes_rank_held_out_songs_as_well_as_one(held_out_quality, lanes):
   assert got_precision > precision - 0.02
 
 
-@pytest.mark.parametrize("lanes, segment", [(4, 1000), (256, 1000), (64, 7)])
+@pytest.mark.parametrize("lanes, segment", [(4, 1000), (64, 7)])
 def test_every_entry_is_served_once(monkeypatch, lanes, segment):
   monkeypatch.setattr(warp, "SEGMENT_ENTRIES", segment)
   songs = np.arange(1000)
