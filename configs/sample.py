@@ -1,4 +1,4 @@
-"""The synthesised sample: any strategy, a small SC-CNN, minutes on two cores.
+"""The synthesised sample: any strategy, a small ResNet, minutes on two cores.
 
 python launch.py --config=configs/sample.py --workdir=runs/sample
 python launch.py --config=configs/sample.py:aim --workdir=runs/sample_aim
@@ -23,8 +23,8 @@ _FAMILIES = {
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """Returns a configuration sized for the sample; not the paper's values."""
   family, smoke = common.split_argument(argument, _FAMILIES)
-  config = _FAMILIES[family]("sc_cnn", "")
-  config.epochs = 20
+  config = _FAMILIES[family]("resnet", "")
+  config.epochs = 60
   config.data.dir = "data/sample"
   config.data.sample_songs = 600
   config.data.batch_size = 64 if family == "cm" else 32
