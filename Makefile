@@ -23,6 +23,8 @@ lint: $(VENV)/.installed-dev
 
 # Nothing is downloaded again until the requirements change.
 $(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q -r requirements.txt
 	touch $@

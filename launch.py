@@ -10,7 +10,6 @@ The same command line goes on with an interrupted run.
 
 from collections.abc import Sequence
 import difflib
-import runpy
 import sys
 
 from absl import app
@@ -32,12 +31,21 @@ _WORKDIR = flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
+def _flags_of(argv: Sequence[str]) -> dict[str, str]:
+  """Reads --name=value and --name value, known or not, without judging."""
+  found = {}
+  for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    if word.startswith("-"):
+      name, equals, value = word.lstrip("-").partition("=")
+      found[name] = value if equals else following
+  return found
+
+
 def _unknown_key(argv: Sequence[str]) -> str:
   """Describes the first --config.KEY that the config file does not have."""
-  values = dict(word.lstrip("-").partition("=")[::2] for word in argv[1:])
-  path, *argument = values["config"].split(":", 1)
-  whole = runpy.run_path(path)["get_config"](*argument)
-  for name in values:
+  given = _flags_of(argv)
+  whole = flags.FLAGS["config"].parser.parse(given["config"])
+  for name in given:
     if not name.startswith("config."):
       continue
     config = whole
@@ -65,8 +73,11 @@ def _describe(error: BaseException, argv: Sequence[str]) -> str:
   if isinstance(error, AttributeError | KeyError):
     return _unknown_key(argv)
   if isinstance(error, OSError):
+    path = _flags_of(argv).get("config", "").partition(":")[0]
+    reasons = [one.strerror for one in chain if getattr(one, "strerror", None)]
     return (
-      f"the config file cannot be read ({error}). Those that come with the "
+      f"--config={path}: the config file cannot be read "
+      f"({reasons[-1] if reasons else 'no path'}). Those that come with the "
       "project lie in configs/, as in --config=configs/sample.py"
     )
   return str(error)
@@ -78,6 +89,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     print(__doc__)
     print(flags.FLAGS.main_module_help())
     sys.exit(0)
+  # Before app.run chooses a level at which libraries talk of their inner life.
+  if flags.FLAGS["verbosity"].using_default_value:
+    flags.FLAGS["verbosity"].value = logging.WARNING
+    flags.FLAGS["verbosity"].using_default_value = False
   try:
     rest = flags.FLAGS(argv)
     _ = _CONFIG.value.seed  # A missing config file is reported on first use.
@@ -93,11 +108,13 @@ def main(argv: Sequence[str]) -> None:
   """Trains; nothing else lives here."""
   del argv
 
-  def run() -> None:
+  def start() -> None:
     # Imported here so that a bad command line is answered at once.
+    from pcl_jax import run as runs
     from pcl_jax import train
     from preprocessing import sample_data
 
+    runs.check_values(_CONFIG.value)  # Before minutes go into a sample.
     data = _CONFIG.value.data
     sample_data.make_where_absent(
       data.dir, songs=data.sample_songs, seconds=data.sample_seconds
@@ -105,7 +122,7 @@ def main(argv: Sequence[str]) -> None:
     train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
   logging.use_absl_handler()
-  errors.run_command(run)
+  errors.run_command(start)
 
 
 if __name__ == "__main__":

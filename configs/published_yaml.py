@@ -99,7 +99,7 @@ def _check_file(path: str, key: str, value: Any) -> None:
 
 def _set(config: ml_collections.ConfigDict, path: str, key: str, value: Any):
   name = _RENAMED.get(key, key)
-  if name == "contrast_combos":
+  if name == "contrast_combos" and isinstance(value or [], list):
     # A flat pair of modes is accepted later; here lists become tuples.
     value = tuple(
       tuple(one) if isinstance(one, list) else one for one in value or ()
@@ -115,12 +115,13 @@ def _set(config: ml_collections.ConfigDict, path: str, key: str, value: Any):
       f"{path}: the key {key} is unknown. Known keys are those of the "
       "published config file; remove it or correct its name."
     ) from error
-  if isinstance(default, float) and isinstance(value, int | str):
+  if isinstance(default, float) and type(value) in (int, str):
     value = _number(path, key, value)
   if type(value) is not type(default):
     raise errors.InputError(
       f"{path}: {key} is {value!r} ({type(value).__name__}), a "
-      f"{type(default).__name__} is needed."
+      f"{'list' if isinstance(default, tuple) else type(default).__name__} is "
+      "needed."
     )
   config.update_from_flattened_dict({name: value})
 

@@ -61,18 +61,35 @@ def _abstract(tree: Any) -> Any:
 class Checkpoints:
   """The checkpoints of one run."""
 
-  def __init__(self, workdir: str | os.PathLike[str]):
+  def __init__(
+    self, workdir: str | os.PathLike[str], *, read_only: bool = False
+  ):
     """Opens, and makes where absent, WORKDIR/checkpoints.
 
     Args:
       workdir: folder of the run.
+      read_only: writes and tidies nothing, so that a run that is under way in
+        the same folder is not disturbed.
+
+    Raises:
+      InputError: the folder cannot be made.
     """
     keep = ocp.checkpoint_managers
     self._path = pathlib.Path(workdir).absolute() / FOLDER
+    self._read_only = read_only
+    if not read_only:
+      try:
+        self._path.mkdir(exist_ok=True)
+      except OSError as error:
+        raise errors.InputError(
+          f"{self._path} cannot be made a folder ({error}). Remove what is "
+          "there, or give another --workdir."
+        ) from error
     self._empty_trash()
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
+        read_only=read_only,
         save_decision_policy=keep.FixedIntervalPolicy(1),
         preservation_policy=keep.AnyPreservationPolicy(
           [
@@ -83,7 +100,7 @@ class Checkpoints:
           ]
         ),
         best_fn=_score,  # Without it metrics are not written down.
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
         # Deleting is a rename, so that no half-deleted step is ever listed.
         todelete_subdir=_TRASH,
       ),
@@ -179,7 +196,8 @@ class Checkpoints:
     self._empty_trash()
 
   def _empty_trash(self) -> None:
-    shutil.rmtree(self._path / _TRASH, ignore_errors=True)
+    if not self._read_only:
+      shutil.rmtree(self._path / _TRASH, ignore_errors=True)
 
 
 def load_encoder(
@@ -203,7 +221,7 @@ def load_encoder(
       f"{workdir} has no folder {FOLDER}, so it is not the workdir of a run. "
       "Train one with python launch.py --config=... --workdir=..."
     )
-  checkpoints = Checkpoints(workdir)
+  checkpoints = Checkpoints(workdir, read_only=True)
   try:
     step = (
       checkpoints.best_step() if which == "best" else checkpoints.latest_step()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import sys
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
@@ -14,8 +15,17 @@ class InputError(ValueError):
   """
 
 
+class RunError(RuntimeError):
+  """A run cannot go on, for a reason that shows only while it runs.
+
+  The message is the whole report, as that of `InputError`.
+  """
+
+
 def run_command(main: Callable[[], int | None]) -> None:
-  """Runs a command's `main`; exits 2 with the message of an `InputError`.
+  """Runs a command's `main`; an error for people is one message, no traceback.
+
+  It exits 2 after an `InputError`, 1 after a `RunError`.
 
   Args:
     main: takes no argument; returns an exit code, or None for success.
@@ -25,6 +35,9 @@ def run_command(main: Callable[[], int | None]) -> None:
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     code = EXIT_BAD_INPUT
+  except RunError as error:
+    print(f"error: {error}", file=sys.stderr)
+    code = EXIT_FAILED
   except KeyboardInterrupt:
     print("interrupted; the same command line goes on", file=sys.stderr)
     code = 130

@@ -1,11 +1,13 @@
 """Contrastive losses over rows of embeddings."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 _MIN_NORM = 1e-8
-_POSITIVE_OFFSET = 1e-5  # Added to s_ij in the positive term only.
+_LOG_POSITIVE_OFFSET = math.log(1e-5)  # Added to s_ij in the positive term.
 
 
 def _unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
@@ -48,9 +50,10 @@ def nt_xent(
   if weights is None:
     partner = (jnp.arange(2 * n) + n) % (2 * n)
     attracted = jnp.take_along_axis(logits, partner[:, None], axis=1)[:, 0]
-    return jnp.mean(normaliser - jnp.log(jnp.exp(attracted) + _POSITIVE_OFFSET))
-  attraction = jnp.log(
-    jnp.where(itself, 0.0, jnp.exp(logits)) + _POSITIVE_OFFSET
+    # Not the log of exp(logits) + 1e-5, which overflows where t < 1 / 88.
+    return jnp.mean(normaliser - jnp.logaddexp(attracted, _LOG_POSITIVE_OFFSET))
+  attraction = jnp.logaddexp(
+    jnp.where(itself, -jnp.inf, logits), _LOG_POSITIVE_OFFSET
   )
   has_positive = jnp.any(weights > 0, axis=1)
   per_row = normaliser - jnp.sum(weights * attraction, axis=1)

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 from flax import nnx
@@ -60,51 +62,75 @@ class Run:
 
 def _items_multiple(strategy: strategies.Strategy, devices: int) -> int:
   # A pair is two rows of the batch, and rows are what is split.
-  return devices // np.gcd(devices, 2) if strategy.paired else devices
+  return devices // math.gcd(devices, 2) if strategy.paired else devices
 
 
-def check_values(config: ml_collections.ConfigDict) -> None:
-  """Refuses values that no run can have.
+_ABOVE_0 = (
+  "epochs",
+  "early_stop_patience",
+  "log_every_steps",
+  "save_every_steps",
+  "audio_contrast_params.mixup_alpha",
+  "audio_contrast_params.mixup_beta",
+  "data.batch_size",
+  "data.double_window",
+  "data.max_num_tags",
+  "data.sample_seconds",
+  "model_params.audio.width",
+  "model_params.audio.fc_hidden_dim",
+  "model_params.audio.fc_output_dim",
+  "model_params.cf.hidden_dim",
+  "model_params.cf.output_dim",
+  "model_params.genre_w2v.n_head",
+  "model_params.genre_w2v.d_k",
+  "model_params.genre_w2v.d_v",
+  "opt_params.lr",
+  "loss_params.contrastive_temperature",
+)
+_NOT_NEGATIVE = (
+  "seed",
+  "data.threads",
+  "data.sample_songs",
+  "opt_params.weight_decay",
+)
+_RATES = (
+  "model_params.audio.fc_dropout",
+  "model_params.cf.dropout",
+  "model_params.genre_w2v.dropout",
+)
+
+
+# A run cannot go on in the middle of an epoch with other ones.
+_DECIDE_BATCHES = ("seed", "data.batch_size", "data.double_window")
+
+
+def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
+  """Refuses values that no run can have; needs neither data nor devices.
+
+  Returns:
+    The strategy that the config asks for.
 
   Raises:
     InputError: names the key, the value and the rule.
   """
-  positive = (
-    "epochs",
-    "early_stop_patience",
-    "log_every_steps",
-    "save_every_steps",
-    "audio_contrast_params.mixup_alpha",
-    "audio_contrast_params.mixup_beta",
-    "data.batch_size",
-    "data.double_window",
-    "data.max_num_tags",
-    "model_params.audio.width",
-    "model_params.audio.fc_hidden_dim",
-    "model_params.audio.fc_output_dim",
-    "opt_params.lr",
-    "loss_params.contrastive_temperature",
-  )
-  rules = [(key, "above 0", lambda value: value > 0) for key in positive]
-  not_negative = ("seed", "data.threads", "opt_params.weight_decay")
+  rules = [(key, "above 0", lambda value: value > 0) for key in _ABOVE_0]
   rules += [
-    (key, "0 or more", lambda value: value >= 0) for key in not_negative
+    (key, "0 or more", lambda value: value >= 0) for key in _NOT_NEGATIVE
   ]
-  rates = (
-    "model_params.audio.fc_dropout",
-    "model_params.cf.dropout",
-    "model_params.genre_w2v.dropout",
-  )
-  rules += [(k, "in [0, 1)", lambda value: 0 <= value < 1) for k in rates]
+  rules += [(key, "in [0, 1)", lambda value: 0 <= value < 1) for key in _RATES]
   for key, rule, holds in rules:
     value = config
     for part in key.split("."):
       value = value[part]
-    if not holds(value):
+    number = isinstance(value, int | float) and math.isfinite(value)
+    if not number or not holds(value):
       raise errors.InputError(
-        f"config.{key} is {value}; it must be {rule}. Correct it in the config "
-        f"file or with --config.{key}=..."
+        f"config.{key} is {value!r}; it must be a number {rule}. Correct it in "
+        f"the config file or with --config.{key}=..."
       )
+  return strategies.parse(
+    config.contrast_combos, config.audio_contrast_params.pair_generation_method
+  )
 
 
 def check_batch(
@@ -127,13 +153,23 @@ def check_batch(
     )
 
 
-def _architecture(
+def architecture_of(
   config: ml_collections.ConfigDict,
   strategy: strategies.Strategy,
   data: dataset.DataSet,
   tables: dict[str, np.ndarray],
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-  """Returns arguments of each encoder, and the genre codes' first vectors."""
+  """Returns arguments of each encoder, and the genre codes' first vectors.
+
+  Args:
+    config: of the run.
+    strategy: that it asks for.
+    data: the data set.
+    tables: what enters a batch beside audio.
+
+  Raises:
+    InputError: the embeddings would differ in size.
+  """
   params = config.model_params.to_dict()
   audio = params["audio"]
   built, genre_table = {"audio": audio}, None
@@ -154,6 +190,28 @@ def _architecture(
   return built, genre_table
 
 
+def recipe_of(
+  config: ml_collections.ConfigDict,
+  strategy: strategies.Strategy,
+  num_codes: int,
+) -> train_step.Recipe:
+  """Returns what a step computes beside the networks.
+
+  Args:
+    config: of the run.
+    strategy: that it asks for.
+    num_codes: genre codes of the data set.
+  """
+  mixup = config.audio_contrast_params
+  return train_step.Recipe(
+    strategy=strategy,
+    num_codes=num_codes,
+    temperature=config.loss_params.contrastive_temperature,
+    mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
+    mixup_beta=mixup.mixup_beta,
+  )
+
+
 def build(
   config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device] | None = None,
@@ -167,15 +225,12 @@ def build(
   Raises:
     InputError: the config or the data set breaks a rule.
   """
-  check_values(config)
-  strategy = strategies.parse(
-    config.contrast_combos, config.audio_contrast_params.pair_generation_method
-  )
+  strategy = check_values(config)
   devices = jax.devices() if devices is None else devices
   check_batch(config.data.batch_size, strategy, len(devices))
   data = dataset.DataSet(config.data.dir)
   tables = data.tables(strategy, config.data.max_num_tags)
-  architecture, genre_table = _architecture(config, strategy, data, tables)
+  architecture, genre_table = architecture_of(config, strategy, data, tables)
   model = encoders.Encoders(
     audio_params=architecture["audio"],
     cf_params=architecture.get("cf"),
@@ -186,14 +241,6 @@ def build(
   optimizer = train_step.make_optimizer(
     config.opt_params.lr, config.opt_params.weight_decay
   )
-  mixup = config.audio_contrast_params
-  recipe = train_step.Recipe(
-    strategy=strategy,
-    num_codes=len(data.catalogue.genre_codes),
-    temperature=config.loss_params.contrastive_temperature,
-    mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
-    mixup_beta=mixup.mixup_beta,
-  )
   # Auto: with explicit axes, rows times rows of the loss would not compile.
   mesh = jax.make_mesh(
     (len(devices),),
@@ -201,6 +248,7 @@ def build(
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=devices,
   )
+  recipe = recipe_of(config, strategy, len(data.catalogue.genre_codes))
   graphdef, state = train_step.new_state(model, optimizer)
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
   return Run(
@@ -226,23 +274,101 @@ def build(
   )
 
 
-def make_workdir(
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flat(value, f"{prefix}{key}.")
+    else:
+      flat[f"{prefix}{key}"] = value
+  return flat
+
+
+def check_continues(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """Refuses to go on with a checkpoint of what would be another run.
+
+  Args:
+    then: what the checkpoint says about itself.
+    now: `meta` of the run that would go on with it.
+
+  Returns:
+    The other keys of the config that have changed, with both values.
+
+  Raises:
+    InputError: strategy, architecture, data set, feature or a key that decides
+      the batches is another.
+  """
+  remedy = (
+    "Give the config it was trained with, or another --workdir; the "
+    "checkpoints stay as they are."
+  )
+  melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
+  for what in ("strategy", "architecture", "data"):
+    if then[what] != now[what]:
+      a, b = (_flat({what: meta[what]}) for meta in (then, now))
+      differing = _differing(a, b)
+      raise errors.InputError(
+        f"the checkpoint in --workdir is of another {what}: "
+        f"{'; '.join(differing)}. {remedy}"
+      )
+  a, b = _flat(then["config"]), _flat(now["config"])
+  deciding = [
+    line for key in _DECIDE_BATCHES for line in _differing(a, b, [key])
+  ]
+  if deciding:
+    raise errors.InputError(
+      "the checkpoint in --workdir was trained with other batches: "
+      f"{'; '.join(deciding)}. {remedy}"
+    )
+  return _differing(a, b)
+
+
+def _differing(
+  then: dict[str, Any], now: dict[str, Any], keys: Sequence[str] | None = None
+) -> list[str]:
+  keys = sorted(then.keys() | now.keys()) if keys is None else keys
+  return [
+    f"{key} was {then.get(key)!r} and is {now.get(key)!r} now"
+    for key in keys
+    if then.get(key) != now.get(key)
+  ]
+
+
+def make_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
+  """Makes a run's folder; what is in it stays.
+
+  Raises:
+    InputError: it cannot be made or written.
+  """
+  path = pathlib.Path(workdir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      pass
+  except OSError as error:
+    raise _unwritable(path, error) from error
+  return path
+
+
+def write_config(
   workdir: str | os.PathLike[str], config: ml_collections.ConfigDict
-) -> pathlib.Path:
-  """Makes a run's folder and writes its config into it.
+) -> None:
+  """Writes config.json into a run's folder.
 
   Raises:
     InputError: it cannot be written.
   """
   path = pathlib.Path(workdir)
   try:
-    path.mkdir(parents=True, exist_ok=True)
     partial = path / "config.json.partial"
     partial.write_text(config.to_json(indent=2) + "\n")
     partial.replace(path / "config.json")
   except OSError as error:
-    raise errors.InputError(
-      f"--workdir={workdir} cannot be written ({error}). Give a folder you "
-      "may write to, on a disk that is not full."
-    ) from error
-  return path
+    raise _unwritable(path, error) from error
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> errors.InputError:
+  return errors.InputError(
+    f"--workdir={path} cannot be written ({error}). Give a folder you may "
+    "write to, on a disk that is not full."
+  )

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import tqdm
 
@@ -101,6 +102,30 @@ def _in_words(terms: dict[str, float]) -> str:
   return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
 
 
+def _fetch(terms: dict[str, jax.Array]) -> dict[str, float]:
+  return {name: float(value) for name, value in jax.device_get(terms).items()}
+
+
+def _check_finite(what: str, terms: dict[str, float]) -> None:
+  """Stops a run that has gone astray.
+
+  Raises:
+    RunError: a loss is not finite.
+  """
+  if not math.isfinite(terms["total"]):
+    raise errors.RunError(
+      f"{what} is not finite ({_in_words(terms)}). The checkpoints before it "
+      "are kept: lower --config.opt_params.lr or raise "
+      "--config.loss_params.contrastive_temperature, and the same --workdir "
+      "goes on from them."
+    )
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
 class _LateLog:
   """Logs the losses of a step when the next one is under way.
 
@@ -116,24 +141,12 @@ class _LateLog:
     self._pending = (row, terms)
 
   def flush(self) -> None:
-    """Writes what is pending.
-
-    Raises:
-      FloatingPointError: a loss is not finite.
-    """
+    """Writes what is pending."""
     if self._pending is None:
       return
     (row, terms), self._pending = self._pending, None
-    losses = {
-      name: float(value) for name, value in jax.device_get(terms).items()
-    }
+    losses = _fetch(terms)
     step = row.pop("step")
-    if not math.isfinite(losses["total"]):
-      raise FloatingPointError(
-        f"the loss at step {step} is not finite ({_in_words(losses)}). The "
-        "checkpoints before it are kept. Lower --config.opt_params.lr or raise "
-        "--config.loss_params.contrastive_temperature."
-      )
     self._writer.write("train", step, row | losses)
     _say(
       f"epoch {row['epoch']} step {step}: {_in_words(losses)} | "
@@ -155,7 +168,17 @@ def validate(
   ):
     terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
-  return {k: float(v) / len(plan) for k, v in jax.device_get(sums).items()}
+  return {name: value / len(plan) for name, value in _fetch(sums).items()}
+
+
+def _plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
+  return run.data.training_plan(
+    run.strategy,
+    run.batch_size,
+    double_window=run.double_window,
+    seed=run.seed,
+    epoch=epoch,
+  )
 
 
 def _train_epoch(
@@ -167,13 +190,7 @@ def _train_epoch(
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
   """Trains what is left of an epoch; returns the state after it."""
-  plan = run.data.training_plan(
-    run.strategy,
-    run.batch_size,
-    double_window=run.double_window,
-    seed=run.seed,
-    epoch=progress.epoch,
-  )
+  plan = _plan_epoch(run, progress.epoch)
   batches = loader.load(
     run.data.store,
     run.tables,
@@ -200,9 +217,10 @@ def _train_epoch(
       state, terms = run.train_step(state, batch, key)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
-      jax.block_until_ready(before)
       if before is None:
         meter.reset()  # The first step was compiled, which says nothing.
+      else:
+        _check_finite(f"the loss of step {progress.step}", _fetch(before))
       before = terms
       progress.step += 1
       progress.step_in_epoch += 1
@@ -213,6 +231,7 @@ def _train_epoch(
       bar.update()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
+        log.flush()  # A run that goes on from here does not log it again.
         save(state)
   log.flush()
   return state
@@ -226,16 +245,12 @@ def _restore(
   if step is None:
     return run.state, Progress()
   meta = checkpoints.restore_meta(step)
-  if meta["architecture"] != run.meta["architecture"]:
-    raise errors.InputError(
-      f"checkpoint {step} of this workdir is of another architecture: it has "
-      f"{meta['architecture']}, the config asks for "
-      f"{run.meta['architecture']}. Give the config it was trained with, or "
-      "another --workdir."
-    )
+  changed = runs.check_continues(meta, run.meta)
   state = checkpoints.restore(step, run.state)
   progress = Progress.from_dict(meta["progress"])
   _say(f"going on from step {step}, epoch {progress.epoch}")
+  for line in changed:
+    _say(f"changed since then: {line}")
   return state, progress
 
 
@@ -249,11 +264,32 @@ def _validate_and_note(
   """Validates at the end of an epoch; returns the losses."""
   losses = validate(run, state, plan)
   epoch = progress.epoch
+  _check_finite(f"the validation loss of epoch {epoch}", losses)
   progress.note_validation(losses["total"])
   better = " (best so far)" if not progress.epochs_without_better else ""
   writer.write("validation", progress.step, {"epoch": epoch} | losses)
   _say(f"epoch {epoch} validation: {_in_words(losses)}{better}")
   return losses
+
+
+def _make_save(
+  run: runs.Run, progress: Progress, checkpoints: checkpoint.Checkpoints
+) -> Callable[..., None]:
+  """Returns what saves a state, with its validation losses if there are any."""
+
+  def save(
+    state: dict[str, Any], losses: dict[str, float] | None = None
+  ) -> None:
+    if not _all_finite((state["params"], state["batch_stats"])):
+      raise errors.RunError(
+        f"after step {progress.step} the weights are not finite. The "
+        "checkpoints before it are kept: lower --config.opt_params.lr, and "
+        "the same --workdir goes on from them."
+      )
+    meta = run.meta | {"progress": progress.as_dict()}
+    checkpoints.save(state, meta, losses)
+
+  return save
 
 
 def train_and_evaluate(
@@ -274,6 +310,7 @@ def train_and_evaluate(
 
   Raises:
     InputError: config, data set or workdir break a rule.
+    RunError: the loss or the weights are no longer finite.
   """
   run = runs.build(config, devices)
   validation_plan = run.data.validation_plan(
@@ -282,30 +319,29 @@ def train_and_evaluate(
     run.items_multiple,
     double_window=run.double_window,
   )
-  path = runs.make_workdir(workdir, config)
-  checkpoints = checkpoint.Checkpoints(path)
-  state, progress = _restore(run, checkpoints)
-  writer = metric_writers.MetricWriter(path, progress.step)
-  log = _LateLog(writer)
-
-  def save(
-    state: dict[str, Any], metrics: dict[str, float] | None = None
-  ) -> None:
-    meta = run.meta | {"progress": progress.as_dict()}
-    checkpoints.save(state, meta, metrics)
-
-  _say(
-    f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
-    f"{len(run.data.store)} songs in {run.data.directory}"
-  )
-  with contextlib.closing(writer), contextlib.closing(checkpoints):
-    while (
-      progress.epoch < config.epochs
-      and progress.epochs_without_better < config.early_stop_patience
-    ):
-      state = _train_epoch(run, state, progress, log, save, config)
-      losses = _validate_and_note(run, state, validation_plan, progress, writer)
-      save(state, losses)
+  # Planned only to be refused here, before anything is written.
+  _plan_epoch(run, epoch=0)
+  path = runs.make_workdir(workdir)
+  with contextlib.closing(checkpoint.Checkpoints(path)) as checkpoints:
+    state, progress = _restore(run, checkpoints)
+    runs.write_config(path, config)  # Not before: it may have been refused.
+    _say(
+      f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
+      f"{len(run.data.store)} songs in {run.data.directory}"
+    )
+    writer = metric_writers.MetricWriter(path, progress.step)
+    save = _make_save(run, progress, checkpoints)
+    with contextlib.closing(writer):
+      while (
+        progress.epoch < config.epochs
+        and progress.epochs_without_better < config.early_stop_patience
+      ):
+        log = _LateLog(writer)
+        state = _train_epoch(run, state, progress, log, save, config)
+        losses = _validate_and_note(
+          run, state, validation_plan, progress, writer
+        )
+        save(state, losses)
     if progress.epoch < config.epochs:
       _say(
         f"stopped early: {progress.epochs_without_better} epochs without a "

@@ -26,6 +26,8 @@ VALIDATION_SHARE = 0.1
 # The sample's planted faults; a real copy of Melon has its own limit.
 _MOST_SKIPPED = 0.2
 
+_SONGS_OF_AN_ARTIST = 10
+
 
 def make(
   data_dir: str | os.PathLike[str],
@@ -47,7 +49,15 @@ def make(
   """
   data_dir = pathlib.Path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
-  sample_melon.make_sample(melon_dir, songs=songs, seconds=seconds, seed=seed)
+  sample_melon.make_sample(
+    melon_dir,
+    songs=songs,
+    seconds=seconds,
+    seed=seed,
+    # In a small sample, too, two validation songs have an artist in common.
+    artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
+    playlists=max(songs * 2 // 3, 1),
+  )
   melon_lmdb.build_song_store(
     melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
   )
@@ -76,10 +86,14 @@ def make_where_absent(
   data_dir = pathlib.Path(data_dir)
   # The vectors are made last.
   finished = (data_dir / genre_vectors.FILE_NAME).exists()
-  foreign = data_dir.exists() and not (data_dir / MELON_FOLDER).is_dir()
+  begun = (data_dir / MELON_FOLDER).is_dir()
+  foreign = not begun and data_dir.exists()
   if not songs or finished or foreign:
     return
-  print(f"{data_dir} is not there: making a sample of {songs} songs in it")
+  print(
+    f"{data_dir} is not {'finished' if begun else 'there'}: making a sample of "
+    f"{songs} songs in it"
+  )
   make(data_dir, songs=songs, seconds=seconds)
 
 

@@ -1,9 +1,14 @@
 """Eight CPU devices and strict JAX, set before anything touches a device."""
 
 import pathlib
+import tempfile
 
 import jax
+import ml_collections
 import pytest
+
+from configs import common
+from preprocessing import sample_data
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -11,6 +16,40 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Keeps what is compiled for the session: many tests train alike."""
+  folder = tempfile.TemporaryDirectory(prefix="pcl_jax-compiled-")
+  config.add_cleanup(folder.cleanup)
+  jax.config.update("jax_compilation_cache_dir", folder.name)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+  """Compiles without optimising, for tests that take few steps."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def smoke_sample(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
+  """Data set that the smoke form of a config makes where it is absent."""
+  config = ml_collections.ConfigDict()
+  config.data, config.model_params = {}, {"audio": {}}
+  common.make_small(config)
+  path = tmp_path_factory.mktemp("sample") / "smoke"
+  sample_data.make_where_absent(
+    path,
+    songs=config.data.sample_songs,
+    seconds=config.data.sample_seconds,
+  )
+  return path
 
 
 @pytest.fixture

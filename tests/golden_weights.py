@@ -68,3 +68,23 @@ def draw_state_dict(model_name: str) -> dict[str, np.ndarray]:
   if model_name == "genre_w2v":
     drawn["embeddings.weight"][0] = 0.0
   return drawn
+
+
+def draw_narrow_state_dict(model_name: str) -> dict[str, np.ndarray]:
+  """Draws an audio encoder with a sixteenth of the published channels.
+
+  Args:
+    model_name: resnet or sc_cnn, then of width 4 or 8.
+
+  Returns:
+    PyTorch name to array; the projection is 64 -> 128 -> 128.
+  """
+  manifest = reference()["manifest"][model_name]
+  shapes = {
+    name: [size // 16 if size >= 64 else size for size in shape]
+    if name.startswith("audio_encoder")
+    else [min(size, 128) for size in shape]
+    for name, shape in manifest.items()
+  }
+  shapes["fc_audio.fc.0.weight"] = [128, 64]
+  return {name: draw(name, shape) for name, shape in shapes.items()}

@@ -3,15 +3,18 @@
 import collections
 from collections.abc import Iterator, Mapping
 import concurrent.futures
+import math
 import os
 
 import jax
+from jaxtyping import Float16
 import numpy as np
 
 from pcl_jax.data import plan as plans
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
+_ALIGNMENT = 64  # Bytes; what XLA asks of memory that it takes as it is.
 MEL_BANDS = song_store.MEL_BANDS
 
 
@@ -30,6 +33,15 @@ def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
   indices = sharding.addressable_devices_indices_map((rows,)).values()
   spans = [index[0].indices(rows) for index in indices]
   return slice(min(s[0] for s in spans), max(s[1] for s in spans))
+
+
+def _empty_patches(patches: int) -> Float16[np.ndarray, "patches frames bands"]:
+  """Allocates patches where a CPU device can take them without a copy."""
+  shape = (patches, plans.PATCH_FRAMES, MEL_BANDS)
+  size = 2 * math.prod(shape)
+  memory = np.empty(size + _ALIGNMENT, np.uint8)
+  offset = -memory.ctypes.data % _ALIGNMENT
+  return memory[offset : offset + size].view(np.float16).reshape(shape)
 
 
 def read_batch(
@@ -52,7 +64,7 @@ def read_batch(
     `audio`, float16 [rows, 256, 48], and the rows of each table.
   """
   songs = plan.songs[step, rows]
-  patches = np.empty((len(songs), plans.PATCH_FRAMES, MEL_BANDS), np.float16)
+  patches = _empty_patches(len(songs))
   store.read_patches(songs, plan.starts[step, rows], patches)
   return {"audio": patches} | {
     name: np.asarray(table[songs]) for name, table in tables.items()

@@ -65,6 +65,7 @@ def precision_at(
   Returns:
     Precision at k, [queries]; nan for a query without any relevant candidate.
   """
+  relevant = relevant & ~excluded
   best = _order(scores, excluded)[:, :k]
   found = np.take_along_axis(relevant, best, axis=1).mean(axis=1)
   return np.where(relevant.any(axis=1), found, np.nan)
@@ -86,6 +87,7 @@ def average_precision(
     Mean of the precisions at the relevant ranks, [queries]; nan for a query
     without any relevant candidate.
   """
+  relevant = relevant & ~excluded
   hits = np.take_along_axis(relevant, _order(scores, excluded), axis=1)
   precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
   total = hits.sum(axis=1)

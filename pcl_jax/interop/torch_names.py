@@ -152,6 +152,8 @@ def _check(entries: list[_Entry], state_dict: Mapping[str, np.ndarray]) -> None:
       problems.append(
         f"{name} has shape {np.shape(value)}, the network {expected[name]}"
       )
+    elif np.asarray(value).dtype.kind not in "fiu":
+      problems.append(f"{name} holds {np.asarray(value).dtype}, no numbers")
   if problems:
     raise errors.InputError(
       "the PyTorch weights do not fit the network: "

@@ -84,41 +84,31 @@ def convolve(
     [batch, ceil(height / stride), ceil(width / stride), outputs].
   """
   plain = functools.partial(_plain, stride=stride)
-  if x.shape[-1] > 1:
+  if kernel.shape[2] > 1:
     return plain(x, kernel)
   products = functools.partial(_products, stride=stride)
   return lax.platform_dependent(x, kernel, cpu=products, default=plain)
 
 
-def _convolve_forward(x: Array, kernel: Array, stride: int) -> Any:
+def _convolve_forward(
+  x: Array, kernel: Array, stride: int
+) -> tuple[Array, tuple[Array, Array]]:
   return convolve(x, kernel, stride), (x, kernel)
 
 
-def _convolve_backward(stride: int, inputs: Any, gradient: Array) -> Any:
+def _convolve_backward(
+  stride: int, inputs: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
   """Returns the gradients of the images and of the kernel."""
   x, kernel = inputs
-
-  def of(function: Any) -> Any:
-    def pull(x: Array, kernel: Array, gradient: Array) -> Any:
-      forward = functools.partial(function, stride=stride)
-      return jax.vjp(forward, x, kernel)[1](gradient)
-
-    return pull
-
-  def kernel_by_products(x: Array, kernel: Array, gradient: Array) -> Any:
-    forward = functools.partial(_plain, kernel=kernel, stride=stride)
-    dx = jax.vjp(forward, x)[1](gradient)[0]
-    return dx, _kernel_gradient(x, gradient, kernel.shape[0], stride)
-
+  plain = functools.partial(_gradients_of, _plain, stride=stride)
   if kernel.shape[2] == 1:
-    on_cpu = of(_products)
+    on_cpu = functools.partial(_gradients_of, _products, stride=stride)
   elif kernel.shape[3] >= _LEAST_OUTPUTS_FOR_PRODUCTS:
-    on_cpu = kernel_by_products
+    on_cpu = functools.partial(_gradients_by_taps, stride=stride)
   else:
-    on_cpu = of(_plain)
-  return lax.platform_dependent(
-    x, kernel, gradient, cpu=on_cpu, default=of(_plain)
-  )
+    on_cpu = plain
+  return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=plain)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -138,33 +128,73 @@ def _plain(x: Array, kernel: Array, stride: int) -> Array:
 
 def _products(x: Array, kernel: Array, stride: int) -> Array:
   """Convolves images of one channel as one matrix product."""
-  size = kernel.shape[0]
-  columns = jnp.concatenate(_shifted(x, size, stride), axis=-1)
-  return jnp.einsum("bhwi,io->bhwo", columns, kernel.reshape(size**2, -1))
+  size, outputs = kernel.shape[0], kernel.shape[-1]
+  half = size // 2
+  shape = (x.shape[0], *_output_size(x, stride), outputs)
+  padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
+  seen = [
+    _seen_by(padded, row, column, shape, stride)
+    for row in range(size)
+    for column in range(size)
+  ]
+  columns = jnp.concatenate(seen, axis=-1).reshape(-1, size**2)
+  return (columns @ kernel.reshape(size**2, outputs)).reshape(shape)
+
+
+def _gradients_of(
+  convolution: Any, x: Array, kernel: Array, gradient: Array, stride: int
+) -> tuple[Array, Array]:
+  """Returns both gradients as JAX derives them."""
+  forward = functools.partial(convolution, stride=stride)
+  return jax.vjp(forward, x, kernel)[1](gradient)
+
+
+def _gradients_by_taps(
+  x: Array, kernel: Array, gradient: Array, stride: int
+) -> tuple[Array, Array]:
+  """Returns both gradients, the kernel's by matrix products."""
+  forward = functools.partial(_plain, kernel=kernel, stride=stride)
+  of_images = jax.vjp(forward, x)[1](gradient)[0]
+  return of_images, _kernel_gradient(x, gradient, kernel.shape[0], stride)
 
 
 def _kernel_gradient(
   x: Array, gradient: Array, size: int, stride: int
 ) -> Array:
   """Returns the kernel's gradient, a matrix product for each of its taps."""
-  taps = [
-    jnp.einsum("bhwi,bhwo->io", shifted, gradient)
-    for shifted in _shifted(x, size, stride)
-  ]
-  return jnp.stack(taps).reshape(size, size, x.shape[-1], -1)
-
-
-def _shifted(x: Array, size: int, stride: int) -> list[Array]:
-  """Returns what each tap of the kernel sees, row by row."""
   half = size // 2
-  rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-  x = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
-  return [
-    x[
-      :,
-      row : row + (rows - 1) * stride + 1 : stride,
-      column : column + (columns - 1) * stride + 1 : stride,
-    ]
-    for row in range(size)
-    for column in range(size)
-  ]
+  inputs, outputs = x.shape[-1], gradient.shape[-1]
+  padded = jnp.pad(x, ((0, 0), (half, half), (half, half), (0, 0)))
+  # Of two axes: XLA is slow with products that sum over several.
+  rows = gradient.reshape(-1, outputs)
+
+  def tap(place: tuple[Array, Array]) -> Array:
+    seen = _seen_by(padded, *place, gradient.shape, stride)
+    return seen.reshape(-1, inputs).T @ rows
+
+  places = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")
+  taps = lax.map(tap, (places[0].ravel(), places[1].ravel()))
+  return taps.reshape(size, size, inputs, outputs)
+
+
+def _seen_by(
+  padded: Array, row: Any, column: Any, shape: tuple[int, ...], stride: int
+) -> Array:
+  """Returns what one tap of the kernel sees, for outputs of a shape."""
+  batch, rows, columns, _ = shape
+  seen = lax.dynamic_slice(
+    padded,
+    (0, row, column, 0),
+    (
+      batch,
+      (rows - 1) * stride + 1,
+      (columns - 1) * stride + 1,
+      padded.shape[-1],
+    ),
+  )
+  return seen[:, ::stride, ::stride]
+
+
+def _output_size(x: Array, stride: int) -> tuple[int, int]:
+  """Returns height and width of the output."""
+  return -(-x.shape[1] // stride), -(-x.shape[2] // stride)

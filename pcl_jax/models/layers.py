@@ -1,6 +1,8 @@
 """What the networks share: initial weights, pools, dropout, the small head."""
 
+from collections.abc import Callable
 import functools
+import math
 from typing import Any
 
 from flax import nnx
@@ -9,24 +11,37 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# PyTorch's default for linear and convolution kernels: uniform on
-# +- 1 / sqrt(fan_in), which is a variance of 1 / (3 fan_in).
-TORCH_UNIFORM = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-HE_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
-
-def torch_bias(fan_in: int) -> Any:
-  """Returns PyTorch's default bias initialiser, uniform +- 1 / sqrt(fan_in).
+def torch_uniform(fan_in: int) -> Callable[..., Array]:
+  """Returns PyTorch's default initialiser, uniform on +- 1 / sqrt(fan_in).
 
   Args:
-    fan_in: inputs of one output: channels times kernel size.
+    fan_in: inputs of one output, channels times kernel size; the same for
+      kernel and bias.
   """
   bound = fan_in**-0.5
 
-  def init(key: Array, shape: Any, dtype: Any = jnp.float32, **unused: Any):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+  def initialise(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return bound * _drawn(_uniform, key, shape, dtype)
 
-  return init
+  return initialise
+
+
+def he_fan_out(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+  """Draws a kernel from He's normal distribution, of variance 2 / fan_out."""
+  fan_out = math.prod(shape) // shape[-2]
+  return (2 / fan_out) ** 0.5 * _drawn(jax.random.normal, key, shape, dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _drawn(
+  draw: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: Any
+) -> Array:
+  # Drawn flat: with four axes XLA takes seconds to compile each draw.
+  return draw(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+_uniform = functools.partial(jax.random.uniform, minval=-1.0)
 
 
 def linear(
@@ -37,8 +52,8 @@ def linear(
     inputs,
     outputs,
     use_bias=use_bias,
-    kernel_init=TORCH_UNIFORM,
-    bias_init=torch_bias(inputs),
+    kernel_init=torch_uniform(inputs),
+    bias_init=torch_uniform(inputs),
     dtype=jnp.float32,
     rngs=rngs,
   )
@@ -126,7 +141,8 @@ def dropout(x: Array, rate: float, training: bool, key: Array | None) -> Array:
       f"dropout with rate {rate} in training needs a random key, got None: "
       f"pass key="
     )
-  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+  # Drawn flat, as the initial weights are.
+  keep = jax.random.bernoulli(key, 1.0 - rate, (x.size,)).reshape(x.shape)
   return jnp.where(keep, x / (1.0 - rate), 0.0)
 
 

@@ -30,7 +30,7 @@ class BasicBlock(nnx.Module):
   ):
     conv = functools.partial(
       convolution.Conv,
-      kernel_init=layers.HE_FAN_OUT,
+      kernel_init=layers.he_fan_out,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -81,7 +81,7 @@ class ResNet18(nnx.Module):
       width,
       7,
       stride=2,
-      kernel_init=layers.HE_FAN_OUT,
+      kernel_init=layers.he_fan_out,
       compute_dtype=compute_dtype,
       rngs=rngs,
     )
@@ -118,4 +118,7 @@ class ResNet18(nnx.Module):
     for name in sorted(self.blocks):
       x = self.blocks[name](x, training)
     x = x.astype(jnp.float32)
-    return jnp.concatenate([x.mean(axis=(1, 2)), x.max(axis=(1, 2))], axis=-1)
+    # Not jnp.max: its gradient divides by the number of equal maxima, which is
+    # 0 where XLA computes x anew and rounds it otherwise.
+    highest = layers.max_pool(x, x.shape[1:3])[:, 0, 0]
+    return jnp.concatenate([x.mean(axis=(1, 2)), highest], axis=-1)

@@ -11,8 +11,6 @@ from pcl_jax.models import batch_norm
 from pcl_jax.models import convolution
 from pcl_jax.models import layers
 
-FRAMES = 256
-MEL_BANDS = 48
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # Channels of the blocks, in units of the width.
 # Windows over (time, mel): 256 x 48 ends as 2 x 1.
 POOLS = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 1), (2, 1), (2, 2))
@@ -35,8 +33,8 @@ class ConvBlock(nnx.Module):
       inputs,
       outputs,
       3,
-      kernel_init=layers.TORCH_UNIFORM,
-      bias_init=layers.torch_bias(9 * inputs),
+      kernel_init=layers.torch_uniform(9 * inputs),
+      bias_init=layers.torch_uniform(9 * inputs),
       compute_dtype=compute_dtype,
       rngs=rngs,
     )

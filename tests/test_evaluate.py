@@ -1,0 +1,202 @@
+"""Tests of pcl_jax.evaluate."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import ss_sc_cnn
+from pcl_jax import checkpoint
+from pcl_jax import embed
+from pcl_jax import errors
+from pcl_jax import evaluate
+from pcl_jax import run as runs
+from pcl_jax import train
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import dataset
+from tests import quick_backbone
+from tests import tiny_data
+
+
+def _prepare(directory, **changes):
+  """Writes a prepared data set; returns its folder."""
+  directory.mkdir()
+  catalogue = dataclasses.replace(tiny_data.tiny_catalogue(), **changes)
+  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, (200, 300))
+  catalogue.save(directory)
+  return directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """Config and folder of a run of two steps; the backbone stays registered."""
+  root = tmp_path_factory.mktemp("evaluate")
+  config = ss_sc_cnn.get_config("smoke")
+  config.data.dir = str(_prepare(root / "data"))
+  config.data.batch_size = 12
+  config.epochs = 1
+  config.model_params.audio.backbone_type = quick_backbone.NAME
+  config.audio_contrast_params.mixup = False
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    train.train_and_evaluate(config, root / "run", devices=jax.devices()[:1])
+    yield config, root / "run"
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+  return shutil.copytree(trained[1], tmp_path / "run")
+
+
+def _precisions_by_hand(values, queries, embeddings) -> list[float]:
+  """Looks up the five nearest songs of each query, one by one."""
+  unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+  found = []
+  for query in queries.tolist():
+    mine = set(values[query].tolist())
+    shares = [
+      song != query and bool(mine & set(values[song].tolist()))
+      for song in range(len(values))
+    ]
+    if any(shares):
+      others = [song for song in range(len(values)) if song != query]
+      others.sort(key=lambda song: -float(unit[query] @ unit[song]))
+      found.append(np.mean([shares[song] for song in others[:5]]))
+  return found
+
+
+def test_sub_genres_are_the_codes_that_do_not_end_in_00():
+  catalogue = dataclasses.replace(
+    tiny_data.tiny_catalogue(),
+    genre_codes=np.array(["GN0101", "GN0100", "GN0200", "GN0201"]),
+    genres=catalogues.Ragged.from_lists(
+      [[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]
+    ),
+  )
+  found = evaluate.sub_genres(catalogue)
+  assert len(found) == 60
+  assert [found[i].tolist() for i in range(5)] == [[1], [], [], [4, 1], []]
+
+
+def test_precisions_are_those_found_by_hand():
+  catalogue = tiny_data.tiny_catalogue()
+  rows = np.random.default_rng(0).standard_normal((60, 7))
+  results = evaluate.lookup_precisions(catalogue, rows)
+  lists = {
+    "sub-genre": evaluate.sub_genres(catalogue),
+    "artist": catalogue.artists,
+  }
+  assert list(results) == list(lists)
+  for name, values in lists.items():
+    queries = catalogue.rows_of(catalogues.TEST)
+    expected = _precisions_by_hand(values, queries, rows)
+    result = results[name]
+    assert result["precision_at_5"] == pytest.approx(np.mean(expected))
+    assert result["queries"] == len(expected)
+    low, high = result["interval_95"]
+    assert 0 <= low <= result["precision_at_5"] <= high <= 1
+
+
+def test_songs_that_lie_with_their_artist_are_all_found():
+  artist = np.arange(60) % 6  # Ten songs each: nine to find.
+  catalogue = dataclasses.replace(
+    tiny_data.tiny_catalogue(),
+    artists=catalogues.Ragged.from_lists([[int(a)] for a in artist]),
+    genres=catalogues.Ragged.from_lists([[]] * 60),
+  )
+  results = evaluate.lookup_precisions(catalogue, np.eye(6)[artist])
+  assert list(results) == ["artist"]  # There is no sub-genre to look for.
+  assert results["artist"]["precision_at_5"] == 1.0
+  assert results["artist"]["interval_95"] == [1.0, 1.0]
+
+
+def test_a_test_song_that_shares_nothing_is_no_query():
+  catalogue = tiny_data.tiny_catalogue()
+  queries = catalogue.rows_of(catalogues.TEST)
+  artists = [[0]] * 60
+  artists[queries[0]] = [1]
+  catalogue = dataclasses.replace(
+    catalogue, artists=catalogues.Ragged.from_lists(artists)
+  )
+  rows = np.random.default_rng(0).standard_normal((60, 7))
+  results = evaluate.lookup_precisions(catalogue, rows)
+  assert results["artist"]["queries"] == len(queries) - 1
+
+
+def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
+  config, workdir = trained
+  results = evaluate.evaluate(workdir, None)
+  table = results["precision_at_5"]
+  assert list(table) == ["trained (SS)", "untrained", "mean mel"]
+  assert results["step"] == 3
+  assert results["songs"] == 60
+  assert results["data"] == config.data.dir
+  data = dataset.DataSet(config.data.dir)
+  songs = np.arange(60, dtype=np.int32)
+  encoder, _ = checkpoint.load_encoder(workdir)
+  assert table["trained (SS)"] == evaluate.lookup_precisions(
+    data.catalogue, embed.embed_songs(encoder, data.store, songs)
+  )
+  assert table["mean mel"] == evaluate.lookup_precisions(
+    data.catalogue, embed.mean_mel(data.store, songs)
+  )
+
+
+def test_the_untrained_network_has_the_weights_the_run_began_with(
+  trained, monkeypatch
+):
+  config, workdir = trained
+  seen = []
+
+  def embed_songs(encoder, store, songs):
+    seen.append(np.array(encoder.backbone.fc.kernel[...]))
+    return np.ones((len(songs), 2), np.float32)
+
+  monkeypatch.setattr(embed, "embed_songs", embed_songs)
+  evaluate.evaluate(workdir, None)
+  begun = runs.build(config, jax.devices()[:1]).state["params"]["audio"]
+  np.testing.assert_array_equal(seen[1], begun["backbone"]["fc"]["kernel"])
+  assert np.abs(seen[0] - seen[1]).max() > 0
+
+
+def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
+  evaluate.main([f"--workdir={workdir}"])
+  printed = capsys.readouterr().out
+  results = json.loads((workdir / evaluate.FILE_NAME).read_text())
+  lines = printed.splitlines()
+  for name, row in results["precision_at_5"].items():
+    (line,) = [line for line in lines if line.startswith(name)]
+    for result in row.values():
+      low, high = result["interval_95"]
+      cell = f"{result['precision_at_5']:.3f}  [{low:.3f}, {high:.3f}]"
+      assert cell in line
+      assert str(result["queries"]) in printed
+  assert "all other 59 songs" in printed
+  assert str(workdir / evaluate.FILE_NAME) in lines[-1]
+  assert not list(workdir.glob("*.partial"))
+
+
+def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
+  other = _prepare(tmp_path / "other", albums=np.full(60, -1, np.int32))
+  results = evaluate.evaluate(trained[1], str(other))
+  assert results["data"] == str(other)
+
+
+def test_a_data_set_with_nothing_to_look_up_is_refused(trained, tmp_path):
+  split = np.full(60, catalogues.TRAIN, np.int8)
+  other = _prepare(tmp_path / "other", split=split)
+  with pytest.raises(errors.InputError, match="no test song") as error:
+    evaluate.evaluate(trained[1], str(other))
+  assert str(other) in str(error.value)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, made):
+  folder = tmp_path / "nothing"
+  if made:
+    folder.mkdir()
+  with pytest.raises(errors.InputError, match="not the workdir of a run"):
+    evaluate.main([f"--workdir={folder}"])

@@ -1,0 +1,73 @@
+"""A tiny data set with all its vectors, and configs that train on it."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from configs import common
+from pcl_jax import train
+from pcl_jax.data import dataset
+from tests import tiny_data
+
+GENRE_DIMS = 128
+PLAYLIST_DIMS = 301
+
+
+def make_data_set(path: pathlib.Path, **catalogue: Any) -> pathlib.Path:
+  """Makes a data set of random features and vectors; returns its folder.
+
+  Args:
+    path: of the folder, which is made.
+    **catalogue: arguments of `tiny_catalogue`.
+  """
+  path.mkdir(parents=True)
+  made = tiny_data.tiny_catalogue(**catalogue)
+  made.save(path)
+  tiny_data.tiny_store(path / dataset.STORE_NAME, made)
+  rng = np.random.default_rng(0)
+  for name, shape in (
+    (dataset.PLAYLIST_VECTORS, (len(made), PLAYLIST_DIMS)),
+    (dataset.GENRE_VECTORS, (len(made.genre_codes) + 1, GENRE_DIMS)),
+  ):
+    np.save(path / name, rng.normal(size=shape).astype(np.float32))
+  return path
+
+
+def small_config(
+  data_dir: pathlib.Path, **keys: Any
+) -> ml_collections.ConfigDict:
+  """Returns strategy SS with a small SC-CNN: 4 steps an epoch, all logged.
+
+  Args:
+    data_dir: of the data set.
+    **keys: others, with __ for the dot: data__batch_size=4.
+  """
+  config = common.self_supervised("sc_cnn", "smoke")
+  config.data.dir = str(data_dir)
+  config.data.sample_songs = 0
+  config.data.threads = 1
+  config.log_every_steps = 1
+  config.save_every_steps = 3
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in keys.items()}
+  )
+  return config
+
+
+def train_on_one(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains on one device."""
+  return train.train_and_evaluate(config, workdir, devices=jax.devices()[:1])
+
+
+def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the rows of metrics.jsonl, without the figures of time."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  timed = ("songs_per_s", "data_wait_share")
+  return [{k: v for k, v in row.items() if k not in timed} for row in rows]
