@@ -79,7 +79,7 @@ class Checkpoints:
     self._read_only = read_only
     if not read_only:
       try:
-        self._path.mkdir(exist_ok=True)
+        self._path.mkdir(parents=True, exist_ok=True)
       except OSError as error:
         raise errors.InputError(
           f"{self._path} cannot be made a folder ({error}). Remove what is "
