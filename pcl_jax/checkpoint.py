@@ -3,18 +3,28 @@
 A step holds three items: `encoder` (parameters and batch statistics of the
 audio encoder, restorable alone), `rest` (the other encoders, the optimiser and
 the step) and `meta` (json: progress, architecture, feature settings, config,
-data set, versions). The latest and the best by validation loss are kept.
+data set, versions, and a digest of each other item: orbax has none and would
+restore a damaged file as wrong numbers). The latest step and the best by
+validation loss are kept.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import gc
 import math
 import os
 import pathlib
 import shutil
-from typing import Any
+import sys
+import time
+from typing import Any, TypeVar
+import zlib
 
 from absl import logging
 from flax import nnx
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from pcl_jax import errors
@@ -24,6 +34,9 @@ from pcl_jax.models import audio
 FOLDER = "checkpoints"
 _METRIC = "total"
 _TRASH = ".trash"
+_SETTLE_S = 0.3
+_T = TypeVar("_T")
+_LONGEST = 200  # Characters shown of a library's message.
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -58,6 +71,30 @@ def _abstract(tree: Any) -> Any:
   )
 
 
+def _short(error: Exception) -> str:
+  """Returns the beginning of a message; orbax's can be pages."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0] if len(lines[0]) <= _LONGEST else f"{lines[0][:_LONGEST]}..."
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+  """Drops tracebacks of what orbax leaves half done after an error."""
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  try:
+    yield
+  finally:
+    sys.unraisablehook = hook
+
+
+def _digest(tree: Any) -> int:
+  """Returns a checksum of all arrays, in the order of their names."""
+  total = 0
+  for leaf in jax.tree.leaves(tree):
+    total = zlib.crc32(np.ascontiguousarray(leaf), total)
+  return total
+
+
 class Checkpoints:
   """The checkpoints of one run."""
 
@@ -72,24 +109,28 @@ class Checkpoints:
         the same folder is not disturbed.
 
     Raises:
-      InputError: the folder cannot be made.
+      InputError: the folder cannot be made or read.
     """
-    keep = ocp.checkpoint_managers
     self._path = pathlib.Path(workdir).absolute() / FOLDER
     self._read_only = read_only
-    if not read_only:
-      try:
+    try:
+      if not read_only:
         self._path.mkdir(parents=True, exist_ok=True)
-      except OSError as error:
-        raise errors.InputError(
-          f"{self._path} cannot be made a folder ({error}). Remove what is "
-          "there, or give another --workdir."
-        ) from error
-    self._empty_trash()
-    self._manager = ocp.CheckpointManager(
+      self._empty_trash()
+      self._manager = self._open()
+    except (OSError, ValueError) as error:
+      raise errors.InputError(
+        f"{self._path} cannot be opened as a folder of checkpoints "
+        f"({_short(error)}). Remove what is damaged or in its place, or give "
+        "another --workdir."
+      ) from error
+
+  def _open(self) -> ocp.CheckpointManager:
+    keep = ocp.checkpoint_managers
+    return ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
-        read_only=read_only,
+        create=not self._read_only,
         save_decision_policy=keep.FixedIntervalPolicy(1),
         preservation_policy=keep.AnyPreservationPolicy(
           [
@@ -100,7 +141,7 @@ class Checkpoints:
           ]
         ),
         best_fn=_score,  # Without it metrics are not written down.
-        cleanup_tmp_directories=not read_only,
+        cleanup_tmp_directories=not self._read_only,
         # Deleting is a rename, so that no half-deleted step is ever listed.
         todelete_subdir=_TRASH,
       ),
@@ -121,6 +162,9 @@ class Checkpoints:
     """
     encoder, rest = _split(state)
     step = meta["progress"]["step"]
+    meta = meta | {
+      "digests": {"encoder": _digest(encoder), "rest": _digest(rest)}
+    }
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -138,20 +182,25 @@ class Checkpoints:
 
   def best_step(self) -> int | None:
     """Returns the step of the lowest validation loss, else the newest."""
-    scores = {
-      step: _score(self._manager.metrics(step) or {})
-      for step in self._manager.all_steps()
-    }
+    scores = {}
+    for step in self._manager.all_steps():
+      read = functools.partial(self._manager.metrics, step)
+      scores[step] = _score(self._read(step, read) or {})
     if not any(math.isfinite(score) for score in scores.values()):
       return self._manager.latest_step()
     return max(scores, key=scores.get)
 
   def restore_meta(self, step: int) -> dict[str, Any]:
-    """Returns what a step says about itself."""
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-    )
-    return restored.meta
+    """Returns what a step says about itself.
+
+    Args:
+      step: to read.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    return self._read(step, lambda: self._manager.restore(step, args=args)).meta
 
   def restore(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     """Returns the training state of a step.
@@ -161,33 +210,63 @@ class Checkpoints:
       like: a state of the same structure, shapes and sharding.
 
     Raises:
-      InputError: the step holds arrays of another architecture.
+      InputError: the step is damaged or holds arrays of another architecture.
     """
-    encoder, rest = (_abstract(part) for part in _split(like))
-    try:
-      restored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          encoder=ocp.args.StandardRestore(encoder),
-          rest=ocp.args.StandardRestore(rest),
-        ),
-      )
-    except ValueError as error:
-      raise errors.InputError(
-        f"checkpoint {step} in {self._path} does not fit this run's networks "
-        f"({error}). Give the config it was trained with, or another workdir."
-      ) from error
-    return _join(restored.encoder, restored.rest)
+    encoder, rest = _split(like)
+    restored = self._restore_items(step, {"encoder": encoder, "rest": rest})
+    return _join(restored["encoder"], restored["rest"])
 
   def restore_encoder(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-    """Returns `params` and `batch_stats` of the audio encoder of a step."""
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        encoder=ocp.args.StandardRestore(_abstract(like))
-      ),
+    """Returns `params` and `batch_stats` of the audio encoder of a step.
+
+    Args:
+      step: to restore.
+      like: the same of an encoder of the same architecture.
+
+    Raises:
+      InputError: the step is damaged or holds arrays of another architecture.
+    """
+    return self._restore_items(step, {"encoder": like})["encoder"]
+
+  def _restore_items(
+    self, step: int, like: dict[str, dict[str, Any]]
+  ) -> dict[str, Any]:
+    digests = self.restore_meta(step)["digests"]
+    items = {
+      name: ocp.args.StandardRestore(_abstract(tree))
+      for name, tree in like.items()
+    }
+
+    def read() -> dict[str, Any]:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+      for name in like:
+        found = _digest(restored[name])
+        if found != digests[name]:
+          raise ValueError(
+            f"its {name} has the checksum {found}, {digests[name]} is on file"
+          )
+      return {name: restored[name] for name in like}
+
+    return self._read(step, read)
+
+  def _read(self, step: int, read: Callable[[], _T]) -> _T:
+    """Calls `read` and words what goes wrong while a step is read."""
+    with _without_noise():
+      try:
+        return read()
+      except Exception as error:  # Orbax has no narrower one for damaged data.
+        reason = _short(error)
+      # Reads that orbax has abandoned end here, where nobody hears them.
+      time.sleep(_SETTLE_S)
+      gc.collect()
+    others = [one for one in self._manager.all_steps() if one != step]
+    instead = f"go on from step {max(others)}" if others else "begin anew"
+    raise errors.InputError(
+      f"checkpoint {step} in {self._path} cannot be read ({reason}): it is "
+      "damaged, or of other networks than the config's. Give the config it was "
+      f"trained with or another --workdir, or delete {self._path / str(step)} "
+      f"to {instead}."
     )
-    return restored.encoder
 
   def close(self) -> None:
     """Waits for what is being written, then closes."""

@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import tqdm
 
 from pcl_jax import checkpoint
@@ -70,11 +70,27 @@ class Meter:
   """Measures songs per second and the share of time waiting for data."""
 
   def __init__(self):
+    self._compiled = False
     self.reset()
+    self.pause()
+
+  def leave_out_compilation(self) -> None:
+    """Measures anew after the first step, which was compiled."""
+    if not self._compiled:
+      self._compiled = True
+      self.reset()
 
   def reset(self) -> None:
     """Starts to measure anew."""
     self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
+
+  def pause(self) -> None:
+    """Leaves out what comes, such as validation, until `go_on`."""
+    self._paused = time.perf_counter()
+
+  def go_on(self) -> None:
+    """Measures on after a pause."""
+    self._start += time.perf_counter() - self._paused
 
   def add(self, patches: int, waited_s: float) -> None:
     """Counts one batch."""
@@ -121,9 +137,10 @@ def _check_finite(what: str, terms: dict[str, float]) -> None:
     )
 
 
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+def _all_finite(tree: Any) -> bool:
+  return all(
+    np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(tree))
+  )
 
 
 class _LateLog:
@@ -186,6 +203,7 @@ def _train_epoch(
   state: dict[str, Any],
   progress: Progress,
   log: _LateLog,
+  meter: Meter,
   save: Callable[[dict[str, Any]], None],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
@@ -208,7 +226,8 @@ def _train_epoch(
     leave=False,
     disable=not sys.stderr.isatty(),
   )
-  meter, before = Meter(), None
+  meter.go_on()
+  before = None
   with bar, contextlib.closing(batches):
     while progress.step_in_epoch < len(plan):
       asked = time.perf_counter()
@@ -217,9 +236,7 @@ def _train_epoch(
       state, terms = run.train_step(state, batch, key)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
-      if before is None:
-        meter.reset()  # The first step was compiled, which says nothing.
-      else:
+      if before is not None:
         _check_finite(f"the loss of step {progress.step}", _fetch(before))
       before = terms
       progress.step += 1
@@ -228,12 +245,15 @@ def _train_epoch(
       if progress.step % config.log_every_steps == 0:
         place = {"epoch": progress.epoch, "step": progress.step}
         log.put(place | meter.read(), terms)
+      meter.leave_out_compilation()
       bar.update()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
         log.flush()  # A run that goes on from here does not log it again.
         save(state)
   log.flush()
+  jax.block_until_ready(state)
+  meter.pause()
   return state
 
 
@@ -336,8 +356,8 @@ def train_and_evaluate(
         progress.epoch < config.epochs
         and progress.epochs_without_better < config.early_stop_patience
       ):
-        log = _LateLog(writer)
-        state = _train_epoch(run, state, progress, log, save, config)
+        log, meter = _LateLog(writer), Meter()
+        state = _train_epoch(run, state, progress, log, meter, save, config)
         losses = _validate_and_note(
           run, state, validation_plan, progress, writer
         )

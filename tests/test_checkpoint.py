@@ -1,5 +1,6 @@
 """Tests of pcl_jax.checkpoint."""
 
+import functools
 import json
 import math
 import shutil
@@ -23,12 +24,12 @@ META = {
 }
 
 
-def _state(seed=0, with_cf=False, **audio_params):
-  """Returns a training state of a very small network, as after `seed` steps."""
+@functools.cache
+def _network(with_cf, **audio_params):
   model = encoders.Encoders(
     audio_params=AUDIO | audio_params,
     cf_params={"input_dim": 3, "hidden_dim": 2} if with_cf else None,
-    rngs=nnx.Rngs(seed),
+    rngs=nnx.Rngs(0),
   )
   _, state = train_step.new_state(model, train_step.make_optimizer(0.1, 0.1))
   mesh = jax.make_mesh(
@@ -37,11 +38,23 @@ def _state(seed=0, with_cf=False, **audio_params):
     axis_types=(jax.sharding.AxisType.Auto,),
     devices=jax.devices()[:1],
   )
-  return jax.device_put(state, jax.NamedSharding(mesh, jax.P()))
+  return jax.device_get(state), jax.NamedSharding(mesh, jax.P())
+
+
+def _state(seed=0, with_cf=False, **audio_params):
+  """Returns a training state of a very small network, as after `seed` steps."""
+  state, sharding = _network(with_cf, **audio_params)
+  state = jax.tree.map(lambda x: (x + seed / 7).astype(x.dtype), state)
+  return jax.device_put(state, sharding)
 
 
 def _meta(step):
   return META | {"progress": {"step": step}}
+
+
+def _assert_meta(found, step):
+  assert found.pop("digests").keys() == {"encoder", "rest"}
+  assert found == _meta(step)
 
 
 def _write(workdir, losses, **kind):
@@ -65,12 +78,26 @@ def _assert_same(a, b):
     np.testing.assert_array_equal(x, y)
 
 
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+  """Workdir with the steps 1, which is the best, and 2."""
+  folder = tmp_path_factory.mktemp("two_steps")
+  _write(folder, [1.0, 2.0], with_cf=True)
+  return folder
+
+
+@pytest.fixture
+def workdir(two_steps, tmp_path):
+  """A copy of it, to be spoiled."""
+  return shutil.copytree(two_steps, tmp_path / "copy")
+
+
 @pytest.mark.parametrize("with_cf", [False, True])
 def test_a_state_comes_back_bitwise(tmp_path, with_cf):
   _write(tmp_path, [1.0], with_cf=with_cf)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 1
-  assert checkpoints.restore_meta(1) == _meta(1)
+  _assert_meta(checkpoints.restore_meta(1), 1)
   restored = checkpoints.restore(1, _state(9, with_cf))
   _assert_same(restored, _state(1, with_cf))
   checkpoints.close()
@@ -111,13 +138,12 @@ def test_a_folder_without_checkpoints_has_no_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "other", [{"width": 2}, {"backbone_type": "resnet"}, {"with_cf": True}]
+  "other", [{"width": 2}, {"backbone_type": "resnet"}, {"with_cf": False}]
 )
-def test_a_state_of_other_networks_is_refused(tmp_path, other):
-  _write(tmp_path, [1.0])
-  checkpoints = checkpoint.Checkpoints(tmp_path)
-  with pytest.raises(errors.InputError, match="checkpoint 1 .* does not fit"):
-    checkpoints.restore(1, _state(0, **other))
+def test_a_state_of_other_networks_is_refused(two_steps, other):
+  checkpoints = checkpoint.Checkpoints(two_steps)
+  with pytest.raises(errors.InputError, match="checkpoint 1 .* cannot be read"):
+    checkpoints.restore(1, _state(**({"with_cf": True} | other)))
   checkpoints.close()
 
 
@@ -129,37 +155,35 @@ def _encoder_state(encoder):
 
 
 @pytest.mark.parametrize("which, step", [("best", 1), ("latest", 2)])
-def test_the_encoder_alone_is_that_of_the_state(tmp_path, which, step):
-  _write(tmp_path, [1.0, 2.0], with_cf=True)
-  encoder, meta = checkpoint.load_encoder(tmp_path, which)
+def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
+  encoder, meta = checkpoint.load_encoder(two_steps, which)
   assert isinstance(encoder, audio.AudioEncoder)
-  assert meta == _meta(step)
+  _assert_meta(meta, step)
   state = _state(step, with_cf=True)
   for kind, found in _encoder_state(encoder).items():
     expected = state[kind]["audio"]
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_loading_an_encoder_disturbs_no_run_that_is_under_way(tmp_path):
-  _write(tmp_path, [1.0, 2.0])
-  folder = tmp_path / checkpoint.FOLDER
+def test_loading_an_encoder_disturbs_no_run_that_is_under_way(workdir):
+  folder = workdir / checkpoint.FOLDER
   half_written = folder / "3.orbax-checkpoint-tmp"
   for path in (half_written, folder / ".trash" / "0"):
     path.mkdir(parents=True)
     (path / "data").touch()
   before = sorted(folder.rglob("*"))
-  checkpoint.load_encoder(tmp_path)
+  checkpoint.load_encoder(workdir)
   assert sorted(folder.rglob("*")) == before
 
 
-def test_what_an_interrupted_save_left_is_no_step_and_is_removed(tmp_path):
-  _write(tmp_path, [1.0, 2.0])
-  folder = tmp_path / checkpoint.FOLDER
+def test_what_an_interrupted_save_left_is_no_step_and_is_removed(workdir):
+  folder = workdir / checkpoint.FOLDER
   shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
-  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints = checkpoint.Checkpoints(workdir)
   assert checkpoints.latest_step() == 2
+  checkpoints.save(_state(3), _meta(3), {"total": 3.0})
   checkpoints.close()
-  assert _steps(tmp_path) == [1, 2]
+  assert _steps(workdir) == [1, 3]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -180,35 +204,64 @@ def test_an_encoder_of_another_feature_is_refused(tmp_path):
 
 
 def _spoil(path, how):
+  data = bytearray(path.read_bytes())
   if how == "cut":
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  elif how == "removed":
-    path.unlink()
+    data = data[: len(data) // 2]
+  elif how == "a bit":
+    data[len(data) // 2] ^= 1
   else:
-    path.write_bytes(b"\0" * path.stat().st_size)
+    data = bytes(len(data))
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["cut", "a bit", "zeros"])
+@pytest.mark.parametrize("item", ["encoder", "rest"])
+def test_damaged_weights_are_refused_by_their_step(workdir, item, how):
+  for path in (workdir / checkpoint.FOLDER / "2" / item).rglob("d/*"):
+    _spoil(path, how)
+  checkpoints = checkpoint.Checkpoints(workdir)
+  remedy = f"delete {workdir}/checkpoints/2 to go on from step 1"
+  with pytest.raises(errors.InputError, match="checkpoint 2 .*" + remedy):
+    checkpoints.restore(2, _state(with_cf=True))
+  _assert_same(checkpoints.restore(1, _state(with_cf=True)), _state(1, True))
+  checkpoints.close()
+
+
+def test_a_bit_that_orbax_does_not_miss_is_missed(tmp_path):
+  _write(tmp_path, [1.0], width=8)
+  folder = tmp_path / checkpoint.FOLDER / "1" / "encoder"
+  largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+  _spoil(largest, "a bit")
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(errors.InputError, match="its encoder has the checksum"):
+    checkpoints.restore(1, _state(width=8))
+  checkpoints.close()
 
 
 @pytest.mark.parametrize("how", ["cut", "removed", "zeros"])
-@pytest.mark.parametrize("item", ["meta", "encoder"])
-def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path, item, how):
-  _write(tmp_path, [1.0])
-  folder = tmp_path / checkpoint.FOLDER / "1" / item
-  files = sorted(
-    (path for path in folder.rglob("*") if path.is_file()),
-    key=lambda path: path.stat().st_size,
-  )
-  _spoil(files[-1], how)
-  with pytest.raises(errors.InputError, match="checkpoint 1 .* cannot be read"):
-    checkpoint.load_encoder(tmp_path)
+def test_a_damaged_description_is_refused_by_its_step(workdir, how):
+  path = workdir / checkpoint.FOLDER / "1" / "meta" / "metadata"
+  if how == "removed":
+    path.unlink()
+  else:
+    _spoil(path, how)
+  with pytest.raises(errors.InputError, match="checkpoint 1 .* from step 2"):
+    checkpoint.load_encoder(workdir)
+
+
+def test_a_damaged_score_is_refused(workdir):
+  path = workdir / checkpoint.FOLDER / "1" / "metrics" / "metrics"
+  _spoil(path, "cut")
+  with pytest.raises(errors.InputError, match="damaged"):
+    checkpoint.load_encoder(workdir)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
   (tmp_path / checkpoint.FOLDER).touch()
-  with pytest.raises(errors.InputError, match="cannot be made a folder"):
+  with pytest.raises(errors.InputError, match="checkpoints cannot be opened"):
     checkpoint.Checkpoints(tmp_path)
 
 
-def test_what_a_checkpoint_says_of_itself_is_plain_json(tmp_path):
-  _write(tmp_path, [1.0])
-  (path,) = (tmp_path / checkpoint.FOLDER / "1" / "meta").glob("metadata")
-  assert json.loads(path.read_text()) == _meta(1)
+def test_what_a_checkpoint_says_of_itself_is_plain_json(two_steps):
+  path = two_steps / checkpoint.FOLDER / "1" / "meta" / "metadata"
+  _assert_meta(json.loads(path.read_text()), 1)

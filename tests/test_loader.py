@@ -1,5 +1,6 @@
 """Tests of pcl_jax.data.loader."""
 
+from concurrent import futures
 import contextlib
 import itertools
 import shutil
@@ -229,12 +230,16 @@ def test_the_end_of_an_epoch_leaves_no_thread_behind(store, plan):
   assert not _readers()
 
 
-def test_no_more_than_one_batch_per_thread_and_one_is_held_ready(store, plan):
-  read_batch = loader.read_batch
-  with mock.patch.object(loader, "read_batch", side_effect=read_batch) as spy:
-    with contextlib.closing(_load(store, plan, threads=2)) as batches:
-      next(batches)
-    assert spy.call_count <= 3
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_batch_more_than_threads_is_read_ahead(store, plan, threads):
+  submit = futures.ThreadPoolExecutor.submit
+  with mock.patch.object(
+    futures.ThreadPoolExecutor, "submit", autospec=True, side_effect=submit
+  ) as spy:
+    with contextlib.closing(_load(store, plan, threads=threads)) as batches:
+      for taken in range(3):
+        next(batches)
+        assert spy.call_count == taken + threads + 1
 
 
 def test_default_threads_are_one_per_core_and_four_at_most():
