@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m pcl_jax.evaluate --workdir=runs/demo
 
 test: $(VENV)/.installed-dev lint
-	$(RUN) -m pytest -q -m "not long"
+	$(RUN) -m pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.installed-dev
 	$(RUN) -m pytest -q -m long

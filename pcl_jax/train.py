@@ -60,10 +60,9 @@ class Progress:
   @classmethod
   def from_dict(cls, values: dict[str, Any]) -> "Progress":
     """Reads what `as_dict` gave."""
-    progress = cls(**values)
-    if progress.best_loss is None:
-      progress.best_loss = math.inf
-    return progress
+    if values["best_loss"] is None:
+      values = values | {"best_loss": math.inf}
+    return cls(**values)
 
 
 class Meter:
@@ -126,7 +125,7 @@ def _check_finite(what: str, terms: dict[str, float]) -> None:
   """Stops a run that has gone astray.
 
   Raises:
-    RunError: a loss is not finite.
+    RunError: the total is not finite.
   """
   if not math.isfinite(terms["total"]):
     raise errors.RunError(
@@ -135,6 +134,10 @@ def _check_finite(what: str, terms: dict[str, float]) -> None:
       "--config.loss_params.contrastive_temperature, and the same --workdir "
       "goes on from them."
     )
+
+
+def _check_step(step: int, terms: dict[str, jax.Array]) -> None:
+  _check_finite(f"the loss of step {step}", _fetch(terms))
 
 
 def _all_finite(tree: Any) -> bool:
@@ -237,7 +240,7 @@ def _train_epoch(
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
       if before is not None:
-        _check_finite(f"the loss of step {progress.step}", _fetch(before))
+        _check_step(progress.step, before)
       before = terms
       progress.step += 1
       progress.step_in_epoch += 1
@@ -249,8 +252,11 @@ def _train_epoch(
       bar.update()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
+        _check_step(progress.step, terms)
         log.flush()  # A run that goes on from here does not log it again.
         save(state)
+  if before is not None:
+    _check_step(progress.step, before)
   log.flush()
   jax.block_until_ready(state)
   meter.pause()

@@ -1,0 +1,406 @@
+"""Tests of pcl_jax.train: the loop, and what an interruption leaves."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+from flax import nnx
+import jax
+import numpy as np
+import pytest
+
+from pcl_jax import checkpoint
+from pcl_jax import errors
+from pcl_jax import run as runs
+from pcl_jax import train
+from tests import event_files
+from tests import tiny_run
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+STEPS = 4  # Of an epoch: 36 training songs, 8 a batch.
+EPOCHS = 3
+TERM = "audio+audio_self"
+
+
+class Interrupted(Exception):
+  """Stands for whatever ends a process."""
+
+
+# What a config may differ in while its compiled steps stay the same.
+_LOOP_KEYS = dict.fromkeys(
+  ("epochs", "early_stop_patience", "log_every_steps", "save_every_steps"), 1
+)
+_built = {}
+_build = runs.build
+
+
+def _build_once(config, devices=None):
+  """Builds a run, but compiles it only where no test has yet."""
+  key = config.copy_and_resolve_references()
+  key.update(_LOOP_KEYS)
+  key = (key.to_json(), None if devices is None else len(devices))
+  if key not in _built:
+    run = _build(config, devices)
+    _built[key] = run, jax.device_get(run.state)
+  run, state = _built[key]  # The state was donated to the first step.
+  everywhere = jax.NamedSharding(run.sharding.mesh, jax.P())
+  return dataclasses.replace(
+    run,
+    state=jax.device_put(state, everywhere),
+    meta=run.meta | {"config": json.loads(config.to_json())},
+  )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def build_once():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runs, "build", _build_once)
+    yield
+  _built.clear()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  return tiny_run.make_data_set(tmp_path_factory.mktemp("train") / "data")
+
+
+def _config(data_dir, **keys):
+  width = {"model_params__audio__width": 1}
+  return tiny_run.small_config(data_dir, **(width | keys))
+
+
+@pytest.fixture(scope="module")
+def config(data_dir):
+  return _config(data_dir, epochs=EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, tmp_path_factory, quick_compilation, build_once):
+  """Workdir of a run that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("unbroken")
+  tiny_run.train_on_one(config, workdir)
+  return workdir
+
+
+def _wrap_step(monkeypatch, wrap):
+  """Puts `wrap(train_step)` in place of the next runs' train step."""
+  build = runs.build
+
+  def wrapped(*args):
+    run = build(*args)
+    return dataclasses.replace(run, train_step=wrap(run.train_step))
+
+  monkeypatch.setattr(runs, "build", wrapped)
+
+
+def _interrupt_after(monkeypatch, steps):
+  """Ends the next run after so many of its steps."""
+
+  def wrap(train_step):
+    count = itertools.count()
+
+    def step(*args):
+      if next(count) == steps:
+        raise Interrupted
+      return train_step(*args)
+
+    return step
+
+  _wrap_step(monkeypatch, wrap)
+
+
+def _state_of(workdir, config, step):
+  run = runs.build(config, jax.devices()[:1])
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  state = checkpoints.restore(step, run.state)
+  checkpoints.close()
+  return jax.device_get(state)
+
+
+def _assert_same_run(workdir, expected, config):
+  assert tiny_run.rows_of(workdir) == tiny_run.rows_of(expected)
+  last = STEPS * EPOCHS
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    _state_of(workdir, config, last),
+    _state_of(expected, config, last),
+  )
+
+
+def _files(folder):
+  return {
+    path: (path.read_bytes(), path.stat().st_mtime_ns)
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
+
+
+def _fix_losses(monkeypatch, losses):
+  """Gives the epochs these validation losses."""
+  left = iter(losses)
+  monkeypatch.setattr(train, "validate", lambda *_: {"total": next(left)})
+
+
+def test_every_step_and_epoch_has_a_row_with_all_terms(unbroken):
+  rows = tiny_run.rows_of(unbroken)
+  steps = [row for row in rows if row["kind"] == "train"]
+  epochs = [row for row in rows if row["kind"] == "validation"]
+  assert [row["step"] for row in steps] == list(range(1, 13))
+  assert [row["epoch"] for row in steps] == [0] * 4 + [1] * 4 + [2] * 4
+  assert [(row["step"], row["epoch"]) for row in epochs] == [
+    (4, 0), (8, 1), (12, 2)
+  ]  # fmt: skip
+  for row in rows:
+    assert row.keys() == {"kind", "step", "epoch", TERM, "total"}
+    assert row["total"] == row[TERM] and math.isfinite(row["total"])
+
+
+def test_a_row_says_how_fast_and_how_long_data_was_waited_for(unbroken):
+  lines = (unbroken / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines if '"train"' in line]
+  assert all(0 <= row["data_wait_share"] <= 1 for row in rows)
+  assert all(row["songs_per_s"] >= 0 for row in rows)
+  assert rows[1]["songs_per_s"] > 0
+
+
+def test_tensorboard_shows_the_losses_of_metrics_jsonl(unbroken):
+  shown = event_files.scalars(unbroken / "tensorboard")
+  for kind in ("train", "validation"):
+    found = [(s, v) for name, s, v in shown if name == f"{kind}/total"]
+    expected = [
+      (row["step"], np.float32(row["total"]))
+      for row in tiny_run.rows_of(unbroken)
+      if row["kind"] == kind
+    ]
+    assert found == expected
+
+
+def test_the_run_leaves_its_config_and_latest_and_best_checkpoints(
+  unbroken, config
+):
+  found = json.loads((unbroken / "config.json").read_text())
+  assert found == json.loads(config.to_json())
+  rows = tiny_run.rows_of(unbroken)
+  validated = {
+    row["step"]: row["total"] for row in rows if row["kind"] == "validation"
+  }
+  best = min(validated, key=validated.get)
+  checkpoints = checkpoint.Checkpoints(unbroken, read_only=True)
+  assert checkpoints.latest_step() == 12
+  assert checkpoints.best_step() == best
+  meta = checkpoints.restore_meta(12)
+  checkpoints.close()
+  assert meta["strategy"] == "SS" and meta["config"] == found
+  assert meta["progress"]["epoch"] == 3
+  assert meta["progress"]["best_loss"] == validated[best]
+
+
+def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
+  state = _state_of(unbroken, config, 12)
+  encoder, _ = checkpoint.load_encoder(unbroken, "latest")
+  _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
+  for kind, found in (("params", params), ("batch_stats", stats)):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      nnx.to_pure_dict(found),
+      state[kind]["audio"],
+    )
+
+
+@pytest.mark.parametrize(
+  "after",
+  [
+    [2],  # Nothing is saved yet.
+    [3],  # Saved in the step before.
+    [4],  # Between two epochs.
+    [7],  # In the middle of an epoch.
+    [5, 3, 2],  # Again and again.
+  ],
+)
+def test_an_interrupted_run_ends_bitwise_as_the_unbroken_one(
+  after, unbroken, config, tmp_path, monkeypatch
+):
+  for steps in after:
+    with monkeypatch.context() as patch:
+      _interrupt_after(patch, steps)
+      with pytest.raises(Interrupted):
+        tiny_run.train_on_one(config, tmp_path)
+  tiny_run.train_on_one(config, tmp_path)
+  _assert_same_run(tmp_path, unbroken, config)
+
+
+def test_a_run_interrupted_before_an_epoch_is_on_file_validates_it_again(
+  unbroken, config, tmp_path, monkeypatch
+):
+  validate = train.validate
+  with monkeypatch.context() as patch:
+    left = iter([False, True])
+
+    def interrupted(*args):
+      if next(left):
+        raise Interrupted
+      return validate(*args)
+
+    patch.setattr(train, "validate", interrupted)
+    with pytest.raises(Interrupted):
+      tiny_run.train_on_one(config, tmp_path)
+  tiny_run.train_on_one(config, tmp_path)
+  _assert_same_run(tmp_path, unbroken, config)
+
+
+def test_a_finished_run_is_left_as_it_is(unbroken, config, capsys):
+  before = tiny_run.rows_of(unbroken)
+  progress = tiny_run.train_on_one(config, unbroken)
+  assert progress["step"] == 12 and tiny_run.rows_of(unbroken) == before
+  said = capsys.readouterr().out
+  assert "going on from step 12" in said and "done: 12 steps" in said
+
+
+def test_a_finished_run_goes_on_with_more_epochs_and_says_what_changed(
+  unbroken, config, data_dir, tmp_path, capsys
+):
+  short = _config(data_dir, epochs=1)
+  tiny_run.train_on_one(short, tmp_path)
+  tiny_run.train_on_one(config, tmp_path)
+  assert "changed since then: epochs was 1 and is 3 now" in (
+    capsys.readouterr().out
+  )
+  _assert_same_run(tmp_path, unbroken, config)
+
+
+@pytest.mark.parametrize(
+  "keys, said",
+  [
+    ({"model_params__audio__width": 5}, "audio.width was 1 and is 5 now"),
+    ({"seed": 1}, "seed was 0 and is 1 now"),
+    ({"data__batch_size": 4}, "data.batch_size was 8 and is 4 now"),
+    (
+      {"contrast_combos": (("audio", "cf"),)},
+      "strategy was 'SS' and is 'CM A,P' now",
+    ),
+  ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_touched(
+  unbroken, data_dir, keys, said
+):
+  before = _files(unbroken)
+  other = _config(data_dir, epochs=EPOCHS, **keys)
+  with pytest.raises(errors.InputError) as caught:
+    tiny_run.train_on_one(other, unbroken)
+  assert said in str(caught.value) and "another --workdir" in str(caught.value)
+  assert _files(unbroken) == before
+
+
+def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
+  data_dir, tmp_path, monkeypatch, capsys
+):
+  config = _config(data_dir, epochs=9, early_stop_patience=2)
+  _fix_losses(monkeypatch, [3.0, 1.0, 2.0, 1.5, 0.5])
+  progress = tiny_run.train_on_one(config, tmp_path)
+  assert (progress["epoch"], progress["step"]) == (4, 16)
+  assert progress["best_loss"] == 1.0
+  said = capsys.readouterr().out
+  assert "stopped early: 2 epochs without a better validation loss" in said
+  assert "best checkpoint: step 8" in said
+  assert tiny_run.train_on_one(config, tmp_path) == progress
+  checkpoints = checkpoint.Checkpoints(tmp_path, read_only=True)
+  assert (checkpoints.best_step(), checkpoints.latest_step()) == (8, 16)
+  checkpoints.close()
+
+
+def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
+  losses = []
+  for seed in (0, 0, 1):
+    config = _config(data_dir, seed=seed)
+    run = runs.build(config, jax.devices()[:1])
+    plan = run.data.validation_plan(
+      run.strategy, run.batch_size, run.items_multiple, double_window=625
+    )
+    if not losses:
+      state = run.state
+    losses += [train.validate(run, state, plan) for _ in range(2)]
+  assert losses.count(losses[0]) == 6
+  assert losses[0].keys() == {TERM, "total"}
+
+
+def test_a_run_on_eight_devices_is_that_on_one(unbroken, config, tmp_path):
+  train.train_and_evaluate(config, tmp_path, devices=jax.devices())
+  for one, eight in zip(
+    tiny_run.rows_of(unbroken), tiny_run.rows_of(tmp_path), strict=True
+  ):
+    assert {**one, "total": 0, TERM: 0} == {**eight, "total": 0, TERM: 0}
+    np.testing.assert_allclose(eight["total"], one["total"], rtol=5e-3)
+  first = [tiny_run.rows_of(workdir)[0] for workdir in (unbroken, tmp_path)]
+  np.testing.assert_allclose(first[0]["total"], first[1]["total"], rtol=1e-5)
+
+
+def test_a_run_begun_on_one_device_goes_on_with_eight(
+  config, unbroken, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    _interrupt_after(patch, 7)
+    with pytest.raises(Interrupted):
+      tiny_run.train_on_one(config, tmp_path)
+  progress = train.train_and_evaluate(config, tmp_path, devices=jax.devices())
+  assert progress["step"] == 12
+  ends = [tiny_run.rows_of(workdir)[-1] for workdir in (unbroken, tmp_path)]
+  np.testing.assert_allclose(ends[0]["total"], ends[1]["total"], rtol=5e-3)
+
+
+def _spoil_after(steps, what):
+  """Makes a loss, or the weights, not a number after so many steps."""
+
+  def wrap(train_step):
+    count = itertools.count(1)
+
+    def step(*args):
+      state, terms = train_step(*args)
+      if next(count) == steps:
+        nan = jax.tree.map(lambda x: x * np.float32(np.nan), state["params"])
+        if what == "loss":
+          terms = terms | {"total": terms["total"] * np.nan}
+        else:
+          state = state | {"params": nan}
+      return state, terms
+
+    return step
+
+  return wrap
+
+
+@pytest.mark.parametrize(
+  "steps, what, said",
+  [
+    (6, "loss", "the loss of step 6 is not finite"),
+    (6, "weights", "after step 6 the weights are not finite"),
+    (8, "weights", "the validation loss of epoch 1 is not finite"),
+    (5, "weights", "step 6"),
+  ],
+)
+def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
+  steps, what, said, unbroken, config, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    _wrap_step(patch, _spoil_after(steps, what))
+    with pytest.raises(errors.RunError, match="are kept.*lr") as caught:
+      tiny_run.train_on_one(config, tmp_path)
+  assert said in str(caught.value)
+  checkpoints = checkpoint.Checkpoints(tmp_path, read_only=True)
+  assert checkpoints.latest_step() == (6 if steps == 8 else 4)
+  checkpoints.close()
+  tiny_run.train_on_one(config, tmp_path)
+  _assert_same_run(tmp_path, unbroken, config)
+
+
+def test_a_learning_rate_that_is_far_too_high_is_reported(data_dir, tmp_path):
+  config = _config(data_dir, opt_params__lr=1e30)
+  with pytest.raises(errors.RunError, match="not finite.*--config.opt_params"):
+    tiny_run.train_on_one(config, tmp_path)
+
+
+def test_progress_survives_json_before_any_validation():
+  progress = train.Progress(step=3, step_in_epoch=3)
+  text = json.dumps(progress.as_dict(), allow_nan=False)
+  assert train.Progress.from_dict(json.loads(text)) == progress
