@@ -14,6 +14,7 @@ import json
 import pathlib
 from typing import Any
 
+from absl import logging
 from flax import nnx
 from jaxtyping import Float
 import numpy as np
@@ -164,4 +165,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of reading only.
   errors.run_command(main)
