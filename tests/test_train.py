@@ -28,37 +28,12 @@ class Interrupted(Exception):
   """Stands for whatever ends a process."""
 
 
-# What a config may differ in while its compiled steps stay the same.
-_LOOP_KEYS = dict.fromkeys(
-  ("epochs", "early_stop_patience", "log_every_steps", "save_every_steps"), 1
-)
-_built = {}
-_build = runs.build
-
-
-def _build_once(config, devices=None):
-  """Builds a run, but compiles it only where no test has yet."""
-  key = config.copy_and_resolve_references()
-  key.update(_LOOP_KEYS)
-  key = (key.to_json(), None if devices is None else len(devices))
-  if key not in _built:
-    run = _build(config, devices)
-    _built[key] = run, jax.device_get(run.state)
-  run, state = _built[key]  # The state was donated to the first step.
-  everywhere = jax.NamedSharding(run.sharding.mesh, jax.P())
-  return dataclasses.replace(
-    run,
-    state=jax.device_put(state, everywhere),
-    meta=run.meta | {"config": json.loads(config.to_json())},
-  )
-
-
 @pytest.fixture(scope="module", autouse=True)
 def build_once():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, "build", _build_once)
+    patch.setattr(runs, "build", tiny_run.build_once)
     yield
-  _built.clear()
+  tiny_run.forget_built()
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +188,8 @@ def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
   "after",
   [
     [2],  # Nothing is saved yet.
-    [3],  # Saved in the step before.
-    [4],  # Between two epochs.
+    pytest.param([3], marks=pytest.mark.long),  # Saved in the step before.
+    pytest.param([4], marks=pytest.mark.long),  # Between two epochs.
     [7],  # In the middle of an epoch.
     [5, 3, 2],  # Again and again.
   ],
@@ -376,7 +351,7 @@ def _spoil_after(steps, what):
     (6, "loss", "the loss of step 6 is not finite"),
     (6, "weights", "after step 6 the weights are not finite"),
     (8, "weights", "the validation loss of epoch 1 is not finite"),
-    (5, "weights", "step 6"),
+    pytest.param(5, "weights", "step 6", marks=pytest.mark.long),
   ],
 )
 def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
@@ -394,6 +369,7 @@ def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
   _assert_same_run(tmp_path, unbroken, config)
 
 
+@pytest.mark.long
 def test_a_learning_rate_that_is_far_too_high_is_reported(data_dir, tmp_path):
   config = _config(data_dir, opt_params__lr=1e30)
   with pytest.raises(errors.RunError, match="not finite.*--config.opt_params"):

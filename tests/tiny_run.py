@@ -1,5 +1,7 @@
 """A tiny data set with all its vectors, and configs that train on it."""
 
+from collections.abc import Sequence
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -9,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from configs import common
+from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import dataset
 from tests import tiny_data
@@ -71,3 +74,41 @@ def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
   rows = [json.loads(line) for line in lines]
   timed = ("songs_per_s", "data_wait_share")
   return [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+# What a config may differ in while its compiled steps stay the same.
+_LOOP_KEYS = dict.fromkeys(
+  ("epochs", "early_stop_patience", "log_every_steps", "save_every_steps"), 1
+)
+_built: dict[tuple, tuple[runs.Run, Any]] = {}
+_build = runs.build
+
+
+def build_once(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
+) -> runs.Run:
+  """Builds a run as `runs.build` does, but compiles it only once.
+
+  Args:
+    config: of the run.
+    devices: to train on; the first ones, where they are given.
+  """
+  key = config.copy_and_resolve_references()
+  key.update(_LOOP_KEYS)
+  key = (key.to_json(), None if devices is None else len(devices))
+  if key not in _built:
+    run = _build(config, devices)
+    _built[key] = run, jax.device_get(run.state)
+  run, state = _built[key]  # The state was donated to the first step.
+  everywhere = jax.NamedSharding(run.sharding.mesh, jax.P())
+  return dataclasses.replace(
+    run,
+    state=jax.device_put(state, everywhere),
+    meta=run.meta | {"config": json.loads(config.to_json())},
+  )
+
+
+def forget_built() -> None:
+  """Frees what `build_once` keeps."""
+  _built.clear()

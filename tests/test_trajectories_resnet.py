@@ -1,0 +1,10 @@
+"""Training of a ResNet agrees with the published implementation."""
+
+import pytest
+
+from tests import trajectories
+
+
+@pytest.mark.parametrize("name", trajectories.names("resnet"))
+def test_a_trajectory_agrees_with_the_published_implementation(name):
+  trajectories.assert_agrees(name)
