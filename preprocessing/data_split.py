@@ -8,10 +8,17 @@ kakao_meta/; for an own library it is the data set's folder itself.
 
     python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon
     python -m preprocessing.data_split --melon_dir=data/own --data=data/own
+
+The published split and validation pairs (of Playlist pairs), as far as their
+songs are in the song store; songs that the split does not name are left unused:
+
+    python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon \
+        --split_from=split_ids.pkl --val_pairs_from=val_pairs.pkl
 """
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -24,10 +31,13 @@ from pcl_jax.data import catalogue
 from pcl_jax.data import pairs
 from pcl_jax.data import song_store
 from preprocessing import melon_meta
+from preprocessing import published_split
+from preprocessing import split_report
 from preprocessing import stratify
 
 SETTINGS_FILE = "data_split.json"
 _SHOWN_IDS = 5
+_PUBLISHED_METHOD = "Playlist"  # The only method with published pairs.
 
 
 def _ragged(values: np.ndarray, owners: np.ndarray, size: int):
@@ -96,18 +106,16 @@ def _build(
   playlists: melon_meta.Playlists,
   song_ids: np.ndarray,
   rows: np.ndarray,
-  **shares: Any,
 ) -> tuple[catalogue.Catalogue, dict[str, int]]:
-  """Builds the catalogue of the store's songs, but for validation pairs."""
+  """Builds the catalogue of the store's songs, but for split and pairs."""
   artists, genres = _take(songs.artists, rows), _take(songs.genres, rows)
   _, artist = np.unique(artists.values, return_inverse=True)
   codes, code = np.unique(genres.values, return_inverse=True)
   genres = catalogue.Ragged(code.astype(np.int32) + 1, genres.offsets)
   lists, left_out = _restrict_playlists(playlists.songs, rows, len(songs.ids))
-  split = stratify.split_songs(genres, len(codes), **shares)
   made = catalogue.Catalogue(
     song_ids=song_ids,
-    split=split,
+    split=np.full(len(song_ids), catalogue.NO_SPLIT, np.int8),
     artists=catalogue.Ragged(artist.astype(np.int32), artists.offsets),
     genres=genres,
     albums=songs.albums[rows],
@@ -119,8 +127,25 @@ def _build(
   return made, {"unknown": playlists.num_unknown, **left_out}
 
 
-def _draw_validation_pairs(made: catalogue.Catalogue, seed: int) -> None:
-  """Draws the fixed pairs of all methods into `validation_pairs`."""
+def _split(
+  made: catalogue.Catalogue, split_from: pathlib.Path | None, **shares: Any
+) -> tuple[catalogue.Catalogue, dict[str, Any]]:
+  """Splits the songs anew or as a file says; returns counts of the file."""
+  if split_from is None:
+    split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
+    return dataclasses.replace(made, split=split), {}
+  parts = published_split.read_split(split_from)
+  imported = published_split.assign(made.song_ids, parts, split_from)
+  return (
+    dataclasses.replace(made, split=imported.split),
+    {"split_from": imported.counts},
+  )
+
+
+def _set_validation_pairs(
+  made: catalogue.Catalogue, seed: int, pairs_from: pathlib.Path | None
+) -> dict[str, Any]:
+  """Draws the fixed pairs of all methods; those of playlists may be given."""
   available = made.split == catalogue.VALIDATION
   for number, method in enumerate(catalogue.PAIR_METHODS):
     made.validation_pairs[method] = pairs.draw_pairs(
@@ -129,56 +154,15 @@ def _draw_validation_pairs(made: catalogue.Catalogue, seed: int) -> None:
       once=pairs.ONCE_AN_EPOCH[method],
       rng=np.random.default_rng([seed, number]),
     )
-
-
-def _counts(
-  made: catalogue.Catalogue, left_out: dict[str, int]
-) -> dict[str, Any]:
-  files = np.bincount(
-    made.playlist_files, minlength=len(melon_meta.PLAYLIST_FILES)
+  if pairs_from is None:
+    return {}
+  given = published_split.read_pairs(pairs_from)
+  made.validation_pairs[_PUBLISHED_METHOD], counts = (
+    published_split.validation_rows(
+      made.song_ids, made.split, given, pairs_from
+    )
   )
-  split = np.bincount(made.split, minlength=3)
-  return {
-    "songs": len(made),
-    **dict(zip(catalogue.SPLIT_NAMES, split.tolist(), strict=True)),
-    "artists": int(made.artists.values.max(initial=-1)) + 1,
-    "genre_codes": len(made.genre_codes),
-    "songs_without_genre": int((made.genres.lengths == 0).sum()),
-    "playlists": dict(
-      zip(melon_meta.PLAYLIST_FILES, files.tolist(), strict=True)
-    ),
-    "playlists_without_songs": int((made.playlists.lengths == 0).sum()),
-    "playlist_songs": len(made.playlists.values),
-    "playlist_songs_left_out": left_out,
-    "validation_pairs": {
-      method: len(drawn) for method, drawn in made.validation_pairs.items()
-    },
-  }
-
-
-def _print_counts(counts: dict[str, Any]) -> None:
-  left_out = counts["playlist_songs_left_out"]
-  print(", ".join(f"{name} {counts[name]}" for name in catalogue.SPLIT_NAMES))
-  if not counts["genre_codes"]:
-    print("no song has a genre: the split is a plain shuffle, not stratified")
-  print(
-    f"{counts['artists']} artists, {counts['genre_codes']} genre codes, "
-    f"{counts['songs_without_genre']} songs without genre"
-  )
-  files = ", ".join(f"{n} of {name}" for name, n in counts["playlists"].items())
-  print(
-    f"playlists: {files}; {counts['playlists_without_songs']} of them are left "
-    f"without songs; {counts['playlist_songs']} songs in them"
-  )
-  print(
-    f"left out of playlists: {left_out['unknown']} songs that "
-    f"{melon_meta.SONG_FILE} lacks, {left_out['without_audio']} songs that "
-    f"the song store lacks, {left_out['repeated']} repetitions"
-  )
-  print(
-    "validation pairs: "
-    + ", ".join(f"{m} {n}" for m, n in counts["validation_pairs"].items())
-  )
+  return {"val_pairs_from": counts}
 
 
 def _find_finished(
@@ -211,6 +195,24 @@ def _find_finished(
   return catalogue.load(data_dir)
 
 
+def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
+  """Returns the sha256 of the files that are given."""
+  found = {}
+  for option, path in files.items():
+    if path is None:
+      continue
+    try:
+      with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+      raise errors.InputError(
+        f"--{option}={path} cannot be read ({error.strerror}). Give the "
+        "published pickle file."
+      ) from error
+    found[f"{option}_sha256"] = digest
+  return found
+
+
 def make_catalogue(
   meta_dir: pathlib.Path,
   data_dir: pathlib.Path,
@@ -220,6 +222,8 @@ def make_catalogue(
   seed: int = 0,
   unknown_songs: str = "error",
   force: bool = False,
+  split_from: pathlib.Path | None = None,
+  val_pairs_from: pathlib.Path | None = None,
 ) -> catalogue.Catalogue:
   """Makes data_dir/catalogue.npz from the metadata and the song store.
 
@@ -232,6 +236,9 @@ def make_catalogue(
     unknown_songs: what a playlist's song that song_meta.json lacks is: an
       `error`, or left out and counted (`drop`).
     force: replaces a catalogue made with other settings.
+    split_from: the published split_ids.pkl; the shares do not matter then.
+    val_pairs_from: the published val_pairs.pkl, in place of drawn Playlist
+      pairs; other methods' pairs are drawn.
 
   Returns:
     The catalogue; the one on file if it was made with the same settings from
@@ -249,7 +256,8 @@ def make_catalogue(
     "seed": seed,
   }
   settings = {
-    **shares,
+    **({"seed": seed} if split_from else shares),
+    **_file_digests(split_from=split_from, val_pairs_from=val_pairs_from),
     "unknown_songs": unknown_songs,
     "song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest(),
     **{
@@ -267,17 +275,22 @@ def make_catalogue(
     meta_dir, songs, unknown_songs=unknown_songs
   )
   rows = _rows_in(songs, song_ids, meta_dir)
-  made, left_out = _build(songs, playlists, song_ids, rows, **shares)
-  _draw_validation_pairs(made, seed)
-  counts = _counts(made, left_out)
+  made, left_out = _build(songs, playlists, song_ids, rows)
+  made, imported = _split(made, split_from, **shares)
+  imported |= _set_validation_pairs(made, seed, val_pairs_from)
+  counts = split_report.count(made, left_out) | imported
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogue.FILE_NAME).unlink(missing_ok=True)
   melon_meta.write_json(
     data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
   )
   made.save(data_dir)
-  _print_counts(counts)
+  split_report.print_counts(counts)
   return made
+
+
+def _path(text: str) -> pathlib.Path:
+  return pathlib.Path(text).expanduser()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -290,8 +303,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   add = parser.add_argument
   add("--melon_dir", required=True, help="folder that holds kakao_meta/")
   add("--data", required=True, help="the data set's folder")
-  add("--test_share", type=float, default=0.1, help="default %(default)s")
-  add("--validation_share", type=float, default=0.1, help="default %(default)s")
+  add("--test_share", type=float, help="of all songs (default 0.1)")
+  add("--validation_share", type=float, help="of all songs (default 0.1)")
+  add("--split_from", type=_path, help="the published split_ids.pkl")
+  add("--val_pairs_from", type=_path, help="the published val_pairs.pkl")
   add("--seed", type=int, default=0, help="default %(default)s")
   add(
     "--unknown_songs",
@@ -301,15 +316,23 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add("--force", action="store_true", help="replace another split")
   args = parser.parse_args(argv)
+  shares = {
+    name: getattr(args, name)
+    for name in ("test_share", "validation_share")
+    if getattr(args, name) is not None
+  }
+  if args.split_from and shares:
+    parser.error(f"--split_from decides the split; leave out {list(shares)}")
   data_dir = pathlib.Path(args.data).expanduser()
   make_catalogue(
     pathlib.Path(args.melon_dir).expanduser() / "kakao_meta",
     data_dir,
-    test_share=args.test_share,
-    validation_share=args.validation_share,
     seed=args.seed,
     unknown_songs=args.unknown_songs,
     force=args.force,
+    split_from=args.split_from,
+    val_pairs_from=args.val_pairs_from,
+    **shares,
   )
   print(
     f"catalogue: {data_dir / catalogue.FILE_NAME}; next: python -m "

@@ -47,7 +47,7 @@ def _read_sentences(
   Raises:
     InputError: none has.
   """
-  rows = np.flatnonzero(catalogue.split != catalogue_lib.TEST)
+  rows = np.flatnonzero(catalogue.learned)
   codes = (catalogue.genres[row].tolist() for row in rows.tolist())
   sentences = [list(map(str, one)) for one in codes if one]
   if not sentences:
@@ -136,9 +136,7 @@ def make_genre_vectors(
   counts = {
     "sentences": len(sentences),
     "window": max(map(len, sentences)),
-    "songs_without_genre": int(
-      (catalogue.split != catalogue_lib.TEST).sum() - len(sentences)
-    ),
+    "songs_without_genre": int(catalogue.learned.sum() - len(sentences)),
     "codes": codes,
     "codes_without_song": codes - len(words.index_to_key),
   }

@@ -52,9 +52,8 @@ def _read_entries(
     InputError: there is nothing.
   """
   owners, rows = catalogue.playlists.owners(), catalogue.playlists.values
-  kept = (catalogue.playlist_files[owners] == _TRAIN_JSON) & (
-    catalogue.split[rows] != catalogue_lib.TEST
-  )
+  kept = catalogue.learned[rows]
+  kept &= catalogue.playlist_files[owners] == _TRAIN_JSON
   if not kept.any():
     of_train = int((catalogue.playlist_files == _TRAIN_JSON).sum())
     raise errors.InputError(

@@ -9,7 +9,7 @@ import os
 import pathlib
 import zipfile
 
-from jaxtyping import Int, UInt32
+from jaxtyping import Bool, Int, UInt32
 import numpy as np
 
 from pcl_jax import errors
@@ -17,6 +17,7 @@ from pcl_jax import errors
 FORMAT_VERSION = 1
 FILE_NAME = "catalogue.npz"
 TRAIN, VALIDATION, TEST = 0, 1, 2
+NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
 SPLIT_NAMES = ("train", "validation", "test")
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
 
@@ -74,7 +75,7 @@ class Catalogue:
 
   Attributes:
     song_ids: uint32 [songs], ascending; those of the song store.
-    split: TRAIN, VALIDATION or TEST, int8 [songs].
+    split: TRAIN, VALIDATION, TEST or NO_SPLIT, int8 [songs].
     artists: artists of each song, numbered from 0.
     genres: genre codes of each song, 1..len(genre_codes), sub-genres first;
       0 is kept for padding.
@@ -102,6 +103,11 @@ class Catalogue:
   def rows_of(self, split: int) -> Int[np.ndarray, " rows"]:
     """Returns the rows of the songs of a split, ascending."""
     return np.flatnonzero(self.split == split).astype(np.int32)
+
+  @property
+  def learned(self) -> Bool[np.ndarray, " songs"]:
+    """Which songs vectors may be learned from: training and validation."""
+    return np.isin(self.split, (TRAIN, VALIDATION))
 
   def pair_lists(self, method: str) -> Ragged:
     """Returns the lists of songs that a pair method draws its pairs from.
