@@ -8,7 +8,7 @@ json (format version, feature settings, counts, source, checksum scheme) and
 no read. Both are too long to be a song's key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import json
 import os
 import pathlib
@@ -31,6 +31,7 @@ MAX_SONG_ID = 2**32 - 1
 _META_KEY = b"__meta__"
 _SONGS_KEY = b"__songs__"
 _CHUNK_PREFIX = b"__songs__:"  # What one commit added; gathered at the end.
+_NOTE_PREFIX = b"__notes__:"  # What the writer's user kept; deleted at the end.
 _SONG_DTYPE = np.dtype([("id", "<u4"), ("frames", "<i4"), ("crc32", "<u4")])
 _FRAME_BYTES = 2 * MEL_BANDS
 _FIRST_MAP_BYTES = 1 << 30
@@ -71,26 +72,44 @@ class SongWriter:
     self._env = lmdb.open(
       os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
     )
-    self.done: set[int] = {int(i) for i in self._read_chunks()["id"]}
+    rows, self._commits = self._read_chunks()
+    self.done: set[int] = {int(i) for i in rows["id"]}
+    self.notes: list[bytes] = [value for _, value in self._read(_NOTE_PREFIX)]
 
-  def _read_chunks(self) -> np.ndarray:
-    found = [np.empty(0, _SONG_DTYPE)]
+  def _read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    """Returns what the commits left under a prefix, in their order."""
+    found = []
     with self._env.begin() as txn:
       cursor = txn.cursor()
-      if cursor.set_range(_CHUNK_PREFIX):
+      if cursor.set_range(prefix):
         for key, value in cursor:
-          if not key.startswith(_CHUNK_PREFIX):
+          if not key.startswith(prefix):
             break
-          found.append(np.frombuffer(value, _SONG_DTYPE))
-    return np.concatenate(found)
+          found.append((key[len(prefix) :], value))
+    return found
+
+  def _read_chunks(self) -> tuple[np.ndarray, int]:
+    """Returns a row of each song, and a number that no commit has yet."""
+    found = [np.empty(0, _SONG_DTYPE)]
+    chunks = self._read(_CHUNK_PREFIX)
+    found += [np.frombuffer(value, _SONG_DTYPE) for _, value in chunks]
+    rows = np.concatenate(found)[::-1]  # Of a song added twice, the later.
+    _, last = np.unique(rows["id"], return_index=True)
+    numbers = chunks + self._read(_NOTE_PREFIX)
+    return rows[last], max((int(key, 16) + 1 for key, _ in numbers), default=0)
 
   def add(
-    self, songs: Iterable[tuple[int, Float16[np.ndarray, "_ bands"]]]
+    self,
+    songs: Iterable[tuple[int, Float16[np.ndarray, "_ bands"]]],
+    note: bytes = b"",
   ) -> None:
     """Commits some songs, all or none; call it with a few hundred at a time.
 
     Args:
-      songs: pairs of id and feature, float16 [frames, 48].
+      songs: pairs of id and feature, float16 [frames, 48]. A song that is
+        there already is replaced.
+      note: committed with them, for a writer that goes on after this one
+        (`notes`, in order); it is not part of the finished store.
 
     Raises:
       InputError: the disk is full or cannot be written.
@@ -103,30 +122,36 @@ class SongWriter:
       row["id"], row["frames"] = song_id, feature.shape[0]
       row["crc32"] = zlib.crc32(value)
       values.append(value)
-    if not songs:
+    if not songs and not note:
       return
+    self._write(lambda: self._commit(rows, values, note), sum(map(len, values)))
+    self._commits += 1
+    self.done.update(int(i) for i in rows["id"])
+
+  def _write(self, commit: Callable[[], None], num_bytes: int) -> None:
+    """Runs a write transaction; where the map is full, it grows first."""
     while True:
       try:
-        self._commit(rows, values)
-        break
+        return commit()
       except lmdb.MapFullError:  # Rolled back; the commit is tried anew.
         self._env.set_mapsize(2 * self._env.info()["map_size"])
       except lmdb.Error as error:  # LMDB calls a full disk an input error.
         free = shutil.disk_usage(self._partial).free
         raise errors.InputError(
           f"{self._partial} cannot be written ({error}); its disk has {free} "
-          f"bytes free, the next songs need {sum(map(len, values))}. Make "
-          "room; the songs written so far are kept and the same command goes "
-          "on."
+          f"bytes free, the next songs need {num_bytes}. Make room; the songs "
+          "written so far are kept and the same command goes on."
         ) from error
-    self.done.update(int(i) for i in rows["id"])
 
-  def _commit(self, rows: np.ndarray, values: list[bytes]) -> None:
+  def _commit(self, rows: np.ndarray, values: list[bytes], note: bytes) -> None:
+    number = f"{self._commits:08x}".encode()
     with self._env.begin(write=True) as txn:
       for song_id, value in zip(rows["id"], values, strict=True):
         txn.put(song_key(int(song_id)), value)
-      first = struct.pack(">I", int(rows["id"][0]))
-      txn.put(_CHUNK_PREFIX + first.hex().encode(), rows.tobytes())
+      if values:
+        txn.put(_CHUNK_PREFIX + number, rows.tobytes())
+      if note:
+        txn.put(_NOTE_PREFIX + number, note)
 
   def finish(self, source: dict[str, Any]) -> None:
     """Writes the records about the songs and gives the store its name.
@@ -137,7 +162,7 @@ class SongWriter:
     Raises:
       InputError: no song was added.
     """
-    songs = np.sort(self._read_chunks(), order="id")
+    songs, _ = self._read_chunks()
     if not len(songs):
       raise errors.InputError(
         f"{self._path} would hold no song at all: nothing usable was found in "
@@ -152,44 +177,68 @@ class SongWriter:
       "frames": int(songs["frames"].sum(dtype=np.int64)),
       "source": source,
     }
-    with self._env.begin(write=True) as txn:
-      cursor = txn.cursor()
-      cursor.set_range(_CHUNK_PREFIX)
-      while cursor.key().startswith(_CHUNK_PREFIX):
-        cursor.delete()
-      txn.put(_SONGS_KEY, songs.tobytes())
-      txn.put(_META_KEY, json.dumps(meta, sort_keys=True).encode())
+    records = {
+      _SONGS_KEY: songs.tobytes(),
+      _META_KEY: json.dumps(meta, sort_keys=True).encode(),
+    }
+    self._write(
+      lambda: self._commit_records(records), sum(map(len, records.values()))
+    )
+    needed = _needed_bytes(self._env)
     self.close()
+    data = self._partial / "data.mdb"
+    if data.stat().st_size < needed:
+      os.truncate(data, needed)  # LMDB leaves out last pages that are unused.
     (self._partial / "lock.mdb").unlink(missing_ok=True)
     self._partial.rename(self._path)
+
+  def _commit_records(self, records: dict[bytes, bytes]) -> None:
+    with self._env.begin(write=True) as txn:
+      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX):
+        cursor = txn.cursor()
+        found = cursor.set_range(prefix)
+        while found and cursor.key().startswith(prefix):
+          found = cursor.delete() and bool(cursor.key())
+      for key, value in records.items():
+        txn.put(key, value)
 
   def close(self) -> None:
     """Closes the environment; what was committed stays."""
     self._env.close()
 
 
-_environments: dict[str, tuple[int, lmdb.Environment]] = {}
+# By device and inode: a store may be moved, or have a second name. What is open
+# is not freed, so that no later file is taken for it.
+_environments: dict[tuple[int, int], lmdb.Environment] = {}
 _environments_lock = threading.Lock()
 
 
-def _environment(path: pathlib.Path) -> lmdb.Environment:
-  """Opens a path once a process: LMDB refuses to open it twice."""
-  name = os.fspath(path.resolve())
-  inode = (path / "data.mdb").stat().st_ino
+def _environment(path: pathlib.Path, readahead: bool) -> lmdb.Environment:
+  """Opens a file once a process: LMDB refuses to open it twice.
+
+  Whether the system reads ahead is decided by who opens it first.
+  """
+  found = (path / "data.mdb").stat()
+  key = (found.st_dev, found.st_ino)
   with _environments_lock:
-    if name in _environments and _environments[name][0] != inode:
-      _environments.pop(name)[1].close()  # It was deleted and made again.
-    if name not in _environments:
-      opened = lmdb.open(
-        name, readonly=True, lock=False, readahead=False, create=False
+    if key not in _environments:
+      _environments[key] = lmdb.open(
+        os.fspath(path.resolve()),
+        readonly=True,
+        lock=False,
+        readahead=readahead,
+        create=False,
       )
-      _environments[name] = (inode, opened)
-    return _environments[name][1]
+    return _environments[key]
+
+
+def _needed_bytes(env: lmdb.Environment) -> int:
+  return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
 
 
 def _check_size(env: lmdb.Environment, data: pathlib.Path) -> None:
   """Refuses a truncated file: reading past its end kills the process."""
-  needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+  needed = _needed_bytes(env)
   actual = data.stat().st_size
   if actual < needed:
     raise errors.InputError(
@@ -208,11 +257,14 @@ class SongStore:
     frames: length of each, int32 [songs], in the order of `song_ids`.
   """
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(self, path: str | os.PathLike[str], *, readahead: bool = False):
     """Opens a finished store.
 
     Args:
       path: folder of the LMDB environment.
+      readahead: whether the system may read more than is asked for: good for
+        songs in the order of their ids, bad for random patches. The first
+        opening of a path in a process decides.
 
     Raises:
       InputError: it is absent, truncated, of another format version or of
@@ -227,7 +279,7 @@ class SongStore:
         "preprocessing.sample_melon."
       )
     try:
-      self._env = _environment(self.path)
+      self._env = _environment(self.path, readahead)
     except lmdb.Error as error:
       raise errors.InputError(
         f"{data} cannot be opened as LMDB ({error}). Copy it again, or delete "
@@ -241,22 +293,36 @@ class SongStore:
     self._keys = [song_key(int(i)) for i in self.song_ids]
 
   def _read_records(self) -> tuple[dict[str, Any], np.ndarray]:
-    with self._env.begin() as txn:
-      meta, songs = txn.get(_META_KEY), txn.get(_SONGS_KEY)
+    try:
+      with self._env.begin() as txn:
+        meta, songs = txn.get(_META_KEY), txn.get(_SONGS_KEY)
+    except lmdb.Error as error:
+      raise errors.InputError(
+        f"{self.path} cannot be read ({error}): the file's pages are damaged. "
+        "Copy the store again, or delete its folder and make it again."
+      ) from error
     if meta is None or songs is None:
       raise errors.InputError(
         f"{self.path} is an LMDB environment but has no record "
         f"{_META_KEY.decode()!r}, so it is not a finished song store. Make one "
         "with preprocessing.melon_lmdb or preprocessing.own_library."
       )
-    meta = json.loads(meta)
-    if meta["format_version"] != FORMAT_VERSION:
+    try:
+      meta = json.loads(meta)
+      version, feature = meta["format_version"], dict(meta["feature"])
+      songs = np.frombuffer(songs, _SONG_DTYPE)
+    except (ValueError, KeyError, TypeError) as error:
       raise errors.InputError(
-        f"{self.path} has format version {meta['format_version']}, this "
-        f"version of pcl_jax reads {FORMAT_VERSION}. Make the store again."
+        f"the records about the songs of {self.path} are damaged ({error!r}). "
+        "Copy the store again, or delete its folder and make it again."
+      ) from error
+    if version != FORMAT_VERSION:
+      raise errors.InputError(
+        f"{self.path} has format version {version}, this version of pcl_jax "
+        f"reads {FORMAT_VERSION}. Make the store again."
       )
-    melspectrogram.check_settings(meta["feature"], os.fspath(self.path))
-    return meta, np.frombuffer(songs, _SONG_DTYPE)
+    melspectrogram.check_settings(feature, os.fspath(self.path))
+    return meta, songs
 
   def __len__(self) -> int:
     return len(self.song_ids)

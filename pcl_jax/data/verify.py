@@ -1,0 +1,171 @@
+"""Verifies a data set: every record against its checksum, and file by file.
+
+Reads the whole song store, in the order it lies on the disk, and compares every
+record's length and checksum with what is on file; then the catalogue and the
+vectors with the store. Prints what is wrong, and exits 1 if anything is.
+
+    python -m pcl_jax.data.verify data/melon
+    python -m pcl_jax.data.verify data/melon --threads=4
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax import strategy as strategies
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import song_store_check
+
+_SHOWN = 20  # Problems of one kind; the rest are counted.
+
+
+def _outside(values: np.ndarray, lowest: int, end: int) -> int:
+  return int(((values < lowest) | (values >= end)).sum())
+
+
+def _check_lists(
+  name: str, lists: catalogues.Ragged, count: int, lowest: int, end: int
+) -> Iterator[str]:
+  """Yields what is wrong with lists of numbers from lowest to end - 1."""
+  ends_right = len(lists.offsets) == count + 1 and lists.offsets[0] == 0
+  ends_right = ends_right and lists.offsets[-1] == len(lists.values)
+  if not ends_right or (lists.lengths < 0).any():
+    yield f"{name}: their offsets do not fit {count} lists"
+    return
+  wrong = _outside(lists.values, lowest, end)
+  if wrong:
+    yield f"{name}: {wrong} numbers are not in {lowest}..{end - 1}"
+    return
+  keys = lists.owners().astype(np.int64) * end + lists.values
+  repeated = len(keys) - len(np.unique(keys))
+  if repeated:
+    yield f"{name}: {repeated} repetitions within a list"
+
+
+def check_catalogue(made: catalogues.Catalogue) -> list[str]:
+  """Returns what is wrong within a catalogue, a sentence each.
+
+  Args:
+    made: a catalogue as `catalogue.load` returns it.
+  """
+  songs, codes = len(made), len(made.genre_codes)
+  problems = []
+  if (np.diff(made.song_ids.astype(np.int64)) <= 0).any():
+    problems.append("song_ids are not ascending")
+  for name in ("split", "albums"):
+    if len(getattr(made, name)) != songs:
+      problems.append(f"{name} has not one entry a song")
+  if _outside(made.split, catalogues.NO_SPLIT, catalogues.TEST + 1):
+    problems.append("split has other values than -1, 0, 1 and 2")
+  artists = int(made.artists.values.max(initial=0)) + 1
+  problems += _check_lists("artists", made.artists, songs, 0, artists)
+  problems += _check_lists("genres", made.genres, songs, 1, codes + 1)
+  problems += _check_lists(
+    "playlists", made.playlists, len(made.playlist_files), 0, songs
+  )
+  for method, pairs in made.validation_pairs.items():
+    if _outside(pairs, 0, songs) or pairs.shape[1:] != (2,):
+      problems.append(f"validation pairs of {method} are not pairs of rows")
+    elif (made.split[pairs] != catalogues.VALIDATION).any():
+      problems.append(
+        f"validation pairs of {method} hold songs of another split"
+      )
+  return problems
+
+
+def _check_vectors(data: dataset.DataSet) -> Iterator[str]:
+  """Yields what is wrong with the vectors that are there."""
+  modes = strategies.parse((("audio", "cf"), ("audio", "genre_w2v")), "")
+  for name, read in (
+    (dataset.PLAYLIST_VECTORS, data.playlist_vectors),
+    (dataset.GENRE_VECTORS, data.genre_vectors),
+  ):
+    path = data.directory / name
+    if not path.exists():
+      continue
+    try:
+      vectors = read(modes)
+    except errors.InputError as error:
+      yield str(error)
+      continue
+    bad = int((~np.isfinite(vectors)).sum())
+    if bad:
+      yield f"{path}: {bad} of {vectors.size} numbers are not finite"
+
+
+def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
+  """Checks a data set.
+
+  Args:
+    data_dir: the data set's folder.
+    threads: that compute checksums.
+
+  Returns:
+    What is wrong, a sentence each; empty where nothing is.
+
+  Raises:
+    InputError: there is no data set.
+  """
+  store_path = data_dir / dataset.STORE_NAME
+  if not (store_path / "data.mdb").exists():
+    raise errors.InputError(
+      f"{store_path} does not exist: there is nothing to verify. Give the "
+      "folder of a prepared data set."
+    )
+  problems = song_store_check.check_store(store_path, threads=threads)
+  catalogue_path = data_dir / catalogues.FILE_NAME
+  try:
+    made = catalogues.load(data_dir)
+  except errors.InputError as error:
+    return [*problems, str(error)]
+  problems += [f"{catalogue_path}: {one}" for one in check_catalogue(made)]
+  if not problems:  # Else the store could end this process.
+    try:
+      problems += _check_vectors(dataset.DataSet(data_dir))
+    except errors.InputError as error:
+      problems.append(str(error))
+  return problems
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Parses the command line and verifies; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m pcl_jax.data.verify",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("data", help="the data set's folder")
+  parser.add_argument(
+    "--threads",
+    type=int,
+    default=2,
+    help="that compute checksums (default %(default)s)",
+  )
+  args = parser.parse_args(argv)
+  if args.threads < 1:
+    parser.error(f"--threads is {args.threads}; it is at least 1")
+  data_dir = pathlib.Path(args.data).expanduser()
+  start = time.monotonic()
+  problems = verify(data_dir, threads=args.threads)
+  for problem in problems[:_SHOWN]:
+    print(problem, file=sys.stderr)
+  if len(problems) > _SHOWN:
+    print(f"and {len(problems) - _SHOWN} more", file=sys.stderr)
+  size = os.path.getsize(data_dir / dataset.STORE_NAME / "data.mdb")
+  seconds = time.monotonic() - start
+  print(
+    f"{data_dir}: {len(problems) or 'no'} problems; {size / 1e9:.2f} GB in "
+    f"{seconds:.1f} s ({size / 1e6 / seconds:.0f} MB/s)"
+  )
+  return errors.EXIT_FAILED if problems else 0
+
+
+if __name__ == "__main__":
+  errors.run_command(main)
