@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import sys
@@ -20,6 +21,7 @@ from pcl_jax import metric_writers
 from pcl_jax import run as runs
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
+from pcl_jax.data import plan_ahead
 
 _VALIDATION_KEY = 0  # Validation is mixed with the same draws in every run.
 
@@ -204,6 +206,7 @@ def _plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
 def _train_epoch(
   run: runs.Run,
   state: dict[str, Any],
+  plan: plans.Plan,
   progress: Progress,
   log: _LateLog,
   meter: Meter,
@@ -211,7 +214,6 @@ def _train_epoch(
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
   """Trains what is left of an epoch; returns the state after it."""
-  plan = _plan_epoch(run, progress.epoch)
   batches = loader.load(
     run.data.store,
     run.tables,
@@ -345,10 +347,13 @@ def train_and_evaluate(
     run.items_multiple,
     double_window=run.double_window,
   )
-  # Planned only to be refused here, before anything is written.
-  _plan_epoch(run, epoch=0)
-  path = runs.make_workdir(workdir)
-  with contextlib.closing(checkpoint.Checkpoints(path)) as checkpoints:
+  with contextlib.ExitStack() as stack:
+    ahead = plan_ahead.PlanAhead(functools.partial(_plan_epoch, run))
+    stack.callback(ahead.close)
+    ahead.get(0)  # To be refused here, before anything is written.
+    path = runs.make_workdir(workdir)
+    checkpoints = checkpoint.Checkpoints(path)
+    stack.callback(checkpoints.close)
     state, progress = _restore(run, checkpoints)
     runs.write_config(path, config)  # Not before: it may have been refused.
     _say(
@@ -363,7 +368,10 @@ def train_and_evaluate(
         and progress.epochs_without_better < config.early_stop_patience
       ):
         log, meter = _LateLog(writer), Meter()
-        state = _train_epoch(run, state, progress, log, meter, save, config)
+        plan = ahead.get(progress.epoch)
+        state = _train_epoch(
+          run, state, plan, progress, log, meter, save, config
+        )
         losses = _validate_and_note(
           run, state, validation_plan, progress, writer
         )
