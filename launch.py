@@ -17,6 +17,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
+from pcl_jax import config_check
 from pcl_jax import errors
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -110,11 +111,10 @@ def main(argv: Sequence[str]) -> None:
 
   def start() -> None:
     # Imported here so that a bad command line is answered at once.
-    from pcl_jax import run as runs
     from pcl_jax import train
     from preprocessing import sample_data
 
-    runs.check_values(_CONFIG.value)  # Before minutes go into a sample.
+    config_check.check_values(_CONFIG.value)  # Before minutes go into a sample.
     data = _CONFIG.value.data
     sample_data.make_where_absent(
       data.dir, songs=data.sample_songs, seconds=data.sample_seconds

@@ -49,6 +49,12 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.data.dir = "data/melon"  # Made by the commands in preprocessing/.
   config.data.batch_size = 384  # Songs (CM) or pairs (others), all devices.
   config.data.threads = 0  # Readers; 0 for one per core, four at most.
+  # Where patches are read: shuffled (memory, SSD), or in sequential blocks that
+  # are held in memory until so many batches are there (slow disks).
+  config.data.order = "shuffled"
+  config.data.num_blocks = 600
+  config.data.cached_batches = 50
+  config.data.stall_s = 300.0  # A batch that takes longer ends the run.
   config.data.double_window = 625  # SS: frames from one patch to the other.
   config.data.max_num_tags = 10  # Genre codes kept of a song.
   # Where the directory is absent, a synthesised sample of so many songs is

@@ -16,9 +16,11 @@ import numpy as np
 import tqdm
 
 from pcl_jax import checkpoint
+from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import metric_writers
 from pcl_jax import run as runs
+from pcl_jax import train_log
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
 from pcl_jax.data import plan_ahead
@@ -67,62 +69,6 @@ class Progress:
     return cls(**values)
 
 
-class Meter:
-  """Measures songs per second and the share of time waiting for data."""
-
-  def __init__(self):
-    self._compiled = False
-    self.reset()
-    self.pause()
-
-  def leave_out_compilation(self) -> None:
-    """Measures anew after the first step, which was compiled."""
-    if not self._compiled:
-      self._compiled = True
-      self.reset()
-
-  def reset(self) -> None:
-    """Starts to measure anew."""
-    self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
-
-  def pause(self) -> None:
-    """Leaves out what comes, such as validation, until `go_on`."""
-    self._paused = time.perf_counter()
-
-  def go_on(self) -> None:
-    """Measures on after a pause."""
-    self._start += time.perf_counter() - self._paused
-
-  def add(self, patches: int, waited_s: float) -> None:
-    """Counts one batch."""
-    self._patches += patches
-    self._waited_s += waited_s
-
-  def read(self) -> dict[str, float]:
-    """Returns the figures since the last reset, and resets."""
-    elapsed_s = max(time.perf_counter() - self._start, 1e-9)
-    row = {
-      "songs_per_s": round(self._patches / elapsed_s, 2),
-      "data_wait_share": round(self._waited_s / elapsed_s, 4),
-    }
-    self.reset()
-    return row
-
-
-def _say(text: str) -> None:
-  """Prints a line above the progress bar."""
-  tqdm.tqdm.write(text, file=sys.stdout)
-  sys.stdout.flush()
-
-
-def _in_words(terms: dict[str, float]) -> str:
-  return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
-
-
-def _fetch(terms: dict[str, jax.Array]) -> dict[str, float]:
-  return {name: float(value) for name, value in jax.device_get(terms).items()}
-
-
 def _check_finite(what: str, terms: dict[str, float]) -> None:
   """Stops a run that has gone astray.
 
@@ -131,50 +77,21 @@ def _check_finite(what: str, terms: dict[str, float]) -> None:
   """
   if not math.isfinite(terms["total"]):
     raise errors.RunError(
-      f"{what} is not finite ({_in_words(terms)}). The checkpoints before it "
-      "are kept: lower --config.opt_params.lr or raise "
+      f"{what} is not finite ({train_log.in_words(terms)}). The checkpoints "
+      "before it are kept: lower --config.opt_params.lr or raise "
       "--config.loss_params.contrastive_temperature, and the same --workdir "
       "goes on from them."
     )
 
 
 def _check_step(step: int, terms: dict[str, jax.Array]) -> None:
-  _check_finite(f"the loss of step {step}", _fetch(terms))
+  _check_finite(f"the loss of step {step}", train_log.fetch(terms))
 
 
 def _all_finite(tree: Any) -> bool:
   return all(
     np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(tree))
   )
-
-
-class _LateLog:
-  """Logs the losses of a step when the next one is under way.
-
-  Fetching them at once would make the host wait for the device, and the device
-  then for the host.
-  """
-
-  def __init__(self, writer: metric_writers.MetricWriter):
-    self._writer = writer
-    self._pending = None
-
-  def put(self, row: dict[str, Any], terms: dict[str, jax.Array]) -> None:
-    self._pending = (row, terms)
-
-  def flush(self) -> None:
-    """Writes what is pending."""
-    if self._pending is None:
-      return
-    (row, terms), self._pending = self._pending, None
-    losses = _fetch(terms)
-    step = row.pop("step")
-    self._writer.write("train", step, row | losses)
-    _say(
-      f"epoch {row['epoch']} step {step}: {_in_words(losses)} | "
-      f"{row['songs_per_s']:.0f} songs/s | "
-      f"waiting for data {row['data_wait_share']:.0%}"
-    )
 
 
 def validate(
@@ -185,12 +102,19 @@ def validate(
   sums: dict[str, jax.Array] = {}
   for i, batch in enumerate(
     loader.load(
-      run.data.store, run.tables, plan, run.sharding, threads=run.threads
+      run.data.store,
+      run.tables,
+      plan,
+      run.sharding,
+      threads=run.threads,
+      stall_s=run.stall_s,
     )
   ):
     terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
-  return {name: value / len(plan) for name, value in _fetch(sums).items()}
+  return {
+    name: value / len(plan) for name, value in train_log.fetch(sums).items()
+  }
 
 
 def _plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
@@ -208,8 +132,8 @@ def _train_epoch(
   state: dict[str, Any],
   plan: plans.Plan,
   progress: Progress,
-  log: _LateLog,
-  meter: Meter,
+  log: train_log.LateLog,
+  meter: train_log.Meter,
   save: Callable[[dict[str, Any]], None],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
@@ -220,6 +144,7 @@ def _train_epoch(
     plan,
     run.sharding,
     threads=run.threads,
+    stall_s=run.stall_s,
     first_step=progress.step_in_epoch,
   )
   key = jax.random.key(run.seed)
@@ -273,12 +198,12 @@ def _restore(
   if step is None:
     return run.state, Progress()
   meta = checkpoints.restore_meta(step)
-  changed = runs.check_continues(meta, run.meta)
+  changed = config_check.check_continues(meta, run.meta)
   state = checkpoints.restore(step, run.state)
   progress = Progress.from_dict(meta["progress"])
-  _say(f"going on from step {step}, epoch {progress.epoch}")
+  train_log.say(f"going on from step {step}, epoch {progress.epoch}")
   for line in changed:
-    _say(f"changed since then: {line}")
+    train_log.say(f"changed since then: {line}")
   return state, progress
 
 
@@ -296,7 +221,9 @@ def _validate_and_note(
   progress.note_validation(losses["total"])
   better = " (best so far)" if not progress.epochs_without_better else ""
   writer.write("validation", progress.step, {"epoch": epoch} | losses)
-  _say(f"epoch {epoch} validation: {_in_words(losses)}{better}")
+  train_log.say(
+    f"epoch {epoch} validation: {train_log.in_words(losses)}{better}"
+  )
   return losses
 
 
@@ -356,18 +283,19 @@ def train_and_evaluate(
     stack.callback(checkpoints.close)
     state, progress = _restore(run, checkpoints)
     runs.write_config(path, config)  # Not before: it may have been refused.
-    _say(
+    train_log.say(
       f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
       f"{len(run.data.store)} songs in {run.data.directory}"
     )
     writer = metric_writers.MetricWriter(path, progress.step)
     save = _make_save(run, progress, checkpoints)
+    log = train_log.LateLog(writer)
     with contextlib.closing(writer):
       while (
         progress.epoch < config.epochs
         and progress.epochs_without_better < config.early_stop_patience
       ):
-        log, meter = _LateLog(writer), Meter()
+        meter = train_log.Meter()
         plan = ahead.get(progress.epoch)
         state = _train_epoch(
           run, state, plan, progress, log, meter, save, config
@@ -377,10 +305,12 @@ def train_and_evaluate(
         )
         save(state, losses)
     if progress.epoch < config.epochs:
-      _say(
+      train_log.say(
         f"stopped early: {progress.epochs_without_better} epochs without a "
         "better validation loss"
       )
     best = checkpoints.best_step()
-  _say(f"done: {progress.step} steps; best checkpoint: step {best} in {path}")
+  train_log.say(
+    f"done: {progress.step} steps; best checkpoint: step {best} in {path}"
+  )
   return progress.as_dict()

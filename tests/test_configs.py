@@ -15,6 +15,7 @@ import pytest
 from configs import common
 from configs import sample
 from pcl_jax import checkpoint
+from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import run as runs
 from pcl_jax import train_step
@@ -113,7 +114,7 @@ def test_a_variant_holds_the_papers_values(name, argument):
 @pytest.mark.parametrize("name, argument", VARIANTS)
 def test_a_batch_has_768_patches_in_every_strategy(name, argument):
   config = _load(name, argument)
-  strategy = runs.check_values(config)
+  strategy = config_check.check_values(config)
   rows = config.data.batch_size * (2 if strategy.paired else 1)
   assert rows == 768
 
@@ -177,7 +178,7 @@ def test_the_sample_config_loads_with_each_argument(argument, small):
   assert config.audio_contrast_params.pair_generation_method == method
   assert config.data.dir == ("data/smoke" if small else "data/sample")
   assert config.data.sample_songs == (96 if small else 600)
-  runs.check_values(config)
+  config_check.check_values(config)
 
 
 def test_the_sample_config_is_hybrid_by_default():
@@ -247,7 +248,7 @@ def _trace(config, data, *, step):
   Returns:
     The state before, the state after (None for a loss) and the terms.
   """
-  strategy = runs.check_values(config)
+  strategy = config_check.check_values(config)
   tables = data.tables(strategy, config.data.max_num_tags)
   architecture, table = runs.architecture_of(config, strategy, data, tables)
   names = (config.model_params.audio.backbone_type, strategy.modes)
@@ -308,7 +309,7 @@ def _train_smoke(name, argument, data_dir, workdir, **keys):
   assert last["kind"] == "validation" and np.isfinite(last["total"])
   encoder, meta = checkpoint.load_encoder(workdir)
   assert encoder.backbone.features > 0
-  assert meta["strategy"] == runs.check_values(config).name
+  assert meta["strategy"] == config_check.check_values(config).name
 
 
 @pytest.mark.usefixtures("quick_compilation")

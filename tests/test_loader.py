@@ -1,6 +1,5 @@
 """Tests of pcl_jax.data.loader."""
 
-from concurrent import futures
 import contextlib
 import itertools
 import shutil
@@ -17,6 +16,7 @@ from pcl_jax import errors
 from pcl_jax import melspectrogram
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
+from pcl_jax.data import readers
 from pcl_jax.data import song_store
 from tests import tiny_data
 
@@ -113,10 +113,10 @@ def test_batches_do_not_depend_on_which_reader_is_slow(store, plan):
   late = threading.Event()
   read_batch = loader.read_batch
 
-  def stall(store, tables, plan, step, rows):
+  def stall(store, tables, plan, step, *rest):
     if step == 0:
       late.wait()  # Until another thread has read a later batch.
-    batch = read_batch(store, tables, plan, step, rows)
+    batch = read_batch(store, tables, plan, step, *rest)
     if step > 0:
       late.set()
     return batch
@@ -232,9 +232,9 @@ def test_the_end_of_an_epoch_leaves_no_thread_behind(store, plan):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_one_batch_more_than_threads_is_read_ahead(store, plan, threads):
-  submit = futures.ThreadPoolExecutor.submit
+  submit = readers.Readers.submit
   with mock.patch.object(
-    futures.ThreadPoolExecutor, "submit", autospec=True, side_effect=submit
+    readers.Readers, "submit", autospec=True, side_effect=submit
   ) as spy:
     with contextlib.closing(_load(store, plan, threads=threads)) as batches:
       for taken in range(3):
@@ -246,3 +246,61 @@ def test_default_threads_are_one_per_core_and_four_at_most():
   for cores, threads in ((1, 1), (3, 3), (64, 4)):
     with mock.patch("os.sched_getaffinity", return_value=set(range(cores))):
       assert loader.default_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stalled_reader_ends_the_run_and_names_its_song(
+  store, plan, threads, capfd
+):
+  let_go = threading.Event()
+  song = int(plan.songs[2, 3])
+  read_patches = song_store.SongStore.read_patches
+
+  def stall(self, songs, starts, out):
+    if song in songs:
+      self._reading[threading.get_ident()] = song
+      let_go.wait()
+    read_patches(self, songs, starts, out)
+
+  with mock.patch.object(song_store.SongStore, "read_patches", stall):
+    batches = loader.load(
+      store, {}, plan, _sharding(), threads=threads, stall_s=0.3
+    )
+    assert len(list(itertools.islice(batches, 2))) == 2
+    with pytest.raises(errors.RunError) as error:
+      next(batches)
+    let_go.set()
+  said = str(error.value)
+  assert f"at song(s) {store.song_ids[song]}" in said
+  assert "0.3 s (config.data.stall_s)" in said and str(store.path) in said
+  assert "most recent call first" in capfd.readouterr().err
+  for thread in _readers():
+    thread.join(timeout=60)
+  assert not _readers()
+
+
+def test_a_thread_that_is_ended_raises_where_its_batch_is_due(store, plan):
+  def die(*_):
+    raise SystemExit("killed")
+
+  with mock.patch.object(loader, "read_batch", die):
+    with pytest.raises(SystemExit):
+      next(_load(store, plan))
+  assert not _readers()
+
+
+def test_an_error_of_lmdb_names_the_song(store, plan, monkeypatch):
+  class Broken:
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *_):
+      return False
+
+    def get(self, key):
+      raise lmdb.CorruptedError("a page")
+
+  monkeypatch.setattr(store, "_env", mock.Mock(begin=lambda **_: Broken()))
+  song = store.song_ids[plan.songs[0, 0]]
+  with pytest.raises(errors.InputError, match=f"song {song} of"):
+    next(_load(store, plan, threads=1))

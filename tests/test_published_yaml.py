@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from configs import published_yaml
+from pcl_jax import config_check
 from pcl_jax import errors
-from pcl_jax import run as runs
 
 FILES = {
   "dataloader_params.shared.lmdb_cache_file": "cache.lmdb",
@@ -160,7 +160,7 @@ def test_the_published_file_loads_with_its_values(folder):
   }
   assert config.opt_params.to_dict() == {"lr": 1e-4, "weight_decay": 1e-4}
   assert config.loss_params.contrastive_temperature == 0.1
-  assert runs.check_values(config).name == "Hybrid Playlist + A,G,P"
+  assert config_check.check_values(config).name == "Hybrid Playlist + A,G,P"
 
 
 def test_every_value_of_the_file_is_taken(folder):
@@ -222,13 +222,13 @@ def test_nothing_is_warned_of_where_nothing_is_left_out(folder, caplog):
   with caplog.at_level(logging.WARNING, logger="absl"):
     config = published_yaml.get_config(str(folder / "my.yaml"))
   assert not caplog.records
-  assert runs.check_values(config).name == "CM A,P"
+  assert config_check.check_values(config).name == "CM A,P"
 
 
 @pytest.mark.parametrize("method", [None, "", False])
 def test_a_blank_pair_method_means_none(folder, method):
   config = _load(folder, audio_contrast_params__pair_generation_method=method)
-  assert runs.check_values(config).name == "CM A,G,P"
+  assert config_check.check_values(config).name == "CM A,G,P"
 
 
 @pytest.mark.parametrize(
@@ -240,13 +240,13 @@ def test_self_supervision_is_read_in_both_forms(folder, combos):
     contrast_combos=combos,
     audio_contrast_params__pair_generation_method=None,
   )
-  assert runs.check_values(config).name == "SS"
+  assert config_check.check_values(config).name == "SS"
 
 
 def test_empty_combos_leave_pairs_alone(folder):
   for combos in (None, []):
     config = _load(folder, contrast_combos=combos)
-    assert runs.check_values(config).name == "A-IM Playlist"
+    assert config_check.check_values(config).name == "A-IM Playlist"
 
 
 def test_a_file_is_needed_and_must_be_there(tmp_path):
@@ -342,7 +342,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_key(folder, key, value):
 def test_a_value_out_of_range_is_refused_before_training(folder, key, value):
   config = _load(folder, **{key.replace(".", "__"): value})
   with pytest.raises(errors.InputError, match=f"config.{key}"):
-    runs.check_values(config)
+    config_check.check_values(config)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from configs import common
+from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import melspectrogram
 from pcl_jax import run as runs
@@ -63,7 +64,7 @@ def test_a_value_that_no_run_can_have_is_refused(key, value, rule):
   config.update_from_flattened_dict({key: value})
   value = _at(config, key)  # Where a float is needed, an int became one.
   with pytest.raises(errors.InputError) as caught:
-    runs.check_values(config)
+    config_check.check_values(config)
   message = str(caught.value)
   assert f"config.{key} is {value!r}; it must be a number {rule}" in message
   assert f"--config.{key}=..." in message
@@ -74,7 +75,7 @@ def test_a_value_that_is_no_number_is_refused():
   with config.ignore_type():
     config.opt_params.lr = "fast"
   with pytest.raises(errors.InputError, match="config.opt_params.lr is 'fast'"):
-    runs.check_values(config)
+    config_check.check_values(config)
 
 
 def test_the_bounds_of_a_value_are_allowed():
@@ -82,7 +83,15 @@ def test_the_bounds_of_a_value_are_allowed():
   config.model_params.cf.dropout = 0.0
   config.seed = config.data.threads = 0
   config.opt_params.weight_decay = 0.0
-  assert runs.check_values(config) == strategies.parse(SS, "")
+  assert config_check.check_values(config) == strategies.parse(SS, "")
+
+
+def test_an_unknown_order_of_reading_is_refused():
+  config = common.get_config()
+  config.contrast_combos = SS
+  config.data.order = "random"
+  with pytest.raises(errors.InputError, match="order is 'random'; .*shuffled"):
+    config_check.check_values(config)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +114,10 @@ def test_a_batch_is_split_evenly_or_refused_with_the_nearest_sizes(
 ):
   strategy = strategies.parse(combos, method)
   if said is None:
-    runs.check_batch(batch_size, strategy, devices)
+    config_check.check_batch(batch_size, strategy, devices)
     return
   with pytest.raises(errors.InputError) as caught:
-    runs.check_batch(batch_size, strategy, devices)
+    config_check.check_batch(batch_size, strategy, devices)
   assert said in str(caught.value)
 
 
@@ -166,14 +175,14 @@ def test_a_checkpoint_of_another_run_is_refused(key, value, said):
   changed = _meta(**{key: value})
   then, now = (changed, _meta()) if "feature" in key else (_meta(), changed)
   with pytest.raises(errors.InputError) as caught:
-    runs.check_continues(then, now)
+    config_check.check_continues(then, now)
   assert said in str(caught.value)
 
 
 def test_other_changes_of_the_config_are_listed():
   now = _meta(config__epochs=5, config__opt_params__lr=0.2)
-  assert runs.check_continues(_meta(), now) == [
+  assert config_check.check_continues(_meta(), now) == [
     "epochs was 3 and is 5 now",
     "opt_params.lr was 0.1 and is 0.2 now",
   ]
-  assert runs.check_continues(_meta(), _meta()) == []
+  assert config_check.check_continues(_meta(), _meta()) == []

@@ -380,3 +380,16 @@ def test_progress_survives_json_before_any_validation():
   progress = train.Progress(step=3, step_in_epoch=3)
   text = json.dumps(progress.as_dict(), allow_nan=False)
   assert train.Progress.from_dict(json.loads(text)) == progress
+
+
+def test_reading_in_blocks_trains_as_well_and_is_another_run(
+  data_dir, tmp_path
+):
+  config = _config(data_dir, data__order="blocks", data__cached_batches=2)
+  train.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])
+  rows = tiny_run.rows_of(tmp_path)
+  assert [row["step"] for row in rows if row["kind"] == "validation"]
+  config.data.order = "shuffled"
+  config.epochs += 1
+  with pytest.raises(errors.InputError, match="order was 'blocks' and is 'sh"):
+    train.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])

@@ -10,6 +10,7 @@ import numpy as np
 
 from pcl_jax import errors
 from pcl_jax import strategy as strategies
+from pcl_jax.data import blocks as block_order
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import plan as plans
@@ -48,13 +49,19 @@ class DataSet:
     directory: the data set's folder.
     store: the song store.
     catalogue: its songs, playlists, artists, genres and split.
+    blocks: how patches are read; None for any order.
   """
 
-  def __init__(self, directory: str | os.PathLike[str]):
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    blocks: block_order.Blocks | None = None,
+  ):
     """Opens a data set.
 
     Args:
       directory: folder made by the commands under preprocessing/.
+      blocks: how patches are read; None for any order.
 
     Raises:
       InputError: it is missing or not prepared, or its parts disagree.
@@ -67,7 +74,10 @@ class DataSet:
         "preprocessing.own_library (your audio), or train "
         "--config=configs/sample.py, which makes its own."
       )
-    self.store = song_store.SongStore(self.directory / STORE_NAME)
+    self.blocks = blocks
+    self.store = song_store.SongStore(
+      self.directory / STORE_NAME, readahead=blocks is not None
+    )
     self.catalogue = catalogues.load(self.directory)
     if not np.array_equal(self.store.song_ids, self.catalogue.song_ids):
       raise errors.InputError(
@@ -186,7 +196,7 @@ class DataSet:
       InputError: the batch is larger than what there is to train on.
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
-    draw = {"seed": seed, "epoch": epoch}
+    draw = {"seed": seed, "epoch": epoch, "blocks": self.blocks}
     if strategy.pair_method:
       available = self.catalogue.split == catalogues.TRAIN
       planned = plans.of_pairs(
@@ -204,7 +214,7 @@ class DataSet:
     if not len(planned):
       raise errors.InputError(
         f"config.data.batch_size is {batch_size} "
-        f"{'pairs' if strategy.pair_method else 'songs'} and an epoch of "
+        f"{'pairs' if strategy.paired else 'songs'} and an epoch of "
         f"strategy {strategy.name} on {self.directory} has fewer "
         f"({len(songs)} training songs): choose a smaller batch size."
       )
@@ -255,7 +265,7 @@ class DataSet:
         "devices. Split it again with a larger --validation_share, or use "
         "fewer devices."
       )
-    draw = {"seed": _VALIDATION_SEED, "epoch": 0}
+    draw = {"seed": _VALIDATION_SEED, "epoch": 0, "blocks": self.blocks}
     if strategy.pair_method:
       return plans.of_fixed_pairs(fixed, self.store.frames, batch_size, **draw)
     return self._plan_songs(strategy, songs, batch_size, double_window, draw)

@@ -2,7 +2,6 @@
 
 import collections
 from collections.abc import Iterator, Mapping
-import concurrent.futures
 import math
 import os
 
@@ -10,10 +9,13 @@ import jax
 from jaxtyping import Float16
 import numpy as np
 
+from pcl_jax.data import block_cache
 from pcl_jax.data import plan as plans
+from pcl_jax.data import readers
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
+STALL_S = 300.0
 _ALIGNMENT = 64  # Bytes; what XLA asks of memory that it takes as it is.
 MEL_BANDS = song_store.MEL_BANDS
 
@@ -50,6 +52,7 @@ def read_batch(
   plan: plans.Plan,
   step: int,
   rows: slice,
+  cache: block_cache.BlockCache | None = None,
 ) -> dict[str, np.ndarray]:
   """Reads some rows of one batch into fresh arrays.
 
@@ -59,13 +62,18 @@ def read_batch(
     plan: says which songs and starts.
     step: of the plan.
     rows: which rows of the global batch.
+    cache: where the patches of these rows come from, if the plan is read in
+      blocks.
 
   Returns:
     `audio`, float16 [rows, 256, 48], and the rows of each table.
   """
   songs = plan.songs[step, rows]
   patches = _empty_patches(len(songs))
-  store.read_patches(songs, plan.starts[step, rows], patches)
+  if cache is not None:
+    cache.take(step, patches)
+  else:
+    store.read_patches(songs, plan.starts[step, rows], patches)
   return {"audio": patches} | {
     name: np.asarray(table[songs]) for name, table in tables.items()
   }
@@ -79,11 +87,13 @@ def load(
   *,
   threads: int,
   first_step: int = 0,
+  stall_s: float = STALL_S,
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields the batches of a plan in order, already on the devices.
 
   Whole batches are read ahead in threads; which thread reads what does not
-  change them. A failed read is raised by the batch it belongs to.
+  change them. A failed read is raised by the batch it belongs to. A plan with
+  an order of reading is read by one thread, in that order.
 
   Args:
     store: holds the patches.
@@ -93,10 +103,19 @@ def load(
     threads: readers; 0 for one per usable core, four at most. One batch more
       than that is held ready.
     first_step: where to start.
+    stall_s: how long a batch may take before the run is stopped.
+
+  Raises:
+    InputError: a record is missing or damaged.
+    RunError: a batch took longer than `stall_s`.
   """
   threads = threads or default_threads()
   total = plan.songs.shape[1]
   rows = local_rows(sharding, total)
+  cache = None
+  if plan.reads is not None:
+    threads = 1
+    cache = block_cache.BlockCache(store, plan, rows, first_step)
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
@@ -104,17 +123,23 @@ def load(
       name: jax.make_array_from_process_local_data(
         sharding, array, (total, *array.shape[1:])
       )
-      for name, array in read_batch(store, tables, plan, step, rows).items()
+      for name, array in read_batch(
+        store, tables, plan, step, rows, cache
+      ).items()
     }
 
-  pool = concurrent.futures.ThreadPoolExecutor(threads, "patch-reader")
+  def under_way() -> str:
+    songs = ", ".join(map(str, store.being_read())) or "none"
+    return f"the readers of {store.path} are at song(s) {songs}"
+
+  pool = readers.Readers(threads)
   ready = collections.deque()
   try:
     for step in range(first_step, len(plan)):
       ready.append(pool.submit(produce, step))
       if len(ready) > threads:
-        yield ready.popleft().result()
+        yield pool.wait(ready.popleft(), stall_s, under_way)
     while ready:
-      yield ready.popleft().result()
+      yield pool.wait(ready.popleft(), stall_s, under_way)
   finally:
-    pool.shutdown(wait=True, cancel_futures=True)
+    pool.close()

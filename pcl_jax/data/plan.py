@@ -10,12 +10,13 @@ import dataclasses
 from jaxtyping import Bool, Int
 import numpy as np
 
+from pcl_jax.data import blocks as block_order
 from pcl_jax.data import catalogue
 from pcl_jax.data import pairs
 
 PATCH_FRAMES = 256
 # What follows the seed and the epoch in the seed of each draw.
-_SONGS, _PAIRS, _STARTS = 0, 1, 2
+_SONGS, _PAIRS, _STARTS, _BLOCKS = 0, 1, 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Plan:
       pairs, the first half of a step holds the anchors and the second half,
       in the same order, their positives.
     starts: first frame of each patch, int32 [steps, patches].
+    reads: in which order they are read; None where it does not matter.
   """
 
   songs: Int[np.ndarray, "steps patches"]
   starts: Int[np.ndarray, "steps patches"]
+  reads: block_order.Reads | None = None
 
   def __len__(self) -> int:
     return len(self.songs)
@@ -92,6 +95,44 @@ def _steps(items: np.ndarray, batch_size: int) -> np.ndarray:
   )
 
 
+def _order(
+  items: np.ndarray,
+  rows: int,
+  batch_size: int,
+  blocks: block_order.Blocks | None,
+  seed: int,
+  epoch: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Orders songs or pairs of songs for batches.
+
+  Args:
+    items: rows of the catalogue, [items] or [items, 2].
+    rows: number of rows of the catalogue.
+    batch_size: items in a batch.
+    blocks: how they are read; None for any order.
+    seed: of the run.
+    epoch: from 0.
+
+  Returns:
+    The items, and when each row's block is read (None without blocks).
+  """
+  if blocks is None:
+    return items, None
+  rng = generator(seed, epoch, _BLOCKS)
+  times = block_order.read_times(items.ravel(), rows, blocks, rng)
+  ready = times[items].reshape(len(items), -1).max(axis=1)
+  order = block_order.draw_order(ready, batch_size, blocks.cached_batches, rng)
+  return items[order], times
+
+
+def _with_reads(plan: Plan, times: np.ndarray | None) -> Plan:
+  if times is None:
+    return plan
+  return dataclasses.replace(
+    plan, reads=block_order.reads_of(plan.songs, times)
+  )
+
+
 def of_songs(
   songs: Int[np.ndarray, " songs"],
   frames: Int[np.ndarray, " all"],
@@ -99,6 +140,7 @@ def of_songs(
   *,
   seed: int,
   epoch: int,
+  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans one patch of each song in random order (cross-modal strategies).
 
@@ -108,11 +150,13 @@ def of_songs(
     batch_size: songs in a global batch.
     seed: of the run.
     epoch: from 0.
+    blocks: how they are read; None for any order.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
+  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(order.astype(np.int32), batch_size)
   starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
-  return Plan(taken, starts)
+  return _with_reads(Plan(taken, starts), times)
 
 
 def of_two_patches(
@@ -123,6 +167,7 @@ def of_two_patches(
   double_window: int,
   seed: int,
   epoch: int,
+  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans two patches of each song (self-supervised strategy).
 
@@ -133,16 +178,19 @@ def of_two_patches(
     double_window: largest distance of the two starts, in frames.
     seed: of the run.
     epoch: from 0.
+    blocks: how they are read; None for any order.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
+  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(order.astype(np.int32), batch_size)
   rng = generator(seed, epoch, _STARTS)
   firsts = draw_starts(frames[taken], rng)
   seconds = draw_second_starts(frames[taken], firsts, double_window, rng)
-  return Plan(
+  plan = Plan(
     np.concatenate([taken, taken], axis=1),
     np.concatenate([firsts, seconds], axis=1),
   )
+  return _with_reads(plan, times)
 
 
 def of_fixed_pairs(
@@ -152,6 +200,7 @@ def of_fixed_pairs(
   *,
   seed: int,
   epoch: int,
+  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans one patch of each song of given pairs, in their order.
 
@@ -161,11 +210,13 @@ def of_fixed_pairs(
     batch_size: pairs in a global batch; it has twice as many patches.
     seed: of the run.
     epoch: from 0.
+    blocks: how they are read, which decides their order; None to keep it.
   """
+  drawn, times = _order(drawn, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(drawn.astype(np.int32), batch_size)
   songs = np.concatenate([taken[..., 0], taken[..., 1]], axis=1)
   starts = draw_starts(frames[songs], generator(seed, epoch, _STARTS))
-  return Plan(songs, starts)
+  return _with_reads(Plan(songs, starts), times)
 
 
 def of_pairs(
@@ -177,6 +228,7 @@ def of_pairs(
   once: bool,
   seed: int,
   epoch: int,
+  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans pairs drawn anew (audio intra-modal and hybrid strategies).
 
@@ -188,7 +240,10 @@ def of_pairs(
     once: whether a song is in one pair at most.
     seed: of the run.
     epoch: from 0.
+    blocks: how they are read; None for any order.
   """
   rng = generator(seed, epoch, _PAIRS)
   drawn = pairs.draw_pairs(lists, available, once=once, rng=rng)
-  return of_fixed_pairs(drawn, frames, batch_size, seed=seed, epoch=epoch)
+  return of_fixed_pairs(
+    drawn, frames, batch_size, seed=seed, epoch=epoch, blocks=blocks
+  )

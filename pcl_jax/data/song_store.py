@@ -291,6 +291,7 @@ class SongStore:
     self.frames: Int[np.ndarray, " songs"] = songs["frames"].copy()
     self._checksums = songs["crc32"].copy()
     self._keys = [song_key(int(i)) for i in self.song_ids]
+    self._reading: dict[int, int] = {}  # Thread -> the song it is at.
 
   def _read_records(self) -> tuple[dict[str, Any], np.ndarray]:
     try:
@@ -349,6 +350,7 @@ class SongStore:
     # Bytes to bytes: an assignment between arrays costs half as much again.
     target, stop = memoryview(out).cast("B"), 0
     lengths = self.frames[songs].tolist()
+    reading, thread = self._reading, threading.get_ident()
     # One short transaction a call, so one a batch and thread. The memory map is
     # copied and never handed out: a view outlives neither close nor unmap.
     with self._env.begin(buffers=True) as txn:
@@ -356,7 +358,11 @@ class SongStore:
       for song, first, length in zip(
         songs.tolist(), starts.tolist(), lengths, strict=True
       ):
-        value = get(keys[song])
+        reading[thread] = song
+        try:
+          value = get(keys[song])
+        except lmdb.Error as error:
+          raise self._damaged(song, None) from error
         if value is None or len(value) != length * _FRAME_BYTES:
           raise self._damaged(song, value)
         begin, stop = stop, stop + patch_bytes
@@ -365,6 +371,11 @@ class SongStore:
           target[begin:stop] = piece
         else:
           target[begin:stop] = bytes(piece) + silence[len(piece) :]
+    reading.pop(thread, None)
+
+  def being_read(self) -> list[int]:
+    """Returns the ids of the songs that threads are reading just now."""
+    return [int(self.song_ids[song]) for song in self._reading.values()]
 
   def read_song(self, song: int) -> Float16[np.ndarray, "frames bands"]:
     """Returns a copy of a song's whole feature, checked against its checksum.

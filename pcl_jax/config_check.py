@@ -1,0 +1,180 @@
+"""Which values a config may have, and what of it may change in a run."""
+
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import ml_collections
+
+from pcl_jax import errors
+from pcl_jax import melspectrogram
+from pcl_jax import strategy as strategies
+
+_ABOVE_0 = (
+  "epochs",
+  "early_stop_patience",
+  "log_every_steps",
+  "save_every_steps",
+  "audio_contrast_params.mixup_alpha",
+  "audio_contrast_params.mixup_beta",
+  "data.batch_size",
+  "data.double_window",
+  "data.num_blocks",
+  "data.stall_s",
+  "data.max_num_tags",
+  "data.sample_seconds",
+  "model_params.audio.width",
+  "model_params.audio.fc_hidden_dim",
+  "model_params.audio.fc_output_dim",
+  "model_params.cf.hidden_dim",
+  "model_params.cf.output_dim",
+  "model_params.genre_w2v.n_head",
+  "model_params.genre_w2v.d_k",
+  "model_params.genre_w2v.d_v",
+  "opt_params.lr",
+  "loss_params.contrastive_temperature",
+)
+_NOT_NEGATIVE = (
+  "seed",
+  "data.threads",
+  "data.cached_batches",
+  "data.sample_songs",
+  "opt_params.weight_decay",
+)
+_RATES = (
+  "model_params.audio.fc_dropout",
+  "model_params.cf.dropout",
+  "model_params.genre_w2v.dropout",
+)
+
+
+# A run cannot go on in the middle of an epoch with other ones.
+_DECIDE_BATCHES = (
+  "seed",
+  "data.batch_size",
+  "data.double_window",
+  "data.order",
+  "data.num_blocks",
+  "data.cached_batches",
+)
+_ORDERS = ("shuffled", "blocks")
+
+
+def items_multiple(strategy: strategies.Strategy, devices: int) -> int:
+  """Returns what a batch size is a multiple of, to be split over devices."""
+  # A pair is two rows of the batch, and rows are what is split.
+  return devices // math.gcd(devices, 2) if strategy.paired else devices
+
+
+def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
+  """Refuses values that no run can have; needs neither data nor devices.
+
+  Returns:
+    The strategy that the config asks for.
+
+  Raises:
+    InputError: names the key, the value and the rule.
+  """
+  rules = [(key, "above 0", lambda value: value > 0) for key in _ABOVE_0]
+  rules += [
+    (key, "0 or more", lambda value: value >= 0) for key in _NOT_NEGATIVE
+  ]
+  rules += [(key, "in [0, 1)", lambda value: 0 <= value < 1) for key in _RATES]
+  for key, rule, holds in rules:
+    value = config
+    for part in key.split("."):
+      value = value[part]
+    number = isinstance(value, int | float) and math.isfinite(value)
+    if not number or not holds(value):
+      raise errors.InputError(
+        f"config.{key} is {value!r}; it must be a number {rule}. Correct it in "
+        f"the config file or with --config.{key}=..."
+      )
+  if config.data.order not in _ORDERS:
+    raise errors.InputError(
+      f"config.data.order is {config.data.order!r}; it is one of "
+      f"{', '.join(_ORDERS)}."
+    )
+  return strategies.parse(
+    config.contrast_combos, config.audio_contrast_params.pair_generation_method
+  )
+
+
+def check_batch(
+  batch_size: int, strategy: strategies.Strategy, devices: int
+) -> None:
+  """Refuses a global batch that cannot be split evenly over the devices.
+
+  Raises:
+    InputError: names the nearest sizes that can.
+  """
+  multiple = items_multiple(strategy, devices)
+  if batch_size % multiple:
+    below = batch_size // multiple * multiple
+    nearest = [str(n) for n in (below, below + multiple) if n]
+    raise errors.InputError(
+      f"config.data.batch_size is {batch_size} "
+      f"{'pairs' if strategy.paired else 'songs'} and there are {devices} "
+      f"devices: it must be a multiple of {multiple}. The nearest are "
+      f"{' and '.join(nearest)}."
+    )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flat(value, f"{prefix}{key}.")
+    else:
+      flat[f"{prefix}{key}"] = value
+  return flat
+
+
+def check_continues(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """Refuses to go on with a checkpoint of what would be another run.
+
+  Args:
+    then: what the checkpoint says about itself.
+    now: `meta` of the run that would go on with it.
+
+  Returns:
+    The other keys of the config that have changed, with both values.
+
+  Raises:
+    InputError: strategy, architecture, data set, feature or a key that decides
+      the batches is another.
+  """
+  remedy = (
+    "Give the config it was trained with, or another --workdir; the "
+    "checkpoints stay as they are."
+  )
+  melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
+  for what in ("strategy", "architecture", "data"):
+    if then[what] != now[what]:
+      a, b = (_flat({what: meta[what]}) for meta in (then, now))
+      differing = _differing(a, b)
+      raise errors.InputError(
+        f"the checkpoint in --workdir is of another {what}: "
+        f"{'; '.join(differing)}. {remedy}"
+      )
+  a, b = _flat(then["config"]), _flat(now["config"])
+  deciding = [
+    line for key in _DECIDE_BATCHES for line in _differing(a, b, [key])
+  ]
+  if deciding:
+    raise errors.InputError(
+      "the checkpoint in --workdir was trained with other batches: "
+      f"{'; '.join(deciding)}. {remedy}"
+    )
+  return _differing(a, b)
+
+
+def _differing(
+  then: dict[str, Any], now: dict[str, Any], keys: Sequence[str] | None = None
+) -> list[str]:
+  keys = sorted(then.keys() | now.keys()) if keys is None else keys
+  return [
+    f"{key} was {then.get(key)!r} and is {now.get(key)!r} now"
+    for key in keys
+    if then.get(key) != now.get(key)
+  ]
