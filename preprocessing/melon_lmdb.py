@@ -1,29 +1,47 @@
 """Converts Melon's spectrogram files to a song store.
 
-Reads MELON_DIR/kakao_meta/song_meta.json and, for each of its songs,
-MELON_DIR/arena_mel/{id // 1000}/{id}.npy; writes songs.lmdb and skipped.json
-(every song left out, with the reason) into the data set's folder. Interrupted,
-the same command line goes on.
+Reads MELON_DIR/kakao_meta/song_meta.json and the spectrogram of each of its
+songs, from MELON_DIR/arena_mel_*.tar as delivered (nothing is unpacked) and
+from unpacked files MELON_DIR/arena_mel/{id // 1000}/{id}.npy, one or both. A
+song found more than once is taken from the first usable place: the unpacked
+file, then the tars in the order of their numbers.
 
     python -m preprocessing.melon_lmdb --melon_dir=~/melon --out=data/melon
 
-The folders that the published text lists as missing or corrupt, left out
-unread (without this option each file is judged by what is in it):
+writes into the data set's folder songs.lmdb and skipped.json: every song left
+out with its id, file (TAR:MEMBER for one in a tar), reason and what was found.
+Songs are left out that are missing, unreadable, of a wrong shape or type,
+empty, too short, not finite, all zero, out of range or too large. More than
+--max_skipped_share of them is an error, after all has been read.
 
-    python -m preprocessing.melon_lmdb --melon_dir=~/melon --out=data/melon \
-        --skip_folders=published
+Interrupted at any moment, the same command line goes on: finished tars are not
+read again, of one half done the songs that are there are stepped over. The
+result is the same, byte for byte of every record, whatever the interruptions
+and the number of workers. A tar that is damaged is used up to the damage and
+named; complete it and the same command line goes on.
+
+The store takes half the bytes of the spectrograms: 120 GB for all of Melon.
+
+Songs left out by wish, which do not count for the share; several may be given:
+
+    --exclude=published    the folders that the published text lists as missing
+                           or corrupt (225, 227, 229, 230, 276, 277)
+    --exclude=225,277      these folders of arena_mel
+    --exclude=ids.txt      the songs of a file, one id a line
 """
 
 import argparse
 import collections
 from collections.abc import Sequence
-from concurrent import futures
-import functools
+import contextlib
+import hashlib
 import json
+import os
 import pathlib
-import tokenize
+import shutil
+import sys
+import time
 from typing import Any
-import zipfile
 
 import numpy as np
 import tqdm
@@ -31,123 +49,26 @@ import tqdm
 from pcl_jax import errors
 from pcl_jax import melspectrogram
 from pcl_jax.data import song_store
+from preprocessing import melon_convert
+from preprocessing import melon_exclusion
+from preprocessing import melon_ledger
 from preprocessing import melon_meta
+from preprocessing import melon_source
 
-PUBLISHED_SKIP_FOLDERS = (225, 227, 229, 230, 276, 277)
 # 58,898 of Melon's 707,989 songs (8.3 %) never had a spectrogram, and about
 # 1 % of the files are known to be bad.
 MAX_SKIPPED_SHARE = 0.1
-_SONGS_PER_FOLDER = 1000
 _SONGS_PER_COMMIT = 256
+_COMMIT_BYTES = 1 << 26
+# Threads hold the interpreter's lock for 0.3 of 2.1 ms a song, so that some
+# seven are kept busy; few are faster than processes, which take 0.5 s to start
+# and 0.2 ms a song to hand over. See benchmarks/converter.py.
+_MOST_THREADS = 4
+_LEAST_SONGS_FOR_PROCESSES = 4000
 _PATCH_FRAMES = 256
-_MAX_DB = 700.0  # 20 log10 of the largest float32 is 770.
 _SETTINGS_FILE = "melon_lmdb.json"
-_UNREADABLE = (
-  OSError,
-  ValueError,
-  EOFError,
-  SyntaxError,
-  MemoryError,
-  OverflowError,
-  TypeError,
-  tokenize.TokenError,
-  zipfile.BadZipFile,
-)  # What np.load raises for damaged headers and bodies.
 
-
-class UnusableFile(Exception):
-  """A spectrogram file that is left out.
-
-  Attributes:
-    reason: one of a few words, by which the summary counts.
-    detail: what was found.
-  """
-
-  def __init__(self, reason: str, detail: str):
-    """Keeps the reason and what was found."""
-    super().__init__(reason, detail)
-    self.reason = reason
-    self.detail = detail
-
-
-def song_file(song_id: int) -> str:
-  """Returns a song's file, relative to the folder of the data set."""
-  return f"arena_mel/{song_id // _SONGS_PER_FOLDER}/{song_id}.npy"
-
-
-def read_feature(path: pathlib.Path, min_frames: int = 1) -> np.ndarray:
-  """Reads a spectrogram file in Melon's dB as the stored feature.
-
-  Args:
-    path: an npy file, [48, frames], 20 log10 of the mel power.
-    min_frames: the fewest frames a usable file has.
-
-  Returns:
-    float16 [frames, 48].
-
-  Raises:
-    UnusableFile: the file is missing, unreadable or breaks a rule.
-  """
-  if not path.exists():
-    where = "file" if path.parent.exists() else f"folder {path.parent.name}"
-    raise UnusableFile("missing", f"the {where} does not exist")
-  try:
-    with open(path, "rb") as file:
-      db = np.load(file, allow_pickle=False)
-  except _UNREADABLE as error:
-    text = " ".join(str(error).split())
-    text = text.replace(str(path), path.name)  # The list names the file once.
-    raise UnusableFile(
-      "unreadable", f"{path.stat().st_size} bytes; {text}"
-    ) from error
-  if not isinstance(db, np.ndarray):
-    raise UnusableFile("unreadable", "an npz archive, not one npy array")
-  _check_array(db, min_frames)
-  return melspectrogram.db_to_feature(db).T.astype("<f2")
-
-
-def _check_array(db: np.ndarray, min_frames: int) -> None:
-  bands = melspectrogram.SETTINGS.mel_bands
-  shape = tuple(db.shape)
-  if db.dtype.kind != "f":
-    raise UnusableFile("wrong dtype", f"{db.dtype}, floating point is needed")
-  if db.size == 0:
-    raise UnusableFile("empty", f"shape {shape}")
-  if db.ndim != 2 or shape[0] != bands:
-    raise UnusableFile("wrong shape", f"{shape}, ({bands}, frames) is needed")
-  if shape[1] < min_frames:
-    raise UnusableFile(
-      "too short", f"{shape[1]} frames, {min_frames} are needed"
-    )
-  bad = int(db.size - np.isfinite(db).sum())
-  if bad:
-    raise UnusableFile("not finite", f"{bad} of {db.size} values")
-  if not db.any():
-    raise UnusableFile("all zero", f"shape {shape}")
-  if db.max() > _MAX_DB:
-    raise UnusableFile(
-      "out of range", f"{db.max():g} dB, at most {_MAX_DB:g} can be power"
-    )
-
-
-def _read_song(
-  song_id: int,
-  melon_dir: pathlib.Path,
-  min_frames: int,
-  skip_folders: frozenset[int],
-) -> np.ndarray | dict[str, Any]:
-  """Returns a song's feature, or its entry in skipped.json."""
-  try:
-    if song_id // _SONGS_PER_FOLDER in skip_folders:
-      raise UnusableFile("skipped folder", "named by --skip_folders")
-    return read_feature(melon_dir / song_file(song_id), min_frames)
-  except UnusableFile as error:
-    return {
-      "id": song_id,
-      "file": song_file(song_id),
-      "reason": error.reason,
-      "detail": error.detail,
-    }
+song_file = melon_source.song_file  # Part of this module's interface.
 
 
 def _check_inputs(melon_dir: pathlib.Path, num_songs: int) -> None:
@@ -156,15 +77,24 @@ def _check_inputs(melon_dir: pathlib.Path, num_songs: int) -> None:
       f"{melon_dir / 'kakao_meta' / melon_meta.SONG_FILE} lists no song: "
       "there is nothing to convert."
     )
-  if not (melon_dir / "arena_mel").is_dir():
-    tars = sorted(melon_dir.glob("arena_mel_*.tar"))
-    remedy = (
-      f"Unpack the {len(tars)} files arena_mel_*.tar there first (tar -xf)."
-      if tars
-      else "Give with --melon_dir the folder that holds arena_mel/ and "
-      "kakao_meta/."
+  has_folder = (melon_dir / melon_source.FOLDER).is_dir()
+  if not has_folder and not melon_source.find_tars(melon_dir):
+    raise errors.InputError(
+      f"{melon_dir} has neither tars arena_mel_*.tar nor a folder arena_mel. "
+      "Give with --melon_dir the folder that holds them and kakao_meta/."
     )
-    raise errors.InputError(f"{melon_dir} has no folder arena_mel. {remedy}")
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes json into the data set's folder, made if need be."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    melon_meta.write_json(path, value)
+  except OSError as error:
+    raise errors.InputError(
+      f"{path} cannot be written ({error.strerror}). Make room, or give an "
+      "--out that this user may write to; the same command line goes on."
+    ) from error
 
 
 def _check_partial(
@@ -173,7 +103,7 @@ def _check_partial(
   """Refuses to go on with a store begun from other songs or settings."""
   partial = store.with_name(store.name + ".partial")
   if not partial.exists():
-    melon_meta.write_json(settings_path, settings)
+    _write_json(settings_path, settings)
     return
   try:
     found = json.loads(settings_path.read_text(encoding="utf-8"))
@@ -187,41 +117,90 @@ def _check_partial(
     )
 
 
+def _check_disk(store: pathlib.Path, ledger: melon_ledger.Ledger) -> None:
+  """Warns of a disk that may be too small; refuses one that must be.
+
+  Raises:
+    InputError: there is not even room for sources that are float64, half of
+      the usual.
+  """
+  total, _ = ledger.source_bytes()
+  begun = store.with_name(store.name + ".partial") / "data.mdb"
+  there = begun.stat().st_size if begun.exists() else 0
+  needed, least = max(total // 2 - there, 0), max(total // 4 - there, 0)
+  free = shutil.disk_usage(store.parent).free
+  if free >= needed:
+    return
+  message = (
+    f"the store of {total / 1e9:.3g} GB of spectrograms needs about "
+    f"{needed / 1e9:.3g} GB more, and the disk of {store.parent} has "
+    f"{free / 1e9:.3g} GB free"
+  )
+  if free < least:
+    raise errors.InputError(
+      f"{message}. Make room, or give an --out on another disk."
+    )
+  print(f"warning: {message}", file=sys.stderr)
+
+
+class _Committer:
+  """Gathers batches, commits them, and shows how far it is."""
+
+  def __init__(
+    self, writer: song_store.SongWriter, ledger: melon_ledger.Ledger
+  ):
+    self._writer, self._ledger = writer, ledger
+    self._songs, self._records, self._bytes = [], [], 0
+    self._settled, self._begin = 0, time.monotonic()
+    total, done = ledger.source_bytes()
+    self.progress = tqdm.tqdm(
+      total=total, initial=done, unit="B", unit_scale=True, disable=None
+    )
+
+  def take(self, batch: melon_convert.Batch) -> None:
+    songs, record = self._ledger.settle(batch)
+    self._songs += songs
+    self._records.append(record)
+    self._bytes += sum(feature.nbytes for _, feature in songs)
+    self._settled += len(batch.songs) + len(batch.unusable)
+    seconds = max(time.monotonic() - self._begin, 1e-9)
+    self.progress.set_postfix_str(
+      f"{self._settled / seconds:.0f} songs/s", refresh=False
+    )
+    self.progress.update(batch.num_bytes)
+    count = max(len(self._songs), len(self._records))
+    if count >= _SONGS_PER_COMMIT or self._bytes >= _COMMIT_BYTES:
+      self.commit()
+
+  def commit(self) -> None:
+    if not self._records:
+      return
+    # Of a song that came twice, the better place came later; sorted stably.
+    songs = sorted(self._songs, key=lambda one: one[0])
+    note = json.dumps(self._records).encode()
+    self._writer.add(list(dict(songs).items()), note)
+    self._songs, self._records, self._bytes = [], [], 0
+
+
 def _convert(
   writer: song_store.SongWriter,
-  song_ids: list[int],
-  read: Any,
-  threads: int,
-) -> list[dict[str, Any]]:
-  """Adds the songs that are not there yet; returns the entries of the others.
-
-  A song left out by an interrupted run is looked at again: that is cheap, and
-  the list needs no state of its own.
-  """
-  todo = [one for one in song_ids if one not in writer.done]
-  if len(todo) < len(song_ids):
-    print(f"going on: {len(song_ids) - len(todo)} songs are there already")
-  skipped = []
-  with (
-    futures.ThreadPoolExecutor(threads) as pool,
-    tqdm.tqdm(
-      total=len(song_ids),
-      initial=len(song_ids) - len(todo),
-      unit="song",
-      disable=None,
-    ) as progress,
-  ):
-    for start in range(0, len(todo), _SONGS_PER_COMMIT):
-      batch = todo[start : start + _SONGS_PER_COMMIT]
-      results = list(pool.map(read, batch))
-      writer.add(
-        (song_id, result)
-        for song_id, result in zip(batch, results, strict=True)
-        if isinstance(result, np.ndarray)
-      )
-      skipped += [one for one in results if isinstance(one, dict)]
-      progress.update(len(batch))
-  return skipped
+  ledger: melon_ledger.Ledger,
+  job: melon_convert.Job,
+  workers: int,
+  processes: bool,
+) -> None:
+  """Converts what is not settled yet: unpacked files first, then tars."""
+  if settled := ledger.num_settled():
+    print(f"going on: {settled} songs are settled already")
+  committer = _Committer(writer, ledger)
+  with contextlib.closing(committer.progress):
+    for plan in (ledger.file_tasks, ledger.tar_tasks):
+      with melon_convert.run_tasks(
+        plan(), job, workers, processes=processes
+      ) as batches:
+        for batch in batches:
+          committer.take(batch)
+      committer.commit()
 
 
 def _check_skipped(
@@ -233,11 +212,13 @@ def _check_skipped(
   """Returns reason -> songs, most frequent first; refuses too large a share."""
   counts = collections.Counter(one["reason"] for one in skipped)
   reasons = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-  share = len(skipped) / num_songs
+  unwished = {name: n for name, n in reasons.items() if name != "excluded"}
+  total = sum(unwished.values())
+  share = total / num_songs
   if share > max_skipped_share:
-    reason, count = next(iter(reasons.items()))
+    reason, count = next(iter(unwished.items()))
     raise errors.InputError(
-      f"{len(skipped)} of {num_songs} songs ({share:.1%}) would be left out, "
+      f"{total} of {num_songs} songs ({share:.1%}) would be left out, "
       f"most often as {reason!r} ({count}); at most {max_skipped_share:.1%} "
       f"may be. {skipped_path} lists them all. Complete the files, or accept "
       "the loss with --max_skipped_share; the songs converted so far are kept "
@@ -264,14 +245,28 @@ def _print_summary(
     print(f"  {reason}: {count}")
 
 
+def _settings(
+  meta_dir: pathlib.Path, min_frames: int, excluded: dict[int, str]
+) -> dict[str, Any]:
+  """Returns what an unfinished store may only go on with."""
+  ids = np.array(sorted(excluded), "<u4")
+  return {
+    "song_meta_sha256": melon_meta.files_sha256(meta_dir)[melon_meta.SONG_FILE],
+    "min_frames": min_frames,
+    "excluded": len(ids),
+    "excluded_sha256": hashlib.sha256(ids.tobytes()).hexdigest(),
+  }
+
+
 def build_song_store(
   melon_dir: pathlib.Path,
   data_dir: pathlib.Path,
   *,
   min_frames: int = 1,
-  skip_folders: Sequence[int] = (),
+  exclude: Sequence[str] = (),
   max_skipped_share: float = MAX_SKIPPED_SHARE,
-  threads: int = 4,
+  workers: int | None = None,
+  processes: bool | None = None,
 ) -> pathlib.Path:
   """Converts Melon's spectrogram files to data_dir/songs.lmdb.
 
@@ -279,19 +274,23 @@ def build_song_store(
   was interrupted.
 
   Args:
-    melon_dir: holds kakao_meta/ and arena_mel/.
+    melon_dir: holds kakao_meta/ and arena_mel/ or arena_mel_*.tar.
     data_dir: the data set's folder; made if need be.
     min_frames: a song with fewer frames is left out.
-    skip_folders: folders of arena_mel that are left out unread.
-    max_skipped_share: of the songs of song_meta.json, in [0, 1].
-    threads: read and convert the files.
+    exclude: songs left out by wish; see `melon_exclusion.excluded_songs`.
+    max_skipped_share: of the songs of song_meta.json, in [0, 1], those left
+      out by wish not counted.
+    workers: read and convert at a time; one a core if None.
+    processes: whether they are processes, not threads; by the numbers of
+      songs and workers if None.
 
   Returns:
     The folder of the store.
 
   Raises:
-    InputError: the source is not there, too many songs are left out, or an
-      unfinished store of another source is in the way.
+    InputError: the source is not there, too many songs are left out, the disk
+      is full, or an unfinished store of another source is in the way.
+    RunError: a worker process was killed.
   """
   melon_dir, data_dir = pathlib.Path(melon_dir), pathlib.Path(data_dir)
   store_path = data_dir / "songs.lmdb"
@@ -299,40 +298,31 @@ def build_song_store(
     print(f"{store_path} exists already: nothing to do")
     return store_path
   meta_dir = melon_dir / "kakao_meta"
-  song_ids = melon_meta.read_songs(meta_dir).ids.tolist()
+  song_ids = melon_meta.read_songs(meta_dir).ids.astype(np.int64)
   _check_inputs(melon_dir, len(song_ids))
-  data_dir.mkdir(parents=True, exist_ok=True)
-  settings = {
-    "song_meta_sha256": melon_meta.files_sha256(meta_dir)[melon_meta.SONG_FILE],
-    "min_frames": min_frames,
-    "skip_folders": sorted(set(skip_folders)),
-  }
+  excluded = melon_exclusion.excluded_songs(exclude, song_ids)
+  settings = _settings(meta_dir, min_frames, excluded)
   _check_partial(store_path, data_dir / _SETTINGS_FILE, settings)
-  read = functools.partial(
-    _read_song,
-    melon_dir=melon_dir,
-    min_frames=min_frames,
-    skip_folders=frozenset(skip_folders),
-  )
-  writer = song_store.SongWriter(store_path)
-  try:
-    skipped = _convert(writer, song_ids, read, threads)
+  workers = workers or len(os.sched_getaffinity(0))
+  if processes is None:
+    is_large = len(song_ids) >= _LEAST_SONGS_FOR_PROCESSES
+    processes = is_large and workers > _MOST_THREADS
+  with contextlib.closing(song_store.SongWriter(store_path)) as writer:
+    ledger = melon_ledger.Ledger(song_ids, excluded, melon_dir, writer.notes)
+    _check_disk(store_path, ledger)
+    job = melon_convert.Job(melon_dir, song_ids, min_frames)
+    _convert(writer, ledger, job, workers, processes)
+    skipped = ledger.left_out(melon_dir)
     skipped_path = data_dir / "skipped.json"
-    melon_meta.write_json(skipped_path, skipped)
+    _write_json(skipped_path, skipped)
+    for line in ledger.oddities():
+      print(line)
     reasons = _check_skipped(
       skipped, len(song_ids), max_skipped_share, skipped_path
     )
     writer.finish({"kind": "melon", **settings, "left_out": reasons})
-  finally:
-    writer.close()
   _print_summary(song_store.SongStore(store_path), reasons, len(song_ids))
   return store_path
-
-
-def _folders(text: str) -> tuple[int, ...]:
-  if text == "published":
-    return PUBLISHED_SKIP_FOLDERS
-  return tuple(int(one) for one in text.split(",") if one)
 
 
 def _share(text: str) -> float:
@@ -365,11 +355,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="leave shorter songs out (default %(default)s)",
   )
   parser.add_argument(
-    "--skip_folders",
-    type=_folders,
-    default=(),
-    help="folders of arena_mel to leave out: numbers with commas between, or "
-    "'published'",
+    "--exclude",
+    action="append",
+    default=[],
+    metavar="WHICH",
+    help="songs to leave out: 'published', numbers of folders with commas "
+    "between, or a file of song ids, one a line; may be given several times",
   )
   parser.add_argument(
     "--max_skipped_share",
@@ -378,16 +369,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="fail if more songs than this are left out (default %(default)s)",
   )
   parser.add_argument(
-    "--threads", type=_count, default=4, help="default %(default)s"
+    "--workers",
+    type=_count,
+    help="read and convert at a time (default: one a core); threads up to "
+    f"{_MOST_THREADS} or below {_LEAST_SONGS_FOR_PROCESSES} songs, processes "
+    "beyond",
   )
   args = parser.parse_args(argv)
   store = build_song_store(
     pathlib.Path(args.melon_dir).expanduser(),
     pathlib.Path(args.out).expanduser(),
     min_frames=args.min_frames,
-    skip_folders=args.skip_folders,
+    exclude=args.exclude,
     max_skipped_share=args.max_skipped_share,
-    threads=args.threads,
+    workers=args.workers,
   )
   print(
     f"song store: {store}; next: python -m preprocessing.data_split "

@@ -349,8 +349,11 @@ def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes json under a temporary name and renames it."""
+  text = json.dumps(value, indent=2, ensure_ascii=False)
+  try:
+    content = text.encode()
+  except UnicodeEncodeError:  # File names are bytes and need not be UTF-8.
+    content = json.dumps(value, indent=2).encode()
   partial = path.with_name(path.name + ".partial")
-  partial.write_text(
-    json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-  )
+  partial.write_bytes(content + b"\n")
   partial.replace(path)

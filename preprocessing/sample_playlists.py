@@ -12,11 +12,11 @@ from preprocessing import sample_styles
 from preprocessing import sample_world
 
 THEMES = {
-  "sub-genre and mood": 0.35,
-  "sub-genre": 0.2,
-  "mood": 0.25,
+  "sub-genre and mood": 0.3,
+  "sub-genre": 0.3,
+  "mood": 0.15,
   "genre and mood": 0.1,
-  "artist": 0.1,
+  "artist": 0.15,
 }
 FILE_SHARES = {"train": 0.77, "val": 0.16, "test": 0.07}  # As in Melon.
 # What a masked playlist keeps: songs (half of them), tags, title.

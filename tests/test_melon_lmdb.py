@@ -7,7 +7,9 @@ import pytest
 
 from pcl_jax import errors
 from pcl_jax.data import song_store
+from preprocessing import melon_convert
 from preprocessing import melon_lmdb
+from preprocessing import melon_spectrogram
 from tests import tiny_melon
 
 IDS = (3, 999, 1000, 1001, 70_000)
@@ -78,40 +80,6 @@ def test_a_faulty_array_is_listed_with_its_reason_and_the_rest_kept(
   assert kept == sorted(set(IDS) - {1000})
 
 
-def test_every_truncation_of_a_file_is_unreadable(tmp_path):
-  np.save(tmp_path / "a.npy", tiny_melon.mel_db(0, frames=2))
-  whole = (tmp_path / "a.npy").read_bytes()
-  for size in (0, 1, 7, 10, 60, 127, 128, 129, len(whole) - 1):
-    (tmp_path / "b.npy").write_bytes(whole[:size])
-    with pytest.raises(melon_lmdb.UnusableFile) as caught:
-      melon_lmdb.read_feature(tmp_path / "b.npy")
-    assert caught.value.reason == "unreadable"
-    assert str(tmp_path) not in caught.value.detail
-
-
-@pytest.mark.filterwarnings("ignore")  # numpy's own, of strange headers.
-def test_a_flipped_byte_anywhere_in_the_header_never_stops_the_run(tmp_path):
-  np.save(tmp_path / "a.npy", tiny_melon.mel_db(0, frames=2))
-  whole = (tmp_path / "a.npy").read_bytes()
-  rng = np.random.default_rng(0)
-  for place in range(128):
-    for value in rng.integers(0, 256, 4).tolist():
-      damaged = bytearray(whole)
-      damaged[place] = value
-      (tmp_path / "b.npy").write_bytes(damaged)
-      try:
-        melon_lmdb.read_feature(tmp_path / "b.npy")
-      except melon_lmdb.UnusableFile:
-        pass
-
-
-def test_an_npz_archive_under_the_name_of_an_array_is_unreadable(tmp_path):
-  np.savez(tmp_path / "a.npz", tiny_melon.mel_db(0))
-  (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-  with pytest.raises(melon_lmdb.UnusableFile, match="npz"):
-    melon_lmdb.read_feature(tmp_path / "a.npy")
-
-
 def test_missing_files_and_folders_are_told_apart(tmp_path):
   tiny_melon.write_melon(tmp_path, IDS)
   tiny_melon.mel_path(tmp_path, 999).unlink()
@@ -143,12 +111,12 @@ def test_min_frames_and_named_folders_leave_songs_out(tmp_path, capsys):
       f"--melon_dir={tmp_path}",
       f"--out={tmp_path / 'data'}",
       "--min_frames=256",
-      "--skip_folders=published",
-      "--max_skipped_share=0.5",
+      "--exclude=published",
+      "--max_skipped_share=0.2",
     ]
   )
   reasons = {one["id"]: one["reason"] for one in _skipped(tmp_path / "data")}
-  assert reasons == {3: "too short", 225_001: "skipped folder"}
+  assert reasons == {3: "too short", 225_001: "excluded"}
   assert "next: python -m preprocessing.data_split" in capsys.readouterr().out
 
 
@@ -156,18 +124,19 @@ def test_min_frames_and_named_folders_leave_songs_out(tmp_path, capsys):
 def many_songs(tmp_path, monkeypatch):
   """Forty songs, some of them bad, committed eight at a time."""
   monkeypatch.setattr(melon_lmdb, "_SONGS_PER_COMMIT", 8)
+  monkeypatch.setattr(melon_convert, "_BATCH_BYTES", 1)
   tiny_melon.write_melon(tmp_path, range(0, 4000, 100))
   tiny_melon.mel_path(tmp_path, 300).unlink()
   np.save(tiny_melon.mel_path(tmp_path, 3500), np.zeros((48, 9), np.float32))
   return tmp_path
 
 
-@pytest.mark.parametrize("stop_after", [0, 5, 8, 21, 39])
+@pytest.mark.parametrize("stop_after", [0, 5, 8, 21, 38])
 def test_an_interrupted_run_goes_on_to_the_same_records(
   many_songs, monkeypatch, stop_after
 ):
   whole = melon_lmdb.build_song_store(many_songs, many_songs / "whole")
-  read_feature, calls = melon_lmdb.read_feature, []
+  read_feature, calls = melon_spectrogram.read_feature, []
 
   def stopping(path, min_frames):
     calls.append(path)
@@ -175,12 +144,12 @@ def test_an_interrupted_run_goes_on_to_the_same_records(
       raise KeyboardInterrupt
     return read_feature(path, min_frames)
 
-  monkeypatch.setattr(melon_lmdb, "read_feature", stopping)
+  monkeypatch.setattr(melon_spectrogram, "read_feature", stopping)
   with pytest.raises(KeyboardInterrupt):
-    melon_lmdb.build_song_store(many_songs, many_songs / "broken", threads=1)
+    melon_lmdb.build_song_store(many_songs, many_songs / "broken", workers=1)
   assert not (many_songs / "broken" / "songs.lmdb").exists()
 
-  monkeypatch.setattr(melon_lmdb, "read_feature", read_feature)
+  monkeypatch.setattr(melon_spectrogram, "read_feature", read_feature)
   broken = melon_lmdb.build_song_store(many_songs, many_songs / "broken")
   assert _features(broken) == _features(whole)
   assert _skipped(broken.parent) == _skipped(whole.parent)
@@ -188,21 +157,32 @@ def test_an_interrupted_run_goes_on_to_the_same_records(
   assert not list(broken.parent.glob("*.partial"))
 
 
-def test_songs_already_there_are_not_read_again(many_songs, monkeypatch):
+def test_files_read_before_are_read_again_only_if_they_changed(
+  many_songs, monkeypatch
+):
   with pytest.raises(errors.InputError):
     melon_lmdb.build_song_store(
       many_songs, many_songs / "data", max_skipped_share=0
     )
   read = []
-  read_feature = melon_lmdb.read_feature
+  read_feature = melon_spectrogram.read_feature
 
   def noting(path, min_frames):
     read.append(int(path.stem))
     return read_feature(path, min_frames)
 
-  monkeypatch.setattr(melon_lmdb, "read_feature", noting)
-  melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  monkeypatch.setattr(melon_spectrogram, "read_feature", noting)
+  with pytest.raises(errors.InputError):
+    melon_lmdb.build_song_store(
+      many_songs, many_songs / "data", max_skipped_share=0
+    )
+  assert read == []
+  for song_id in (300, 3500):  # One was missing, one all zero.
+    path = tiny_melon.mel_path(many_songs, song_id)
+    np.save(path, tiny_melon.mel_db(song_id))
+  path = melon_lmdb.build_song_store(many_songs, many_songs / "data")
   assert sorted(read) == [300, 3500]
+  assert len(song_store.SongStore(path)) == 40
 
 
 def test_too_many_songs_left_out_is_refused_but_nothing_is_lost(
@@ -258,10 +238,14 @@ def test_no_usable_song_at_all_is_refused(tmp_path):
 
 def test_a_source_without_spectrograms_says_what_to_do(tmp_path):
   tiny_melon.write_meta(tmp_path / "kakao_meta", [tiny_melon.song(1)])
-  with pytest.raises(errors.InputError, match="no folder arena_mel. Give"):
+  with pytest.raises(errors.InputError, match="neither tars .* Give"):
     melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
-  (tmp_path / "arena_mel_0.tar").touch()
-  with pytest.raises(errors.InputError, match="Unpack the 1 files"):
+
+
+def test_an_output_that_cannot_be_made_is_refused(tmp_path):
+  tiny_melon.write_melon(tmp_path, [1])
+  (tmp_path / "data").touch()
+  with pytest.raises(errors.InputError, match="cannot be written .* --out"):
     melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
 
 
@@ -276,8 +260,7 @@ def test_a_source_without_songs_is_refused(tmp_path):
   [
     "--max_skipped_share=5",
     "--min_frames=0",
-    "--threads=x",
-    "--skip_folders=a",
+    "--workers=x",
   ],
 )
 def test_a_bad_flag_exits_with_2_and_names_itself(tmp_path, capsys, flag):

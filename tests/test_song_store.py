@@ -118,6 +118,33 @@ def test_a_writer_goes_on_with_what_another_committed(tmp_path):
   assert store.read_song(1).tobytes() == _feature(5, 300).tobytes()
 
 
+def test_a_song_added_again_is_replaced(tmp_path):
+  writer = song_store.SongWriter(tmp_path / "s")
+  writer.add([(5, _feature(5, 300)), (2, _feature(2, 256))])
+  writer.add([(5, _feature(6, 20))])
+  writer.finish({})
+  store = song_store.SongStore(tmp_path / "s")
+  assert store.song_ids.tolist() == [2, 5]
+  assert store.read_song(0).tobytes() == _feature(2, 256).tobytes()
+  assert store.read_song(1).tobytes() == _feature(6, 20).tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+def test_notes_reach_the_next_writer_and_not_the_finished_store(tmp_path, size):
+  writer = song_store.SongWriter(tmp_path / "s")
+  for i in range(20):
+    writer.add([(i, _feature(i, 9))] if i % 2 else [], note=bytes([i]) * size)
+  writer.close()
+  writer = song_store.SongWriter(tmp_path / "s")
+  assert writer.notes == [bytes([i]) * size for i in range(20)]
+  writer.add([], note=b"last")
+  writer.finish({})
+  store = song_store.SongStore(tmp_path / "s")  # Not taken for truncated.
+  assert store.song_ids.tolist() == list(range(1, 20, 2))
+  with store._env.begin() as txn:
+    assert txn.stat()["entries"] == len(store) + 2
+
+
 def test_an_unfinished_store_under_its_final_name_is_refused(tmp_path):
   writer = song_store.SongWriter(tmp_path / "s")
   writer.add([(5, _feature(5, 300))])
@@ -144,7 +171,7 @@ def test_a_store_without_songs_is_not_finished(tmp_path):
 def test_a_failed_write_says_how_much_room_there_is(tmp_path, monkeypatch):
   writer = song_store.SongWriter(tmp_path / "s")
 
-  def full_disk(rows, values):
+  def full_disk(*_):
     raise lmdb.Error("mdb_txn_commit: Input/output error")
 
   monkeypatch.setattr(writer, "_commit", full_disk)

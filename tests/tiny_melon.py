@@ -1,8 +1,10 @@
 """A tiny data set in Melon's layout, for the tests of the converters."""
 
 from collections.abc import Iterable
+import io
 import json
 import pathlib
+import tarfile
 from typing import Any
 
 import numpy as np
@@ -55,3 +57,40 @@ def write_melon(melon_dir: pathlib.Path, song_ids: Iterable[int]) -> None:
   write_meta(melon_dir / "kakao_meta", map(song, song_ids))
   for song_id in song_ids:
     np.save(mel_path(melon_dir, song_id), mel_db(song_id))
+
+
+def npy_bytes(db: np.ndarray) -> bytes:
+  """Returns an array as the bytes of an npy file."""
+  file = io.BytesIO()
+  np.save(file, db)
+  return file.getvalue()
+
+
+def member_name(song_id: int) -> str:
+  """Returns the name of a song's member in Melon's tars."""
+  return f"arena_mel/{song_id // 1000}/{song_id}.npy"
+
+
+def write_tar(
+  path: pathlib.Path, members: Iterable[tuple[str, bytes]], **settings: Any
+) -> pathlib.Path:
+  """Writes a tar of regular members; `settings` are tarfile.open's."""
+  with tarfile.open(path, "w", **settings) as tar:
+    for name, data in members:
+      info = tarfile.TarInfo(name)
+      info.size = len(data)
+      tar.addfile(info, io.BytesIO(data))
+  return path
+
+
+def write_song_tar(
+  path: pathlib.Path, song_ids: Iterable[int], **arrays: np.ndarray
+) -> pathlib.Path:
+  """Writes a tar of songs' spectrograms; `arrays` are other ones, by id."""
+  return write_tar(
+    path,
+    [
+      (member_name(i), npy_bytes(arrays.get(str(i), mel_db(i))))
+      for i in song_ids
+    ],
+  )
