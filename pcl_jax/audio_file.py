@@ -194,7 +194,7 @@ def _open(path: _Path, from_s: float, to_s: float | None) -> Iterator[_Source]:
 
 
 def _decoded(
-  path: _Path, source: _Source, block_samples: int
+  path: _Path, source: _Source, block_samples: int, from_s: float
 ) -> Iterator[Float32[np.ndarray, " n"]]:
   """Yields the mean of the channels at the file's own rate."""
   decoded = 0
@@ -221,6 +221,8 @@ def _decoded(
     for channel in range(1, block.shape[1]):
       mono += block[:, channel]
     yield mono / np.float32(block.shape[1])
+  if decoded == 0 and source.stated_s is None and from_s:
+    raise _ends_before(path, from_s, None)
   if decoded == 0:
     raise UnreadableAudio(path, "no audio can be decoded from it")
   decoded_s, stated_s = decoded / source.rate_hz, source.stated_s
@@ -297,7 +299,7 @@ def audio_blocks(
   """
   _check_part(path, from_s, to_s)
   with _open(path, from_s, to_s) as source:
-    decoded = _decoded(path, source, block_samples)
+    decoded = _decoded(path, source, block_samples, from_s)
     yield from _resampled(decoded, source.rate_hz)
 
 

@@ -31,6 +31,7 @@ _CONTAINERS = (
   "webm,mov,mp4,m4a,mp3,mpc,mpc8,ogg,oma,rm,shn,tak,tta,w64,wav,wv"
 )
 _AU_FLOAT32 = 6
+_BEFORE_S = 1.0
 _MAX_CHANNELS = 64
 _SHOWN_CHARS = 200
 
@@ -87,13 +88,19 @@ class Stream:
     """
     # With its protocol and absolute, so that no name is taken for an option.
     self._address = "file:" + os.path.abspath(path)
-    options = ["-protocol_whitelist", "file", "-format_whitelist", _CONTAINERS]
-    if from_s > 0:
-      options += ["-ss", f"{from_s:.6f}"]
-    if to_s is not None:
-      options += ["-t", f"{to_s - from_s:.6f}"]
-    command = [program, "-nostdin", "-v", "error", *options]
+    # Some formats are gone to only roughly: the last second to the beginning is
+    # decoded, and dropped by its time stamps.
+    before_s = min(from_s, _BEFORE_S)
+    command = [program, "-nostdin", "-v", "error"]
+    command += ["-protocol_whitelist", "file"]
+    command += ["-format_whitelist", _CONTAINERS]
+    if from_s > before_s:
+      command += ["-ss", f"{from_s - before_s:.6f}"]
     command += ["-i", self._address, "-map", "0:a:0", "-map_metadata", "-1"]
+    if from_s > 0:
+      command += ["-ss", f"{before_s:.6f}"]
+    if to_s is not None:
+      command += ["-t", f"{to_s - from_s:.6f}"]
     command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     # A file, since a pipe that no one empties would stop the program.
     self._messages = tempfile.TemporaryFile()

@@ -17,6 +17,16 @@ _ID3_FRAMES = {
   "albumartist": "TPE2",
   "date": "TDRC",
 }
+# WMA (ASF) and APEv2 tags (APE, WavPack, Musepack) have names of their own.
+_OTHER_NAMES = {
+  "author": "artist",
+  "wm/albumtitle": "album",
+  "wm/albumartist": "albumartist",
+  "album artist": "albumartist",
+  "wm/genre": "genre",
+  "wm/year": "date",
+  "year": "date",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +68,14 @@ def _mutagen_tags(path: pathlib.Path) -> dict[str, list[str]]:
   if file is None or file.tags is None:
     return {}
   if not isinstance(file.tags, id3.ID3):
-    return {key.lower(): list(file.tags[key]) for key in file.tags.keys()}
+    found: dict[str, list[str]] = {}
+    for key in file.tags.keys():
+      name = _OTHER_NAMES.get(key.lower(), key.lower())
+      if name in _ID3_FRAMES or name == "genre":  # Others may be pictures.
+        values = file.tags[key]
+        values = [values] if isinstance(values, str) else list(values)
+        found.setdefault(name, []).extend(map(str, values))
+    return found
   found = {
     key: [str(text) for one in file.tags.getall(frame) for text in one.text]
     for key, frame in _ID3_FRAMES.items()

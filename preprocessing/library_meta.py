@@ -1,8 +1,6 @@
 """Metadata of an own library, in Melon's files and fields."""
 
 from collections.abc import Iterable, Mapping, Set
-import json
-import os
 import pathlib
 import re
 from typing import Any
@@ -10,54 +8,10 @@ from typing import Any
 import tqdm
 
 from preprocessing import audio_tags
-from preprocessing import m3u
+from preprocessing import library_files
 from preprocessing import melon_meta
-
-
-def find_files(folder: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
-  """Lists the files with some suffixes anywhere in a folder.
-
-  Args:
-    folder: where to look; names that begin with a dot are passed over, links
-      to folders are followed, and each folder is visited once.
-    suffixes: as '.mp3', in any case.
-
-  Returns:
-    Paths relative to the folder, with '/', sorted.
-  """
-  wanted = {suffix.lower() for suffix in suffixes}
-  seen, found = set(), []
-  for root, folders, files in os.walk(folder, followlinks=True):
-    real = os.path.realpath(root)
-    if real in seen:
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = sorted(name for name in folders if name[0] != ".")
-    relative = pathlib.Path(root).relative_to(folder)
-    found += [
-      (relative / name).as_posix()
-      for name in files
-      if name[0] != "." and os.path.splitext(name)[1].lower() in wanted
-    ]
-  return sorted(found)
-
-
-def read_json(path: pathlib.Path) -> Any:
-  """Reads json that `write_json` wrote."""
-  return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes json under a temporary name and renames it."""
-  text = json.dumps(value, indent=1, ensure_ascii=False)
-  try:
-    content = text.encode()
-  except UnicodeEncodeError:  # File names are bytes and need not be UTF-8.
-    content = json.dumps(value, indent=1).encode()
-  partial = path.with_name(path.name + ".partial")
-  partial.write_bytes(content + b"\n")
-  partial.replace(path)
+from preprocessing import playlist_files
+from preprocessing import song_finder
 
 
 class _Numbers:
@@ -123,9 +77,33 @@ def _song_records(
   return records, len(artist_numbers)
 
 
+def _place_entries(
+  found: playlist_files.Playlist,
+  finder: song_finder.SongFinder,
+  folder: pathlib.Path,
+  usable: Set[int],
+  report: dict[str, Any],
+) -> list[int]:
+  """Returns the songs of a playlist; adds to its file's report."""
+  songs: dict[int, None] = {}
+  for entry in found.entries:
+    met = (finder.find(folder, place) for place in entry.places)
+    song = next((one for one in met if one is not None), None)
+    if song is None:
+      report["not_found"].append(entry.shown)
+    elif song not in usable:
+      report["left_out"].append(entry.shown)
+    else:
+      report["repeated"] += song in songs
+      songs[song] = None
+  report["entries"] += len(found.entries)
+  report["songs"] += len(songs)
+  return list(songs)
+
+
 def _read_playlists(
   audio_dir: pathlib.Path, ids: Mapping[str, int], usable: Set[int]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
   """Reads the playlists of a library.
 
   Args:
@@ -134,44 +112,45 @@ def _read_playlists(
     usable: ids of the songs that are in the store.
 
   Returns:
-    The records of train.json, and a report on each playlist file.
+    The records of train.json; and what library.json says: the stamp of each
+    file, a report on each playlist file, and which files are none.
   """
-  finder = m3u.SongFinder(audio_dir, ids)
-  records, reports = [], []
-  for name in find_files(audio_dir, m3u.SUFFIXES):
+  stamps = library_files.stamps(audio_dir, playlist_files.SUFFIXES)
+  finder = song_finder.SongFinder(audio_dir, ids)
+  records, reports, others = [], [], []
+  for name in stamps:
     path = audio_dir / name
-    report: dict[str, Any] = {"file": name, "encoding": "", "entries": 0}
-    songs: dict[int, None] = {}
-    not_found, left_out, repeated = [], [], 0
+    report: dict[str, Any] = {"file": name, "encoding": "", "playlists": 0}
+    report |= {"entries": 0, "songs": 0, "repeated": 0}
+    report |= {"left_out": [], "not_found": []}
     try:
-      entries, report["encoding"] = m3u.read_entries(path)
-    except OSError as error:
-      entries, report["unreadable"] = [], str(error)
-    for entry in entries:
-      song = finder.find(path.parent, entry)
-      if song is None:
-        not_found.append(entry)
-      elif song not in usable:
-        left_out.append(entry)
-      else:
-        repeated += song in songs
-        songs[song] = None
-    report |= {"entries": len(entries), "songs": len(songs)}
-    report |= {"repeated": repeated, "left_out": left_out}
-    reports.append(report | {"not_found": not_found})
-    if songs:
-      records.append(
-        {
-          "id": len(records),
-          "plylst_title": path.stem,
-          "tags": [],
-          "songs": list(songs),
-          "like_cnt": 0,
-          "updt_date": "",
-          "path": name,
-        }
-      )
-  return records, reports
+      found, report["encoding"] = playlist_files.read_playlists(path)
+    except playlist_files.NotAPlaylist as error:
+      others.append({"file": name, "reason": str(error)})
+      continue
+    except playlist_files.UnreadablePlaylist as error:
+      found, report["unreadable"] = [], str(error)
+    reports.append(report)
+    for one in found:
+      songs = _place_entries(one, finder, path.parent, usable, report)
+      if songs:
+        report["playlists"] += 1
+        records.append(
+          {
+            "id": len(records),
+            "plylst_title": one.title,
+            "tags": [],
+            "songs": songs,
+            "like_cnt": 0,
+            "updt_date": "",
+            "path": name,
+          }
+        )
+  return records, {
+    "playlist_stamps": {name: list(stamp) for name, stamp in stamps.items()},
+    "playlist_files": reports,
+    "not_playlists": others,
+  }
 
 
 def write_meta(
@@ -179,6 +158,7 @@ def write_meta(
   meta_dir: pathlib.Path,
   ids: Mapping[str, int],
   usable: Set[int],
+  duplicates: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
   """Writes song_meta.json, train.json and genre_gn_all.json.
 
@@ -187,6 +167,8 @@ def write_meta(
     meta_dir: where they are written; made if need be.
     ids: path -> id of all songs, unreadable ones too.
     usable: ids of the songs that are in the store: those that are written.
+    duplicates: path of a song left out -> path of the song it is the same as,
+      which playlists mean by either.
 
   Returns:
     Counts of artists, genres and playlists, the songs without them, the files
@@ -205,11 +187,12 @@ def write_meta(
     for name, number in numbers.items()
     for level in ("00", "01")
   }
-  playlists, reports = _read_playlists(audio_dir, ids, usable)
+  same = {path: ids[song] for path, song in (duplicates or {}).items()}
+  playlists, reports = _read_playlists(audio_dir, {**ids, **same}, usable)
   meta_dir.mkdir(parents=True, exist_ok=True)
-  write_json(meta_dir / melon_meta.SONG_FILE, songs)
-  write_json(meta_dir / melon_meta.PLAYLIST_FILES[0], playlists)
-  write_json(meta_dir / melon_meta.GENRE_FILE, codes)
+  melon_meta.write_json(meta_dir / melon_meta.SONG_FILE, songs)
+  melon_meta.write_json(meta_dir / melon_meta.PLAYLIST_FILES[0], playlists)
+  melon_meta.write_json(meta_dir / melon_meta.GENRE_FILE, codes)
   return {
     "artists": num_artists,
     "songs_without_artist": sum(not one["artist_id_basket"] for one in songs),
@@ -219,5 +202,5 @@ def write_meta(
       path: one.unreadable for path, one in tags.items() if one.unreadable
     },
     "playlists": len(playlists),
-    "playlist_files": reports,
+    **reports,
   }

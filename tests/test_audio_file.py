@@ -209,3 +209,30 @@ def test_real_recordings_are_read_whole(shared_dir):
   for path in paths[:3]:
     samples = soundfile.info(path).duration * RATE_HZ
     assert abs(len(audio_file.read_audio(path)) - samples) <= 1
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_going_to_a_part_gives_what_decoding_up_to_it_gives(tmp_path, suffix):
+  audio = np.random.default_rng(3).normal(0, 0.1, (12 * RATE_HZ, 2))
+  path = _write(tmp_path / f"a.{suffix}", audio.astype(np.float32))
+  whole = audio_file.read_audio(path)
+  for from_s, to_s in ((0.3, 0.9), (7.77, 9.0), (11.5, None)):
+    blocks = audio_file.audio_blocks(path, 1000, from_s=from_s, to_s=to_s)
+    part = np.concatenate(list(blocks))
+    end = None if to_s is None else round(to_s * RATE_HZ)
+    expected = whole[round(from_s * RATE_HZ) : end]
+    np.testing.assert_allclose(part, expected, atol=1e-6)
+
+
+def test_a_file_that_may_not_be_read_says_what_it_needs(tmp_path, monkeypatch):
+  path = _write(tmp_path / "a.wav", _tone(RATE_HZ))
+
+  def refused(*_):
+    raise PermissionError(13, "Permission denied")
+
+  monkeypatch.setattr("builtins.open", refused)
+  with pytest.raises(audio_file.UnreadableAudio) as caught:
+    audio_file.read_audio(path)
+  monkeypatch.undo()
+  assert caught.value.needs == audio_file.ACCESS
+  assert "Permission denied" in caught.value.reason

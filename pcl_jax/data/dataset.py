@@ -104,7 +104,7 @@ class DataSet:
       "Playlist": (
         len(self.catalogue.playlists.values) == 0,
         "playlists",
-        "add playlists (own library: *.m3u or *.m3u8 files beside the audio)",
+        "add playlists (own library: m3u, pls, csv, jspf or xspf files)",
       ),
       "Genre": (
         len(self.catalogue.genres.values) == 0,

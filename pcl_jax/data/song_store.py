@@ -207,8 +207,7 @@ class SongWriter:
     self._env.close()
 
 
-# By device and inode: a store may be moved, or have a second name. What is open
-# is not freed, so that no later file is taken for it.
+# By inode: a store may be moved or linked. While it is open, it keeps its own.
 _environments: dict[tuple[int, int], lmdb.Environment] = {}
 _environments_lock = threading.Lock()
 

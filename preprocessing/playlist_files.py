@@ -1,0 +1,311 @@
+"""Playlist files: M3U, PLS, CSV, JSPF and XSPF.
+
+Whatever a file holds, it is read, or refused with the reason: `NotAPlaylist`
+where it is another kind of file, `UnreadablePlaylist` where it is damaged.
+"""
+
+from collections.abc import Callable, Iterable
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import re
+from typing import Any
+from xml.parsers import expat
+
+_MAX_BYTES = 64 << 20
+_SHOWN_CHARS = 200
+_CSV_COLUMNS = ("playlist", "path")
+_CSV_DELIMITERS = ",;\t"
+_XSPF_DEPTH = 4  # Of what is read: playlist, trackList, track, location.
+
+
+class UnreadablePlaylist(Exception):
+  """A playlist file is damaged; the message says how."""
+
+
+class NotAPlaylist(UnreadablePlaylist):
+  """A file has a playlist's suffix and is of another kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One line or track of a playlist.
+
+  Attributes:
+    shown: what stands there, for people.
+    places: paths or addresses of the song, the first the likeliest; empty if
+      none is said.
+  """
+
+  shown: str
+  places: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Playlist:
+  """A playlist.
+
+  Attributes:
+    title: its name.
+    entries: all of them, in order.
+  """
+
+  title: str
+  entries: tuple[Entry, ...]
+
+
+_Found = tuple[list[Playlist], str]
+
+
+def _decode(content: bytes) -> tuple[str, str]:
+  """Returns the text of a file, and its encoding.
+
+  UTF-8, UTF-16 with or without a byte order mark, or else Windows' or ISO's
+  Western European, which old players write.
+  """
+  encodings = ["utf-8-sig", "cp1252", "latin-1"]
+  if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    encodings.insert(0, "utf-16")
+  elif b"\0" in content[:2]:
+    encodings.insert(0, "utf-16-be" if content[:1] == b"\0" else "utf-16-le")
+  for encoding in encodings:
+    try:
+      text = content.decode(encoding)
+      break
+    except UnicodeDecodeError:
+      continue
+  if "\0" in text:
+    raise UnreadablePlaylist("it is not text: it has bytes of value 0")
+  return text, encoding
+
+
+def _lines(text: str) -> list[str]:
+  # Not splitlines: it also splits at characters that names may have.
+  return [line.strip(" \t") for line in re.split(r"[\r\n]+", text)]
+
+
+def _of_lines(places: Iterable[str]) -> tuple[Entry, ...]:
+  return tuple(Entry(place, (place,)) for place in places)
+
+
+def _read_m3u(content: bytes, name: str) -> _Found:
+  """Reads lines that are neither blank nor begin with '#'."""
+  text, encoding = _decode(content)
+  found = _of_lines(one for one in _lines(text) if one and one[0] != "#")
+  return [Playlist(name, found)], encoding
+
+
+def _read_pls(content: bytes, name: str) -> _Found:
+  """Reads the lines File1=..., File2=..., in the order of their numbers."""
+  text, encoding = _decode(content)
+  lines = [line for line in _lines(text) if line]
+  found = []
+  for line in lines:
+    match = re.fullmatch(r"file([0-9]*)[ \t]*=[ \t]*(.*)", line, re.I | re.S)
+    if match:
+      digits = match[1].lstrip("0")
+      found.append(((len(digits), digits), match[2]))
+  if not found and not any(line.lower() == "[playlist]" for line in lines):
+    raise UnreadablePlaylist(
+      "it has neither a line [playlist] nor one that begins with File1="
+    )
+  found.sort(key=lambda one: one[0])
+  return [Playlist(name, _of_lines(place for _, place in found))], encoding
+
+
+def _csv_rows(text: str) -> tuple[Any, int, int]:
+  """Returns a reader behind the header, and where its two columns are."""
+  for delimiter in _CSV_DELIMITERS:
+    reader = csv.reader(
+      io.StringIO(text, newline=""),
+      delimiter=delimiter,
+      strict=True,
+      skipinitialspace=True,
+    )
+    try:
+      header = next((row for row in reader if any(map(str.strip, row))), [])
+    except csv.Error:
+      continue
+    names = [cell.strip().lower() for cell in header]
+    if all(column in names for column in _CSV_COLUMNS):
+      return reader, *map(names.index, _CSV_COLUMNS)
+  first = next(filter(None, _lines(text)), "")
+  raise NotAPlaylist(
+    f"its first line does not name the columns {' and '.join(_CSV_COLUMNS)}: "
+    f"{first[:_SHOWN_CHARS]!r}"
+  )
+
+
+def _read_csv(content: bytes, name: str) -> _Found:
+  """Reads a table with a column of playlists' names and one of paths."""
+  text, encoding = _decode(content)
+  reader, title_column, place_column = _csv_rows(text)
+  found: dict[str, list[Entry]] = {}
+  try:
+    for row in reader:
+      cells = [cell.strip() for cell in row]
+      if not any(cells):
+        continue
+      row += [""] * (max(title_column, place_column) + 1 - len(row))
+      title, place = row[title_column].strip(), row[place_column]
+      if title and place.strip():
+        places = tuple(dict.fromkeys([place, place.strip()]))
+        entry = Entry(place, places)
+      else:
+        lacks = _CSV_COLUMNS[1 if title else 0]
+        entry = Entry(f"line {reader.line_num} (no {lacks}): {cells}", ())
+      found.setdefault(title, []).append(entry)
+  except csv.Error as error:
+    raise UnreadablePlaylist(f"line {reader.line_num}: {error}") from error
+  return [Playlist(one, tuple(found[one])) for one in found], encoding
+
+
+def _track(number: int, places: list[Any], words: list[Any]) -> Entry:
+  """Returns the entry of a track with some locations and describing words."""
+  texts = [one.strip() for one in places if isinstance(one, str)]
+  texts = [one for one in texts if one]
+  if texts:
+    return Entry(texts[0], tuple(texts))
+  words = [one.strip() for one in words if isinstance(one, str)]
+  return Entry(
+    f"track {number} (no location): {' - '.join(filter(None, words))}", ()
+  )
+
+
+def _read_jspf(content: bytes, name: str) -> _Found:
+  """Reads json: {"playlist": {"title": ..., "track": [{"location": ...}]}}."""
+  text, encoding = _decode(content)
+  try:
+    value = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    raise UnreadablePlaylist(f"it is not json: {error}") from error
+  found = value.get("playlist") if isinstance(value, dict) else None
+  if not isinstance(found, dict):
+    raise UnreadablePlaylist('it is not an object with an object "playlist"')
+  tracks = found.get("track", [])
+  if not isinstance(tracks, list):
+    raise UnreadablePlaylist('its "track" is not a list')
+  entries = []
+  for number, track in enumerate(tracks, start=1):
+    if not isinstance(track, dict):
+      kind = type(track).__name__
+      entries.append(Entry(f"track {number} ({kind}, not an object)", ()))
+      continue
+    places = track.get("location", [])
+    words = [track.get("creator"), track.get("title")]
+    places = places if isinstance(places, list) else [places]
+    entries.append(_track(number, places, words))
+  title = found.get("title")
+  title = title.strip() if isinstance(title, str) else ""
+  return [Playlist(title or name, tuple(entries))], encoding
+
+
+class _Xspf:
+  """Reads XSPF as it is parsed.
+
+  There is no tree, so that no nesting is too deep, and no document type, so
+  that there are no entities to expand or to fetch.
+  """
+
+  def __init__(self, content: bytes):
+    self.title, self.entries, self.encoding = "", [], "utf-8"
+    self._path: list[str] = []
+    self._text: list[str] = []
+    self._places: list[str] = []
+    self._words: list[str] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+    parser.XmlDeclHandler = self._declare
+    parser.StartDoctypeDeclHandler = self._refuse
+    parser.StartElementHandler = self._start
+    parser.EndElementHandler = self._end
+    parser.CharacterDataHandler = self._text.append
+    try:
+      parser.Parse(content, True)
+    # Unknown encodings are LookupError or ValueError.
+    except (expat.ExpatError, LookupError, ValueError) as error:
+      raise UnreadablePlaylist(f"it is not well-formed XML: {error}") from error
+
+  def _declare(self, version: str, encoding: str | None, _: int) -> None:
+    self.encoding = (encoding or "utf-8").lower()
+
+  def _refuse(self, *_: Any) -> None:
+    raise UnreadablePlaylist(
+      "it has a DOCTYPE, which may declare entities and is not read: remove it"
+    )
+
+  def _start(self, name: str, _: dict[str, str]) -> None:
+    name = name.rpartition(" ")[2].lower()
+    if not self._path and name != "playlist":
+      raise UnreadablePlaylist(
+        f"its outermost element is {name[:_SHOWN_CHARS]!r}, not 'playlist'"
+      )
+    self._path.append(name)
+    self._text.clear()
+    if self._path == ["playlist", "tracklist", "track"]:
+      self._places, self._words = [], []
+
+  def _end(self, _: str) -> None:
+    if len(self._path) <= _XSPF_DEPTH:
+      text = "".join(self._text).strip()
+      match self._path:
+        case ["playlist", "title"]:
+          self.title = text
+        case ["playlist", "tracklist", "track", "location"]:
+          self._places.append(text)
+        case ["playlist", "tracklist", "track", "creator" | "title"]:
+          self._words.append(text)
+        case ["playlist", "tracklist", "track"]:
+          number = len(self.entries) + 1
+          self.entries.append(_track(number, self._places, self._words))
+    self._text.clear()
+    self._path.pop()
+
+
+def _read_xspf(content: bytes, name: str) -> _Found:
+  """Reads XML: playlist, in it trackList, track and location."""
+  found = _Xspf(content)
+  return [Playlist(found.title or name, tuple(found.entries))], found.encoding
+
+
+_READERS: dict[str, Callable[[bytes, str], _Found]] = {
+  ".m3u": _read_m3u,
+  ".m3u8": _read_m3u,
+  ".pls": _read_pls,
+  ".csv": _read_csv,
+  ".jspf": _read_jspf,
+  ".xspf": _read_xspf,
+}
+SUFFIXES = tuple(_READERS)
+
+
+def read_playlists(path: pathlib.Path) -> _Found:
+  """Reads the playlists of a file.
+
+  Args:
+    path: a file with one of `SUFFIXES`, in any case.
+
+  Returns:
+    Its playlists, each entry in them, and the encoding they were read in. A
+    csv file may hold several, the others hold one, named like the file if it
+    has no title.
+
+  Raises:
+    UnreadablePlaylist: the file cannot be read or is damaged.
+    NotAPlaylist: it is of another kind.
+  """
+  try:
+    if not path.is_file():  # A pipe would be waited for.
+      raise UnreadablePlaylist("it is not a file, or leads nowhere")
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+      raise UnreadablePlaylist(
+        f"it has {size} bytes, more than the {_MAX_BYTES} of the longest "
+        "playlist that is read"
+      )
+    content = path.read_bytes()
+  except OSError as error:
+    raise UnreadablePlaylist(f"it cannot be read ({error.strerror})") from error
+  return _READERS[path.suffix.lower()](content, path.stem)

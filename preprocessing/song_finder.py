@@ -1,0 +1,108 @@
+"""Which song of a library a playlist's entry means."""
+
+from collections.abc import Iterator, Mapping
+import os
+import pathlib
+import unicodedata
+from urllib import parse
+
+
+def _file_paths(address: str) -> list[str]:
+  """Returns the paths that an address file:... may mean, still escaped."""
+  rest = address[5:]
+  if rest.startswith("//"):
+    host, slash, path = rest[2:].partition("/")
+    # Without a host, as it should be; or a path by mistake.
+    rest = slash + path if host.lower() in ("", "localhost") else rest[2:]
+  return [rest, rest.partition("#")[0].partition("?")[0]]
+
+
+def _unescaped(text: str) -> Iterator[str]:
+  """Yields what percent escapes may stand for."""
+  try:
+    content = parse.unquote_to_bytes(text)
+  except UnicodeEncodeError:  # It has halves of characters.
+    return
+  yield os.fsdecode(content)
+  # Old programs escape Western European bytes.
+  yield content.decode("latin-1")
+
+
+def _recoded(text: str) -> Iterator[str]:
+  """Yields a name that is not ASCII as other encodings would have it."""
+  if text.isascii():
+    return
+  for encoding in ("cp1252", "latin-1"):
+    try:
+      content = text.encode(encoding)
+    except UnicodeEncodeError:
+      continue
+    yield os.fsdecode(content)
+    yield content.decode("latin-1")
+
+
+def _spellings(entry: str) -> list[str]:
+  """Returns the paths an entry may mean, the most literal first."""
+  found = [entry]
+  if entry[:5].lower() == "file:":
+    found = _file_paths(entry)
+    found = [one for path in found for one in _unescaped(path)] + found
+  found += [one.replace("\\", "/") for one in found if "\\" in one]
+  found += [new for one in found if "%" in one for new in _unescaped(one)]
+  found += [new for one in found for new in _recoded(one)]
+  return [one for one in dict.fromkeys(found) if one and "\0" not in one]
+
+
+def _folded(path: str) -> str:
+  """Returns a path without case, accents composed."""
+  return unicodedata.normalize("NFC", path).casefold()
+
+
+class SongFinder:
+  """Finds the song that a playlist's entry means."""
+
+  def __init__(self, audio_dir: pathlib.Path, ids: Mapping[str, int]):
+    """Prepares the search.
+
+    Args:
+      audio_dir: the library's folder.
+      ids: path of each song, relative to `audio_dir` with '/', to its id; of
+        two paths of one song, both.
+    """
+    self._roots = [os.path.abspath(audio_dir), os.path.realpath(audio_dir)]
+    self._ids = ids
+    self._folded: dict[str, int | None] = {}
+    for path, song_id in ids.items():
+      # Two songs that differ in case alone are found by exact spelling only.
+      known = self._folded.setdefault(_folded(path), song_id)
+      if known != song_id:
+        self._folded[_folded(path)] = None
+
+  def _look_up(self, path: str) -> int | None:
+    """Returns the song of an absolute path, links followed or not."""
+    try:
+      spellings = os.path.normpath(path), os.path.realpath(path)
+    except (OSError, ValueError):  # No file can have such a name.
+      return None
+    for full, root in zip(spellings, self._roots, strict=True):
+      relative = os.path.relpath(full, root).replace(os.sep, "/")
+      found = self._ids.get(relative, self._folded.get(_folded(relative)))
+      if found is not None:
+        return found
+    return None
+
+  def find(self, folder: pathlib.Path, entry: str) -> int | None:
+    """Returns the id of an entry's song, or None if the library lacks it.
+
+    Args:
+      folder: where the playlist file lies; relative entries are tried from
+        there first, then from the library's folder.
+      entry: what stands in the file: a path or a file: address.
+    """
+    for spelling in _spellings(entry):
+      for base in (folder, self._roots[0]):
+        path = os.path.join(os.path.abspath(base), spelling)
+        found = self._look_up(path)
+        if found is not None:
+          return found
+    return None
