@@ -4,9 +4,10 @@ python -m benchmarks.loader
 python -m benchmarks.loader --songs=500 --rounds=3 --threads=1
 
 Makes a song store of random features in a temporary folder, reads it once so
-that it lies in memory, then times epochs of the loader and of the same threads
-reading whole records, in turn, within one run. Prints medians, extremes and
-the ratio round by round, and the memory that loading added.
+that it lies in memory, then times epochs of the loader, of the loader with two
+patches a song (strategy SS) and of the same threads reading whole records, in
+turn, within one run. Prints medians, extremes and the ratios round by round,
+and the memory that loading added.
 """
 
 import argparse
@@ -123,6 +124,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     rng.integers(0, flags.songs, shape).astype(np.int32),
     rng.integers(0, flags.frames - plans.PATCH_FRAMES, shape).astype(np.int32),
   )
+  two_patches = plans.of_two_patches(
+    np.arange(flags.songs).repeat(
+      -(-flags.steps * flags.batch // 2 // flags.songs)
+    ),
+    np.full(flags.songs, flags.frames, np.int32),
+    flags.batch // 2,
+    double_window=625,
+    seed=1,
+    epoch=0,
+  )
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "songs.lmdb"
     store = make_store(path, flags.songs, flags.frames)
@@ -133,10 +144,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     load_epoch(store, plan, flags.threads)
     before = anonymous_bytes()
     added = load_epoch(store, plan, flags.threads) - before
-    ours, whole = [], []
+    ours, pairs, whole = [], [], []
     for _ in range(flags.rounds):
       ours.append(
         _timed(lambda: load_epoch(store, plan, flags.threads), plan.songs.size)
+      )
+      pairs.append(
+        _timed(
+          lambda: load_epoch(store, two_patches, flags.threads),
+          two_patches.songs.size,
+        )
       )
       whole.append(
         _timed(
@@ -152,9 +169,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     f"{flags.rounds} rounds: median [least, most]"
   )
   print(_line("loader", ours, "patches/s"))
+  print(_line("loader, two a song", pairs, "patches/s"))
   print(_line("whole records", whole, "patches/s"))
-  ratios = [a / b for a, b in zip(ours, whole, strict=True)]
-  print(_line("ratio", ratios, "times"))
+  for name, one, other in (
+    ("loader / whole records", ours, whole),
+    ("two a song / one", pairs, ours),
+  ):
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    print(_line(name, ratios, "times"))
   print(f"memory added by loading: {added / 1e6:,.0f} MB (not mapped files)")
 
 
