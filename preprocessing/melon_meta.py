@@ -73,7 +73,7 @@ def _is_list_of(value: Any, is_right: Callable[[Any], bool]) -> bool:
   return type(value) is list and all(map(is_right, value))
 
 
-_CODES_RULE = "a list of genre codes (texts that are not empty)"
+_CODES_RULE = "a list of genre codes (printable texts that are not empty)"
 # Field -> rule in words, and as a test.
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
   "id": (
@@ -98,7 +98,9 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ("song_gn_gnr_basket", "song_gn_dtl_gnr_basket"),
     (
       _CODES_RULE,
-      lambda value: _is_list_of(value, lambda one: type(one) is str and one),
+      lambda value: _is_list_of(
+        value, lambda one: type(one) is str and one and one.isprintable()
+      ),
     ),
   ),
 }
@@ -137,6 +139,10 @@ def _read_json(path: pathlib.Path, expected: type) -> Any:
     raise errors.InputError(
       f"{path} is not json: {error.msg} at line {error.lineno}, column "
       f"{error.colno}. Correct it there, or copy the file again."
+    ) from error
+  except (ValueError, RecursionError) as error:  # Endless numbers or nesting.
+    raise errors.InputError(
+      f"{path} cannot be read as json ({error}). Copy it again."
     ) from error
   if not isinstance(value, expected):
     kinds = {list: "a list of records", dict: "an object, code -> name"}
