@@ -7,12 +7,14 @@ python -m benchmarks.catalogue --songs=20000 --playlists=5000
 Makes a catalogue of as many songs and playlists as Melon has, with playlists of
 Melon's mean length and songs of a long-tailed popularity (or with the songs of
 the published split), in a temporary folder; then, in turn, loads it and plans
-an epoch of each strategy. Prints medians and extremes, and the memory a loaded
-catalogue takes.
+an epoch of each strategy; and, in a new process each time, opens a data set of
+as many (very short) songs, plans an epoch and loads its first batch. Prints
+medians and extremes, and the memory a loaded catalogue takes.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+import contextlib
 import multiprocessing
 import os
 import pathlib
@@ -21,14 +23,18 @@ import statistics
 import tempfile
 import time
 
+import jax
 import numpy as np
 
 from benchmarks import loader as loader_benchmark
 from pcl_jax import errors
 from pcl_jax import strategy as strategies
 from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import loader
 from pcl_jax.data import pairs
 from pcl_jax.data import plan as plans
+from pcl_jax.data import song_store
 from preprocessing import published_split
 
 # Melon's: songs with a spectrogram, playlists and their length, codes, artists.
@@ -43,6 +49,7 @@ _LENGTH_SPREAD = 0.9  # Standard deviation of a playlist's log length.
 _POPULARITY_POWER = 0.8
 _FRAMES = 1876
 _BATCH = 384
+_SONGS_A_COMMIT = 20_000
 _STRATEGIES = {
   "SS": ((("audio", "audio_self"),), ""),
   "CM A,P": ((("audio", "cf"),), ""),
@@ -139,6 +146,42 @@ def _added_memory(folder: str) -> int:
   return loader_benchmark.anonymous_bytes() - before
 
 
+def _write_store(folder: pathlib.Path, ids: np.ndarray) -> None:
+  """Writes a store of songs of two frames: what counts is their number."""
+  writer = song_store.SongWriter(folder / dataset.STORE_NAME)
+  feature = np.zeros((2, song_store.MEL_BANDS), np.float16)
+  for begin in range(0, len(ids), _SONGS_A_COMMIT):
+    some = ids[begin : begin + _SONGS_A_COMMIT].tolist()
+    writer.add((song_id, feature) for song_id in some)
+  writer.finish({"kind": "short songs of a benchmark"})
+
+
+def _start(folder: pathlib.Path, name: str) -> dict[str, float]:
+  """Opens a data set, plans an epoch and loads its first batch."""
+  strategy = strategies.parse(*_STRATEGIES[name])
+  mesh = jax.make_mesh(
+    (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  sharding = jax.NamedSharding(mesh, jax.P("data"))
+  begin = time.perf_counter()
+  data = dataset.DataSet(folder)
+  tables = {"genre_w2v": data.catalogue.tags(10)}
+  opened = time.perf_counter()
+  plan = data.training_plan(
+    strategy, _BATCH, double_window=625, seed=0, epoch=0
+  )
+  planned = time.perf_counter()
+  batches = loader.load(data.store, tables, plan, sharding, threads=2)
+  with contextlib.closing(batches):
+    jax.block_until_ready(next(batches))
+    loaded = time.perf_counter()
+  return {
+    f"open ({name})": opened - begin,
+    f"plan ({name})": planned - opened,
+    f"first batch ({name})": loaded - planned,
+  }
+
+
 def _timed(work: Callable) -> float:
   begin = time.perf_counter()
   work()
@@ -147,7 +190,7 @@ def _timed(work: Callable) -> float:
 
 def _print_times(name: str, seconds: list[float]) -> None:
   print(
-    f"{name:<24}{statistics.median(seconds):>8.2f} s  "
+    f"{name:<28}{statistics.median(seconds):>8.2f} s  "
     f"[{min(seconds):.2f}, {max(seconds):.2f}]"
   )
 
@@ -187,9 +230,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds.setdefault(name, []).append(
           _timed(lambda s=strategy, n=round_number: plan_epoch(loaded, s, n))
         )
+    _write_store(pathlib.Path(folder), loaded.song_ids)
+    for _ in range(flags.rounds):
+      for name in ("SS", "A-IM Playlist"):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+          started = pool.apply(_start, (pathlib.Path(folder), name))
+        for what, value in started.items():
+          seconds.setdefault(what, []).append(value)
     print(f"catalogue.npz: {path.stat().st_size / 1e6:.0f} MB")
   for name, times in seconds.items():
-    _print_times(name if name == "load" else f"plan {name}", times)
+    _print_times(f"plan {name}" if name in _STRATEGIES else name, times)
   print(f"memory of a loaded catalogue: {added / 1e6:,.0f} MB")
 
 

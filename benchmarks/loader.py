@@ -100,9 +100,61 @@ def _timed(work: Callable, patches: int) -> float:
 
 def _line(name: str, values: list[float], unit: str) -> str:
   return (
-    f"{name:<24}{statistics.median(values):>12,.4g} {unit}  "
+    f"{name:<30}{statistics.median(values):>12,.4g} {unit}  "
     f"[{min(values):,.4g}, {max(values):,.4g}]"
   )
+
+
+def _plans(flags: argparse.Namespace) -> tuple[plans.Plan, plans.Plan]:
+  """Returns a round of patches anywhere, and one of two patches a song."""
+  rng = np.random.default_rng(1)
+  shape = (flags.steps, flags.batch)
+  last = flags.frames - plans.PATCH_FRAMES
+  anywhere = plans.Plan(
+    rng.integers(0, flags.songs, shape).astype(np.int32),
+    rng.integers(0, last, shape).astype(np.int32),
+  )
+  times = -(-anywhere.songs.size // 2 // flags.songs)
+  two_patches = plans.of_two_patches(
+    np.arange(flags.songs).repeat(times),
+    np.full(flags.songs, flags.frames, np.int32),
+    flags.batch // 2,
+    double_window=625,
+    seed=1,
+    epoch=0,
+  )
+  return anywhere, two_patches
+
+
+def measure(
+  flags: argparse.Namespace, folder: pathlib.Path
+) -> tuple[dict[str, list[float]], int]:
+  """Makes a store and measures.
+
+  Returns:
+    What was timed -> patches per second in each round, and bytes of memory
+    that loading added.
+  """
+  plan, two_patches = _plans(flags)
+  store = make_store(folder / "songs.lmdb", flags.songs, flags.frames)
+  # A copy, since LMDB opens an environment once a process.
+  copy = folder / "copy.lmdb"
+  shutil.copytree(store.path, copy)
+  read_whole_records(copy, plan, flags.threads)  # Warms the page cache.
+  load_epoch(store, plan, flags.threads)
+  before = anonymous_bytes()
+  added = load_epoch(store, plan, flags.threads) - before
+  timed = {
+    "loader": lambda: load_epoch(store, plan, flags.threads),
+    "loader, two a song": lambda: load_epoch(store, two_patches, flags.threads),
+    "whole records": lambda: read_whole_records(copy, plan, flags.threads),
+  }
+  rates = {name: [] for name in timed}
+  for _ in range(flags.rounds):
+    for name, work in timed.items():
+      size = (two_patches if "two" in name else plan).songs.size
+      rates[name].append(_timed(work, size))
+  return rates, added
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -118,49 +170,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--threads", type=int, default=2)
   parser.add_argument("--rounds", type=int, default=7)
   flags = parser.parse_args(argv)
-  rng = np.random.default_rng(1)
-  shape = (flags.steps, flags.batch)
-  plan = plans.Plan(
-    rng.integers(0, flags.songs, shape).astype(np.int32),
-    rng.integers(0, flags.frames - plans.PATCH_FRAMES, shape).astype(np.int32),
-  )
-  two_patches = plans.of_two_patches(
-    np.arange(flags.songs).repeat(
-      -(-flags.steps * flags.batch // 2 // flags.songs)
-    ),
-    np.full(flags.songs, flags.frames, np.int32),
-    flags.batch // 2,
-    double_window=625,
-    seed=1,
-    epoch=0,
-  )
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / "songs.lmdb"
-    store = make_store(path, flags.songs, flags.frames)
-    # A copy, since LMDB opens an environment once a process.
-    copy = pathlib.Path(folder) / "copy.lmdb"
-    shutil.copytree(path, copy)
-    read_whole_records(copy, plan, flags.threads)  # Warms the page cache.
-    load_epoch(store, plan, flags.threads)
-    before = anonymous_bytes()
-    added = load_epoch(store, plan, flags.threads) - before
-    ours, pairs, whole = [], [], []
-    for _ in range(flags.rounds):
-      ours.append(
-        _timed(lambda: load_epoch(store, plan, flags.threads), plan.songs.size)
-      )
-      pairs.append(
-        _timed(
-          lambda: load_epoch(store, two_patches, flags.threads),
-          two_patches.songs.size,
-        )
-      )
-      whole.append(
-        _timed(
-          lambda: read_whole_records(copy, plan, flags.threads),
-          plan.songs.size,
-        )
-      )
+    rates, added = measure(flags, pathlib.Path(folder))
   print(
     f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
     f"{platform.python_version()}, jax {jax.__version__}, lmdb "
@@ -168,15 +179,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     f"{flags.frames} frames, batch {flags.batch}, {flags.threads} threads, "
     f"{flags.rounds} rounds: median [least, most]"
   )
-  print(_line("loader", ours, "patches/s"))
-  print(_line("loader, two a song", pairs, "patches/s"))
-  print(_line("whole records", whole, "patches/s"))
-  for name, one, other in (
-    ("loader / whole records", ours, whole),
-    ("two a song / one", pairs, ours),
+  for name, values in rates.items():
+    print(_line(name, values, "patches/s"))
+  for one, other in (
+    ("loader", "whole records"),
+    ("loader, two a song", "loader"),
   ):
-    ratios = [a / b for a, b in zip(one, other, strict=True)]
-    print(_line(name, ratios, "times"))
+    ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
+    print(_line(f"{one} / {other}", ratios, "times"))
   print(f"memory added by loading: {added / 1e6:,.0f} MB (not mapped files)")
 
 

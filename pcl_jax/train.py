@@ -1,6 +1,6 @@
 """The training loop, the same for every strategy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -127,6 +127,33 @@ def _plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
   )
 
 
+def _load_epoch(
+  run: runs.Run, plan: plans.Plan, progress: Progress
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields what is left of an epoch's batches, with a progress bar."""
+  bar = tqdm.tqdm(
+    total=len(plan),
+    initial=progress.step_in_epoch,
+    desc=f"epoch {progress.epoch}",
+    unit="step",
+    leave=False,
+    disable=not sys.stderr.isatty(),
+  )
+  batches = loader.load(
+    run.data.store,
+    run.tables,
+    plan,
+    run.sharding,
+    threads=run.threads,
+    stall_s=run.stall_s,
+    first_step=progress.step_in_epoch,
+  )
+  with bar, contextlib.closing(batches):
+    for batch in batches:
+      yield batch
+      bar.update()
+
+
 def _train_epoch(
   run: runs.Run,
   state: dict[str, Any],
@@ -138,27 +165,10 @@ def _train_epoch(
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
   """Trains what is left of an epoch; returns the state after it."""
-  batches = loader.load(
-    run.data.store,
-    run.tables,
-    plan,
-    run.sharding,
-    threads=run.threads,
-    stall_s=run.stall_s,
-    first_step=progress.step_in_epoch,
-  )
   key = jax.random.key(run.seed)
-  bar = tqdm.tqdm(
-    total=len(plan),
-    initial=progress.step_in_epoch,
-    desc=f"epoch {progress.epoch}",
-    unit="step",
-    leave=False,
-    disable=not sys.stderr.isatty(),
-  )
   meter.go_on()
   before = None
-  with bar, contextlib.closing(batches):
+  with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan):
       asked = time.perf_counter()
       batch = next(batches)
@@ -176,7 +186,6 @@ def _train_epoch(
         place = {"epoch": progress.epoch, "step": progress.step}
         log.put(place | meter.read(), terms)
       meter.leave_out_compilation()
-      bar.update()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
         _check_step(progress.step, terms)
@@ -247,6 +256,13 @@ def _make_save(
   return save
 
 
+def _in_short(run: runs.Run) -> str:
+  return (
+    f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
+    f"{len(run.data.store)} songs in {run.data.directory}"
+  )
+
+
 def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str | os.PathLike[str],
@@ -283,10 +299,7 @@ def train_and_evaluate(
     stack.callback(checkpoints.close)
     state, progress = _restore(run, checkpoints)
     runs.write_config(path, config)  # Not before: it may have been refused.
-    train_log.say(
-      f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
-      f"{len(run.data.store)} songs in {run.data.directory}"
-    )
+    train_log.say(_in_short(run))
     writer = metric_writers.MetricWriter(path, progress.step)
     save = _make_save(run, progress, checkpoints)
     log = train_log.LateLog(writer)
@@ -304,12 +317,12 @@ def train_and_evaluate(
           run, state, validation_plan, progress, writer
         )
         save(state, losses)
-    if progress.epoch < config.epochs:
-      train_log.say(
-        f"stopped early: {progress.epochs_without_better} epochs without a "
-        "better validation loss"
-      )
     best = checkpoints.best_step()
+  if progress.epoch < config.epochs:
+    train_log.say(
+      f"stopped early: {progress.epochs_without_better} epochs without a "
+      "better validation loss"
+    )
   train_log.say(
     f"done: {progress.step} steps; best checkpoint: step {best} in {path}"
   )

@@ -317,8 +317,9 @@ def _train_smoke(name, argument, data_dir, workdir, **keys):
   "name, argument",
   [
     ("ss_resnet", ""),
-    ("cm_sc_cnn", "a_g_p"),
-    ("aim_sc_cnn", "artist"),
+    # The step of these two is traced above; `make test-long` trains them all.
+    pytest.param("cm_sc_cnn", "a_g_p", marks=pytest.mark.long),
+    pytest.param("aim_sc_cnn", "artist", marks=pytest.mark.long),
     ("hybrid_sc_cnn", "genre+a_p"),
   ],
 )

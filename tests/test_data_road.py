@@ -13,6 +13,7 @@ from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import melon_lmdb
 from preprocessing import playlist_vectors
+from tests import quick_backbone
 from tests import tiny_run
 
 
@@ -27,7 +28,7 @@ def _pack(melon_dir, packed) -> None:
 
 
 def test_tars_become_a_data_set_that_trains(
-  smoke_sample, tmp_path, capsys, quick_compilation
+  smoke_sample, tmp_path, capsys, monkeypatch
 ):
   packed, data = tmp_path / "packed", tmp_path / "data"
   _pack(smoke_sample / "melon", packed)
@@ -51,6 +52,8 @@ def test_tars_become_a_data_set_that_trains(
   )
   config = sample.get_config("smoke")
   config.data.dir = str(data)
+  quick_backbone.register(monkeypatch)
+  config.model_params.audio.backbone_type = quick_backbone.NAME
   config.epochs = 1
   config.data.batch_size = 24
   train.train_and_evaluate(config, tmp_path / "run")
