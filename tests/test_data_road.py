@@ -28,7 +28,7 @@ def _pack(melon_dir, packed) -> None:
 
 
 def test_tars_become_a_data_set_that_trains(
-  smoke_sample, tmp_path, capsys, monkeypatch
+  smoke_sample, tmp_path, capsys, monkeypatch, quick_compilation
 ):
   packed, data = tmp_path / "packed", tmp_path / "data"
   _pack(smoke_sample / "melon", packed)
