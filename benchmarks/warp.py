@@ -66,9 +66,7 @@ def draw_playlists(
   return np.concatenate(rows)
 
 
-def hold_out(
-  entries: np.ndarray, seed: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(entries: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Splits entries; songs and playlists without any left stay in training."""
   rng = np.random.default_rng(seed)
   held = rng.random(len(entries)) < _HELD_OUT
@@ -148,14 +146,14 @@ def compare(train: np.ndarray, held: np.ndarray, flags: argparse.Namespace):
     learning_schedule="adagrad",
     learning_rate=flags.rate,
     max_sampled=flags.max_negatives,
-    random_state=0,
+    random_state=flags.seed,
   )
   entries = warp.Entries.from_pairs(train[:, 0], train[:, 1])
   trainer = warp.Trainer(
-    entries, max_negatives=flags.max_negatives, rate=flags.rate, seed=0
+    entries, max_negatives=flags.max_negatives, rate=flags.rate, seed=flags.seed
   )
-  factors = warp.random_factors(entries.num_songs, flags.dims, 0)
-  tables = warp.first_tables(entries, factors, [0, 1])
+  factors = warp.random_factors(entries.num_songs, flags.dims, flags.seed)
+  tables = warp.first_tables(entries, factors, [flags.seed, 1])
   seconds = {"ours": [], "LightFM": []}
   for epoch in range(flags.epochs):
     begin = time.perf_counter()
@@ -203,9 +201,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--epochs", type=int, default=50)
   add("--max_negatives", type=int, default=40)
   add("--rate", type=float, default=0.05)
+  add("--seed", type=int, default=0, help="what is held out, and both models'")
   add("--threads", type=int, default=len(os.sched_getaffinity(0)))
   flags = parser.parse_args(argv)
-  train, held = hold_out(_entries(flags))
+  train, held = hold_out(_entries(flags), flags.seed)
   quality, seconds, lanes = compare(train, held, flags)
   print(
     f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
