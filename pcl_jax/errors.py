@@ -25,7 +25,8 @@ class RunError(RuntimeError):
 def run_command(main: Callable[[], int | None]) -> None:
   """Runs a command's `main`; an error for people is one message, no traceback.
 
-  It exits 2 after an `InputError`, 1 after a `RunError`.
+  It exits 2 after an `InputError` or where a file cannot be used, 1 after a
+  `RunError`.
 
   Args:
     main: takes no argument; returns an exit code, or None for success.
@@ -38,6 +39,15 @@ def run_command(main: Callable[[], int | None]) -> None:
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
     code = EXIT_FAILED
+  except OSError as error:
+    if error.filename is None:
+      raise
+    print(
+      f"error: {error.filename} cannot be read or written ({error.strerror}). "
+      "Give a place that exists and that you may use, on a disk with room.",
+      file=sys.stderr,
+    )
+    code = EXIT_BAD_INPUT
   except KeyboardInterrupt:
     print("interrupted; the same command line goes on", file=sys.stderr)
     code = 130

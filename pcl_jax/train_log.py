@@ -10,6 +10,7 @@ import tqdm
 from pcl_jax import metric_writers
 
 _MUCH_WAITING = 0.2  # Share of the time.
+_FIRST_STEPS = 20  # They say little of what is to come.
 
 
 class Meter:
@@ -99,7 +100,8 @@ class LateLog:
       f"{row['songs_per_s']:.0f} songs/s | "
       f"waiting for data {row['data_wait_share']:.0%}"
     )
-    if row["data_wait_share"] > _MUCH_WAITING and not self._has_advised:
+    is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
+    if is_slow and not self._has_advised:
       self._has_advised = True
       say(
         "the loader holds training back: raise --config.data.threads up to the "

@@ -195,6 +195,18 @@ def _find_finished(
   return catalogue.load(data_dir)
 
 
+def _set_vectors_aside(data_dir: pathlib.Path) -> None:
+  """Renames vectors of the split that is replaced: they saw its songs."""
+  for path in sorted(data_dir.glob("*_vectors.npy")):
+    aside = path.with_name(f"{path.name}.replaced")
+    path.replace(aside)
+    print(
+      f"{path} belongs to the split that is replaced and is now {aside.name}: "
+      f"make it again with python -m preprocessing.{path.stem} "
+      f"--data={data_dir}"
+    )
+
+
 def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
   """Returns the sha256 of the files that are given."""
   found = {}
@@ -279,6 +291,7 @@ def make_catalogue(
   made, imported = _split(made, split_from, **shares)
   imported |= _set_validation_pairs(made, seed, val_pairs_from)
   counts = split_report.count(made, left_out) | imported
+  _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogue.FILE_NAME).unlink(missing_ok=True)
   melon_meta.write_json(

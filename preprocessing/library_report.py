@@ -118,9 +118,12 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     lines.append(f"files with unreadable tags: {number}; {_REPORT} lists them")
   for strategy, need in report["unavailable"].items():
     lines.append(f"not available: {strategy} (the library lacks {need})")
+  # A fifth of the songs may not be for training.
+  batch_size = max(min(384, report["songs"] // 4), 1)
   lines.append(
     "next: python launch.py --config=configs/ss_resnet.py "
-    f"--config.data.dir={data_dir} --workdir=runs/{data_dir.name}"
+    f"--config.data.dir={data_dir} --config.data.batch_size={batch_size} "
+    f"--workdir=runs/{data_dir.name}"
   )
   text = "\n".join(lines)
   # File names are bytes: what is no character is shown as an escape.

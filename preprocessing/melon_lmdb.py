@@ -97,24 +97,26 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
     ) from error
 
 
-def _check_partial(
+def _is_finished(
   store: pathlib.Path, settings_path: pathlib.Path, settings: dict[str, Any]
-) -> None:
-  """Refuses to go on with a store begun from other songs or settings."""
+) -> bool:
+  """Returns whether the store is there; refuses one of other settings."""
   partial = store.with_name(store.name + ".partial")
-  if not partial.exists():
+  if not store.exists() and not partial.exists():
     _write_json(settings_path, settings)
-    return
+    return False
   try:
     found = json.loads(settings_path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     found = None
   if found != settings:
+    place = store if store.exists() else partial
     raise errors.InputError(
-      f"{partial} was begun from another source or with other settings "
+      f"{place} was begun from another source or with other settings "
       f"({settings_path}: {found}; now: {settings}), and songs of the two "
       "would be mixed. Delete that folder to begin anew, or give another --out."
     )
+  return store.exists()
 
 
 def _check_disk(store: pathlib.Path, ledger: melon_ledger.Ledger) -> None:
@@ -294,15 +296,14 @@ def build_song_store(
   """
   melon_dir, data_dir = pathlib.Path(melon_dir), pathlib.Path(data_dir)
   store_path = data_dir / "songs.lmdb"
-  if store_path.exists():
-    print(f"{store_path} exists already: nothing to do")
-    return store_path
   meta_dir = melon_dir / "kakao_meta"
   song_ids = melon_meta.read_songs(meta_dir).ids.astype(np.int64)
   _check_inputs(melon_dir, len(song_ids))
   excluded = melon_exclusion.excluded_songs(exclude, song_ids)
   settings = _settings(meta_dir, min_frames, excluded)
-  _check_partial(store_path, data_dir / _SETTINGS_FILE, settings)
+  if _is_finished(store_path, data_dir / _SETTINGS_FILE, settings):
+    print(f"{store_path} exists already: nothing to do")
+    return store_path
   workers = workers or len(os.sched_getaffinity(0))
   if processes is None:
     is_large = len(song_ids) >= _LEAST_SONGS_FOR_PROCESSES

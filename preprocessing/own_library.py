@@ -261,6 +261,8 @@ def _update(
   if old is not None and not force:
     then = old.get("settings", {"audio_dir": old["audio_dir"]})
     staging.check_same(data_dir, then, settings)
+  if begun is not None and staging.is_empty(data_dir):
+    begun = None  # Nothing would be mixed, nothing is lost.
   if begun is not None and not force:
     staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
     wanted["anew"] = begun["anew"]

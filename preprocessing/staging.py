@@ -6,12 +6,14 @@ they belong, those of the old one aside, and whoever finds DATA/ready goes on
 with that. So a crash leaves either data set whole, or the new one to be moved.
 """
 
+import contextlib
 import pathlib
 import shutil
 from typing import Any
 
 from pcl_jax import errors
 from pcl_jax.data import catalogue
+from pcl_jax.data import song_store
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import library_files
@@ -45,6 +47,16 @@ def begun(data_dir: pathlib.Path) -> dict[str, Any] | None:
   """Returns what an interrupted run was making, or None if there is none."""
   path = data_dir / UNFINISHED / _BEGUN
   return library_files.read_json(path) if path.exists() else None
+
+
+def is_empty(data_dir: pathlib.Path) -> bool:
+  """Returns whether an interrupted run has kept no song yet."""
+  store = data_dir / UNFINISHED / library_store.STORE
+  partial = store.with_name(store.name + ".partial")
+  if store.exists() or not partial.exists():
+    return not store.exists()
+  with contextlib.closing(song_store.SongWriter(store)) as writer:
+    return not writer.done
 
 
 def check_same(

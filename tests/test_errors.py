@@ -59,6 +59,12 @@ def _refusal(config, workdir, capsys, devices=1):
     (None, 0, ""),
     (errors.InputError("bad x"), 2, "error: bad x\n"),
     (errors.RunError("nan"), 1, "error: nan\n"),
+    (
+      NotADirectoryError(20, "Not a directory", "a/b"),
+      2,
+      "error: a/b cannot be read or written (Not a directory). Give a place "
+      "that exists and that you may use, on a disk with room.\n",
+    ),
     (KeyboardInterrupt(), 130, "interrupted; the same command line goes on\n"),
   ],
 )

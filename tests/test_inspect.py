@@ -130,3 +130,12 @@ def test_pictures_are_written_where_asked_for(data_dir, tmp_path, capsys):
 def test_an_absent_data_set_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="does not exist"):
     inspect.main([str(tmp_path / "none")])
+
+
+def test_a_pair_method_without_validation_pairs_is_said(data_dir, tmp_path):
+  copy = shutil.copytree(data_dir, tmp_path / "data")
+  made = catalogues.load(copy)
+  made.validation_pairs["Artist"] = np.empty((0, 2), np.int32)
+  made.save(copy)
+  text = inspect.describe(dataset.DataSet(copy))
+  assert "  A-IM Artist: no. no two validation songs" in text

@@ -280,3 +280,14 @@ def test_a_reader_of_the_old_store_is_not_disturbed(library):
   own_library.build_library(audio, data, **SMALL)
   np.testing.assert_array_equal(old.read_song(0), first)
   assert len(song_store.SongStore(data / "songs.lmdb")) == 8
+
+
+def test_a_run_that_kept_no_song_stands_in_nobodys_way(tmp_path):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(errors.InputError, match="no audio file"):
+    own_library.build_library(tmp_path / "empty", tmp_path / "data", **SMALL)
+  with pytest.raises(errors.InputError, match="none of the 9 audio files"):
+    own_library.build_library(audio, tmp_path / "data", from_s=900.0, **SMALL)
+  own_library.build_library(audio, tmp_path / "data", **SMALL)
+  _is_whole(tmp_path / "data")

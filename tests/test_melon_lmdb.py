@@ -218,6 +218,16 @@ def test_a_finished_store_is_left_alone(many_songs, capsys):
   assert (path / "data.mdb").read_bytes() == before
 
 
+def test_a_finished_store_of_other_settings_is_not_taken_for_this_one(
+  many_songs,
+):
+  melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  before = _features(many_songs / "data" / "songs.lmdb")
+  with pytest.raises(errors.InputError, match="other settings.*Delete"):
+    melon_lmdb.build_song_store(many_songs, many_songs / "data", min_frames=9)
+  assert _features(many_songs / "data" / "songs.lmdb") == before
+
+
 def test_a_store_begun_from_another_source_is_not_gone_on_with(many_songs):
   with pytest.raises(errors.InputError):
     melon_lmdb.build_song_store(

@@ -291,3 +291,16 @@ def test_a_given_file_that_is_absent_is_refused(prepared):
   with pytest.raises(errors.InputError, match="--split_from=.*cannot be read"):
     data_split.main(_command(prepared))
   assert not (prepared / "catalogue.npz").exists()
+
+
+def test_vectors_of_a_replaced_split_are_set_aside_and_said(prepared, capsys):
+  """They have seen songs that are test songs now."""
+  data_split.main(_command(prepared))
+  (prepared / "playlist_vectors.npy").write_bytes(b"old")
+  _write(prepared / "split.pkl", (list(range(8)), [9, 10], [13, 14]))
+  data_split.main(_command(prepared, "--force"))
+  assert not (prepared / "playlist_vectors.npy").exists()
+  kept = prepared / "playlist_vectors.npy.replaced"
+  assert kept.read_bytes() == b"old"
+  said = capsys.readouterr().out
+  assert "preprocessing.playlist_vectors --data=" in said

@@ -262,8 +262,10 @@ class DataSet:
         f"{self.directory} has {items} validation "
         f"{'pairs' if strategy.pair_method else 'songs'} for strategy "
         f"{strategy.name}, fewer than the {multiple} a batch needs on these "
-        "devices. Split it again with a larger --validation_share, or use "
-        "fewer devices."
+        "devices. Split it again with a larger --validation_share (python -m "
+        "preprocessing.data_split --force; an own library: "
+        "preprocessing.own_library --force)"
+        f"{', or use fewer devices' if multiple > 1 else ''}."
       )
     draw = {"seed": _VALIDATION_SEED, "epoch": 0, "blocks": self.blocks}
     if strategy.pair_method:

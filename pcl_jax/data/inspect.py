@@ -170,6 +170,12 @@ def _coverage(data: dataset.DataSet) -> Iterator[str]:
   yield "what can be trained"
   for combos, method in _STRATEGIES:
     strategy = strategies.parse(combos, method)
+    if method and not len(made.validation_pairs.get(method, ())):
+      yield (
+        f"  {strategy.name}: no. no two validation songs share what makes a "
+        "pair: split again with a larger --validation_share"
+      )
+      continue
     try:
       data.tables(strategy, max_num_tags=10)
     except errors.InputError as error:
