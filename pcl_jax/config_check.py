@@ -154,7 +154,8 @@ def check_continues(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
       a, b = (_flat({what: meta[what]}) for meta in (then, now))
       differing = _differing(a, b)
       raise errors.InputError(
-        f"the checkpoint in --workdir is of another {what}: "
+        f"the checkpoint in --workdir is of another "
+        f"{'data set or split' if what == 'data' else what}: "
         f"{'; '.join(differing)}. {remedy}"
       )
   a, b = _flat(then["config"]), _flat(now["config"])

@@ -300,6 +300,11 @@ def train_and_evaluate(
     state, progress = _restore(run, checkpoints)
     runs.write_config(path, config)  # Not before: it may have been refused.
     train_log.say(_in_short(run))
+    if progress.epoch >= config.epochs:
+      train_log.say(
+        f"all {config.epochs} epochs are done: nothing is left to train; a "
+        "larger --config.epochs goes on"
+      )
     writer = metric_writers.MetricWriter(path, progress.step)
     save = _make_save(run, progress, checkpoints)
     log = train_log.LateLog(writer)

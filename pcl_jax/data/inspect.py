@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import pathlib
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from pcl_jax.data import plan as plans
 
 _TOP = 20  # Genres and artists that are listed; the rest are counted.
 _BAR_CHARS = 30
+_REASON_CHARS = 40
 _REPORTS = ("data_split", "playlist_vectors", "genre_vectors", "library")
 _CODE_NAMES = "kakao_meta/genre_gn_all.json"
 _STRATEGIES = (
@@ -95,7 +97,10 @@ def _songs(data: dataset.DataSet) -> Iterator[str]:
   )
   left_out = _read_json(data.directory / "skipped.json")
   if isinstance(left_out, list):
-    reasons = collections.Counter(str(one.get("reason")) for one in left_out)
+    reasons = collections.Counter(
+      textwrap.shorten(str(one.get("reason")), _REASON_CHARS, placeholder="...")
+      for one in left_out
+    )
     yield f"left out (skipped.json): {len(left_out):,}"
     yield from _bars(reasons.most_common(_TOP))
 

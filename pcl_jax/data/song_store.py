@@ -395,6 +395,6 @@ class SongStore:
     found = "absent" if value is None else f"{len(value)} bytes"
     return errors.InputError(
       f"song {int(self.song_ids[song])} of {self.path} is damaged: its record "
-      f"is {found}, {int(self.frames[song]) * _FRAME_BYTES} bytes with a right "
-      "checksum are on file. Copy the store again, or make it again."
+      f"is {found}; {int(self.frames[song]) * _FRAME_BYTES} bytes with another "
+      "checksum were written. Copy the store again, or make it again."
     )
