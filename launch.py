@@ -17,7 +17,6 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from pcl_jax import config_check
 from pcl_jax import errors
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -111,6 +110,7 @@ def main(argv: Sequence[str]) -> None:
 
   def start() -> None:
     # Imported here so that a bad command line is answered at once.
+    from pcl_jax import config_check
     from pcl_jax import train
     from preprocessing import sample_data
 

@@ -94,22 +94,27 @@ def _all_finite(tree: Any) -> bool:
   )
 
 
+def _load(
+  run: runs.Run, plan: plans.Plan, first_step: int = 0
+) -> Iterator[dict[str, jax.Array]]:
+  return loader.load(
+    run.data.store,
+    run.tables,
+    plan,
+    run.sharding,
+    threads=run.threads,
+    stall_s=run.stall_s,
+    first_step=first_step,
+  )
+
+
 def validate(
   run: runs.Run, state: dict[str, Any], plan: plans.Plan
 ) -> dict[str, float]:
   """Returns each term of the loss, averaged over the validation batches."""
   key = jax.random.key(_VALIDATION_KEY)
   sums: dict[str, jax.Array] = {}
-  for i, batch in enumerate(
-    loader.load(
-      run.data.store,
-      run.tables,
-      plan,
-      run.sharding,
-      threads=run.threads,
-      stall_s=run.stall_s,
-    )
-  ):
+  for i, batch in enumerate(_load(run, plan)):
     terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
   return {
@@ -139,15 +144,7 @@ def _load_epoch(
     leave=False,
     disable=not sys.stderr.isatty(),
   )
-  batches = loader.load(
-    run.data.store,
-    run.tables,
-    plan,
-    run.sharding,
-    threads=run.threads,
-    stall_s=run.stall_s,
-    first_step=progress.step_in_epoch,
-  )
+  batches = _load(run, plan, progress.step_in_epoch)
   with bar, contextlib.closing(batches):
     for batch in batches:
       yield batch
@@ -160,14 +157,12 @@ def _train_epoch(
   plan: plans.Plan,
   progress: Progress,
   log: train_log.LateLog,
-  meter: train_log.Meter,
   save: Callable[[dict[str, Any]], None],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
   """Trains what is left of an epoch; returns the state after it."""
   key = jax.random.key(run.seed)
-  meter.go_on()
-  before = None
+  meter, before = train_log.Meter(), None
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan):
       asked = time.perf_counter()
@@ -194,8 +189,6 @@ def _train_epoch(
   if before is not None:
     _check_step(progress.step, before)
   log.flush()
-  jax.block_until_ready(state)
-  meter.pause()
   return state
 
 
@@ -313,11 +306,8 @@ def train_and_evaluate(
         progress.epoch < config.epochs
         and progress.epochs_without_better < config.early_stop_patience
       ):
-        meter = train_log.Meter()
         plan = ahead.get(progress.epoch)
-        state = _train_epoch(
-          run, state, plan, progress, log, meter, save, config
-        )
+        state = _train_epoch(run, state, plan, progress, log, save, config)
         losses = _validate_and_note(
           run, state, validation_plan, progress, writer
         )

@@ -19,7 +19,6 @@ class Meter:
   def __init__(self):
     self._compiled = False
     self.reset()
-    self.pause()
 
   def leave_out_compilation(self) -> None:
     """Measures anew after the first step, which was compiled."""
@@ -30,14 +29,6 @@ class Meter:
   def reset(self) -> None:
     """Starts to measure anew."""
     self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
-
-  def pause(self) -> None:
-    """Leaves out what comes, such as validation, until `go_on`."""
-    self._paused = time.perf_counter()
-
-  def go_on(self) -> None:
-    """Measures on after a pause."""
-    self._start += time.perf_counter() - self._paused
 
   def add(self, patches: int, waited_s: float) -> None:
     """Counts one batch."""

@@ -59,11 +59,9 @@ def _rows_in(
   songs: melon_meta.Songs, song_ids: np.ndarray, meta_dir: pathlib.Path
 ) -> np.ndarray:
   """Returns where the store's songs stand in the metadata, [songs]."""
-  rows = np.searchsorted(songs.ids, song_ids)
-  known = rows < len(songs.ids)
-  known[known] = songs.ids[rows[known]] == song_ids[known]
-  if not known.all():
-    absent = song_ids[~known]
+  rows = catalogue.find_rows(songs.ids, song_ids)
+  absent = song_ids[rows < 0]
+  if len(absent):
     shown = ", ".join(map(str, absent[:_SHOWN_IDS].tolist()))
     raise errors.InputError(
       f"{meta_dir / melon_meta.SONG_FILE} lacks {len(absent)} of the "
@@ -214,14 +212,12 @@ def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
     if path is None:
       continue
     try:
-      with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+      found[f"{option}_sha256"] = melon_meta.file_sha256(path)
     except OSError as error:
       raise errors.InputError(
         f"--{option}={path} cannot be read ({error.strerror}). Give the "
         "published pickle file."
       ) from error
-    found[f"{option}_sha256"] = digest
   return found
 
 

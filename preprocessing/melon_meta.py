@@ -297,9 +297,8 @@ def read_playlists(
   files = np.repeat(np.arange(len(counts), dtype=np.int8), counts)
   wanted = np.array([one for members in lists for one in members], np.int64)
   owners = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
-  place = np.searchsorted(songs.ids, wanted)
-  known = np.append(songs.ids, 0)[place] == wanted
-  known &= place < len(songs.ids)
+  place = catalogue.find_rows(songs.ids, wanted)
+  known = place >= 0
   if unknown_songs == "error" and not known.all():
     _refuse_unknown(
       lists,
@@ -336,6 +335,12 @@ def read_genre_names(meta_dir: pathlib.Path) -> dict[str, str]:
   return names
 
 
+def file_sha256(path: pathlib.Path) -> str:
+  """Returns the sha256 of a file."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
   """Returns file name -> sha256 of the song and playlist files that exist.
 
@@ -348,8 +353,7 @@ def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
   for name in (SONG_FILE, *PLAYLIST_FILES):
     path = meta_dir / name
     if path.exists():
-      with open(path, "rb") as file:
-        found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+      found[name] = file_sha256(path)
   return found
 
 

@@ -191,12 +191,6 @@ class Imported:
   counts: dict[str, Any]
 
 
-def _rows(song_ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Returns the row of each wanted id, -1 where it is absent."""
-  rows = np.minimum(np.searchsorted(song_ids, wanted), len(song_ids) - 1)
-  return np.where(song_ids[rows] == wanted, rows, -1)
-
-
 def assign(
   song_ids: np.ndarray, parts: Sequence[np.ndarray], path: pathlib.Path
 ) -> Imported:
@@ -215,7 +209,7 @@ def assign(
   for number, (name, part) in enumerate(
     zip(catalogue.SPLIT_NAMES, parts, strict=True)
   ):
-    rows = _rows(song_ids, part)
+    rows = catalogue.find_rows(song_ids, part)
     split[rows[rows >= 0]] = number
     counts[name] = {
       "listed": len(part),
@@ -247,7 +241,7 @@ def validation_rows(
   Raises:
     InputError: a song is not of the validation part, or no pair is left.
   """
-  rows = _rows(song_ids, pairs)
+  rows = catalogue.find_rows(song_ids, pairs)
   outside = (rows >= 0) & (split[rows] != catalogue.VALIDATION)
   if outside.any():
     shown = ", ".join(map(str, pairs[outside][:_SHOWN_IDS].tolist()))

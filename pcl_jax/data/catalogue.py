@@ -9,7 +9,7 @@ import os
 import pathlib
 import zipfile
 
-from jaxtyping import Bool, Int, UInt32
+from jaxtyping import Bool, Int, Integer, UInt32
 import numpy as np
 
 from pcl_jax import errors
@@ -20,6 +20,22 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
 SPLIT_NAMES = ("train", "validation", "test")
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
+
+
+def find_rows(
+  song_ids: Integer[np.ndarray, " songs"],
+  wanted: Integer[np.ndarray, "*shape"],
+) -> Integer[np.ndarray, "*shape"]:
+  """Returns the row of each wanted song, -1 where it is absent.
+
+  Args:
+    song_ids: ascending, [songs].
+    wanted: song ids.
+  """
+  if not len(song_ids):
+    return np.full(wanted.shape, -1, np.int64)
+  rows = np.minimum(np.searchsorted(song_ids, wanted), len(song_ids) - 1)
+  return np.where(song_ids[rows] == wanted, rows, -1)
 
 
 @dataclasses.dataclass(frozen=True)
