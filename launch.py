@@ -5,6 +5,13 @@ python launch.py --config=configs/hybrid_resnet.py --workdir=runs/hybrid
 python launch.py --config=configs/cm_resnet.py:a_p --workdir=runs/cm \
   --config.data.dir=data/melon --config.opt_params.lr=3e-4
 
+On two hosts, at once (docs/several_hosts.md has Slurm and TPU slices):
+
+python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
+  --coordinator=host0:12355 --num_processes=2 --process_id=0
+python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
+  --coordinator=host0:12355 --num_processes=2 --process_id=1
+
 The same command line goes on with an interrupted run.
 """
 
@@ -27,6 +34,21 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: config, checkpoints, metrics."
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  None,
+  "Train as one of several processes. By default where Slurm, Open MPI or GKE "
+  "has started several, or a coordinator is given.",
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where no cluster says it."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many processes there are, likewise."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, from 0, likewise."
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -107,22 +129,29 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
   """Trains; nothing else lives here."""
   del argv
+  # Imported here so that a bad command line is answered at once.
+  from pcl_jax import config_check
+  from pcl_jax import hosts
+  from pcl_jax import train
+  from preprocessing import sample_data
 
   def start() -> None:
-    # Imported here so that a bad command line is answered at once.
-    from pcl_jax import config_check
-    from pcl_jax import train
-    from preprocessing import sample_data
-
     config_check.check_values(_CONFIG.value)  # Before minutes go into a sample.
+    distributed = _DISTRIBUTED.value
+    if distributed is None:
+      distributed = _COORDINATOR.value is not None or hosts.are_expected()
+    if distributed:
+      hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     data = _CONFIG.value.data
-    sample_data.make_where_absent(
-      data.dir, songs=data.sample_songs, seconds=data.sample_seconds
+    hosts.await_first(
+      lambda: sample_data.make_where_absent(
+        data.dir, songs=data.sample_songs, seconds=data.sample_seconds
+      )
     )
     train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
   logging.use_absl_handler()
-  errors.run_command(start)
+  hosts.run_command(start)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from pcl_jax import errors
+from pcl_jax import hosts
 from pcl_jax import melspectrogram
 from pcl_jax.models import audio
 
@@ -275,7 +276,7 @@ class Checkpoints:
     self._empty_trash()
 
   def _empty_trash(self) -> None:
-    if not self._read_only:
+    if not self._read_only and hosts.is_first():
       shutil.rmtree(self._path / _TRASH, ignore_errors=True)
 
 

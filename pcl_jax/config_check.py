@@ -120,11 +120,12 @@ def check_batch(
     )
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns the leaves of nested dictionaries by their dotted names."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):
-      flat |= _flat(value, f"{prefix}{key}.")
+      flat |= flatten(value, f"{prefix}{key}.")
     else:
       flat[f"{prefix}{key}"] = value
   return flat
@@ -151,14 +152,14 @@ def check_continues(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
   melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
   for what in ("strategy", "architecture", "data"):
     if then[what] != now[what]:
-      a, b = (_flat({what: meta[what]}) for meta in (then, now))
+      a, b = (flatten({what: meta[what]}) for meta in (then, now))
       differing = _differing(a, b)
       raise errors.InputError(
         f"the checkpoint in --workdir is of another "
         f"{'data set or split' if what == 'data' else what}: "
         f"{'; '.join(differing)}. {remedy}"
       )
-  a, b = _flat(then["config"]), _flat(now["config"])
+  a, b = flatten(then["config"]), flatten(now["config"])
   deciding = [
     line for key in _DECIDE_BATCHES for line in _differing(a, b, [key])
   ]

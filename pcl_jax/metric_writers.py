@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorboardX
 
+from pcl_jax import hosts
+
 FILE_NAME = "metrics.jsonl"
 
 
@@ -33,6 +35,16 @@ def drop_after(path: pathlib.Path, step: int) -> None:
   partial = path.with_name(path.name + ".partial")
   partial.write_text("".join(kept))
   partial.replace(path)
+
+
+class MutedWriter:
+  """Takes what `MetricWriter` does and writes nothing."""
+
+  def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 class MetricWriter:
@@ -70,3 +82,18 @@ class MetricWriter:
     """Flushes and closes both."""
     self._file.close()
     self._events.close()
+
+
+Writer = MetricWriter | MutedWriter
+
+
+def open_writer(workdir: str | os.PathLike[str], first_step: int) -> Writer:
+  """Opens a run's numbers; of several processes the first writes them.
+
+  Args:
+    workdir: folder of the run.
+    first_step: step the run goes on from; later rows are dropped.
+  """
+  if hosts.is_first():
+    return MetricWriter(workdir, first_step)
+  return MutedWriter()

@@ -5,13 +5,16 @@ import dataclasses
 import json
 import os
 import pathlib
+import platform
 import tempfile
 from typing import Any
 
+import flax
 from flax import nnx
 import jax
 import ml_collections
 import numpy as np
+import optax
 
 from pcl_jax import config_check
 from pcl_jax import errors
@@ -128,6 +131,14 @@ def recipe_of(
   )
 
 
+def _mesh_of(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+  """Lays devices in a line, so that those of a process hold adjoining rows."""
+  line = sorted(devices, key=lambda one: (one.process_index, one.id))
+  # Auto: with explicit axes, rows times rows of the loss would not compile.
+  auto = (jax.sharding.AxisType.Auto,)
+  return jax.sharding.Mesh(np.array(line), ("data",), axis_types=auto)
+
+
 def build(
   config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device] | None = None,
@@ -157,13 +168,7 @@ def build(
   optimizer = train_step.make_optimizer(
     config.opt_params.lr, config.opt_params.weight_decay
   )
-  # Auto: with explicit axes, rows times rows of the loss would not compile.
-  mesh = jax.make_mesh(
-    (len(devices),),
-    ("data",),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=devices,
-  )
+  mesh = _mesh_of(devices)
   recipe = recipe_of(config, strategy, len(data.catalogue.genre_codes))
   graphdef, state = train_step.new_state(model, optimizer)
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
@@ -186,9 +191,20 @@ def build(
       "feature": melspectrogram.SETTINGS.as_dict(),
       "config": json.loads(config.to_json()),
       "data": {"fingerprint": data.fingerprint(), "songs": len(data.store)},
-      "versions": {"jax": jax.__version__},
+      "versions": versions(),
     },
   )
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of what decides a run's numbers."""
+  return {
+    "python": platform.python_version(),
+    "numpy": np.__version__,
+    "jax": jax.__version__,
+    "flax": flax.__version__,
+    "optax": optax.__version__,
+  }
 
 
 def make_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -225,6 +241,11 @@ def write_config(
 
 
 def _unwritable(path: pathlib.Path, error: OSError) -> errors.InputError:
+  if path.exists() and not path.is_dir():
+    return errors.InputError(
+      f"--workdir={path} is a file. Give the name of a folder, which is made "
+      "where it is absent."
+    )
   return errors.InputError(
     f"--workdir={path} cannot be written ({error}). Give a folder you may "
     "write to, on a disk that is not full."

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
 import sys
@@ -18,6 +19,7 @@ import tqdm
 from pcl_jax import checkpoint
 from pcl_jax import config_check
 from pcl_jax import errors
+from pcl_jax import hosts
 from pcl_jax import metric_writers
 from pcl_jax import run as runs
 from pcl_jax import train_log
@@ -142,7 +144,7 @@ def _load_epoch(
     desc=f"epoch {progress.epoch}",
     unit="step",
     leave=False,
-    disable=not sys.stderr.isatty(),
+    disable=not (sys.stderr.isatty() and hosts.is_first()),
   )
   batches = _load(run, plan, progress.step_in_epoch)
   with bar, contextlib.closing(batches):
@@ -214,7 +216,7 @@ def _validate_and_note(
   state: dict[str, Any],
   plan: plans.Plan,
   progress: Progress,
-  writer: metric_writers.MetricWriter,
+  writer: metric_writers.Writer,
 ) -> dict[str, float]:
   """Validates at the end of an epoch; returns the losses."""
   losses = validate(run, state, plan)
@@ -276,6 +278,8 @@ def train_and_evaluate(
     InputError: config, data set or workdir break a rule.
     RunError: the loss or the weights are no longer finite.
   """
+  flat = config_check.flatten(json.loads(config.to_json()))
+  hosts.check_same(flat | runs.versions())
   run = runs.build(config, devices)
   validation_plan = run.data.validation_plan(
     run.strategy,
@@ -290,15 +294,19 @@ def train_and_evaluate(
     path = runs.make_workdir(workdir)
     checkpoints = checkpoint.Checkpoints(path)
     stack.callback(checkpoints.close)
+    hosts.check_same(
+      run.meta["data"] | {"first step": checkpoints.latest_step()}
+    )
     state, progress = _restore(run, checkpoints)
-    runs.write_config(path, config)  # Not before: it may have been refused.
+    if hosts.is_first():
+      runs.write_config(path, config)  # Not before: it may have been refused.
     train_log.say(_in_short(run))
     if progress.epoch >= config.epochs:
       train_log.say(
         f"all {config.epochs} epochs are done: nothing is left to train; a "
         "larger --config.epochs goes on"
       )
-    writer = metric_writers.MetricWriter(path, progress.step)
+    writer = metric_writers.open_writer(path, progress.step)
     save = _make_save(run, progress, checkpoints)
     log = train_log.LateLog(writer)
     with contextlib.closing(writer):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import tqdm
 
+from pcl_jax import hosts
 from pcl_jax import metric_writers
 
 _MUCH_WAITING = 0.2  # Share of the time.
@@ -47,7 +48,9 @@ class Meter:
 
 
 def say(text: str) -> None:
-  """Prints a line above the progress bar."""
+  """Prints a line above the progress bar; of several processes the first."""
+  if not hosts.is_first():
+    return
   tqdm.tqdm.write(text, file=sys.stdout)
   sys.stdout.flush()
 
@@ -69,7 +72,7 @@ class LateLog:
   then for the host.
   """
 
-  def __init__(self, writer: metric_writers.MetricWriter):
+  def __init__(self, writer: metric_writers.Writer):
     self._writer = writer
     self._pending = None
     self._has_advised = False

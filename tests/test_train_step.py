@@ -11,80 +11,18 @@ import pytest
 
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
-from pcl_jax.models import batch_norm
 from pcl_jax.models import encoders
-from pcl_jax.models import genre
-from pcl_jax.models import layers
-from pcl_jax.models import playlist
+from tests import small_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ROWS, CODES = 16, 6
 RATE, DECAY = 0.01, 0.2
-A_P, A_G, G_P = ["audio", "cf"], ["audio", "genre_w2v"], ["cf", "genre_w2v"]
 SS = strategies.parse([["audio", "audio_self"]], "")
-HYBRID = strategies.parse([A_P, A_G, G_P], "Genre")
-
-
-class SmallEncoders(nnx.Module):
-  """All modes, with batch norm and dropout, but quick to compile."""
-
-  def __init__(self, *, rngs: nnx.Rngs):
-    table = np.random.default_rng(0).standard_normal((CODES + 1, 8))
-    self.norm = batch_norm.BatchNorm(48)
-    self.fc = layers.Mlp(48, 16, 8, 0.2, rngs=rngs)
-    self.cf = playlist.PlaylistEncoder(
-      input_dim=5, hidden_dim=8, output_dim=8, rngs=rngs
-    )
-    self.genre_w2v = genre.GenreEncoder(table, n_head=2, d_k=4, rngs=rngs)
-
-  def __call__(self, batch, training, key=None):
-    keys = jax.random.split(key, 3)
-    audio = self.norm(batch["audio"].mean(axis=1), training)
-    return {
-      "audio": self.fc(audio, training, keys[0]),
-      "cf": self.cf(batch["cf"], training, keys[1]),
-      "genre_w2v": self.genre_w2v(batch["genre_w2v"], training, keys[2]),
-    }
 
 
 @functools.cache
-def _batch(frames: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(seed)
-  return {
-    "audio": rng.uniform(-2, 1, (ROWS, frames, 48)).astype(np.float16),
-    "cf": rng.standard_normal((ROWS, 5)).astype(np.float32),
-    "genre_w2v": rng.integers(0, CODES + 1, (ROWS, 3)).astype(np.int32),
-  }
-
-
-def _recipe(strategy=HYBRID, mixup_alpha=None) -> train_step.Recipe:
-  return train_step.Recipe(strategy, CODES, 0.1, mixup_alpha)
-
-
-def _mesh(devices: int) -> jax.sharding.Mesh:
-  auto = jax.sharding.AxisType.Auto
-  return jax.make_mesh(
-    (devices,), ("data",), (auto,), devices=jax.devices()[:devices]
-  )
-
-
-def _start(model, optimizer, recipe, devices: int = 1):
-  """Returns a fresh state on the devices, the steps, and how to split."""
-  mesh = _mesh(devices)
-  graphdef, state = train_step.new_state(model, optimizer)
-  steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
-  # By way of the host, for the step deletes the state that it is given.
-  state = jax.device_put(
-    jax.device_get(state), jax.NamedSharding(mesh, jax.P())
-  )
-  split = jax.NamedSharding(mesh, jax.P("data"))
-  return state, steps, lambda batch: jax.device_put(batch, split)
-
-
-@functools.cache
-def _first_step(devices: int):
-  """Takes a first step of the hybrid strategy on some devices.
+def _first_step():
+  """Takes a first step of the hybrid strategy.
 
   Returns:
     Its terms, gradients and batch statistics; the parameters before and after.
@@ -93,24 +31,15 @@ def _first_step(devices: int):
   optimizer = optax.chain(
     optax.trace(0.0), train_step.make_optimizer(RATE, DECAY)
   )
-  model = SmallEncoders(rngs=nnx.Rngs(0))
-  state, (step, _), split = _start(model, optimizer, _recipe(), devices)
+  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+  state, (step, _), split = small_step.start(
+    model, optimizer, small_step.recipe()
+  )
   before = jax.device_get(state["params"])
-  state, terms = step(state, split(_batch()), jax.random.key(7))
+  state, terms = step(state, split(small_step.batch()), jax.random.key(7))
   gradients = optax.tree.get(state, "trace")
   return jax.device_get(
     ((terms, gradients, state["batch_stats"]), before, state["params"])
-  )
-
-
-def _assert_close(actual, expected, tolerance: float):
-  """Compares trees of arrays, each in units of its largest element."""
-  jax.tree.map(
-    lambda a, e: np.testing.assert_allclose(
-      a, e, atol=tolerance * max(np.abs(e).max(), 1e-3), rtol=0
-    ),
-    actual,
-    expected,
   )
 
 
@@ -120,26 +49,14 @@ def _sc_cnn() -> encoders.Encoders:
   )
 
 
-def test_a_first_step_of_all_terms_is_the_same_on_1_and_8_devices():
-  """A hybrid has the terms of CM and A-IM; SS stands in the next test."""
-  (one, *_), (eight, *_) = _first_step(1), _first_step(8)
-  assert set(one[0]) == {
-    "audio+cf",
-    "audio+genre_w2v",
-    "cf+genre_w2v",
-    "audio_Genre_CO",
-    "total",
-  }
-  _assert_close(eight, one, 1e-5)
-  assert all(map(np.any, jax.tree.leaves(one[1])))
-
-
 def test_a_fixed_batch_is_learnt_by_the_cnn_alike_on_1_and_8_devices():
-  batch, key = _batch(frames=256), jax.random.key(0)
+  batch, key = small_step.batch(frames=256), jax.random.key(0)
   optimizer = train_step.make_optimizer(2e-3, 0.0)
   totals, gradients, stats = {}, {}, {}
   for devices, steps in ((1, 6), (8, 1)):
-    state, (step, _), split = _start(_sc_cnn(), optimizer, _recipe(SS), devices)
+    state, (step, _), split = small_step.start(
+      _sc_cnn(), optimizer, small_step.recipe(SS), devices
+    )
     split_batch = split(batch)
     totals[devices] = []
     for i in range(steps):
@@ -150,8 +67,8 @@ def test_a_fixed_batch_is_learnt_by_the_cnn_alike_on_1_and_8_devices():
         stats[devices] = jax.device_get(state["batch_stats"])
   assert totals[1][-1] < 0.1 * totals[1][0]
   np.testing.assert_allclose(totals[8], totals[1][:1], rtol=1e-5)
-  _assert_close(stats[8], stats[1], 1e-5)
-  _assert_close(gradients[8], gradients[1], 1e-3)
+  small_step.assert_close(stats[8], stats[1], 1e-5)
+  small_step.assert_close(gradients[8], gradients[1], 1e-3)
 
 
 def _adam_by_hand(p, gradients, lr, decay, decoupled=False):
@@ -185,7 +102,7 @@ def test_weight_decay_enters_the_gradient_before_the_moments_of_adam():
 
 
 def test_a_step_decays_every_parameter_of_every_encoder_biases_too():
-  (_, gradients, _), before, after = _first_step(1)
+  (_, gradients, _), before, after = _first_step()
 
   def check(p, g, actual):
     expected = _adam_by_hand(p, [g], RATE, DECAY)
@@ -201,15 +118,17 @@ def test_a_step_decays_every_parameter_of_every_encoder_biases_too():
 def mixed():
   """A state of the small encoders, and their steps with mixup."""
   optimizer = train_step.make_optimizer(0.0, 0.0)  # So that nothing moves.
-  model = SmallEncoders(rngs=nnx.Rngs(0))
-  state, steps, split = _start(model, optimizer, _recipe(SS, 7.0))
+  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+  state, steps, split = small_step.start(
+    model, optimizer, small_step.recipe(SS, 7.0)
+  )
   host = jax.device_get(state)
   where = jax.tree.map(lambda x: x.sharding, state)
 
   def fresh(**changes):
     return jax.device_put(host | changes, where)
 
-  return host, fresh, steps, split(_batch())
+  return host, fresh, steps, split(small_step.batch())
 
 
 def test_evaluation_changes_no_state_and_repeats_itself(mixed):
@@ -227,7 +146,7 @@ def test_evaluation_changes_no_state_and_repeats_itself(mixed):
 
 def test_evaluation_returns_the_batch_statistics_it_was_given():
   graphdef, state = train_step.new_state(
-    SmallEncoders(rngs=nnx.Rngs(0)), optax.identity()
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)), optax.identity()
   )
   moved = jax.tree.map(lambda x: x + 0.5, state["batch_stats"])
 
@@ -235,7 +154,7 @@ def test_evaluation_returns_the_batch_statistics_it_was_given():
   def stats(params, batch_stats, batch):
     loss = train_step.compute_loss(
       graphdef,
-      _recipe(SS),
+      small_step.recipe(SS),
       params,
       batch_stats,
       batch,
@@ -244,14 +163,16 @@ def test_evaluation_returns_the_batch_statistics_it_was_given():
     )
     return loss[1][1]
 
-  found = stats(state["params"], moved, _batch())
+  found = stats(state["params"], moved, small_step.batch())
   jax.tree.map(np.testing.assert_array_equal, found, moved)
 
 
 def test_mixup_changes_the_loss_and_follows_the_key(mixed):
   host, fresh, (_, evaluate), batch = mixed
-  _, (_, unmixed), _ = _start(
-    SmallEncoders(rngs=nnx.Rngs(0)), optax.identity(), _recipe(SS)
+  _, (_, unmixed), _ = small_step.start(
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)),
+    optax.identity(),
+    small_step.recipe(SS),
   )
   state = fresh()
 
