@@ -25,6 +25,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from pcl_jax import errors
+from pcl_jax import versions
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -49,6 +50,9 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Which of them this is, from 0, likewise."
+)
+_PROFILE = flags.DEFINE_bool(
+  "profile", False, "Write a trace of some steps into WORKDIR/profile."
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -129,6 +133,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
   """Trains; nothing else lives here."""
   del argv
+  errors.run_early(versions.check)
   # Imported here so that a bad command line is answered at once.
   from pcl_jax import config_check
   from pcl_jax import hosts
@@ -148,7 +153,9 @@ def main(argv: Sequence[str]) -> None:
         data.dir, songs=data.sample_songs, seconds=data.sample_seconds
       )
     )
-    train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    train.train_and_evaluate(
+      _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+    )
 
   logging.use_absl_handler()
   hosts.run_command(start)

@@ -86,6 +86,22 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.opt_params.weight_decay = _PAPER_WEIGHT_DECAY[backbone_type]
   config.loss_params = ml_collections.ConfigDict()
   config.loss_params.contrastive_temperature = 0.1
+  # Songs that share a "playlist", "artist" or "album" are then no negatives of
+  # one another.
+  config.loss_params.exclude_sharing = ()
+  # With more rows (two a pair or song) no array of all pairs is made; tiles of
+  # so many rows and columns are computed one after the other.
+  config.loss_params.tiled_above = 4096
+  config.loss_params.tile = 1024
+
+  config.train = ml_collections.ConfigDict()
+  # What saves memory: parts of each device's rows that are embedded one after
+  # the other, and computing the inside of blocks again for the gradient.
+  config.train.microbatches = 1
+  config.train.rematerialise = False
+  config.train.compute_dtype = "float32"  # Of convolutions; or bfloat16.
+  # Folder of compiled programs; empty for one beside the workdir.
+  config.train.compilation_cache = ""
 
   config.log_every_steps = 50
   config.save_every_steps = 500  # Beside the save at the end of each epoch.

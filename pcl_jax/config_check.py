@@ -31,6 +31,8 @@ _ABOVE_0 = (
   "model_params.genre_w2v.n_head",
   "model_params.genre_w2v.d_k",
   "model_params.genre_w2v.d_v",
+  "train.microbatches",
+  "loss_params.tile",
   "opt_params.lr",
   "loss_params.contrastive_temperature",
 )
@@ -39,6 +41,7 @@ _NOT_NEGATIVE = (
   "data.threads",
   "data.cached_batches",
   "data.sample_songs",
+  "loss_params.tiled_above",
   "opt_params.weight_decay",
 )
 _RATES = (
@@ -57,13 +60,16 @@ _DECIDE_BATCHES = (
   "data.num_blocks",
   "data.cached_batches",
 )
-_ORDERS = ("shuffled", "blocks")
+_CHOICES = {
+  "data.order": ("shuffled", "blocks"),
+  "train.compute_dtype": ("float32", "bfloat16"),
+}
 
 
-def items_multiple(strategy: strategies.Strategy, devices: int) -> int:
-  """Returns what a batch size is a multiple of, to be split over devices."""
+def items_multiple(strategy: strategies.Strategy, parts: int) -> int:
+  """Returns what a batch size is a multiple of, to be split into parts."""
   # A pair is two rows of the batch, and rows are what is split.
-  return devices // math.gcd(devices, 2) if strategy.paired else devices
+  return parts // math.gcd(parts, 2) if strategy.paired else parts
 
 
 def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
@@ -81,41 +87,52 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
   ]
   rules += [(key, "in [0, 1)", lambda value: 0 <= value < 1) for key in _RATES]
   for key, rule, holds in rules:
-    value = config
-    for part in key.split("."):
-      value = value[part]
+    value = _value_of(config, key)
     number = isinstance(value, int | float) and math.isfinite(value)
     if not number or not holds(value):
       raise errors.InputError(
         f"config.{key} is {value!r}; it must be a number {rule}. Correct it in "
         f"the config file or with --config.{key}=..."
       )
-  if config.data.order not in _ORDERS:
-    raise errors.InputError(
-      f"config.data.order is {config.data.order!r}; it is one of "
-      f"{', '.join(_ORDERS)}."
-    )
+  for key, choices in _CHOICES.items():
+    if _value_of(config, key) not in choices:
+      raise errors.InputError(
+        f"config.{key} is {_value_of(config, key)!r}; it is one of "
+        f"{', '.join(choices)}."
+      )
   return strategies.parse(
     config.contrast_combos, config.audio_contrast_params.pair_generation_method
   )
 
 
+def _value_of(config: ml_collections.ConfigDict, key: str) -> Any:
+  for part in key.split("."):
+    config = config[part]
+  return config
+
+
 def check_batch(
-  batch_size: int, strategy: strategies.Strategy, devices: int
+  batch_size: int,
+  strategy: strategies.Strategy,
+  devices: int,
+  microbatches: int = 1,
 ) -> None:
-  """Refuses a global batch that cannot be split evenly over the devices.
+  """Refuses a global batch that cannot be split evenly.
 
   Raises:
     InputError: names the nearest sizes that can.
   """
-  multiple = items_multiple(strategy, devices)
+  multiple = items_multiple(strategy, devices * microbatches)
   if batch_size % multiple:
     below = batch_size // multiple * multiple
+    parts = ""
+    if microbatches > 1:
+      parts = f" with {microbatches} microbatches (config.train) each"
     nearest = [str(n) for n in (below, below + multiple) if n]
     raise errors.InputError(
       f"config.data.batch_size is {batch_size} "
       f"{'pairs' if strategy.paired else 'songs'} and there are {devices} "
-      f"devices: it must be a multiple of {multiple}. The nearest are "
+      f"devices{parts}: it must be a multiple of {multiple}. The nearest are "
       f"{' and '.join(nearest)}."
     )
 

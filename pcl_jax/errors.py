@@ -22,6 +22,15 @@ class RunError(RuntimeError):
   """
 
 
+def run_early(check: Callable[[], None]) -> None:
+  """Runs a check that comes before all else; exits 2 where it fails."""
+  try:
+    check()
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
 def run_command(main: Callable[[], int | None]) -> None:
   """Runs a command's `main`; an error for people is one message, no traceback.
 

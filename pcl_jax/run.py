@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 import flax
 from flax import nnx
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
@@ -19,10 +21,12 @@ import optax
 from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import melspectrogram
+from pcl_jax import speed
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
 from pcl_jax.data import blocks
 from pcl_jax.data import dataset
+from pcl_jax.data import shared_lists
 from pcl_jax.models import encoders
 
 
@@ -34,12 +38,16 @@ class Run:
     strategy: what is contrasted with what.
     data: the data set.
     tables: what enters a batch beside audio, a row for each song.
+    sharing: lists whose songs are no negatives of one another, if any.
     batch_size: songs (CM) or pairs (others) in a global batch.
     double_window: largest distance of two patches of a song (SS), in frames.
+    microbatches: parts of each device's rows.
     seed: of weights, batches, mixup and dropout.
     threads: readers of the loader; 0 for one per core.
     stall_s: how long a batch may take before the run is ended.
     sharding: of batches, split over all devices.
+    key: of mixup and dropout, on all devices.
+    step_operations: of a step; None on CPUs, where nobody asks.
     state: as it is before the first step, on all devices.
     train_step: (state, batch, key) -> (state, terms).
     eval_step: (state, batch, key) -> terms.
@@ -49,12 +57,16 @@ class Run:
   strategy: strategies.Strategy
   data: dataset.DataSet
   tables: dict[str, np.ndarray]
+  sharing: shared_lists.SharedLists | None
   batch_size: int
   double_window: int
+  microbatches: int
   seed: int
   threads: int
   stall_s: float
   sharding: jax.sharding.NamedSharding
+  key: jax.Array
+  step_operations: float | None
   state: train_step.State
   train_step: Callable
   eval_step: Callable
@@ -62,8 +74,10 @@ class Run:
 
   @property
   def items_multiple(self) -> int:
-    """What the batch size is a multiple of, to be split over the devices."""
-    return config_check.items_multiple(self.strategy, self.sharding.mesh.size)
+    """What the batch size is a multiple of, to be split evenly."""
+    return config_check.items_multiple(
+      self.strategy, self.sharding.mesh.size * self.microbatches
+    )
 
 
 def _blocks_of(config: ml_collections.ConfigDict) -> blocks.Blocks | None:
@@ -128,15 +142,46 @@ def recipe_of(
     temperature=config.loss_params.contrastive_temperature,
     mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
     mixup_beta=mixup.mixup_beta,
+    microbatches=config.train.microbatches,
+    tiled_above=config.loss_params.tiled_above,
+    tile=config.loss_params.tile,
   )
 
 
-def _mesh_of(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
-  """Lays devices in a line, so that those of a process hold adjoining rows."""
-  line = sorted(devices, key=lambda one: (one.process_index, one.id))
-  # Auto: with explicit axes, rows times rows of the loss would not compile.
-  auto = (jax.sharding.AxisType.Auto,)
-  return jax.sharding.Mesh(np.array(line), ("data",), axis_types=auto)
+def _model_of(
+  config: ml_collections.ConfigDict,
+  architecture: dict[str, Any],
+  genre_table: np.ndarray | None,
+  *,
+  rematerialise: bool,
+) -> encoders.Encoders:
+  how = {
+    "compute_dtype": jnp.dtype(config.train.compute_dtype),
+    "rematerialise": rematerialise,
+  }
+  return encoders.Encoders(
+    audio_params=architecture["audio"] | how,
+    cf_params=architecture.get("cf"),
+    genre_params=architecture.get("genre_w2v"),
+    genre_table=genre_table,
+    rngs=nnx.Rngs(config.seed),
+  )
+
+
+def _meta_of(
+  config: ml_collections.ConfigDict,
+  strategy: strategies.Strategy,
+  architecture: dict[str, Any],
+  data: dataset.DataSet,
+) -> dict[str, Any]:
+  return {
+    "strategy": strategy.name,
+    "architecture": architecture,
+    "feature": melspectrogram.SETTINGS.as_dict(),
+    "config": json.loads(config.to_json()),
+    "data": {"fingerprint": data.fingerprint(), "songs": len(data.store)},
+    "versions": versions(),
+  }
 
 
 def build(
@@ -154,45 +199,58 @@ def build(
   """
   strategy = config_check.check_values(config)
   devices = jax.devices() if devices is None else devices
-  config_check.check_batch(config.data.batch_size, strategy, len(devices))
+  parts = config.train.microbatches
+  config_check.check_batch(
+    config.data.batch_size, strategy, len(devices), parts
+  )
   data = dataset.DataSet(config.data.dir, _blocks_of(config))
   tables = data.tables(strategy, config.data.max_num_tags)
-  architecture, genre_table = architecture_of(config, strategy, data, tables)
-  model = encoders.Encoders(
-    audio_params=architecture["audio"],
-    cf_params=architecture.get("cf"),
-    genre_params=architecture.get("genre_w2v"),
-    genre_table=genre_table,
-    rngs=nnx.Rngs(config.seed),
+  sharing = shared_lists.SharedLists.of(
+    data.catalogue, config.loss_params.exclude_sharing
   )
+  architecture, genre_table = architecture_of(config, strategy, data, tables)
+  make_model = functools.partial(_model_of, config, architecture, genre_table)
   optimizer = train_step.make_optimizer(
     config.opt_params.lr, config.opt_params.weight_decay
   )
-  mesh = _mesh_of(devices)
+  mesh = train_step.make_mesh(devices)
+  everywhere = jax.NamedSharding(mesh, jax.P())
   recipe = recipe_of(config, strategy, len(data.catalogue.genre_codes))
-  graphdef, state = train_step.new_state(model, optimizer)
+  graphdef, state = train_step.new_state(
+    make_model(rematerialise=config.train.rematerialise), optimizer
+  )
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
+  operations = None
+  if devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
+    plain = nnx.eval_shape(lambda: make_model(rematerialise=False))
+    operations = speed.step_operations(
+      nnx.graphdef(plain),
+      optimizer,
+      recipe,
+      mesh,
+      state,
+      speed.shapes_of_batch(
+        config.data.batch_size * (1 + strategy.paired), tables
+      ),
+    )
   return Run(
     strategy=strategy,
     data=data,
     tables=tables,
+    sharing=sharing,
     batch_size=config.data.batch_size,
     double_window=config.data.double_window,
+    microbatches=parts,
     seed=config.seed,
     threads=config.data.threads,
     stall_s=config.data.stall_s,
     sharding=jax.NamedSharding(mesh, jax.P("data")),
-    state=jax.device_put(state, jax.NamedSharding(mesh, jax.P())),
+    key=jax.jit(jax.random.key, out_shardings=everywhere)(config.seed),
+    step_operations=operations,
+    state=jax.device_put(state, everywhere),
     train_step=steps[0],
     eval_step=steps[1],
-    meta={
-      "strategy": strategy.name,
-      "architecture": architecture,
-      "feature": melspectrogram.SETTINGS.as_dict(),
-      "config": json.loads(config.to_json()),
-      "data": {"fingerprint": data.fingerprint(), "songs": len(data.store)},
-      "versions": versions(),
-    },
+    meta=_meta_of(config, strategy, architecture, data),
   )
 
 

@@ -4,7 +4,7 @@ A strategy is `contrast_combos`, a list of pairs of modes, and a
 `pair_generation_method`. The terms are added without weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from pcl_jax import errors
 from pcl_jax import losses
+from pcl_jax import nt_xent
+from pcl_jax import tiled_nt_xent
 from pcl_jax.data import catalogue
 
 # In the order in which a pair names them.
@@ -130,7 +132,8 @@ def loss_terms(
   tags: Int[Array, "rows tags"] | None,
   *,
   num_codes: int,
-  temperature: float,
+  contrast: Callable[..., Float[Array, ""]],
+  sharing: nt_xent.Sharing | None = None,
 ) -> dict[str, Float[Array, ""]]:
   """Computes the terms of a strategy's loss on one global batch.
 
@@ -140,7 +143,8 @@ def loss_terms(
       strategy is paired, the first half of the audio rows are the anchors.
     tags: genre codes of each row, [rows, tags]; only for genre weights.
     num_codes: number of genre codes.
-    temperature: of the softmax; positive.
+    contrast: (anchors, positives, weights, excluded) -> loss.
+    sharing: rows that are no negatives of one another, where there are any.
 
   Returns:
     Value of each term in nats, by its published name, and their sum `total`.
@@ -150,18 +154,21 @@ def loss_terms(
   terms = {}
   for first, second in strategy.combos:
     if second == "audio_self":
-      value = losses.nt_xent(audio[:half], audio[half:], temperature)
+      value = contrast(audio[:half], audio[half:], None, sharing)
     else:
-      value = losses.nt_xent(
-        projections[first], projections[second], temperature
+      value = contrast(
+        projections[first],
+        projections[second],
+        None,
+        None if sharing is None else sharing.twice(),
       )
     terms[f"{first}+{second}"] = value
   if strategy.pair_method:
     weights = None
     if strategy.pair_method == "Genre":
-      weights = losses.genre_weights(tags, num_codes)
-    terms[f"audio_{strategy.pair_method}_CO"] = losses.nt_xent(
-      audio[:half], audio[half:], temperature, weights
+      weights = tiled_nt_xent.SharedGenres(losses.genre_sets(tags, num_codes))
+    terms[f"audio_{strategy.pair_method}_CO"] = contrast(
+      audio[:half], audio[half:], weights, sharing
     )
   terms["total"] = sum(terms.values())
   return terms

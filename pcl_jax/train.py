@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import os
+import pathlib
 import sys
 import time
 from typing import Any
@@ -22,11 +23,13 @@ from pcl_jax import errors
 from pcl_jax import hosts
 from pcl_jax import metric_writers
 from pcl_jax import run as runs
+from pcl_jax import speed
 from pcl_jax import train_log
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
 from pcl_jax.data import plan_ahead
 
+CACHE = ".compiled"  # Beside the workdir, of all runs there.
 _VALIDATION_KEY = 0  # Validation is mixed with the same draws in every run.
 
 
@@ -86,6 +89,27 @@ def _check_finite(what: str, terms: dict[str, float]) -> None:
     )
 
 
+@contextlib.contextmanager
+def _advising_on_memory() -> Iterator[None]:
+  """Words what a device says that has run out of memory.
+
+  Raises:
+    RunError: it has.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise errors.RunError(
+      "a device has run out of memory. Three settings help: a larger "
+      "--config.train.microbatches (parts of the batch, one after the other), "
+      "--config.train.rematerialise=True, and a smaller "
+      "--config.data.batch_size. The checkpoints are kept. "
+      f"({str(error).splitlines()[0][:200]})"
+    ) from error
+
+
 def _check_step(step: int, terms: dict[str, jax.Array]) -> None:
   _check_finite(f"the loss of step {step}", train_log.fetch(terms))
 
@@ -104,6 +128,7 @@ def _load(
     run.tables,
     plan,
     run.sharding,
+    sharing=run.sharing,
     threads=run.threads,
     stall_s=run.stall_s,
     first_step=first_step,
@@ -159,18 +184,20 @@ def _train_epoch(
   plan: plans.Plan,
   progress: Progress,
   log: train_log.LateLog,
+  trace: speed.Trace,
   save: Callable[[dict[str, Any]], None],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
   """Trains what is left of an epoch; returns the state after it."""
-  key = jax.random.key(run.seed)
   meter, before = train_log.Meter(), None
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan):
       asked = time.perf_counter()
       batch = next(batches)
       meter.add(plan.songs.shape[1], time.perf_counter() - asked)
-      state, terms = run.train_step(state, batch, key)
+      # All that a step takes is on the devices by now, or this is an error.
+      with jax.transfer_guard("disallow"):
+        state, terms = run.train_step(state, batch, run.key)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
       if before is not None:
@@ -179,9 +206,10 @@ def _train_epoch(
       progress.step += 1
       progress.step_in_epoch += 1
       log.flush()
+      if trace.note_step(terms):
+        train_log.say(f"wrote a trace of the last steps into {trace.folder}")
       if progress.step % config.log_every_steps == 0:
-        place = {"epoch": progress.epoch, "step": progress.step}
-        log.put(place | meter.read(), terms)
+        log.put(_row(run, plan, progress, meter), terms)
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
@@ -192,6 +220,24 @@ def _train_epoch(
     _check_step(progress.step, before)
   log.flush()
   return state
+
+
+def _row(
+  run: runs.Run,
+  plan: plans.Plan,
+  progress: Progress,
+  meter: train_log.Meter,
+) -> dict[str, Any]:
+  """Returns what a row of the log says beside the losses."""
+  speeds = meter.read()
+  steps_per_s = speeds["songs_per_s"] / plan.songs.shape[1]
+  devices = run.sharding.mesh.devices.ravel().tolist()
+  row = {"epoch": progress.epoch, "step": progress.step} | speeds
+  row |= speed.figures(run.step_operations, steps_per_s, devices)
+  if run.sharing is not None:
+    songs = plan.songs[progress.step_in_epoch - 1]
+    row["sharing_share"] = round(run.sharing.share(songs), 5)
+  return row
 
 
 def _restore(
@@ -262,6 +308,8 @@ def train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str | os.PathLike[str],
   devices: Sequence[jax.Device] | None = None,
+  *,
+  profile: bool = False,
 ) -> dict[str, Any]:
   """Trains by a config, validating after each epoch; goes on where it stopped.
 
@@ -270,6 +318,7 @@ def train_and_evaluate(
     workdir: folder of the run; holds config.json, checkpoints, metrics.jsonl
       and TensorBoard events.
     devices: to train on; None for all.
+    profile: writes a trace of some steps into WORKDIR/profile.
 
   Returns:
     The run's progress: steps, epochs, best validation loss.
@@ -280,6 +329,8 @@ def train_and_evaluate(
   """
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | runs.versions())
+  beside = pathlib.Path(workdir).parent / CACHE
+  speed.keep_compiled(pathlib.Path(config.train.compilation_cache or beside))
   run = runs.build(config, devices)
   validation_plan = run.data.validation_plan(
     run.strategy,
@@ -309,13 +360,20 @@ def train_and_evaluate(
     writer = metric_writers.open_writer(path, progress.step)
     save = _make_save(run, progress, checkpoints)
     log = train_log.LateLog(writer)
-    with contextlib.closing(writer):
+    trace = speed.Trace(path / "profile" if profile else None)
+    with (
+      contextlib.closing(writer),
+      contextlib.closing(trace),
+      _advising_on_memory(),
+    ):
       while (
         progress.epoch < config.epochs
         and progress.epochs_without_better < config.early_stop_patience
       ):
         plan = ahead.get(progress.epoch)
-        state = _train_epoch(run, state, plan, progress, log, save, config)
+        state = _train_epoch(
+          run, state, plan, progress, log, trace, save, config
+        )
         losses = _validate_and_note(
           run, state, validation_plan, progress, writer
         )

@@ -1,16 +1,20 @@
 """One step of training and of validation, as pure functions over pytrees."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
+import numpy as np
 import optax
 
+from pcl_jax import microbatches
 from pcl_jax import mixup
+from pcl_jax import nt_xent
 from pcl_jax import strategy as strategies
 
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
@@ -27,6 +31,9 @@ class Recipe:
     temperature: of the losses.
     mixup_alpha: of the Beta distribution of the gains; None for no mixup.
     mixup_beta: likewise.
+    microbatches: parts of the batch that are embedded one after the other.
+    tiled_above: rows above which the loss goes by tiles.
+    tile: most rows and columns of a tile.
   """
 
   strategy: strategies.Strategy
@@ -34,6 +41,21 @@ class Recipe:
   temperature: float
   mixup_alpha: float | None
   mixup_beta: float = 2.0
+  microbatches: int = 1
+  tiled_above: int = 4096
+  tile: int = 1024
+
+
+def make_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+  """Lays devices in a line, so that those of a process hold adjoining rows.
+
+  Returns:
+    A mesh of one axis, `data`.
+  """
+  line = sorted(devices, key=lambda one: (one.process_index, one.id))
+  # Auto: with explicit axes, rows times rows of the loss would not compile.
+  auto = (jax.sharding.AxisType.Auto,)
+  return jax.sharding.Mesh(np.array(line), ("data",), axis_types=auto)
 
 
 def make_optimizer(
@@ -74,6 +96,7 @@ def new_state(
 def compute_loss(
   graphdef: nnx.GraphDef,
   recipe: Recipe,
+  mesh: jax.sharding.Mesh,
   params: Any,
   batch_stats: Any,
   batch: Batch,
@@ -86,9 +109,11 @@ def compute_loss(
   Args:
     graphdef: structure of the encoders.
     recipe: terms, temperature, mixup.
+    mesh: that the batch is split over.
     params: of the encoders.
     batch_stats: of their batch norms.
-    batch: rows of `audio` and of the modes the strategy uses.
+    batch: rows of `audio` and of the modes the strategy uses; where pairs are
+      excluded, `sharing` of the loader.
     key: decides mixup and dropout.
     training: turns on dropout and the batch's own statistics.
 
@@ -102,17 +127,38 @@ def compute_loss(
       mix_key, audio.shape[0], recipe.mixup_alpha, recipe.mixup_beta
     )
     audio = mixup.mix(audio, gains, order)
-  # A copy, since variables of the outer trace cannot be changed in this one.
-  model = nnx.merge(graphdef, params, batch_stats, copy=True)
-  projections = model({**batch, "audio": audio}, training, drop_key)
+
+  def embed(rows, key):
+    # A copy, as variables of the outer trace cannot be changed in this one.
+    model = nnx.merge(graphdef, params, batch_stats, copy=True)
+    embeddings = model(rows, training, key)
+    return embeddings, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+  rows = {**batch, "audio": audio}
+  entries = rows.pop("sharing", None)
+  projections, new_stats = microbatches.embed(
+    embed,
+    rows,
+    drop_key,
+    count=recipe.microbatches,
+    mesh=mesh,
+  )
   terms = strategies.loss_terms(
     recipe.strategy,
     projections,
     batch.get("genre_w2v"),
     num_codes=recipe.num_codes,
-    temperature=recipe.temperature,
+    contrast=functools.partial(
+      nt_xent.nt_xent,
+      temperature=recipe.temperature,
+      mesh=mesh,
+      tiled_above=recipe.tiled_above,
+      tile=recipe.tile,
+    ),
+    sharing=None
+    if entries is None
+    else nt_xent.sharing_of(entries, audio.shape[0]),
   )
-  new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
   return terms["total"], (terms, new_stats)
 
 
@@ -120,6 +166,7 @@ def update(
   graphdef: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
   recipe: Recipe,
+  mesh: jax.sharding.Mesh,
   state: State,
   batch: Batch,
   key: Key[Array, ""],
@@ -130,6 +177,7 @@ def update(
     graphdef: structure of the encoders.
     optimizer: that made `state["opt_state"]`.
     recipe: terms, temperature, mixup.
+    mesh: that the batch is split over.
     state: of the run before the step.
     batch: one global batch.
     key: of the run; the step's own is folded from it, so that a resumed run
@@ -142,6 +190,7 @@ def update(
     lambda params: compute_loss(
       graphdef,
       recipe,
+      mesh,
       params,
       state["batch_stats"],
       batch,
@@ -183,12 +232,13 @@ def make_steps(
   everywhere = jax.NamedSharding(mesh, jax.P())
 
   def train_step(state, batch, key):
-    return update(graphdef, optimizer, recipe, state, batch, key)
+    return update(graphdef, optimizer, recipe, mesh, state, batch, key)
 
   def eval_step(state, batch, key):
     _, (terms, _) = compute_loss(
       graphdef,
       recipe,
+      mesh,
       state["params"],
       state["batch_stats"],
       batch,

@@ -56,17 +56,9 @@ def recipe(strategy=HYBRID, mixup_alpha=None) -> train_step.Recipe:
   return train_step.Recipe(strategy, CODES, 0.1, mixup_alpha)
 
 
-def mesh(devices: int) -> jax.sharding.Mesh:
-  """Lays some of the forced devices in a line."""
-  auto = jax.sharding.AxisType.Auto
-  return jax.make_mesh(
-    (devices,), ("data",), (auto,), devices=jax.devices()[:devices]
-  )
-
-
 def start(model, optimizer, recipe, devices: int = 1):
   """Returns a fresh state on the devices, the steps, and how to split."""
-  over = mesh(devices)
+  over = train_step.make_mesh(jax.devices()[:devices])
   graphdef, state = train_step.new_state(model, optimizer)
   steps = train_step.make_steps(graphdef, optimizer, recipe, over)
   # By way of the host, for the step deletes the state that it is given.

@@ -265,12 +265,14 @@ def _trace(config, data, *, step):
   graph, state = _begun[names]
   recipe = runs.recipe_of(config, strategy, len(data.catalogue.genre_codes))
   batch = _abstract_batch(config, strategy, tables)
-  key = jax.random.key(0)
+  key, mesh = jax.random.key(0), train_step.make_mesh(jax.devices()[:1])
   if step:
-    update = functools.partial(train_step.update, graph, _OPTIMIZER, recipe)
+    update = functools.partial(
+      train_step.update, graph, _OPTIMIZER, recipe, mesh
+    )
     return state, *jax.eval_shape(update, state, batch, key)
   loss = functools.partial(
-    train_step.compute_loss, graph, recipe, training=True
+    train_step.compute_loss, graph, recipe, mesh, training=True
   )
   given = (state["params"], state["batch_stats"], batch, key)
   return state, None, jax.eval_shape(loss, *given)[1][0]

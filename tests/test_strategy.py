@@ -1,5 +1,6 @@
 """Tests of pcl_jax.strategy."""
 
+import functools
 import itertools
 
 import jax
@@ -8,7 +9,9 @@ import pytest
 
 from pcl_jax import errors
 from pcl_jax import losses
+from pcl_jax import nt_xent
 from pcl_jax import strategy as strategies
+from pcl_jax import train_step
 from pcl_jax.data import catalogue
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -31,13 +34,22 @@ def _tags() -> jax.Array:
   return jax.numpy.asarray(tags, np.int32)
 
 
-def _terms(combos, method, projections=None) -> dict[str, float]:
+def _terms(
+  combos, method, projections=None, sharing=None, tiled_above=99
+) -> dict[str, float]:
   found = strategies.loss_terms(
     strategies.parse(combos, method),
     projections or _projections(),
     _tags(),
     num_codes=CODES,
-    temperature=0.1,
+    contrast=functools.partial(
+      nt_xent.nt_xent,
+      temperature=0.1,
+      mesh=train_step.make_mesh(jax.devices()[:1]),
+      tiled_above=tiled_above,
+      tile=4,
+    ),
+    sharing=sharing,
   )
   return {name: float(value) for name, value in found.items()}
 
@@ -177,3 +189,19 @@ def test_the_order_of_modes_in_a_pair_does_not_change_the_loss():
     _terms([list(order)], "")["total"] for order in itertools.permutations(A_P)
   ]
   assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once(shares):
+  sharing = None
+  if shares:  # Songs 0 and 2 stand in a list, 1, 4 and 5 in another.
+    entries = np.full((2, 16), ROWS, np.int32)
+    entries[:, :5] = [[0, 2, 1, 4, 5], [0, 0, 1, 1, 1]]
+    sharing = nt_xent.sharing_of(jax.numpy.asarray(entries), ROWS)
+  for combos, method in (([A_P, A_G, G_P], "Genre"), ([SS], "")):
+    whole = _terms(combos, method, sharing=sharing)
+    tiled = _terms(combos, method, sharing=sharing, tiled_above=0)
+    assert whole == pytest.approx(tiled, rel=1e-5)
+    alone = _terms(combos, method)
+    if shares:  # Fewer negatives.
+      assert all(whole[name] < alone[name] for name in alone)

@@ -333,11 +333,12 @@ def _spoil_after(steps, what):
     def step(*args):
       state, terms = train_step(*args)
       if next(count) == steps:
-        nan = jax.tree.map(lambda x: x * np.float32(np.nan), state["params"])
-        if what == "loss":
-          terms = terms | {"total": terms["total"] * np.nan}
-        else:
-          state = state | {"params": nan}
+        with jax.transfer_guard("allow"):
+          nan = jax.tree.map(lambda x: x * np.float32(np.nan), state["params"])
+          if what == "loss":
+            terms = terms | {"total": terms["total"] * np.nan}
+          else:
+            state = state | {"params": nan}
       return state, terms
 
     return step
@@ -393,3 +394,88 @@ def test_reading_in_blocks_trains_as_well_and_is_another_run(
   config.epochs += 1
   with pytest.raises(errors.InputError, match="order was 'blocks' and is 'sh"):
     train.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])
+
+
+def test_a_device_without_memory_is_reported_with_what_helps(
+  config, tmp_path, monkeypatch
+):
+  def exhausted(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 5 GB\nand more")
+
+  _wrap_step(monkeypatch, lambda _: exhausted)
+  with pytest.raises(errors.RunError) as error:
+    tiny_run.train_on_one(config, tmp_path)
+  for word in ("microbatches", "rematerialise", "batch_size", "5 GB"):
+    assert word in str(error.value)
+  assert "and more" not in str(error.value)
+
+
+def test_what_a_step_takes_is_on_the_devices_already(
+  config, tmp_path, monkeypatch
+):
+  def wrap(train_step):
+    return lambda state, batch, key: train_step(
+      state, jax.device_get(batch), key
+    )
+
+  _wrap_step(monkeypatch, wrap)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to"):
+    tiny_run.train_on_one(config, tmp_path)
+
+
+def test_a_trace_of_some_steps_is_written_when_asked_for(
+  data_dir, unbroken, tmp_path, capsys
+):
+  assert not (unbroken / "profile").exists()
+  train.train_and_evaluate(
+    _config(data_dir, epochs=4),
+    tmp_path / "traced",
+    jax.devices()[:1],
+    profile=True,
+  )
+  assert list((tmp_path / "traced" / "profile").rglob("*.xplane.pb"))
+  assert "wrote a trace" in capsys.readouterr().out
+
+
+def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
+  data_dir, unbroken, tmp_path
+):
+  """And the log says how many there are."""
+  config = _config(
+    data_dir, epochs=1, loss_params__exclude_sharing=("playlist", "artist")
+  )
+  tiny_run.train_on_one(config, tmp_path)
+  row, plain = (tiny_run.rows_of(path)[0] for path in (tmp_path, unbroken))
+  assert "sharing_share" not in plain
+  assert 0 < row["sharing_share"] < 1
+  assert row["total"] < plain["total"]
+
+
+def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
+  config = _config(
+    data_dir,
+    epochs=1,
+    train__microbatches=2,
+    train__rematerialise=True,
+    loss_params__tiled_above=0,
+    loss_params__tile=8,
+  )
+  tiny_run.train_on_one(config, tmp_path)
+  assert [row["step"] for row in tiny_run.rows_of(tmp_path)] == [1, 2, 3, 4, 4]
+
+
+def test_a_run_in_bfloat16_follows_the_one_in_float32(
+  data_dir, unbroken, tmp_path
+):
+  """Convolutions alone are narrow; the state stays float32."""
+  config = _config(data_dir, epochs=EPOCHS, train__compute_dtype="bfloat16")
+  tiny_run.train_on_one(config, tmp_path)
+  wide, narrow = (
+    [row["total"] for row in tiny_run.rows_of(path)]
+    for path in (unbroken, tmp_path)
+  )
+  assert wide != narrow
+  np.testing.assert_allclose(narrow, wide, rtol=0.03)
+  state = _state_of(tmp_path, config, STEPS * EPOCHS)
+  kinds = {x.dtype for x in jax.tree.leaves(state["params"])}
+  assert kinds == {np.dtype("float32")}

@@ -155,6 +155,7 @@ def test_evaluation_returns_the_batch_statistics_it_was_given():
     loss = train_step.compute_loss(
       graphdef,
       small_step.recipe(SS),
+      train_step.make_mesh(jax.devices()[:1]),
       params,
       batch_stats,
       batch,

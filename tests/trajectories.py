@@ -98,9 +98,10 @@ def run(name: str) -> list[dict[str, float]]:
   optimizer = train_step.make_optimizer(1e-4, WEIGHT_DECAY[golden["backbone"]])
   recipe = train_step.Recipe(strategy, CODES, 0.1, mixup_alpha=None)
   graphdef, state = train_step.new_state(model, optimizer)
+  mesh = train_step.make_mesh(jax.devices()[:1])
   step = jax.jit(
     lambda state, batch: train_step.update(
-      graphdef, optimizer, recipe, state, batch, jax.random.key(0)
+      graphdef, optimizer, recipe, mesh, state, batch, jax.random.key(0)
     )
   )
   losses = []

@@ -12,6 +12,7 @@ import numpy as np
 from pcl_jax.data import block_cache
 from pcl_jax.data import plan as plans
 from pcl_jax.data import readers
+from pcl_jax.data import shared_lists
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
@@ -86,6 +87,7 @@ def load(
   sharding: jax.sharding.Sharding,
   *,
   threads: int,
+  sharing: shared_lists.SharedLists | None = None,
   first_step: int = 0,
   stall_s: float = STALL_S,
 ) -> Iterator[dict[str, jax.Array]]:
@@ -102,6 +104,8 @@ def load(
     sharding: of the batch, split over its first axis.
     threads: readers; 0 for one per usable core, four at most. One batch more
       than that is held ready.
+    sharing: adds `sharing` to the batches, the lists that rows of the global
+      batch share, the same on all devices.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.
 
@@ -112,6 +116,7 @@ def load(
   threads = threads or default_threads()
   total = plan.songs.shape[1]
   rows = local_rows(sharding, total)
+  everywhere = jax.NamedSharding(sharding.mesh, jax.P())
   cache = None
   if plan.reads is not None:
     threads = 1
@@ -119,7 +124,7 @@ def load(
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
-    return {
+    batch = {
       name: jax.make_array_from_process_local_data(
         sharding, array, (total, *array.shape[1:])
       )
@@ -127,6 +132,12 @@ def load(
         store, tables, plan, step, rows, cache
       ).items()
     }
+    if sharing is not None:
+      entries = sharing.entries(plan.songs[step])
+      batch["sharing"] = jax.make_array_from_process_local_data(
+        everywhere, entries, entries.shape
+      )
+    return batch
 
   def under_way() -> str:
     songs = ", ".join(map(str, store.being_read())) or "none"

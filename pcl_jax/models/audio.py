@@ -27,6 +27,7 @@ class AudioEncoder(nnx.Module):
     fc_output_dim: int = 128,
     fc_dropout: float = 0.0,
     compute_dtype: Any = jnp.float32,
+    rematerialise: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -38,6 +39,7 @@ class AudioEncoder(nnx.Module):
       fc_output_dim: output size of the projection.
       fc_dropout: dropout rate of the projection.
       compute_dtype: type of the convolutions; everything else is float32.
+      rematerialise: saves memory by computing inside of blocks again.
       rngs: source of the initial weights.
 
     Raises:
@@ -56,7 +58,10 @@ class AudioEncoder(nnx.Module):
         f"positive width or None for the paper's {PAPER_WIDTHS[backbone_type]}"
       )
     self.backbone = BACKBONES[backbone_type](
-      width=width, compute_dtype=compute_dtype, rngs=rngs
+      width=width,
+      compute_dtype=compute_dtype,
+      rematerialise=rematerialise,
+      rngs=rngs,
     )
     self.projection = layers.Mlp(
       self.backbone.features,

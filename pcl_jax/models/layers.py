@@ -64,6 +64,16 @@ def layer_norm(dims: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
   return nnx.LayerNorm(dims, epsilon=1e-6, use_fast_variance=False, rngs=rngs)
 
 
+def run(block: nnx.Module, x: Array, training: bool) -> Array:
+  """Runs a block of a backbone."""
+  return block(x, training)
+
+
+def rematerialised(block: nnx.Module, x: Array, training: bool) -> Array:
+  """Runs a block; for its gradient only `x` is kept, the rest comes anew."""
+  return nnx.remat(lambda block, x: block(x, training))(block, x)
+
+
 def max_pool(
   x: Float[Array, "batch height width channels"], window: tuple[int, int]
 ) -> Float[Array, "batch rows columns channels"]:

@@ -66,6 +66,7 @@ class ResNet18(nnx.Module):
     *,
     width: int = 64,
     compute_dtype: Any = jnp.float32,
+    rematerialise: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -73,8 +74,11 @@ class ResNet18(nnx.Module):
     Args:
       width: channels of the first stage; each later stage doubles them.
       compute_dtype: type of the convolutions; everything else is float32.
+      rematerialise: keeps only what enters each block, and computes the rest
+        of it again for the gradient.
       rngs: source of the initial weights.
     """
+    self.run_block = layers.rematerialised if rematerialise else layers.run
     self.features = 2 * width * 2 ** (STAGES - 1)
     self.conv = convolution.Conv(
       1,
@@ -116,7 +120,7 @@ class ResNet18(nnx.Module):
     x = jax.nn.relu(self.norm(self.conv(mel[..., None]), training))
     x = layers.overlapping_max_pool(x)
     for name in sorted(self.blocks):
-      x = self.blocks[name](x, training)
+      x = self.run_block(self.blocks[name], x, training)
     x = x.astype(jnp.float32)
     # Not jnp.max: its gradient divides by the number of equal maxima, which is
     # 0 where XLA computes x anew and rounds it otherwise.

@@ -60,6 +60,7 @@ class ScCnn(nnx.Module):
     *,
     width: int = 128,
     compute_dtype: Any = jnp.float32,
+    rematerialise: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -67,8 +68,11 @@ class ScCnn(nnx.Module):
     Args:
       width: channels of the first block; the last one has four times as many.
       compute_dtype: type of the convolutions; everything else is float32.
+      rematerialise: keeps only what enters each block, and computes the rest
+        of it again for the gradient.
       rngs: source of the initial weights.
     """
+    self.run_block = layers.rematerialised if rematerialise else layers.run
     self.features = 2 * WIDTHS[-1] * width
     self.norm = batch_norm.BatchNorm(1)
     channels = [1] + [multiple * width for multiple in WIDTHS]
@@ -99,7 +103,7 @@ class ScCnn(nnx.Module):
     """
     x = self.norm(mel[..., None], training)
     for name in sorted(self.blocks):
-      x = self.blocks[name](x, training)
+      x = self.run_block(self.blocks[name], x, training)
     # Channel first, as PyTorch flattens: the projection's rows follow it.
     x = x.astype(jnp.float32).transpose(0, 3, 2, 1)
     return x.reshape(x.shape[0], -1)

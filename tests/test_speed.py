@@ -1,0 +1,115 @@
+"""Tests of pcl_jax.speed and pcl_jax.versions."""
+
+import types
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pcl_jax import errors
+from pcl_jax import speed
+from pcl_jax import strategy as strategies
+from pcl_jax import train_step
+from pcl_jax import versions
+
+
+class _Product(nnx.Module):
+  """A matrix product, of which the operations are known."""
+
+  def __init__(self):
+    self.kernel = nnx.Param(jnp.zeros((256 * 48, 8)))
+
+  def __call__(self, batch, training, key=None):
+    rows = batch["audio"].reshape(len(batch["audio"]), -1)
+    return {"audio": rows @ self.kernel[...]}
+
+
+def test_operations_of_a_step_are_those_of_its_products_however_it_is_cut():
+  optimizer = optax.sgd(0.1)
+  graphdef, state = train_step.new_state(_Product(), optimizer)
+  strategy = strategies.parse([["audio", "audio_self"]], "")
+  mesh = train_step.make_mesh(jax.devices()[:2])
+  batch = speed.shapes_of_batch(64, {"cf": np.zeros((5, 3), np.float32)})
+  assert batch["cf"].shape == (64, 3)
+  del batch["cf"]
+  counted = [
+    speed.step_operations(
+      graphdef,
+      optimizer,
+      train_step.Recipe(strategy, 1, 0.1, None, microbatches=parts),
+      mesh,
+      state,
+      batch,
+    )
+    for parts in (1, 4)
+  ]
+  assert counted[0] == counted[1]
+  # Forward, and the kernel's gradient; nobody asks for that of the patches.
+  products = 2 * 2 * 64 * 256 * 48 * 8
+  assert products < counted[0] < 1.3 * products
+
+
+@pytest.mark.parametrize(
+  "kind, teraflops",
+  [
+    ("NVIDIA H200", 989),
+    ("NVIDIA A100-SXM4-80GB", 312),
+    ("TPU v5p", 459),
+    ("TPU v5 lite", 197),
+    ("cpu", None),
+  ],
+)
+def test_the_peak_of_a_device_is_known_by_its_name(kind, teraflops):
+  expected = None if teraflops is None else teraflops * 1e12
+  assert speed.peak_of(kind) == expected
+
+
+def test_figures_hold_what_is_known_of_the_devices():
+  device = types.SimpleNamespace(
+    device_kind="NVIDIA H100 80GB HBM3",
+    process_index=0,
+    memory_stats=lambda: {"peak_bytes_in_use": 5_000_000_000},
+  )
+  assert speed.figures(989e12, 0.5, [device, device]) == {
+    "tflops_per_s": 494.5,
+    "mfu": 0.25,
+    "device_memory_gb": 5.0,
+  }
+  assert speed.figures(None, 0.5, jax.devices()) == {}
+
+
+def test_programs_are_kept_where_nobody_has_said_otherwise(
+  tmp_path, monkeypatch
+):
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    speed.keep_compiled(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == before
+    jax.config.update("jax_compilation_cache_dir", None)
+    speed.keep_compiled(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+  "pair", [("0.10.2", "0.12.8"), ("0.11.2", "0.12.12"), ("0.12.0.1", "0.13")]
+)
+def test_pairs_of_versions_that_the_requirements_name_are_taken(pair):
+  versions.check(*pair)
+
+
+@pytest.mark.parametrize(
+  "pair",
+  [("0.9.0", "0.12.8"), ("0.10.2", "0.12.0"), ("0.11.2", "0.12.8")],
+)
+def test_pairs_of_versions_that_do_not_work_are_refused(pair):
+  with pytest.raises(errors.InputError, match=f"jax {pair[0]} with flax"):
+    versions.check(*pair)
+
+
+def test_the_installed_versions_are_taken():
+  versions.check()
