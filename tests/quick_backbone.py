@@ -17,7 +17,12 @@ class QuickBackbone(nnx.Module):
   """Batch norm, a linear layer and ReLU of each frame, their maxima."""
 
   def __init__(
-    self, *, width: int, compute_dtype: Any = jnp.float32, rngs: nnx.Rngs
+    self,
+    *,
+    width: int,
+    compute_dtype: Any = jnp.float32,
+    rematerialise: bool = False,
+    rngs: nnx.Rngs,
   ):
     self.features = 8 * width
     self.norm = batch_norm.BatchNorm(48)
