@@ -1,0 +1,84 @@
+"""Tests of the 3x3 convolutions' gradients by Winograd's way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcl_jax.models import convolution
+from pcl_jax.models import winograd
+
+SHAPES = [
+  (2, 9, 6, 3, 5),
+  (3, 1, 1, 4, 2),
+  (4, 8, 2, 40, 32),
+  (6, 31, 24, 33, 32),
+]
+
+
+def normal(*shape, seed=0):
+  drawn = np.random.default_rng(seed).standard_normal(shape)
+  return jnp.asarray(drawn, jnp.float32)
+
+
+def assert_near(got, want):
+  """Asserts a difference of few roundings of the largest value."""
+  got, want = np.asarray(got), np.asarray(want)
+  np.testing.assert_allclose(got, want, rtol=0, atol=3e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("parts", [None, 2])
+@pytest.mark.parametrize(
+  ("batch", "height", "width", "inputs", "outputs"), SHAPES
+)
+def test_both_gradients_are_those_of_lax(
+  batch, height, width, inputs, outputs, parts, monkeypatch
+):
+  if parts is not None and batch % parts == 0:
+    monkeypatch.setattr(winograd, "_parts", lambda *_: parts)
+  x = normal(batch, height, width, inputs)
+  kernel = normal(3, 3, inputs, outputs, seed=1)
+  gradient = normal(batch, height, width, outputs, seed=2)
+
+  @jax.jit
+  def both(x, kernel, gradient):
+    _, pull = jax.vjp(
+      lambda x, k: jax.lax.conv_general_dilated(
+        x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+      ),
+      x,
+      kernel,
+    )
+    got = (
+      winograd.image_gradient(gradient, kernel),
+      winograd.kernel_gradient(x, gradient),
+    )
+    return got, pull(gradient)
+
+  for got, want in zip(*both(x, kernel, gradient), strict=True):
+    assert_near(got, want)
+
+
+def test_a_batch_is_taken_in_equal_parts_that_fit_the_cache():
+  for batch in (1, 7, 12, 64):
+    for shape in ((64, 12, 64), (128, 24, 128), (8, 2, 512)):
+      parts = winograd._parts((batch, *shape), shape[-1])
+      assert batch % parts == 0
+  assert winograd._parts((64, 64, 12, 64), 64) == 8
+  assert winograd._parts((64, 8, 2, 512), 512) == 1
+
+
+@pytest.mark.parametrize(
+  ("dtype", "loops"), [(jnp.float32, 2), (jnp.bfloat16, 1)]
+)
+def test_wide_convolutions_take_it_on_a_cpu_and_bfloat16_ones_do_not(
+  dtype, loops
+):
+  x, kernel = jnp.zeros((2, 4, 4, 32), dtype), jnp.zeros((3, 3, 32, 32), dtype)
+
+  def gradients(x, kernel):
+    _, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, 1), x, kernel)
+    return pull(x)
+
+  text = jax.jit(gradients).lower(x, kernel).as_text()
+  assert text.count("stablehlo.while") == loops
