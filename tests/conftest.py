@@ -8,6 +8,7 @@ import ml_collections
 import pytest
 
 from configs import common
+from pcl_jax.models import convolution
 from preprocessing import sample_data
 
 jax.config.update("jax_platforms", "cpu")
@@ -33,6 +34,12 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def as_on_one_device(monkeypatch: pytest.MonkeyPatch):
+  """Computes gradients as where a CPU is one device, not eight forced ones."""
+  monkeypatch.setattr(convolution, "shares_threads", lambda: False)
 
 
 @pytest.fixture(scope="session")

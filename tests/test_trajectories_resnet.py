@@ -4,6 +4,8 @@ import pytest
 
 from tests import trajectories
 
+pytestmark = pytest.mark.usefixtures("as_on_one_device")
+
 
 @pytest.mark.parametrize("name", trajectories.names("resnet"))
 def test_a_trajectory_agrees_with_the_published_implementation(name):

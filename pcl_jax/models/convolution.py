@@ -124,12 +124,24 @@ def _is_for_winograd(kernel: Array, stride: int) -> bool:
 
   Not those of bfloat16, which would round the sums before the products.
   """
+  if shares_threads():
+    return False
   size, _, inputs, outputs = kernel.shape
   return (
     (size, stride) == (3, 1)
     and min(inputs, outputs) >= _LEAST_CHANNELS_FOR_PRODUCTS
     and kernel.dtype.itemsize >= 4
   )
+
+
+def shares_threads() -> bool:
+  """Tells whether several devices run on the threads of this process.
+
+  So do CPU devices that are forced. A step of theirs with Winograd's loops was
+  seen to stop: the devices waited for one another's sums with all the threads
+  there are, in different places of the program.
+  """
+  return jax.local_device_count() > 1
 
 
 def _plain(x: Array, kernel: Array, stride: int) -> Array:
