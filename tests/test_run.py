@@ -121,6 +121,29 @@ def test_a_batch_is_split_evenly_or_refused_with_the_nearest_sizes(
   assert said in str(caught.value)
 
 
+def test_a_batch_that_microbatches_do_not_divide_is_refused():
+  strategy = strategies.parse(SS, "")
+  config_check.check_batch(24, strategy, 2, 4)
+  with pytest.raises(errors.InputError, match="4 microbatches.*multiple of 4"):
+    config_check.check_batch(6, strategy, 2, 4)
+
+
+@pytest.mark.parametrize(
+  "key, value",
+  [
+    ("train.microbatches", 0),
+    ("train.compute_dtype", "float16"),
+    ("loss_params.tile", 0),
+    ("loss_params.tiled_above", -1),
+  ],
+)
+def test_settings_of_memory_are_checked(key, value):
+  config = common.hybrid("resnet", "")
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(errors.InputError, match=key):
+    config_check.check_values(config)
+
+
 def test_a_config_is_written_whole_or_not_at_all(tmp_path):
   config = common.hybrid("resnet", "")
   runs.write_config(tmp_path, config)
