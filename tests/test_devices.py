@@ -74,8 +74,20 @@ def _assert_same_step(one, several):
     small_step.assert_close(found, expected, 1e-4)
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(
+  "name, devices",
+  [(name, 8) for name in STRATEGIES]
+  + [
+    pytest.param(
+      name,
+      devices,
+      # The last one has the terms of all.
+      marks=[] if name.startswith("Hybrid") else pytest.mark.long,
+    )
+    for name in STRATEGIES
+    for devices in (2, 4)
+  ],
+)
 def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
   name, devices
 ):

@@ -92,7 +92,9 @@ def _train(config, workdir, devices, changes=((), ())):
   return _run_two(commands, devices)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize(
+  "devices", [pytest.param(2, marks=pytest.mark.long), 4]
+)
 def test_two_processes_train_as_one_with_as_many_devices(
   config, devices, tmp_path, quick_compilation
 ):

@@ -1,10 +1,12 @@
 """The six golden trajectories: twelve training steps of each strategy."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from flax import nnx
 import jax
 import numpy as np
+import pytest
 
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
@@ -19,10 +21,18 @@ WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
 LATE_TERM = 4e-2
 
 
-def names(backbone: str) -> list[str]:
-  """Returns the names of the golden trajectories of a backbone."""
+# Half a minute each; of each encoder the others stay in the short run.
+_LONG = ("aim_genre_resnet", "aim_playlist_resnet", "cm_a_g_p_sc_cnn")
+
+
+def names(backbone: str) -> list[Any]:
+  """Returns the names of the golden trajectories of a backbone, to be run."""
   golden = golden_weights.reference()["trajectories"]
-  return [name for name in golden if golden[name]["backbone"] == backbone]
+  return [
+    pytest.param(name, marks=pytest.mark.long if name in _LONG else [])
+    for name in golden
+    if golden[name]["backbone"] == backbone
+  ]
 
 
 def audio_batch(key: str) -> np.ndarray:
