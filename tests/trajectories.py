@@ -129,7 +129,7 @@ def assert_agrees(name: str) -> None:
   A,G,P) and 7.6e-3 (Hybrid) for SC-CNN. Batch norm on twelve rows multiplies
   rounding by two to four a step, and Adam's first updates are signs of
   gradients. Single terms drift further: the audio-audio term of the hybrid
-  strategy is 3.0e-2 off at the last step. The golden values have the same
+  strategy is 3.2e-2 off at the last step. The golden values have the same
   drift: the same code in float64 is 1.4e-2 from them in that term and 3.1e-3
   in the total. Convolutions as matrix products or XLA's own, and batch norm
   sums in one stage or in three, change the figures and do not lower them.
