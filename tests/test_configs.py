@@ -318,8 +318,8 @@ def _train_smoke(name, argument, data_dir, workdir, **keys):
 @pytest.mark.parametrize(
   "name, argument",
   [
-    ("ss_resnet", ""),
-    # The step of these two is traced above; `make test-long` trains them all.
+    # The step of these is traced above; `make test-long` trains them all.
+    pytest.param("ss_resnet", "", marks=pytest.mark.long),
     pytest.param("cm_sc_cnn", "a_g_p", marks=pytest.mark.long),
     pytest.param("aim_sc_cnn", "artist", marks=pytest.mark.long),
     ("hybrid_sc_cnn", "genre+a_p"),

@@ -191,7 +191,9 @@ def test_the_order_of_modes_in_a_pair_does_not_change_the_loss():
   assert totals[0] == totals[1]
 
 
-@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize(
+  "shares", [pytest.param(False, marks=pytest.mark.long), True]
+)
 def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once(shares):
   sharing = None
   if shares:  # Songs 0 and 2 stand in a list, 1, 4 and 5 in another.
