@@ -61,7 +61,6 @@ def connect(
     InputError: what is needed is neither given nor in the environment.
     RunError: process 0 did not answer.
   """
-  given = {"num_processes": num_processes, "process_id": process_id}
   if process_id is not None and num_processes is not None:
     if not 0 <= process_id < num_processes:
       raise errors.InputError(
@@ -76,7 +75,8 @@ def connect(
   try:
     jax.distributed.initialize(
       coordinator,
-      **given,
+      num_processes,
+      process_id,
       initialization_timeout=int(_CONNECT_S),
       heartbeat_timeout_seconds=_HEARTBEAT_S,
       shutdown_timeout_seconds=_SHUTDOWN_S,
