@@ -81,6 +81,26 @@ def embed_songs(
   return (out / counts[:, None]).astype(np.float32)
 
 
+def mean_std_mel(
+  store: song_store.SongStore, songs: Int[np.ndarray, " songs"]
+) -> Float[np.ndarray, "songs statistics"]:
+  """Returns mean and standard deviation of each band over time: a baseline.
+
+  Args:
+    store: holds the songs.
+    songs: positions in the store.
+
+  Returns:
+    48 means, then 48 standard deviations of the feature of each song, float32
+    [songs, 96].
+  """
+  rows = np.zeros((len(songs), 2 * song_store.MEL_BANDS), np.float32)
+  for row, song in enumerate(songs.tolist()):
+    feature = store.read_song(song).astype(np.float64)
+    rows[row] = np.concatenate([feature.mean(axis=0), feature.std(axis=0)])
+  return rows
+
+
 def mean_mel(
   store: song_store.SongStore, songs: Int[np.ndarray, " songs"]
 ) -> Float[np.ndarray, "songs bands"]:

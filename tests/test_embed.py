@@ -121,6 +121,17 @@ def test_mean_mel_is_the_mean_over_time(store):
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_mean_and_standard_deviation_of_the_mel_stand_side_by_side(store):
+  found = embed.mean_std_mel(store, SONGS)
+  assert found.shape == (7, 96)
+  np.testing.assert_array_equal(found[:, :48], embed.mean_mel(store, SONGS))
+  expected = [
+    store.read_song(song).astype(np.float64).std(axis=0)
+    for song in SONGS.tolist()
+  ]
+  np.testing.assert_allclose(found[:, 48:], expected, rtol=1e-6)
+
+
 def test_a_damaged_song_is_named(tmp_path, encoder):
   catalogue = dataclasses.replace(CATALOGUE)
   store = tiny_data.tiny_store(tmp_path / "songs.lmdb", catalogue)
