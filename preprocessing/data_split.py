@@ -30,10 +30,10 @@ from pcl_jax import errors
 from pcl_jax.data import catalogue
 from pcl_jax.data import pairs
 from pcl_jax.data import song_store
+from pcl_jax.data import stratify
 from preprocessing import melon_meta
 from preprocessing import published_split
 from preprocessing import split_report
-from preprocessing import stratify
 
 SETTINGS_FILE = "data_split.json"
 _SHOWN_IDS = 5

@@ -1,4 +1,4 @@
-"""Tests of preprocessing.data_split, stratify and melon_meta."""
+"""Tests of preprocessing.data_split, melon_meta and pcl_jax.data.stratify."""
 
 import json
 
@@ -8,9 +8,9 @@ import pytest
 from pcl_jax import errors
 from pcl_jax.data import catalogue
 from pcl_jax.data import song_store
+from pcl_jax.data import stratify
 from preprocessing import data_split
 from preprocessing import melon_meta
-from preprocessing import stratify
 from tests import tiny_melon
 
 SONGS = [tiny_melon.song(i) for i in range(0, 120, 2)]

@@ -1,6 +1,7 @@
-"""Splits songs into train, validation and test, stratified over genre codes."""
+"""Splits songs into train, validation and test, stratified over labels."""
 
 from iterstrat import ml_stratifiers
+from jaxtyping import Bool
 import numpy as np
 
 from pcl_jax import errors
@@ -9,16 +10,22 @@ from pcl_jax.data import catalogue
 _MAX_SEED = 2**32 - 1
 
 
-def _divide(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-  """Chooses a share of the songs.
+def choose_share(
+  labels: Bool[np.ndarray, "songs labels"], share: float, seed: int
+) -> Bool[np.ndarray, " songs"]:
+  """Chooses a share of the songs, stratified over their labels.
 
   Args:
-    labels: which song has which code, bool [songs, codes].
+    labels: which song has which genre code or tag; where no song has any, the
+      songs are shuffled.
     share: to be chosen, in (0, 1).
     seed: of all ties and of the order.
 
   Returns:
-    bool [songs].
+    Which songs are chosen.
+
+  Raises:
+    InputError: the songs cannot be divided.
   """
   chosen = np.zeros(len(labels), bool)
   if not labels.any():
@@ -83,11 +90,11 @@ def split_songs(
   labels = np.zeros((len(genres), num_codes), bool)
   labels[genres.owners(), genres.values - 1] = True
   split = np.full(len(genres), catalogue.TRAIN, np.int8)
-  split[_divide(labels, test_share, seed)] = catalogue.TEST
+  split[choose_share(labels, test_share, seed)] = catalogue.TEST
   rest = np.flatnonzero(split == catalogue.TRAIN)
   if len(rest):
     share = validation_share / (1 - test_share)
-    split[rest[_divide(labels[rest], share, seed)]] = catalogue.VALIDATION
+    split[rest[choose_share(labels[rest], share, seed)]] = catalogue.VALIDATION
   counts = np.bincount(split, minlength=3)
   if not counts.all():
     named = zip(catalogue.SPLIT_NAMES, counts, strict=True)
