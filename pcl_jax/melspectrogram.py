@@ -134,7 +134,9 @@ def power_to_db(
 def db_to_feature(db: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
   """Returns log10(0.01 + power) of values in Melon's dB (20 log10 of power)."""
   power = np.power(10.0, np.asarray(db, np.float32) / 20.0, dtype=np.float32)
-  return np.log10(POWER_OFFSET + power).astype(np.float32)
+  feature = np.log10(POWER_OFFSET + power).astype(np.float32)
+  # Some processors' logarithm ends one rounding below that of silence.
+  return np.maximum(feature, SILENCE, out=feature)
 
 
 def log_mel(

@@ -8,9 +8,12 @@ those are stood in for by functions of this module.
 
 from collections.abc import Sequence
 import dataclasses
+import io
 import pathlib
 import pickle
+import pickletools
 from typing import Any
+import warnings
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from pcl_jax.data import song_store
 
 _SHOWN_CHARS = 60
 _SHOWN_IDS = 5
+_MEMO_WRITERS = ("PUT", "BINPUT", "LONG_BINPUT")
 # Anything may come out of a pickle that is damaged or made to do harm.
 _UNREADABLE = (
   pickle.UnpicklingError,
@@ -94,10 +98,30 @@ class _Unpickler(pickle.Unpickler):
     return found
 
 
+def _check_memo(content: bytes) -> None:
+  """Refuses a place in the memo that no honest pickle of this size has.
+
+  The unpickler makes room for all places up to one that is named, so that six
+  bytes could ask for 64 GB.
+
+  Raises:
+    UnpicklingError: there is one.
+    ValueError: it is no pickle.
+  """
+  with warnings.catch_warnings(action="ignore"):  # Of odd escapes in names.
+    for opcode, place, _ in pickletools.genops(content):
+      if opcode.name in _MEMO_WRITERS and not 0 <= place <= len(content):
+        raise pickle.UnpicklingError(
+          f"it stores an object at place {place} of the memo, and has only "
+          f"{len(content)} bytes"
+        )
+
+
 def _load(path: pathlib.Path, option: str) -> Any:
   try:
-    with open(path, "rb") as file:
-      return _Unpickler(file).load()
+    content = path.read_bytes()
+    _check_memo(content)
+    return _Unpickler(io.BytesIO(content)).load()
   except _UNREADABLE as error:
     text = " ".join(str(error).split())[: 4 * _SHOWN_CHARS]
     raise errors.InputError(

@@ -136,6 +136,16 @@ def test_an_absent_file_is_refused(tmp_path):
     published_split.read_split(tmp_path / "none.pkl")
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\xff", b"p4294967295\n"])
+def test_a_place_in_the_memo_that_would_fill_the_machine_is_refused(
+  tmp_path, put
+):
+  path = tmp_path / "split.pkl"
+  path.write_bytes(b"]" + put + b".")
+  with pytest.raises(errors.InputError, match="place 4294967295 of the memo"):
+    published_split.read_split(path)
+
+
 def _opcodes() -> list[bytes]:
   return [one.code.encode("latin-1") for one in pickletools.opcodes]
 
