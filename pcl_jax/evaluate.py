@@ -1,167 +1,240 @@
-"""How good is a trained encoder? Looks up the songs nearest to test songs.
+"""What is a trained encoder worth? Tasks, baselines and certainty.
 
 python -m pcl_jax.evaluate --workdir=runs/sample
+python -m pcl_jax.evaluate --workdir=runs/sample --tasks=artist,hubs --baselines
+python -m pcl_jax.evaluate --compare runs/a runs/b
 
-Each test song is a query, every other song of the data set a candidate; the
-precision at 5 tells how many of the five nearest share its sub-genre, or its
-artist. Beside the trained encoder stand the same network before training and
-the mean of the mel-spectrogram over time.
+Runs the tasks on the features of the run's best encoder, prints the table, and
+writes results.json and, for each task, the values of all its items
+(evaluation/TASK.parquet) into the run's folder. Beside it stand the precision
+at 5 of looking test songs up among all others, for the encoder, the same
+network before training and the mean of the mel-spectrogram over time; with
+--baselines these and more go through all tasks. --compare tests runs that were
+evaluated against each other, item by item.
 """
 
 import argparse
 from collections.abc import Sequence
-import json
+import dataclasses
 import pathlib
+import time
 from typing import Any
 
 from absl import logging
-from flax import nnx
-from jaxtyping import Float
-import numpy as np
 
 from pcl_jax import checkpoint
-from pcl_jax import embed
 from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import retrieval
-from pcl_jax.evaluation import statistics
-from pcl_jax.models import audio
+from pcl_jax.evaluation import baselines as baseline_rows
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import lookup
+from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import report
+from pcl_jax.evaluation import tasks as registry
 
-NEAREST = 5
-FILE_NAME = "results.json"
-
-
-def sub_genres(catalogue: catalogues.Catalogue) -> catalogues.Ragged:
-  """Returns the sub-genres of each song: codes that do not end in 00."""
-  names = np.concatenate([["00"], catalogue.genre_codes])
-  detailed = ~np.char.endswith(names, "00")
-  kept = detailed[catalogue.genres.values]
-  lengths = np.bincount(
-    catalogue.genres.owners()[kept], minlength=len(catalogue)
-  )
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-  return catalogues.Ragged(catalogue.genres.values[kept], offsets)
+FORMAT_VERSION = 2
 
 
-def lookup_precisions(
-  catalogue: catalogues.Catalogue, embeddings: Float[np.ndarray, "songs d"]
-) -> dict[str, Any]:
-  """Measures how often the nearest songs share a sub-genre or an artist.
-
-  Args:
-    catalogue: of the songs.
-    embeddings: of all of them, [songs, d].
-
-  Returns:
-    For `sub-genre` and `artist`: the mean precision at 5 over the test songs,
-    its 95 % bootstrap interval, and the number of queries, which are the test
-    songs that share something with another song.
-  """
-  queries = catalogue.rows_of(catalogues.TEST)
-  candidates = np.arange(len(catalogue), dtype=np.int32)
-  scores = retrieval.cosines(embeddings[queries], embeddings)
-  itself = queries[:, None] == candidates[None, :]
-  lists = {"sub-genre": sub_genres(catalogue), "artist": catalogue.artists}
-  results = {}
-  for name, values in lists.items():
-    relevant = retrieval.share_a_value(values, queries, candidates)
-    found = retrieval.precision_at(NEAREST, scores, relevant, itself)
-    found = found[~np.isnan(found)]
-    if not len(found):
-      continue
-    low, high = statistics.bootstrap_interval(found)
-    results[name] = {
-      "precision_at_5": float(found.mean()),
-      "interval_95": [low, high],
-      "queries": len(found),
-    }
-  return results
+def _run_tasks(
+  context: contexts.Context, embeddings: contexts.Embeddings
+) -> tuple[dict[str, outcome.Outcome | str], dict[str, float]]:
+  """Runs the chosen tasks on one representation; outcomes and seconds."""
+  found, seconds = {}, {}
+  for name in context.chosen:
+    began = time.monotonic()
+    logging.info("task %s", name)
+    found[name] = registry.TASKS[name].run(context, embeddings)
+    seconds[name] = round(time.monotonic() - began, 2)
+  return found, seconds
 
 
-def evaluate(workdir: pathlib.Path, data_dir: str | None) -> dict[str, Any]:
-  """Compares a run's best encoder with the baselines.
+class _Collector:
+  """Gathers outcomes by task and by representation."""
+
+  def __init__(self, chosen: tuple[str, ...]):
+    self.rows: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+    self.tables: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+
+  def add(self, row: str, found: dict[str, outcome.Outcome | str]) -> None:
+    for task, one in found.items():
+      self.rows[task][row] = report.outcome_as_dict(one)
+      if isinstance(one, outcome.Outcome):
+        self.tables[task][row] = one.per_item
+
+  def measured(self) -> bool:
+    return any(any(rows) for rows in self.tables.values())
+
+
+def _run_baselines(
+  context: contexts.Context, collector: _Collector
+) -> str | None:
+  """Adds rows that no encoder makes; returns why mode P has none."""
+  for task in context.chosen:
+    for name, run in registry.TASKS[task].baselines.items():
+      collector.add(name, {task: run(context)})
+  vectors = baseline_rows.mode_p(context.data, context.options.split)
+  if isinstance(vectors, str):
+    return vectors
+  fresh = dataclasses.replace(context, encoder=None, memory={})
+  found, _ = _run_tasks(fresh, vectors.embed())
+  collector.add(vectors.name, found)
+  return None
+
+
+def evaluate(
+  workdir: pathlib.Path,
+  data_dir: str | None,
+  *,
+  tasks: tuple[str, ...] = (),
+  baselines: bool = False,
+  options: contexts.Options | None = None,
+) -> report.Evaluation:
+  """Runs tasks on a run's best encoder, and on the baselines.
 
   Args:
     workdir: of the run.
-    data_dir: data set to look up songs in; None for the one it trained on.
+    data_dir: data set to evaluate on; None for the one it trained on.
+    tasks: names in the registry.
+    baselines: whether the tasks run on the baselines too.
+    options: of the tasks.
 
   Raises:
-    InputError: there is no checkpoint or no data set.
+    InputError: there is no checkpoint or no data set, or nothing in the data
+      set can be measured.
   """
   encoder, meta = checkpoint.load_encoder(workdir)
-  untrained = audio.AudioEncoder(
-    **meta["architecture"]["audio"], rngs=nnx.Rngs(meta["config"]["seed"])
-  )
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
-  songs = np.arange(len(data.store), dtype=np.int32)
-  embeddings = {
-    f"trained ({meta['strategy']})": embed.embed_songs(
-      encoder, data.store, songs
-    ),
-    "untrained": embed.embed_songs(untrained, data.store, songs),
-    "mean mel": embed.mean_mel(data.store, songs),
-  }
-  table = {
-    name: lookup_precisions(data.catalogue, rows)
-    for name, rows in embeddings.items()
-  }
-  if not any(table.values()):
+  context = contexts.Context(
+    data,
+    seed=meta["config"]["seed"],
+    options=options or contexts.Options(),
+    meta=meta,
+    chosen=tasks,
+  )
+  collector, table, seconds = _Collector(tasks), {}, {}
+  for one in baseline_rows.representations(encoder, meta, data):
+    with_tasks = baselines or not one.only_with_baselines
+    if not (with_tasks or one.in_lookup):
+      continue
+    rows = baseline_rows.checked(one.name, one.embed(), data.catalogue.song_ids)
+    if one.in_lookup:
+      table[one.name] = lookup.precisions(data.catalogue, rows)
+    if with_tasks:
+      mine = dataclasses.replace(context, encoder=one.encoder, memory={})
+      found, seconds[one.name] = _run_tasks(mine, rows)
+      collector.add(one.name, found)
+  without = _run_baselines(context, collector) if baselines else None
+  if not any(table.values()) and not collector.measured():
     raise errors.InputError(
       f"{data.directory} has no test song that shares an artist or a sub-genre "
       "with another song: there is nothing to look up. Split it again with a "
       "larger --test_share."
     )
-  return {
+  results = {
+    "format_version": FORMAT_VERSION,
     "step": meta["progress"]["step"],
     "data": str(data.directory),
-    "songs": len(songs),
+    "songs": len(data.store),
+    "trained": f"{baseline_rows.TRAINED} ({meta['strategy']})",
+    "options": dataclasses.asdict(context.options),
     "precision_at_5": table,
+    "tasks": collector.rows,
+    "seconds": seconds,
+    "notes": [f"{baseline_rows.MODE_P}: {without}"] if without else [],
   }
+  return report.Evaluation(results, collector.tables)
 
 
 def in_words(results: dict[str, Any]) -> str:
   """Returns the table that people read."""
-  table = results["precision_at_5"]
-  columns = list(dict.fromkeys(c for row in table.values() for c in row))
-  width = max(map(len, table)) + 2
-  queries = {c: row[c]["queries"] for row in table.values() for c in row}
-  counts = ", ".join(f"{queries[c]} for {c}" for c in columns)
-  lines = [
-    f"Precision at {NEAREST}, with 95 % bootstrap intervals. Queries: test "
-    f"songs of {results['data']} ({counts});",
-    f"candidates: all other {results['songs'] - 1} songs.",
-    "",
-    " " * width + "".join(f"{c:<24}" for c in columns),
+  parts = [report.lookup_in_words(results)]
+  parts += [
+    report.task_in_words(name, registry.TASKS[name], rows)
+    for name, rows in results["tasks"].items()
   ]
-  for name, row in table.items():
-    cells = [
-      f"{row[c]['precision_at_5']:.3f}  [{row[c]['interval_95'][0]:.3f}, "
-      f"{row[c]['interval_95'][1]:.3f}]"
-      for c in columns
-    ]
-    lines.append(f"{name:<{width}}" + "".join(f"{cell:<24}" for cell in cells))
-  return "\n".join(line.rstrip() for line in lines)
+  parts += ["\n".join(results["notes"])]
+  return "\n\n".join(part for part in parts if part)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Parses the command line, prints the table, writes results.json."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m pcl_jax.evaluate",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--workdir", required=True, help="folder of the run")
-  parser.add_argument(
-    "--data", help="data set; the one the run trained on where not given"
+  add = parser.add_argument
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--workdir", help="folder of the run")
+  add("--data", help="data set; the one the run trained on where not given")
+  add(
+    "--tasks",
+    default=registry.ALL,
+    help=f"{registry.ALL} (default), or any of {', '.join(registry.TASKS)}, "
+    "separated by commas",
   )
-  flags = parser.parse_args(argv)
+  add(
+    "--baselines",
+    action="store_true",
+    help="the tasks also on the untrained encoder, on statistics of the mel, "
+    "on mode P's vectors where defined; popularity and random for playlists",
+  )
+  add(
+    "--split",
+    choices=("test", "validation"),
+    default="test",
+    help="whose songs retrieval and playlist continuation seek (default "
+    "%(default)s)",
+  )
+  add(
+    "--min_playlists",
+    type=int,
+    default=1,
+    help="playlists that two songs share to count as alike (default 1)",
+  )
+  add(
+    "--largest_artist",
+    type=int,
+    help="artists and albums of more songs are none, as `various artists`",
+  )
+  add(
+    "--neighbours",
+    type=int,
+    default=100,
+    help="length of a playlist's continuation (default 100)",
+  )
+  return parser.parse_args(argv)
+
+
+def _options(flags: argparse.Namespace) -> contexts.Options:
+  for name in ("min_playlists", "largest_artist", "neighbours"):
+    value = getattr(flags, name)
+    if value is not None and value < 1:
+      raise errors.InputError(f"--{name}={value} is at least 1.")
+  return contexts.Options(
+    split=catalogues.SPLIT_NAMES.index(flags.split),
+    min_playlists=flags.min_playlists,
+    largest_artist=flags.largest_artist,
+    neighbours=flags.neighbours,
+  )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line, prints the table, writes the results."""
+  flags = _parse(argv)
+  chosen, options = registry.choose(flags.tasks), _options(flags)
   workdir = pathlib.Path(flags.workdir)
-  results = evaluate(workdir, flags.data)
-  partial = workdir / f"{FILE_NAME}.partial"
-  partial.write_text(json.dumps(results, indent=2) + "\n")
-  partial.replace(workdir / FILE_NAME)
-  print(in_words(results))
-  print(f"\nwritten to {workdir / FILE_NAME}")
+  found = evaluate(
+    workdir,
+    flags.data,
+    tasks=chosen,
+    baselines=flags.baselines,
+    options=options,
+  )
+  paths = report.write(workdir, found)
+  print(in_words(found.results))
+  print(f"\nitems of each task: {workdir / report.FOLDER}")
+  print(f"written to {paths[0]}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import lookup
+from pcl_jax.evaluation import relevance
+from pcl_jax.evaluation import report
 from tests import quick_backbone
 from tests import tiny_data
 
@@ -76,7 +79,7 @@ def test_sub_genres_are_the_codes_that_do_not_end_in_00():
       [[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]
     ),
   )
-  found = evaluate.sub_genres(catalogue)
+  found = relevance.sub_genres(catalogue)
   assert len(found) == 60
   assert [found[i].tolist() for i in range(5)] == [[1], [], [], [4, 1], []]
 
@@ -84,9 +87,9 @@ def test_sub_genres_are_the_codes_that_do_not_end_in_00():
 def test_precisions_are_those_found_by_hand():
   catalogue = tiny_data.tiny_catalogue()
   rows = np.random.default_rng(0).standard_normal((60, 7))
-  results = evaluate.lookup_precisions(catalogue, rows)
+  results = lookup.precisions(catalogue, rows)
   lists = {
-    "sub-genre": evaluate.sub_genres(catalogue),
+    "sub-genre": relevance.sub_genres(catalogue),
     "artist": catalogue.artists,
   }
   assert list(results) == list(lists)
@@ -107,7 +110,7 @@ def test_songs_that_lie_with_their_artist_are_all_found():
     artists=catalogues.Ragged.from_lists([[int(a)] for a in artist]),
     genres=catalogues.Ragged.from_lists([[]] * 60),
   )
-  results = evaluate.lookup_precisions(catalogue, np.eye(6)[artist])
+  results = lookup.precisions(catalogue, np.eye(6)[artist])
   assert list(results) == ["artist"]  # There is no sub-genre to look for.
   assert results["artist"]["precision_at_5"] == 1.0
   assert results["artist"]["interval_95"] == [1.0, 1.0]
@@ -122,13 +125,13 @@ def test_a_test_song_that_shares_nothing_is_no_query():
     catalogue, artists=catalogues.Ragged.from_lists(artists)
   )
   rows = np.random.default_rng(0).standard_normal((60, 7))
-  results = evaluate.lookup_precisions(catalogue, rows)
+  results = lookup.precisions(catalogue, rows)
   assert results["artist"]["queries"] == len(queries) - 1
 
 
 def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   config, workdir = trained
-  results = evaluate.evaluate(workdir, None)
+  results = evaluate.evaluate(workdir, None).results
   table = results["precision_at_5"]
   assert list(table) == ["trained (SS)", "untrained", "mean mel"]
   assert results["step"] == 3
@@ -137,10 +140,10 @@ def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   data = dataset.DataSet(config.data.dir)
   songs = np.arange(60, dtype=np.int32)
   encoder, _ = checkpoint.load_encoder(workdir)
-  assert table["trained (SS)"] == evaluate.lookup_precisions(
+  assert table["trained (SS)"] == lookup.precisions(
     data.catalogue, embed.embed_songs(encoder, data.store, songs)
   )
-  assert table["mean mel"] == evaluate.lookup_precisions(
+  assert table["mean mel"] == lookup.precisions(
     data.catalogue, embed.mean_mel(data.store, songs)
   )
 
@@ -165,8 +168,9 @@ def test_the_untrained_network_has_the_weights_the_run_began_with(
 def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
   evaluate.main([f"--workdir={workdir}"])
   printed = capsys.readouterr().out
-  results = json.loads((workdir / evaluate.FILE_NAME).read_text())
-  lines = printed.splitlines()
+  results = json.loads((workdir / report.FILE_NAME).read_text())
+  lines = report.lookup_in_words(results).splitlines()
+  assert printed.splitlines()[: len(lines)] == lines
   for name, row in results["precision_at_5"].items():
     (line,) = [line for line in lines if line.startswith(name)]
     for result in row.values():
@@ -175,13 +179,13 @@ def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
       assert cell in line
       assert str(result["queries"]) in printed
   assert "all other 59 songs" in printed
-  assert str(workdir / evaluate.FILE_NAME) in lines[-1]
+  assert str(workdir / report.FILE_NAME) in printed.splitlines()[-1]
   assert not list(workdir.glob("*.partial"))
 
 
 def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
   other = _prepare(tmp_path / "other", albums=np.full(60, -1, np.int32))
-  results = evaluate.evaluate(trained[1], str(other))
+  results = evaluate.evaluate(trained[1], str(other)).results
   assert results["data"] == str(other)
 
 

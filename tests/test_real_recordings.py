@@ -11,6 +11,7 @@ from pcl_jax import checkpoint
 from pcl_jax import embed
 from pcl_jax import train
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import relevance
 from pcl_jax.evaluation import retrieval
 from pcl_jax.models import audio
 from preprocessing import own_library
@@ -45,11 +46,9 @@ def _mean_average_precision(encoder, data: dataset.DataSet) -> float:
   """How much nearer pieces of one recording are than those of others."""
   songs = np.arange(len(data.store), dtype=np.int32)
   embeddings = embed.embed_songs(encoder, data.store, songs, batch_patches=16)
-  scores = retrieval.cosines(embeddings, embeddings)
-  relevant = retrieval.share_a_value(data.catalogue.artists, songs, songs)
-  itself = np.eye(len(songs), dtype=bool)
-  found = retrieval.average_precision(scores, relevant, itself)
-  return float(np.nanmean(found))
+  rules = {"artist": relevance.Relevance.of(data.catalogue.artists)}
+  found, _ = retrieval.measure(embeddings, songs, songs, rules)
+  return float(np.nanmean(found["artist"]["average_precision"]))
 
 
 @pytest.mark.parametrize("strategy", ["SS", "A-IM Artist"])

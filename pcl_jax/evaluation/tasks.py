@@ -1,0 +1,40 @@
+"""The registry: every task that the evaluation knows, by name.
+
+A task is a function of a context and the embeddings of all songs, [songs, d],
+that returns an Outcome, or in words why this data set cannot give one. Tasks
+are compared between runs item by item, and only where their settings agree;
+settings whose names begin with `chosen` are results of the task itself and may
+differ.
+"""
+
+from pcl_jax import errors
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import playlist_task
+from pcl_jax.evaluation import retrieval_tasks
+
+ALL = "all"
+TASKS: dict[str, contexts.Task] = {
+  **playlist_task.TASKS,
+  **retrieval_tasks.TASKS,
+}
+
+
+def choose(names: str) -> tuple[str, ...]:
+  """Returns the tasks that a list names, in the registry's order.
+
+  Args:
+    names: separated by commas, or `all`.
+
+  Raises:
+    InputError: a name is unknown, or none was given.
+  """
+  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  if wanted == [ALL]:
+    return tuple(TASKS)
+  unknown = sorted(set(wanted) - set(TASKS))
+  if unknown or not wanted:
+    raise errors.InputError(
+      f"--tasks={names} names {', '.join(unknown) or 'no task'}; it is "
+      f"{ALL}, or any of {', '.join(TASKS)}, separated by commas."
+    )
+  return tuple(name for name in TASKS if name in wanted)
