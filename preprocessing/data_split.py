@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax.data import catalogue
 from pcl_jax.data import pairs
 from pcl_jax.data import song_store
@@ -333,16 +334,17 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.split_from and shares:
     parser.error(f"--split_from decides the split; leave out {list(shares)}")
   data_dir = pathlib.Path(args.data).expanduser()
-  make_catalogue(
-    pathlib.Path(args.melon_dir).expanduser() / "kakao_meta",
-    data_dir,
-    seed=args.seed,
-    unknown_songs=args.unknown_songs,
-    force=args.force,
-    split_from=args.split_from,
-    val_pairs_from=args.val_pairs_from,
-    **shares,
-  )
+  with folder_lock.hold(data_dir, parser.prog):
+    make_catalogue(
+      pathlib.Path(args.melon_dir).expanduser() / "kakao_meta",
+      data_dir,
+      seed=args.seed,
+      unknown_songs=args.unknown_songs,
+      force=args.force,
+      split_from=args.split_from,
+      val_pairs_from=args.val_pairs_from,
+      **shares,
+    )
   print(
     f"catalogue: {data_dir / catalogue.FILE_NAME}; next: python -m "
     f"preprocessing.playlist_vectors --data={args.data} and python -m "

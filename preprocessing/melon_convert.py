@@ -21,6 +21,7 @@ import numpy as np
 from pcl_jax import errors
 from preprocessing import melon_source
 from preprocessing import melon_spectrogram
+from preprocessing import melon_tar
 
 FILES_OF_FOLDER = ""  # The source of unpacked files; a tar's is its name.
 FILES_PER_TASK = 128
@@ -130,7 +131,7 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
   is_wanted[task.wanted] = True
   unknown, told = 0, 0
 
-  def wants(member: melon_source.Member) -> bool:
+  def wants(member: melon_tar.Member) -> bool:
     nonlocal unknown
     i = int(np.searchsorted(job.song_ids, member.song_id))
     if i == len(job.song_ids) or job.song_ids[i] != member.song_id:
@@ -138,7 +139,7 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
       return False
     return is_wanted[i] and task.judged.get(member.song_id) != member.begin
 
-  tar = melon_source.Tar(job.melon_dir / task.source)
+  tar = melon_tar.Tar(job.melon_dir / task.source)
   batch = Batch(task.source)
   for member, data in tar.read(wants):
     if member is not None:
@@ -157,6 +158,8 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
   batch.num_bytes += tar.place - told
   batch.finished = {
     "damage": tar.damage,
+    "gaps": tar.gaps,
+    "gap_bytes": tar.gap_bytes,
     "songs": tar.songs,
     "unknown": unknown,
     "ignored": dict(tar.ignored),

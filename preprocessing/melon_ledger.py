@@ -217,11 +217,18 @@ class Ledger:
     """Returns lines that say what in the tars is not as it should be."""
     damages = self.damaged_tars()
     lines = [
-      f"{name} is damaged, what stands before was used: {damages[name]}"
+      f"{name} is damaged, what is whole in it was used: {damages[name]}"
       for name in list(damages)[:_SHOWN_TARS]
     ]
     if more := list(damages)[_SHOWN_TARS:]:
       lines.append(f"  and {len(more)} more: {', '.join(more)}")
+    gaps = [self.finished[name].get("gaps", 0) for name in damages]
+    if sum(gaps):
+      lost = sum(self.finished[name].get("gap_bytes", 0) for name in damages)
+      lines.append(
+        f"{sum(gaps)} gaps in damaged tars, {lost} bytes in all; songs in them "
+        "are unreadable by their name in the tar, or missing where that is gone"
+      )
     counts, examples = collections.Counter(), []
     for name in sorted(self.finished, key=melon_source.order):
       found = self.finished[name]

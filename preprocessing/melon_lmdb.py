@@ -17,8 +17,9 @@ empty, too short, not finite, all zero, out of range or too large. More than
 Interrupted at any moment, the same command line goes on: finished tars are not
 read again, of one half done the songs that are there are stepped over. The
 result is the same, byte for byte of every record, whatever the interruptions
-and the number of workers. A tar that is damaged is used up to the damage and
-named; complete it and the same command line goes on.
+and the number of workers. Of a tar that is damaged everything whole is used,
+before and behind the damage, which is named with its range of bytes; complete
+the tar and the same command line goes on.
 
 The store takes half the bytes of the spectrograms: 120 GB for all of Melon.
 
@@ -47,6 +48,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax import melspectrogram
 from pcl_jax.data import song_store
 from preprocessing import melon_convert
@@ -377,14 +379,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     "beyond",
   )
   args = parser.parse_args(argv)
-  store = build_song_store(
-    pathlib.Path(args.melon_dir).expanduser(),
-    pathlib.Path(args.out).expanduser(),
-    min_frames=args.min_frames,
-    exclude=args.exclude,
-    max_skipped_share=args.max_skipped_share,
-    workers=args.workers,
-  )
+  data_dir = pathlib.Path(args.out).expanduser()
+  with folder_lock.hold(data_dir, parser.prog):
+    store = build_song_store(
+      pathlib.Path(args.melon_dir).expanduser(),
+      data_dir,
+      min_frames=args.min_frames,
+      exclude=args.exclude,
+      max_skipped_share=args.max_skipped_share,
+      workers=args.workers,
+    )
   print(
     f"song store: {store}; next: python -m preprocessing.data_split "
     f"--melon_dir={args.melon_dir} --data={args.out}"

@@ -52,6 +52,7 @@ import numpy as np
 
 from pcl_jax import errors
 from pcl_jax import ffmpeg
+from pcl_jax import folder_lock
 from pcl_jax import melspectrogram
 from pcl_jax.data import catalogue
 from pcl_jax.data import song_store
@@ -373,7 +374,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f"--threads is {args['threads']}; it is at least 1")
   audio_dir = pathlib.Path(args.pop("audio")).expanduser()
   data_dir = pathlib.Path(args.pop("out")).expanduser()
-  report = build_library(audio_dir, data_dir, **args)
+  with folder_lock.hold(data_dir, parser.prog):
+    report = build_library(audio_dir, data_dir, **args)
   print(library_report.summary(report, data_dir))
 
 

@@ -30,6 +30,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax.data import catalogue as catalogue_lib
 from preprocessing import vector_files
 from preprocessing import warp
@@ -285,15 +286,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--seed", type=int, default=0, help="default %(default)s")
   add("--force", action="store_true", help="replace other vectors")
   args = parser.parse_args(argv)
-  make_playlist_vectors(
-    args.data,
-    dims=args.dims,
-    epochs=args.epochs,
-    max_negatives=args.max_negatives,
-    rate=args.rate,
-    seed=args.seed,
-    force=args.force,
-  )
+  with folder_lock.hold(args.data, parser.prog):
+    make_playlist_vectors(
+      args.data,
+      dims=args.dims,
+      epochs=args.epochs,
+      max_negatives=args.max_negatives,
+      rate=args.rate,
+      seed=args.seed,
+      force=args.force,
+    )
 
 
 if __name__ == "__main__":

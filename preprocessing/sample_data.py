@@ -13,6 +13,7 @@ import os
 import pathlib
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import melon_lmdb
@@ -45,31 +46,32 @@ def make(
     seed: of everything drawn.
 
   Raises:
-    InputError: the folder holds something else.
+    InputError: the folder holds something else, or another process makes it.
   """
   data_dir = pathlib.Path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
-  sample_melon.make_sample(
-    melon_dir,
-    songs=songs,
-    seconds=seconds,
-    seed=seed,
-    # In a small sample, too, two validation songs have an artist in common.
-    artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
-    playlists=max(songs * 2 // 3, 1),
-  )
-  melon_lmdb.build_song_store(
-    melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
-  )
-  data_split.make_catalogue(
-    melon_dir / "kakao_meta",
-    data_dir,
-    test_share=TEST_SHARE,
-    validation_share=VALIDATION_SHARE,
-    seed=seed,
-  )
-  playlist_vectors.make_playlist_vectors(data_dir, seed=seed)
-  genre_vectors.make_genre_vectors(data_dir, seed=seed)
+  with folder_lock.hold(data_dir, "the making of a sample"):
+    sample_melon.make_sample(
+      melon_dir,
+      songs=songs,
+      seconds=seconds,
+      seed=seed,
+      # In a small sample, too, two validation songs have an artist in common.
+      artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
+      playlists=max(songs * 2 // 3, 1),
+    )
+    melon_lmdb.build_song_store(
+      melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
+    )
+    data_split.make_catalogue(
+      melon_dir / "kakao_meta",
+      data_dir,
+      test_share=TEST_SHARE,
+      validation_share=VALIDATION_SHARE,
+      seed=seed,
+    )
+    playlist_vectors.make_playlist_vectors(data_dir, seed=seed)
+    genre_vectors.make_genre_vectors(data_dir, seed=seed)
 
 
 def make_where_absent(

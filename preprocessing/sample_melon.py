@@ -32,6 +32,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax import melspectrogram
 from preprocessing import melon_lmdb
 from preprocessing import melon_meta
@@ -382,7 +383,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   out = flags.pop("out")
   was_there = (out / MARKER_FILE).exists()
-  marker = make_sample(out, **flags)
+  with folder_lock.hold(out, "preprocessing.sample_melon"):
+    marker = make_sample(out, **flags)
   count, files = marker["settings"]["songs"], marker["files"]
   state = "is there already" if was_there else "written"
   print(

@@ -1,6 +1,7 @@
 """A folder is written to by one process at a time."""
 
 import errno
+import importlib
 import os
 import pathlib
 import subprocess
@@ -90,3 +91,26 @@ def test_a_disk_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
   with folder_lock.hold(tmp_path, "a test"):
     pass
   assert "No locks available" in capsys.readouterr().err
+
+
+def _arguments(folder: pathlib.Path) -> dict[str, list[str]]:
+  out, data = f"--out={folder}", f"--data={folder}"
+  return {
+    "melon_lmdb": [f"--melon_dir={folder}", out],
+    "own_library": [f"--audio={folder}", out],
+    "data_split": [f"--melon_dir={folder}", data],
+    "playlist_vectors": [data],
+    "genre_vectors": [data],
+    "sample_data": [out],
+  }
+
+
+@pytest.mark.parametrize("command", list(_arguments(pathlib.Path())))
+def test_no_command_writes_to_a_data_set_that_another_writes_to(
+  tmp_path, command
+):
+  module = importlib.import_module(f"preprocessing.{command}")
+  with folder_lock.hold(tmp_path, "another command"):
+    with pytest.raises(errors.InputError, match="by another command"):
+      module.main(_arguments(tmp_path)[command])
+  assert not os.listdir(tmp_path)

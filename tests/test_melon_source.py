@@ -6,10 +6,13 @@ import tarfile
 
 import hypothesis
 from hypothesis import strategies as st
+import numpy as np
 import pytest
 
 from preprocessing import melon_source
 from preprocessing import melon_spectrogram
+from preprocessing import melon_tar
+from preprocessing import tar_header
 from tests import tiny_melon
 
 BODIES = {5: b"five" * 300, 999: b"", 1000: b"x" * 512, 70_123: b"y" * 513}
@@ -23,8 +26,8 @@ def _write(path: pathlib.Path, **settings) -> pathlib.Path:
   )
 
 
-def _read(path, wanted=lambda member: True) -> tuple[dict, melon_source.Tar]:
-  tar = melon_source.Tar(path)
+def _read(path, wanted=lambda member: True) -> tuple[dict, melon_tar.Tar]:
+  tar = melon_tar.Tar(path)
   found = {
     member.song_id: bytes(data) if isinstance(data, memoryview) else data
     for member, data in tar.read(wanted)
@@ -164,16 +167,122 @@ def test_a_truncated_tar_is_used_up_to_there_and_named_damaged(tmp_path, size):
 
 
 @pytest.mark.parametrize(
-  ("begin", "end"), [(0, 512), (2048, 2560), (2048, 3072), (2060, 2100)]
+  ("begin", "end", "lost"),
+  [
+    (0, 512, {5}),
+    (2048, 2560, {999}),
+    (2048, 3072, {999, 1000}),
+    (2060, 2100, {999}),
+  ],
 )
-def test_a_hole_of_zeros_is_damage_and_no_end(tmp_path, begin, end):
+def test_a_hole_of_zeros_is_damage_and_no_end(tmp_path, begin, end, lost):
   path = _write(tmp_path / "a.tar")
   data = bytearray(path.read_bytes())
   data[begin:end] = bytes(end - begin)
   path.write_bytes(data)
   found, tar = _read(path)
   assert tar.damage
-  assert list(found) == ([] if begin == 0 else [5])
+  assert found == {i: one for i, one in BODIES.items() if i not in lost}
+
+
+_RANDOM = {
+  i: np.random.default_rng(i).bytes(size)
+  for i, size in ((5, 1200), (999, 0), (1000, 512), (70_123, 513), (6, 1024))
+}
+_HEADERS = {5: 0, 999: 2048, 1000: 2560, 70_123: 3584, 6: 5120, None: 6656}
+
+
+def _write_random(path: pathlib.Path) -> bytearray:
+  members = [(tiny_melon.member_name(i), one) for i, one in _RANDOM.items()]
+  return bytearray(tiny_melon.write_tar(path, members).read_bytes())
+
+
+def _whole(found: dict) -> dict:
+  return {i: one for i, one in found.items() if isinstance(one, bytes)}
+
+
+@pytest.mark.parametrize("place", [8, 100, 124, 136, 150, 156, 257, 330])
+def test_a_flipped_byte_in_a_header_costs_that_member_alone(tmp_path, place):
+  path = tmp_path / "a.tar"
+  data = _write_random(path)
+  data[2560 + place] ^= 2
+  path.write_bytes(data)
+  found, tar = _read(path)
+  assert _whole(found) == {i: one for i, one in _RANDOM.items() if i != 1000}
+  assert "bytes 2560 to 3584 (1024) are passed over" in tar.damage
+  assert (tar.gaps, tar.gap_bytes) == (1, 1024)
+  if place > 100:  # Its name is as it was.
+    assert "header at byte 2560" in found[1000].detail
+
+
+def test_several_gaps_are_counted_and_the_first_are_named(tmp_path):
+  path = tmp_path / "a.tar"
+  members = [(tiny_melon.member_name(i), b"%d" % i) for i in range(20)]
+  data = bytearray(tiny_melon.write_tar(path, members).read_bytes())
+  for i in range(2, 18, 3):
+    data[i * 1024 : i * 1024 + 512] = b"?" * 512
+  path.write_bytes(data)
+  found, tar = _read(path)
+  assert _whole(found) == {
+    i: b"%d" % i for i in range(20) if i % 3 != 2 or i == 18
+  }
+  assert (tar.gaps, tar.gap_bytes) == (6, 6 * 1024)
+  assert "bytes 2048 to 3072" in tar.damage and "17408" not in tar.damage
+  assert "and 3 more of such places; 6144 bytes" in tar.damage
+
+
+def test_headers_are_found_across_the_edges_of_what_is_read_at_a_time(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "a.tar"
+  data = _write_random(path)
+  data[2560] ^= 1
+  path.write_bytes(data)
+  for size in (513, 700, 1024, 1500):
+    monkeypatch.setattr(tar_header, "_CHUNK_BYTES", size)
+    assert _read(path)[1].gap_bytes == 1024
+
+
+@hypothesis.given(
+  place=st.integers(0, 6656), extra=st.binary(min_size=1, max_size=1100)
+)
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_bytes_put_in_cost_the_songs_beside_them(
+  tmp_path_factory, place, extra
+):
+  path = tmp_path_factory.getbasetemp() / "put_in.tar"
+  data = _write_random(path)
+  data[place:place] = extra + b"?"  # Zeros alone would be padding.
+  path.write_bytes(data)
+  found, tar = _read(path)
+  assert tar.damage
+  whole = _whole(found)
+  assert whole == {i: _RANDOM[i] for i in whole}
+  order = list(_HEADERS)
+  hit = next((i for i in order if _HEADERS[i] > place), None)
+  hit = order.index(hit) - 1
+  kept = [one for i, one in enumerate(order[:-1]) if i not in (hit - 1, hit)]
+  assert set(kept) <= set(whole)
+
+
+@hypothesis.given(place=st.integers(0, 6655), count=st.integers(1, 3000))
+@hypothesis.settings(deadline=None, max_examples=60)
+def test_bytes_that_got_lost_cost_the_songs_beside_them(
+  tmp_path_factory, place, count
+):
+  # A row of whole blocks may be just what a file less would look like.
+  hypothesis.assume(count % 512)
+  path = tmp_path_factory.getbasetemp() / "lost.tar"
+  data = _write_random(path)
+  del data[place : place + count]
+  path.write_bytes(data)
+  found, tar = _read(path)
+  assert tar.damage
+  whole = _whole(found)
+  assert whole == {i: _RANDOM[i] for i in whole}
+  before = [i for i in _RANDOM if _HEADERS[i] + 512 + len(_RANDOM[i]) <= place]
+  behind = [i for i in _RANDOM if _HEADERS[i] >= place + count]
+  assert set(before[:-1] + behind) <= set(whole)
 
 
 @pytest.mark.parametrize("data", [b"", bytes(10240), b"\x1f\x8b" + b"z" * 9999])

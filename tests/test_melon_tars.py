@@ -20,8 +20,8 @@ from pcl_jax.data import song_store
 from preprocessing import melon_convert
 from preprocessing import melon_ledger
 from preprocessing import melon_lmdb
-from preprocessing import melon_source
 from preprocessing import melon_spectrogram
+from preprocessing import melon_tar
 from tests import tiny_melon
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -171,7 +171,7 @@ def test_the_order_in_which_batches_come_never_matters(
 def test_finished_tars_are_not_opened_again(tars, monkeypatch):
   with pytest.raises(errors.InputError):
     _build(tars, max_skipped_share=0)
-  monkeypatch.setattr(melon_source.Tar, "read", None)
+  monkeypatch.setattr(melon_tar.Tar, "read", None)
   assert len(song_store.SongStore(_build(tars))) == len(IDS) - 1
 
 
@@ -191,17 +191,17 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
   with pytest.raises(KeyboardInterrupt):
     _build(tars, workers=1)
   monkeypatch.setattr(song_store.SongWriter, "add", add)
-  read_bytes, bodies = melon_source._read_bytes, []
+  read_bytes, bodies = melon_tar._read_bytes, []
 
   def noting(fd, count, place):
     bodies.append(count > 512)
     return read_bytes(fd, count, place)
 
-  monkeypatch.setattr(melon_source, "_read_bytes", noting)
+  monkeypatch.setattr(melon_tar, "_read_bytes", noting)
   path = _build(tars, workers=1)
   ends = 4  # Two reads behind each end mark of the two tars read again.
   assert sum(bodies) - ends == pytest.approx(len(IDS) - 40, abs=1)
-  monkeypatch.setattr(melon_source, "_read_bytes", read_bytes)
+  monkeypatch.setattr(melon_tar, "_read_bytes", read_bytes)
   assert _content(path) == _content(_build(tars, "whole"))
 
 
@@ -219,6 +219,28 @@ def test_songs_behind_damage_are_missing_by_the_tars_name(tars, capsys):
   # The tar copied again, the same command line takes in the rest.
   (tars / "arena_mel_1.tar").write_bytes(whole)
   assert _content(_build(tars)) == _content(_build(tars, "whole"))
+
+
+def test_songs_behind_a_damaged_header_are_used_as_they_are(tars, capsys):
+  whole = _content(_build(tars, "whole"))
+  path = tars / "arena_mel_1.tar"
+  data = bytearray(path.read_bytes())
+  place = data.index(b"arena_mel/1/1010.npy")
+  data[place + 137] ^= 1  # In the time of change.
+  path.write_bytes(data)
+  found = _content(_build(tars))
+  assert f"bytes {place} to" in capsys.readouterr().out
+  assert _skipped(tars / "data")[1010] | {"detail": ""} == {
+    "id": 1010,
+    "file": "arena_mel_1.tar:arena_mel/1/1010.npy",
+    "reason": "unreadable",
+    "detail": "",
+  }
+  key = song_store.song_key(1010)
+  assert key in whole and key not in found
+  songs = {one for one in whole if len(one) == 4} - {key}
+  assert len(songs) == len(IDS) - 2
+  assert all(found[one] == whole[one] for one in songs)
 
 
 def test_a_tar_taken_away_when_it_was_read_is_not_missed(tars):
