@@ -154,9 +154,10 @@ def judge(
     k: length of a full list.
 
   Returns:
-    `recall` (hits / targets), `recall_at_10`, `average_precision` (denominator the smaller of
-    targets and k), `ndcg` (ideal: all targets first), `r_precision` (hits
-    among the first as many as there are targets), and `ndcg_published`, whose
+    `recall` (hits / targets), `recall_at_10`, `average_precision` (denominator
+    the smaller of targets and k), `ndcg` (ideal: all targets first),
+    `r_precision` (hits among the first as many as there are targets), and
+    `ndcg_published`, whose
     ideal knows only the targets that were found: one hit in the first place
     scores 1 however many were missed.
   """
