@@ -1,8 +1,6 @@
 """Decodes an own library into a song store."""
 
-import collections
 from collections.abc import Iterable, Iterator
-from concurrent import futures
 import dataclasses
 import hashlib
 import itertools
@@ -18,6 +16,7 @@ from pcl_jax import audio_file
 from pcl_jax import errors
 from pcl_jax import melspectrogram
 from pcl_jax.data import song_store
+from preprocessing import decoding
 from preprocessing import library_files
 from preprocessing import melon_meta
 from preprocessing.library_files import SongFile
@@ -60,24 +59,14 @@ def _decode(
   audio_dir: pathlib.Path, record: SongFile, window: Window
 ) -> _Decoded:
   """Returns a file's record and feature, or the record with the reason."""
-
-  def left_out(reason: str, needs: str = "") -> _Decoded:
-    return dataclasses.replace(record, reason=reason, needs=needs), None
-
-  path = audio_dir / record.path
-  if not path.exists():
-    return left_out("it is not in the folder any more, or a link to nowhere")
-  try:
-    feature = audio_file.read_feature(path, window.from_s, window.to_s)
-  except audio_file.UnreadableAudio as error:
-    return left_out(error.reason, error.needs)
-  # One file that no one thought of is not to end a run of hours.
-  except Exception as error:  # noqa: BLE001
-    return left_out(f"decoding it fails ({type(error).__name__}: {error})")
-  if feature.max() <= np.float16(melspectrogram.SILENCE):
-    return left_out("it is silent from beginning to end")
-  digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
-  return dataclasses.replace(record, sha256=digest), feature
+  found = decoding.decode(audio_dir / record.path, window.from_s, window.to_s)
+  feature, reason = found.feature, found.reason
+  if feature is not None:
+    if feature.max() > np.float16(melspectrogram.SILENCE):
+      digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
+      return dataclasses.replace(record, sha256=digest), feature
+    reason = "it is silent from beginning to end"
+  return dataclasses.replace(record, reason=reason, needs=found.needs), None
 
 
 def _decoded(
@@ -87,17 +76,9 @@ def _decoded(
   threads: int,
 ) -> Iterator[_Decoded]:
   """Yields the features of files, in their order, few of them waiting."""
-  pool = futures.ThreadPoolExecutor(threads)
-  waiting: collections.deque = collections.deque()
-  try:
-    for record in todo:
-      waiting.append(pool.submit(_decode, audio_dir, record, window))
-      if len(waiting) > 2 * threads:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  finally:
-    pool.shutdown(cancel_futures=True)
+  return decoding.in_order(
+    lambda record: _decode(audio_dir, record, window), todo, threads
+  )
 
 
 def _copied(base: Base, songs: Iterable[SongFile]) -> Iterator[_Decoded]:

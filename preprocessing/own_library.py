@@ -57,6 +57,7 @@ from pcl_jax import melspectrogram
 from pcl_jax.data import catalogue
 from pcl_jax.data import song_store
 from preprocessing import data_split
+from preprocessing import decoding
 from preprocessing import genre_vectors
 from preprocessing import library_files
 from preprocessing import library_meta
@@ -66,8 +67,6 @@ from preprocessing import melon_meta
 from preprocessing import playlist_files
 from preprocessing import playlist_vectors
 from preprocessing import staging
-
-_MAX_THREADS = 8
 
 
 def _check_window(window: library_store.Window) -> None:
@@ -346,7 +345,7 @@ def build_library(
     "genre_dims": genre_dims,
     "seed": seed,
   }
-  threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
+  threads = threads or decoding.default_threads()
   return _update(audio_dir, data_dir, settings, force=force, threads=threads)
 
 

@@ -1,0 +1,248 @@
+"""Writes a tagging set as TensorFlow Datasets reads it, without TensorFlow.
+
+The set is made in OUT.partial: shards of ArrayRecord files, each under a
+temporary name first and then with a note of what became of its clips, so that
+an interrupted run goes on with the next shard. Once complete, they get the
+names and the metadata that `tfds.builder_from_directory` looks for, in
+OUT.partial/ready, which is then renamed to OUT.
+
+The shards are written here, since the writer of the library's builders holds a
+gigabyte in memory and then asks for TensorFlow.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import functools
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from array_record.python import array_record_module
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+
+from pcl_jax import melspectrogram
+from pcl_jax.data import song_store
+from pcl_jax.evaluation import tagging_set
+from preprocessing import decoding
+from preprocessing import library_files
+from preprocessing import melon_meta
+from preprocessing import tagging_clips
+from preprocessing.tagging_clips import Clip
+
+SHARD_CLIPS = 64  # Of whole tracks, some hundred megabytes.
+BEGUN = "begun.json"
+READY = "ready"
+_SHARDS = "shards"
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_FORMAT = "array_record"
+_TOO_SHORT = "too short"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Clips of one split that are written together.
+
+  Attributes:
+    name: of its file while the set is made.
+    split: of all its clips.
+    clips: in their order.
+  """
+
+  name: str
+  split: int
+  clips: tuple[Clip, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+  """What became of the clips of a shard.
+
+  Attributes:
+    ids: of the clips that are in its file.
+    bytes: sum of its records.
+    unreadable: id -> why the clip's audio cannot be used.
+    too_short: ids left out by the split's rule.
+  """
+
+  ids: list[str]
+  bytes: int
+  unreadable: dict[str, str]
+  too_short: list[str]
+
+
+def shards_of(clips: Iterable[Clip]) -> list[Shard]:
+  """Lays out the shards; they depend on the clips alone."""
+  clips, shards = list(clips), []
+  for split, name in tagging_clips.SPLITS.items():
+    some = [clip for clip in clips if clip.split == split]
+    for number, first in enumerate(range(0, len(some), SHARD_CLIPS)):
+      part = tuple(some[first : first + SHARD_CLIPS])
+      shards.append(Shard(f"{name}-{number:05d}", split, part))
+  return shards
+
+
+@functools.cache
+def features_of(tags: tuple[str, ...]) -> tfds.features.FeaturesDict:
+  """Returns what a record holds, in the library's terms."""
+  return tfds.features.FeaturesDict(
+    {
+      "id": tfds.features.Text(doc="of the clip, as the set has it"),
+      "mel": tfds.features.Tensor(
+        shape=(None, song_store.MEL_BANDS),
+        dtype=np.float16,
+        encoding="bytes",  # As they are; a list of floats takes twice as much.
+        doc="log-mel feature, frames by bands; metadata.json has its settings",
+      ),
+      "tags": tfds.features.Sequence(
+        tfds.features.ClassLabel(names=list(tags)), doc="of the clip"
+      ),
+    }
+  )
+
+
+class Writer:
+  """Makes a set in OUT.partial, shard by shard."""
+
+  def __init__(
+    self,
+    work: pathlib.Path,
+    source: pathlib.Path,
+    files: dict[str, str],
+    clip_list: tagging_clips.ClipList,
+  ):
+    """Looks at what an interrupted run has left.
+
+    Args:
+      work: folder to make the set in.
+      source: folder of the audio.
+      files: id -> file of the clips that have one.
+      clip_list: the set's lists.
+    """
+    self._folder = work / _SHARDS
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self._source, self._files = source, files
+    self._list = clip_list
+    self.shards = shards_of(c for c in clip_list.clips if c.id in files)
+
+  def note(self, shard: Shard) -> Note | None:
+    """Returns what became of a shard's clips, or None if it is not written."""
+    path = self._folder / f"{shard.name}.json"
+    return Note(**library_files.read_json(path)) if path.exists() else None
+
+  def write(self, threads: int) -> list[Note]:
+    """Writes the shards that are not there; those with unreadable clips anew.
+
+    Args:
+      threads: how many files are decoded at once.
+
+    Returns:
+      A note of each shard.
+    """
+    todo = [s for s in self.shards if _undone(self.note(s))]
+    count = sum(len(shard.clips) for shard in todo)
+    total = sum(len(shard.clips) for shard in self.shards)
+    clips = (clip for shard in todo for clip in shard.clips)
+    with tqdm.tqdm(
+      total=total, initial=total - count, desc="audio", unit="clip"
+    ) as bar:
+      decoded = decoding.in_order(self._decode, clips, threads)
+      for shard in todo:
+        self._write_shard(shard, decoded, bar)
+    return [self.note(shard) for shard in self.shards]
+
+  def _decode(self, clip: Clip) -> decoding.Decoded:
+    path = self._source / self._files[clip.id]
+    return decoding.decode(path, clip.from_s, clip.to_s)
+
+  def _write_shard(
+    self, shard: Shard, decoded: Iterator[decoding.Decoded], bar: tqdm.tqdm
+  ) -> None:
+    features = features_of(self._list.tags)
+    note = Note([], 0, {}, [])
+    size = 0
+    path = self._folder / shard.name
+    partial = path.with_name(path.name + ".partial")
+    writer = array_record_module.ArrayRecordWriter(
+      str(partial), "group_size:1"
+    )
+    for clip in shard.clips:
+      found = next(decoded)
+      bar.update()
+      if found.feature is None:
+        note.unreadable[clip.id] = found.reason
+      elif len(found.feature) < self._list.min_frames:
+        note.too_short.append(clip.id)
+      else:
+        mel = np.ascontiguousarray(found.feature, "<f2")
+        record = features.serialize_example(
+          {"id": clip.id, "mel": mel, "tags": list(clip.labels)}
+        )
+        writer.write(record)
+        note.ids.append(clip.id)
+        size += len(record)
+    writer.close()
+    partial.replace(path)
+    melon_meta.write_json(
+      path.with_name(path.name + ".json"),
+      dataclasses.asdict(dataclasses.replace(note, bytes=size)),
+    )
+
+  def finish(
+    self, name: str, metadata: dict[str, Any], description: str
+  ) -> pathlib.Path:
+    """Puts the shards and their metadata into a folder of their own.
+
+    Args:
+      name: of the data set, as the library wants it: small letters, digits
+        and '_'.
+      metadata: what `metadata.json` holds, fit for json.
+      description: one sentence for people.
+
+    Returns:
+      The folder.
+    """
+    ready = self._folder.parent / READY
+    ready.mkdir(exist_ok=True)
+    infos = []
+    for split, split_name in tagging_clips.SPLITS.items():
+      filled = [
+        (shard, note)
+        for shard in self.shards
+        if shard.split == split and (note := self.note(shard)).ids
+      ]
+      template = tfds.core.ShardedFileTemplate(
+        data_dir=ready,
+        template=_TEMPLATE,
+        dataset_name=name,
+        split=split_name,
+        filetype_suffix=_FORMAT,
+      )
+      for number, (shard, _) in enumerate(filled):
+        target = ready / template.sharded_filepath(
+          shard_index=number, num_shards=len(filled)
+        )
+        # An interrupted run may have moved it.
+        if not target.exists():
+          (self._folder / shard.name).replace(target)
+      infos.append(
+        tfds.core.SplitInfo(
+          name=split_name,
+          shard_lengths=[len(note.ids) for _, note in filled],
+          num_bytes=sum(note.bytes for _, note in filled),
+          filename_template=template,
+        )
+      )
+    tfds.folder_dataset.write_metadata(
+      data_dir=ready,
+      features=features_of(self._list.tags),
+      split_infos=infos,
+      version="1.0.0",
+      check_data=False,  # It would read with TensorFlow.
+      description=description,
+      disable_shuffling=True,
+      metadata=tfds.core.MetadataDict(metadata),
+    )
+    return ready
