@@ -59,8 +59,13 @@ def _check_header(path: pathlib.Path, header: list[str]) -> None:
 def _read_rows(path: pathlib.Path) -> _Rows:
   """Returns the names of the tags, and id, path and values of each clip."""
   lines = tagging_clips.read_lines(path)
-  # No line end is left in a field, so rows and lines are the same.
-  rows = [next(csv.reader([line], delimiter="\t")) for line in lines]
+  try:
+    # No line end is left in a field, so rows and lines are the same.
+    rows = [next(csv.reader([line], delimiter="\t")) for line in lines]
+  except csv.Error as error:
+    raise errors.InputError(
+      f"{path} is no table separated by tabs ({error}). Get the file again."
+    ) from error
   header = rows[0]
   _check_header(path, header)
   found = []

@@ -13,7 +13,7 @@ gigabyte in memory and then asks for TensorFlow.
 from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
-import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -23,9 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from pcl_jax import melspectrogram
 from pcl_jax.data import song_store
-from pcl_jax.evaluation import tagging_set
 from preprocessing import decoding
 from preprocessing import library_files
 from preprocessing import melon_meta
@@ -38,7 +36,6 @@ READY = "ready"
 _SHARDS = "shards"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _FORMAT = "array_record"
-_TOO_SHORT = "too short"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +60,14 @@ class Note:
   Attributes:
     ids: of the clips that are in its file.
     bytes: sum of its records.
+    missing: ids of clips without a file.
     unreadable: id -> why the clip's audio cannot be used.
     too_short: ids left out by the split's rule.
   """
 
   ids: list[str]
   bytes: int
+  missing: list[str]
   unreadable: dict[str, str]
   too_short: list[str]
 
@@ -125,7 +124,7 @@ class Writer:
     self._folder.mkdir(parents=True, exist_ok=True)
     self._source, self._files = source, files
     self._list = clip_list
-    self.shards = shards_of(c for c in clip_list.clips if c.id in files)
+    self.shards = shards_of(clip_list.clips)
 
   def note(self, shard: Shard) -> Note | None:
     """Returns what became of a shard's clips, or None if it is not written."""
@@ -141,36 +140,39 @@ class Writer:
     Returns:
       A note of each shard.
     """
-    todo = [s for s in self.shards if _undone(self.note(s))]
-    count = sum(len(shard.clips) for shard in todo)
-    total = sum(len(shard.clips) for shard in self.shards)
-    clips = (clip for shard in todo for clip in shard.clips)
-    with tqdm.tqdm(
-      total=total, initial=total - count, desc="audio", unit="clip"
-    ) as bar:
-      decoded = decoding.in_order(self._decode, clips, threads)
-      for shard in todo:
-        self._write_shard(shard, decoded, bar)
+    todo = [shard for shard in self.shards if self._is_undone(shard)]
+    clips = [clip for shard in todo for clip in shard.clips]
+    clips = [clip for clip in clips if clip.id in self._files]
+    done = len(self._files) - len(clips)
+    bar = tqdm.tqdm(clips, "audio", len(self._files), initial=done, unit="clip")
+    decoded = decoding.in_order(self._decode, bar, threads)
+    for shard in todo:
+      self._write_shard(shard, decoded)
     return [self.note(shard) for shard in self.shards]
+
+  def _is_undone(self, shard: Shard) -> bool:
+    note = self.note(shard)
+    if note is None or note.unreadable:
+      return True
+    return any(clip in self._files for clip in note.missing)
 
   def _decode(self, clip: Clip) -> decoding.Decoded:
     path = self._source / self._files[clip.id]
     return decoding.decode(path, clip.from_s, clip.to_s)
 
   def _write_shard(
-    self, shard: Shard, decoded: Iterator[decoding.Decoded], bar: tqdm.tqdm
+    self, shard: Shard, decoded: Iterator[decoding.Decoded]
   ) -> None:
     features = features_of(self._list.tags)
-    note = Note([], 0, {}, [])
-    size = 0
+    note, size = Note([], 0, [], {}, []), 0
     path = self._folder / shard.name
     partial = path.with_name(path.name + ".partial")
-    writer = array_record_module.ArrayRecordWriter(
-      str(partial), "group_size:1"
-    )
+    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
     for clip in shard.clips:
+      if clip.id not in self._files:
+        note.missing.append(clip.id)
+        continue
       found = next(decoded)
-      bar.update()
       if found.feature is None:
         note.unreadable[clip.id] = found.reason
       elif len(found.feature) < self._list.min_frames:
@@ -205,36 +207,9 @@ class Writer:
       The folder.
     """
     ready = self._folder.parent / READY
-    ready.mkdir(exist_ok=True)
-    infos = []
-    for split, split_name in tagging_clips.SPLITS.items():
-      filled = [
-        (shard, note)
-        for shard in self.shards
-        if shard.split == split and (note := self.note(shard)).ids
-      ]
-      template = tfds.core.ShardedFileTemplate(
-        data_dir=ready,
-        template=_TEMPLATE,
-        dataset_name=name,
-        split=split_name,
-        filetype_suffix=_FORMAT,
-      )
-      for number, (shard, _) in enumerate(filled):
-        target = ready / template.sharded_filepath(
-          shard_index=number, num_shards=len(filled)
-        )
-        # An interrupted run may have moved it.
-        if not target.exists():
-          (self._folder / shard.name).replace(target)
-      infos.append(
-        tfds.core.SplitInfo(
-          name=split_name,
-          shard_lengths=[len(note.ids) for _, note in filled],
-          num_bytes=sum(note.bytes for _, note in filled),
-          filename_template=template,
-        )
-      )
+    shutil.rmtree(ready, ignore_errors=True)
+    ready.mkdir()
+    infos = [self._place(ready, name, split) for split in tagging_clips.SPLITS]
     tfds.folder_dataset.write_metadata(
       data_dir=ready,
       features=features_of(self._list.tags),
@@ -246,3 +221,36 @@ class Writer:
       metadata=tfds.core.MetadataDict(metadata),
     )
     return ready
+
+  def _place(
+    self, ready: pathlib.Path, name: str, split: int
+  ) -> tfds.core.SplitInfo:
+    """Gives the shards of a split, but for empty ones, their last names."""
+    notes = {s: self.note(s) for s in self.shards if s.split == split}
+    filled = {shard: note for shard, note in notes.items() if note.ids}
+    template = tfds.core.ShardedFileTemplate(
+      data_dir=ready,
+      template=_TEMPLATE,
+      dataset_name=name,
+      split=tagging_clips.SPLITS[split],
+      filetype_suffix=_FORMAT,
+    )
+    for number, shard in enumerate(filled):
+      target = template.sharded_filepath(
+        shard_index=number, num_shards=len(filled)
+      )
+      _link(self._folder / shard.name, pathlib.Path(target))
+    return tfds.core.SplitInfo(
+      name=tagging_clips.SPLITS[split],
+      shard_lengths=[len(note.ids) for note in filled.values()],
+      num_bytes=sum(note.bytes for note in filled.values()),
+      filename_template=template,
+    )
+
+
+def _link(path: pathlib.Path, target: pathlib.Path) -> None:
+  """Gives a file a second name, so that a crash leaves it under the first."""
+  try:
+    os.link(path, target)
+  except OSError:  # Not every file system has links.
+    shutil.copyfile(path, target)
