@@ -32,6 +32,7 @@ import shutil
 from typing import Any
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from preprocessing import decoding
 from preprocessing import gtzan
 from preprocessing import library_files
@@ -126,7 +127,7 @@ def _begin(work: pathlib.Path, wanted: dict[str, Any]) -> None:
   then = library_files.read_json(path) if path.exists() else wanted
   if wanted["anew"]:
     if then != wanted:
-      shutil.rmtree(work)
+      _empty(work)
   elif {**then, "anew": False} != wanted:
     raise errors.InputError(
       f"{work} was begun for {then['name']} from {then['source']}, with other "
@@ -136,15 +137,22 @@ def _begin(work: pathlib.Path, wanted: dict[str, Any]) -> None:
     )
   else:
     wanted = then
-  work.mkdir(parents=True, exist_ok=True)
   melon_meta.write_json(path, wanted)
+
+
+def _empty(work: pathlib.Path) -> None:
+  for path in work.iterdir():
+    if path.is_dir():
+      shutil.rmtree(path)
+    elif path.name != folder_lock.FILE_NAME:
+      path.unlink()
 
 
 def _tidy(work: pathlib.Path) -> None:
   """Removes what a run left that ended just after its set was complete."""
   path = work / tagging_store.BEGUN
   if path.exists() and not library_files.read_json(path)["anew"]:
-    shutil.rmtree(work)
+    _empty(work)
 
 
 def _finished(
@@ -205,35 +213,35 @@ def prepare(
     InputError: the audio is absent, clips are missing or unreadable, a split
       has none, or the output is taken by something else.
   """
-  found = None if force else _finished(out, clip_list)
   work = out.with_name(out.name + ".partial")
-  if found is not None:
-    print(f"nothing to do: {out} is {found['name']}; --force makes it anew")
-    _tidy(work)
-    return found
-  coverage = tagging_coverage.cover(source, clip_list)
-  here = os.fspath(source.resolve())
-  wanted = {
-    "name": clip_list.name,
-    "digest": clip_list.digest(),
-    "source": here,
-    "anew": force,
-  }
-  _begin(work, wanted)
-  report = tagging_report.report(clip_list, coverage, [])
-  tagging_report.check(report, work, allow_partial)
-  writer = tagging_store.Writer(work, source, coverage.files, clip_list)
-  notes = writer.write(threads or decoding.default_threads())
-  report = tagging_report.report(clip_list, coverage, notes)
-  tagging_report.check(report, work, allow_partial)
-  ready = writer.finish(
-    out_name(clip_list),
-    tagging_report.metadata(clip_list, report),
-    tagging_report.description(report),
-  )
-  melon_meta.write_json(ready / tagging_report.FILE, report)
-  _replace(out, ready)
-  shutil.rmtree(work, ignore_errors=True)
+  with folder_lock.hold(work, "preprocessing.tagging_sets"):
+    found = None if force else _finished(out, clip_list)
+    if found is not None:
+      print(f"nothing to do: {out} is {found['name']}; --force makes it anew")
+      _tidy(work)
+      return found
+    coverage = tagging_coverage.cover(source, clip_list)
+    wanted = {
+      "name": clip_list.name,
+      "digest": clip_list.digest(),
+      "source": os.fspath(source.resolve()),
+      "anew": force,
+    }
+    _begin(work, wanted)
+    report = tagging_report.report(clip_list, coverage, [])
+    tagging_report.check(report, work, allow_partial)
+    writer = tagging_store.Writer(work, source, coverage.files, clip_list)
+    notes = writer.write(threads or decoding.default_threads())
+    report = tagging_report.report(clip_list, coverage, notes)
+    tagging_report.check(report, work, allow_partial)
+    ready = writer.finish(
+      out_name(clip_list),
+      tagging_report.metadata(clip_list, report),
+      tagging_report.description(report),
+    )
+    melon_meta.write_json(ready / tagging_report.FILE, report)
+    _replace(out, ready)
+    _empty(work)
   return report
 
 

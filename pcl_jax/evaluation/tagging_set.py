@@ -139,7 +139,7 @@ class TaggingSet:
 
 def _patches_of(
   mel: Float16[np.ndarray, "frames bands"],
-) -> Float16[np.ndarray, "patches frames bands"]:
+) -> Float16[np.ndarray, "patches patch_frames bands"]:
   """Cuts a clip into whole patches; a shorter one is padded with silence."""
   _, starts = embed.patch_grid(np.array([len(mel)]))
   lacking = plans.PATCH_FRAMES - len(mel)
@@ -197,7 +197,7 @@ def embed_clips(
   *,
   batch_patches: int = 64,
   progress: Callable[[Iterator[Clip]], Iterator[Clip]] = iter,
-) -> tuple[labelled.LabelledSet, list[Float[np.ndarray, "clips features"]]]:
+) -> tuple[labelled.LabelledSet, list[Float[np.ndarray, "clips _"]]]:
   """Embeds all clips of a set; read once, a clip and a batch are in memory.
 
   Args:
