@@ -26,6 +26,7 @@ same command goes on. A finished set is left as it is; --force makes it anew.
 
 import argparse
 from collections.abc import Sequence
+import contextlib
 import os
 import pathlib
 import shutil
@@ -219,29 +220,45 @@ def prepare(
     if found is not None:
       print(f"nothing to do: {out} is {found['name']}; --force makes it anew")
       _tidy(work)
-      return found
-    coverage = tagging_coverage.cover(source, clip_list)
-    wanted = {
-      "name": clip_list.name,
-      "digest": clip_list.digest(),
-      "source": os.fspath(source.resolve()),
-      "anew": force,
-    }
-    _begin(work, wanted)
-    report = tagging_report.report(clip_list, coverage, [])
-    tagging_report.check(report, work, allow_partial)
-    writer = tagging_store.Writer(work, source, coverage.files, clip_list)
-    notes = writer.write(threads or decoding.default_threads())
-    report = tagging_report.report(clip_list, coverage, notes)
-    tagging_report.check(report, work, allow_partial)
-    ready = writer.finish(
-      out_name(clip_list),
-      tagging_report.metadata(clip_list, report),
-      tagging_report.description(report),
-    )
-    melon_meta.write_json(ready / tagging_report.FILE, report)
-    _replace(out, ready)
-    _empty(work)
+    else:
+      wanted = {
+        "name": clip_list.name,
+        "digest": clip_list.digest(),
+        "source": os.fspath(source.resolve()),
+        "anew": force,
+      }
+      _begin(work, wanted)
+      threads = threads or decoding.default_threads()
+      found = _make(clip_list, source, out, work, allow_partial, threads)
+  with contextlib.suppress(OSError):  # Unless there is something in it.
+    work.rmdir()
+  return found
+
+
+def _make(
+  clip_list: tagging_clips.ClipList,
+  source: pathlib.Path,
+  out: pathlib.Path,
+  work: pathlib.Path,
+  allow_partial: bool,
+  threads: int,
+) -> dict[str, Any]:
+  """Makes the set in `work` and moves it to `out`; returns coverage.json."""
+  coverage = tagging_coverage.cover(source, clip_list)
+  report = tagging_report.report(clip_list, coverage, [])
+  tagging_report.check(report, work, allow_partial)
+  writer = tagging_store.Writer(work, source, coverage.files, clip_list)
+  notes = writer.write(threads)
+  report = tagging_report.report(clip_list, coverage, notes)
+  tagging_report.check(report, work, allow_partial)
+  ready = writer.finish(
+    out_name(clip_list),
+    tagging_report.metadata(clip_list, report),
+    tagging_report.description(report),
+  )
+  melon_meta.write_json(ready / tagging_report.FILE, report)
+  _replace(out, ready)
+  _empty(work)
   return report
 
 
