@@ -337,6 +337,29 @@ def _features(
   yield melspectrogram.log_mel(held)[1:].astype(np.float16)
 
 
+def feature_blocks(
+  path: _Path,
+  from_s: float = 0.0,
+  to_s: float | None = None,
+  *,
+  block_samples: int = BLOCK_SAMPLES,
+) -> Iterator[Float16[np.ndarray, "frames bands"]]:
+  """Yields what `read_feature` returns, some frames at a time.
+
+  Args:
+    path: an audio file; see `audio_blocks`.
+    from_s: where the part begins, in seconds.
+    to_s: where it ends, in seconds.
+    block_samples: how many samples of each channel are decoded at a time.
+
+  Raises:
+    InputError: as `read_feature`, at any moment.
+  """
+  yield from _features(
+    audio_blocks(path, block_samples, from_s=from_s, to_s=to_s)
+  )
+
+
 def read_feature(
   path: _Path,
   from_s: float = 0.0,
@@ -363,5 +386,5 @@ def read_feature(
     InputError: the file is not readable or begins behind its end
       (`UnreadableAudio`), or the part is empty.
   """
-  blocks = audio_blocks(path, block_samples, from_s=from_s, to_s=to_s)
-  return np.concatenate(list(_features(blocks)))
+  blocks = feature_blocks(path, from_s, to_s, block_samples=block_samples)
+  return np.concatenate(list(blocks))

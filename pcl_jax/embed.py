@@ -1,15 +1,58 @@
-"""Embeddings of whole songs: the mean over the features of their patches."""
+"""Embeds songs: the mean over the features of their patches.
 
-from collections.abc import Callable
+  python -m pcl_jax.embed --workdir=runs/h --audio=~/music --out=music.parquet
+  python -m pcl_jax.embed --workdir=runs/h --data=data/melon --out=melon.parquet
 
+A song is cut into whole patches of 4.096 s, end to end, from its beginning;
+what is left at its end is not used, and a song shorter than one patch is padded
+with silence. The vector is the mean over all patches. Any length will do, from
+one sample to hours: audio is decoded in a stream.
+
+--layer says which vector:
+  features    what the backbone gives (1024 numbers in the paper's networks).
+              Take these to train probes and classifiers on, and to look up what
+              sounds alike: evaluation uses them.
+  projection  what the loss saw in training (128 numbers): closer to what the
+              strategy made alike, with less of everything else.
+
+The table has the columns id, path, vector (float32, a list of fixed size),
+patches (how many the mean is over) and padded; with --per_patch a row for each
+patch: id, path, start_s, vector, padded. Its metadata names the encoder: the
+run, the step, a hash of the weights, the feature's settings, versions.
+
+Interrupted at any moment, the same command goes on; what is finished lies in
+OUT.parts until the end. Given again after that, it does nothing, unless files
+were added or changed, or with --force. Songs that cannot be read are listed on
+the screen and in OUT.failures.json with the reason; the exit code is then 1,
+and the table has all others.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
 from flax import nnx
 import jax
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax import checkpoint
+from pcl_jax import embedding_run
+from pcl_jax import embedding_sources
+from pcl_jax import embedding_table
+from pcl_jax import errors
+from pcl_jax import patch_batches
 from pcl_jax.data import plan as plans
 from pcl_jax.data import song_store
 from pcl_jax.models import audio
+
+LAYERS = ("features", "projection")
+BATCH_PATCHES = 64
+_MAX_THREADS = 8
+_SHOWN_FAILURES = 20
 
 
 def patch_grid(
@@ -30,19 +73,58 @@ def patch_grid(
   return owners.astype(np.int32), starts.astype(np.int32)
 
 
-def make_embedder(encoder: audio.AudioEncoder) -> Callable:
+def make_embedder(
+  encoder: audio.AudioEncoder, layer: str = "features"
+) -> Callable:
   """Compiles an encoder in evaluation mode.
 
+  Args:
+    encoder: the audio encoder.
+    layer: one of `LAYERS`.
+
   Returns:
-    A function of patches [n, 256, 48] to features [n, features].
+    A function of patches [n, 256, 48] to vectors [n, features].
   """
   graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
+  output = LAYERS.index(layer)
 
   @jax.jit
-  def features(variables, patches):
-    return nnx.merge(graphdef, *variables)(patches, False)[0]
+  def embed(variables, patches):
+    return nnx.merge(graphdef, *variables)(patches, False)[output]
 
-  return lambda patches: features((params, stats), patches)
+  return lambda patches: embed((params, stats), patches)
+
+
+def vector_length(encoder: audio.AudioEncoder, layer: str) -> int:
+  """Returns the length of the vectors of a layer.
+
+  Args:
+    encoder: the audio encoder.
+    layer: one of `LAYERS`.
+  """
+  shape = (1, plans.PATCH_FRAMES, song_store.MEL_BANDS)
+  outputs = nnx.eval_shape(
+    lambda mel: encoder(mel, False), jax.ShapeDtypeStruct(shape, np.float16)
+  )
+  return outputs[LAYERS.index(layer)].shape[1]
+
+
+def _store_batches(
+  store: song_store.SongStore,
+  songs: Int[np.ndarray, " songs"],
+  owners: Int[np.ndarray, " patches"],
+  starts: Int[np.ndarray, " patches"],
+  size: int,
+) -> Iterator[patch_batches.Batch]:
+  """Yields patches of a store; those behind the last song are all zero."""
+  for begin in range(0, len(owners), size):
+    some = slice(begin, begin + size)
+    patches = np.zeros(
+      (size, plans.PATCH_FRAMES, song_store.MEL_BANDS), np.float16
+    )
+    own = owners[some]
+    store.read_patches(songs[own], starts[some], patches[: len(own)])
+    yield patch_batches.Batch(own, patches)
 
 
 def embed_songs(
@@ -50,7 +132,7 @@ def embed_songs(
   store: song_store.SongStore,
   songs: Int[np.ndarray, " songs"],
   *,
-  batch_patches: int = 64,
+  batch_patches: int = BATCH_PATCHES,
 ) -> Float[np.ndarray, "songs features"]:
   """Embeds songs of a store.
 
@@ -67,16 +149,9 @@ def embed_songs(
   embedder = make_embedder(encoder)
   owners, starts = patch_grid(store.frames[songs])
   out = np.zeros((len(songs), encoder.backbone.features), np.float64)
-  shape = (batch_patches, plans.PATCH_FRAMES, song_store.MEL_BANDS)
-  patches = np.zeros(shape, np.float16)
-  for begin in range(0, len(owners), batch_patches):
-    some = slice(begin, begin + batch_patches)
-    count = len(owners[some])
-    # The last batch keeps what an earlier one left behind its own patches, so
-    # that there is one shape and one compilation.
-    store.read_patches(songs[owners[some]], starts[some], patches[:count])
-    features = np.asarray(embedder(patches))[:count]
-    np.add.at(out, owners[some], features)
+  batches = _store_batches(store, songs, owners, starts, batch_patches)
+  for some, features in patch_batches.encoded(embedder, batches):
+    np.add.at(out, some, features)
   counts = np.bincount(owners, minlength=len(songs))
   return (out / counts[:, None]).astype(np.float32)
 
@@ -115,3 +190,148 @@ def mean_mel(
     for song in songs.tolist()
   ]
   return np.array(means, np.float32)
+
+
+def embed_table(
+  workdir: pathlib.Path,
+  source: embedding_sources.Source,
+  out: pathlib.Path,
+  *,
+  layer: str = "features",
+  which: str = "best",
+  per_patch: bool = False,
+  batch_patches: int = BATCH_PATCHES,
+  threads: int | None = None,
+  force: bool = False,
+) -> embedding_run.Report | None:
+  """Embeds songs with the encoder of a run and writes them as a table.
+
+  Args:
+    workdir: of the run.
+    source: of the songs.
+    out: the table.
+    layer: one of `LAYERS`.
+    which: the `best` checkpoint by validation loss, or the `latest`.
+    per_patch: a row for each patch in place of one for each song.
+    batch_patches: patches encoded at once.
+    threads: songs read at once; by default one per core, at most 8.
+    force: makes a finished table anew.
+
+  Returns:
+    What was done; None if the table is there already.
+
+  Raises:
+    InputError: there is no checkpoint, or `out` is there and of other songs or
+      of another encoder.
+    RunError: not one song can be read.
+  """
+  encoder, meta = checkpoint.load_encoder(workdir, which)
+  about = embedding_table.provenance(encoder, meta, workdir) | {
+    "layer": layer,
+    "per_patch": per_patch,
+    "batch_patches": batch_patches,
+    "songs_sha256": source.digest,
+    "roots": list(source.roots),
+  }
+  if out.exists() and not force:
+    then = embedding_table.read_about(out)
+    differing = sorted(k for k in about if about[k] != then.get(k))
+    if not differing:
+      return None
+    raise errors.InputError(
+      f"{out} exists and was made otherwise ({', '.join(differing)} differ): "
+      "give another --out, or --force to make it anew."
+    )
+  return embedding_run.embed_source(
+    source,
+    make_embedder(encoder, layer),
+    embedding_table.schema(
+      vector_length(encoder, layer), about, per_patch=per_patch
+    ),
+    out,
+    batch_patches=batch_patches,
+    threads=threads or min(os.cpu_count() or 1, _MAX_THREADS),
+  )
+
+
+def _in_words(report: embedding_run.Report, out: pathlib.Path) -> str:
+  lines = [f"{report.songs} songs, {report.patches} patches, written to {out}"]
+  if report.padded:
+    lines.append(
+      "songs shorter than a patch, padded with silence: "
+      f"{report.padded} (column padded)"
+    )
+  failures = report.failures
+  if failures:
+    lines.append(f"{len(failures)} songs cannot be read:")
+    for one in failures[:_SHOWN_FAILURES]:
+      lines.append(f"  {one['path'] or one['id']}: {one['reason']}")
+    listed = embedding_run.failures_path(out)
+    more = len(failures) - _SHOWN_FAILURES
+    lines.append(f"  {f'and {more} more; ' * (more > 0)}all are in {listed}")
+  return "\n".join(lines)
+
+
+def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+  parser = argparse.ArgumentParser(
+    prog="python -m pcl_jax.embed",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--workdir", required=True, help="folder of the run")
+  inputs = parser.add_mutually_exclusive_group(required=True)
+  inputs.add_argument(
+    "--audio", nargs="+", help="audio files, and folders of them"
+  )
+  inputs.add_argument("--data", help="a prepared data set's folder")
+  add("--out", required=True, help="the table, a Parquet file")
+  add("--layer", choices=LAYERS, default="features", help="see above")
+  add("--per_patch", action="store_true", help="a row for each patch")
+  add(
+    "--checkpoint",
+    choices=("best", "latest"),
+    default="best",
+    help="by validation loss, or by step (%(default)s)",
+  )
+  add(
+    "--batch_patches",
+    type=int,
+    default=BATCH_PATCHES,
+    help="patches encoded at once (%(default)s); GPUs are faster with more",
+  )
+  add("--threads", type=int, help="files decoded at once (cores, at most 8)")
+  add("--force", action="store_true", help="make a finished table anew")
+  flags = vars(parser.parse_args(argv))
+  for name in ("threads", "batch_patches"):
+    if flags[name] is not None and flags[name] < 1:
+      parser.error(f"--{name} is {flags[name]}; it is at least 1")
+  return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+  """Parses the command line and writes the table."""
+  flags = _arguments(argv)
+  places, data = flags.pop("audio"), flags.pop("data")
+  out = pathlib.Path(flags.pop("out")).expanduser()
+  workdir = pathlib.Path(flags.pop("workdir")).expanduser()
+  if data is None:
+    places = [os.path.expanduser(place) for place in places]
+    source = embedding_sources.audio_files(places)
+  else:
+    source = embedding_sources.data_set_songs(os.path.expanduser(data))
+  which = flags.pop("checkpoint")
+  report = embed_table(workdir, source, out, which=which, **flags)
+  if report is None:
+    print(
+      f"nothing to do: {out} is made of these songs and this encoder; "
+      "--force makes it anew"
+    )
+    return None
+  print(_in_words(report, out))
+  return errors.EXIT_FAILED if report.failures else None
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of reading only.
+  errors.run_command(main)

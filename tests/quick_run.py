@@ -1,0 +1,53 @@
+"""The folder of a run whose encoder compiles at once, without training."""
+
+import pathlib
+
+from flax import nnx
+import jax
+
+from pcl_jax import checkpoint
+from pcl_jax import melspectrogram
+from pcl_jax import train_step
+from pcl_jax.models import encoders
+from tests import quick_backbone
+
+AUDIO = {"backbone_type": quick_backbone.NAME, "width": 2, "fc_output_dim": 4}
+
+
+def save(
+  workdir: pathlib.Path,
+  *,
+  seed: int = 0,
+  step: int = 1,
+  feature: dict | None = None,
+) -> pathlib.Path:
+  """Saves a checkpoint of new weights; the quick backbone is registered.
+
+  Args:
+    workdir: folder of the run.
+    seed: of the weights.
+    step: of the checkpoint.
+    feature: settings of the feature; by default those there are.
+
+  Returns:
+    The folder.
+  """
+  model = encoders.Encoders(audio_params=AUDIO, rngs=nnx.Rngs(seed))
+  _, state = train_step.new_state(model, train_step.make_optimizer(0.1, 0.0))
+  mesh = jax.make_mesh(
+    (1,),
+    ("data",),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=jax.devices()[:1],
+  )
+  state = jax.device_put(state, jax.NamedSharding(mesh, jax.P()))
+  meta = {
+    "progress": {"step": step},
+    "strategy": "SS",
+    "architecture": {"audio": AUDIO},
+    "feature": feature or melspectrogram.SETTINGS.as_dict(),
+  }
+  checkpoints = checkpoint.Checkpoints(workdir)
+  checkpoints.save(state, meta)
+  checkpoints.close()
+  return workdir
