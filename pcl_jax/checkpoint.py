@@ -1,99 +1,50 @@
-"""Checkpoints by orbax: encoder, rest of the state, and what they belong to.
+r"""Checkpoints by orbax: encoder, rest of the state, and what they belong to.
 
 A step holds three items: `encoder` (parameters and batch statistics of the
 audio encoder, restorable alone), `rest` (the other encoders, the optimiser and
 the step) and `meta` (json: progress, architecture, feature settings, config,
-data set, versions, and a digest of each other item: orbax has none and would
-restore a damaged file as wrong numbers). The latest step and the best by
-validation loss are kept.
+data set, versions). Orbax would restore a damaged file as wrong numbers, so
+digests of all files lie beside the steps. The two latest steps and the two best
+by validation loss are kept.
+
+python -m pcl_jax.checkpoint list runs/hybrid
+python -m pcl_jax.checkpoint verify runs/hybrid
+
+`list` shows the steps of a run; `verify` reads all their files and compares the
+digests; it exits 1 where a step is damaged. Neither changes anything, so that a
+run may be under way.
 """
 
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import functools
-import gc
-import math
+import json
 import os
-import pathlib
-import shutil
-import sys
-import time
-from typing import Any, TypeVar
-import zlib
+from typing import Any
 
 from absl import logging
 from flax import nnx
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 
+from pcl_jax import checkpoint_files
+from pcl_jax import checkpoint_reader
+from pcl_jax import checkpoint_report
+from pcl_jax import checkpoint_saver
 from pcl_jax import errors
 from pcl_jax import hosts
 from pcl_jax import melspectrogram
+from pcl_jax import train_log
 from pcl_jax.models import audio
 
-FOLDER = "checkpoints"
-_METRIC = "total"
-_TRASH = ".trash"
-_SETTLE_S = 0.3
-_T = TypeVar("_T")
-_LONGEST = 200  # Characters shown of a library's message.
+FOLDER = checkpoint_files.FOLDER
 
 
-def _score(metrics: dict[str, float]) -> float:
-  """Higher is better; what is not finite or absent ranks last."""
-  loss = metrics.get(_METRIC, math.nan)
-  return -loss if math.isfinite(loss) else -math.inf
-
-
-def _split(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Parts the audio encoder from the rest of a training state."""
-  encoder, rest = {}, {}
-  for kind in ("params", "batch_stats"):
-    encoder[kind] = state[kind]["audio"]
-    rest[kind] = {k: v for k, v in state[kind].items() if k != "audio"}
-  rest["opt_state"], rest["step"] = state["opt_state"], state["step"]
-  # Orbax refuses an item without any leaf, which strategies without other
-  # encoders would have here.
-  rest = {name: tree for name, tree in rest.items() if jax.tree.leaves(tree)}
-  return encoder, rest
-
-
-def _join(encoder: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
-  state = dict(rest)
-  for kind in ("params", "batch_stats"):
-    state[kind] = {"audio": encoder[kind]} | rest.get(kind, {})
-  return state
-
-
-def _abstract(tree: Any) -> Any:
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
-  )
-
-
-def _short(error: Exception) -> str:
-  """Returns the beginning of a message; orbax's can be pages."""
-  lines = str(error).strip().splitlines() or [type(error).__name__]
-  return lines[0] if len(lines[0]) <= _LONGEST else f"{lines[0][:_LONGEST]}..."
-
-
-@contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-  """Drops tracebacks of what orbax leaves half done after an error."""
-  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-  try:
-    yield
-  finally:
-    sys.unraisablehook = hook
-
-
-def _digest(tree: Any) -> int:
-  """Returns a checksum of all arrays, in the order of their names."""
-  total = 0
-  for leaf in jax.tree.leaves(tree):
-    total = zlib.crc32(np.ascontiguousarray(leaf), total)
-  return total
+def _agreed(decide: Callable[[], Any]) -> Any:
+  """Returns what process 0 decides, in all processes; fit for json."""
+  if jax.process_count() == 1:
+    return decide()
+  text = json.dumps(decide()) if hosts.is_first() else ""
+  return json.loads(hosts.gather(text)[0])
 
 
 class Checkpoints:
@@ -110,86 +61,135 @@ class Checkpoints:
         the same folder is not disturbed.
 
     Raises:
-      InputError: the folder cannot be made or read.
+      InputError: the folder cannot be made, read or written.
     """
-    self._path = pathlib.Path(workdir).absolute() / FOLDER
-    self._read_only = read_only
-    try:
-      if not read_only:
-        self._path.mkdir(parents=True, exist_ok=True)
-      self._empty_trash()
-      self._manager = self._open()
-    except (OSError, ValueError) as error:
-      raise errors.InputError(
-        f"{self._path} cannot be opened as a folder of checkpoints "
-        f"({_short(error)}). Remove what is damaged or in its place, or give "
-        "another --workdir."
-      ) from error
+    self._files = checkpoint_files.CheckpointFiles(workdir)
+    self._saver = checkpoint_saver.Saver(self._files)
+    if not read_only:
+      hosts.await_first(self._files.prepare)
 
-  def _open(self) -> ocp.CheckpointManager:
-    keep = ocp.checkpoint_managers
-    return ocp.CheckpointManager(
-      self._path,
-      options=ocp.CheckpointManagerOptions(
-        create=not self._read_only,
-        save_decision_policy=keep.FixedIntervalPolicy(1),
-        preservation_policy=keep.AnyPreservationPolicy(
-          [
-            keep.LatestN(1),
-            keep.BestN(
-              get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
-            ),
-          ]
-        ),
-        best_fn=_score,  # Without it metrics are not written down.
-        cleanup_tmp_directories=not self._read_only,
-        # Deleting is a rename, so that no half-deleted step is ever listed.
-        todelete_subdir=_TRASH,
-      ),
-    )
+  @property
+  def failures(self) -> int:
+    """How many attempts to save have failed, as on a full disk."""
+    return self._saver.failures
+
+  @property
+  def last_save_failed(self) -> bool:
+    """Whether the newest state that was to be saved is not on file."""
+    return self._saver.last_save_failed
 
   def save(
     self,
     state: dict[str, Any],
     meta: dict[str, Any],
-    metrics: dict[str, float] | None = None,
+    metrics: dict[str, Any] | None = None,
   ) -> None:
     """Starts to write a step; training goes on meanwhile.
 
+    A save that fails is warned of, counted and tried once more, and training
+    goes on. A step that is on file already is replaced where there are metrics
+    now, and stays as it is where there are none.
+
     Args:
-      state: of the run; its `step` names the checkpoint.
-      meta: plain values, fit for json.
+      state: of the run.
+      meta: plain values, fit for json; its progress.step names the checkpoint.
       metrics: validation losses, where there were any at this step.
+
+    Raises:
+      RunError: it failed, and other processes take part.
     """
-    encoder, rest = _split(state)
-    step = meta["progress"]["step"]
-    meta = meta | {
-      "digests": {"encoder": _digest(encoder), "rest": _digest(rest)}
-    }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        encoder=ocp.args.StandardSave(encoder),
-        rest=ocp.args.StandardSave(rest),
-        meta=ocp.args.JsonSave(meta),
-      ),
-      # Never None, which orbax would warn of; what is not a number ranks last.
-      metrics=metrics or {_METRIC: math.nan},
-    )
+    self._saver.save(state, meta, metrics)
+
+  def wait(self) -> None:
+    """Waits for the save under way, which may fail and is then tried again.
+
+    Raises:
+      RunError: it failed, and other processes take part.
+    """
+    self._saver.wait()
+
+  def finish(self) -> None:
+    """Waits for the last save of a run.
+
+    Raises:
+      RunError: the newest state is not on file.
+    """
+    self.wait()
+    if self.last_save_failed:
+      raise errors.RunError(
+        f"the last checkpoint could not be written into {self._files.path}: "
+        f"the newest on file is of step {self.latest_step()}. Make room, and "
+        "the same --workdir goes on from there."
+      )
 
   def latest_step(self) -> int | None:
     """Returns the newest step, None where there is none."""
-    return self._manager.latest_step()
+    return self._files.latest()
 
   def best_step(self) -> int | None:
     """Returns the step of the lowest validation loss, else the newest."""
-    scores = {}
-    for step in self._manager.all_steps():
-      read = functools.partial(self._manager.metrics, step)
-      scores[step] = _score(self._read(step, read) or {})
-    if not any(math.isfinite(score) for score in scores.values()):
-      return self._manager.latest_step()
-    return max(scores, key=scores.get)
+    return self._files.best()
+
+  def restore_newest(
+    self,
+    like: dict[str, Any],
+    check: Callable[[dict[str, Any]], None] = lambda meta: None,
+  ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Restores the newest good step and moves the damaged ones aside.
+
+    Nothing is moved where a step is refused, or where none is good.
+
+    Args:
+      like: a state of the same structure, shapes and sharding.
+      check: raises where what a step says about itself is not of this run.
+
+    Returns:
+      State and meta of the step; None where there are no steps at all.
+
+    Raises:
+      InputError: the newest step whose files are good holds other arrays than
+        `like`, or no step is good.
+    """
+    found, faults = None, {}
+    for step in reversed(_agreed(self._files.steps)):
+      fault = _agreed(lambda step=step: self._files.fault(step))
+      if fault is None and found is None:
+        meta = _agreed(lambda step=step: self._files.read(step, "meta"))
+        check(meta)
+        try:
+          state = checkpoint_reader.read_state(self._files, step, like)
+          found = state, meta
+          self._warn_of_missing_digest(step)
+        except checkpoint_reader.DamagedError as error:
+          fault = str(error)
+      if fault is not None:
+        faults[step] = fault
+    if faults and found is None:
+      listed = "; ".join(f"step {step}: {why}" for step, why in faults.items())
+      raise errors.InputError(
+        f"no checkpoint in {self._files.path} can be used: {listed}. Nothing "
+        "was moved or deleted. Bring one back from a copy, or give another "
+        "--workdir to begin anew."
+      )
+    hosts.await_first(lambda: self._move_aside(faults))
+    return found
+
+  def _move_aside(self, faults: dict[int, str]) -> None:
+    for step, fault in faults.items():
+      place = self._files.move_aside(step, fault)
+      train_log.say(
+        f"checkpoint {step} is damaged ({fault}): moved to {place}, and an "
+        "earlier one is used"
+      )
+    if faults:
+      self._files.write_index()
+
+  def _warn_of_missing_digest(self, step: int) -> None:
+    if hosts.is_first() and not self._files.has_digest(step):
+      logging.warning(
+        "checkpoint %d in %s has no digests, so it could not be verified",
+        step, self._files.path,
+      )  # fmt: skip
 
   def restore_meta(self, step: int) -> dict[str, Any]:
     """Returns what a step says about itself.
@@ -200,8 +200,8 @@ class Checkpoints:
     Raises:
       InputError: it cannot be read.
     """
-    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return self._read(step, lambda: self._manager.restore(step, args=args)).meta
+    self._check_files(step, (checkpoint_files.META,))
+    return self._files.read(step, checkpoint_files.META)
 
   def restore(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     """Returns the training state of a step.
@@ -211,11 +211,11 @@ class Checkpoints:
       like: a state of the same structure, shapes and sharding.
 
     Raises:
-      InputError: the step is damaged or holds arrays of another architecture.
+      InputError: the step cannot be read or holds other arrays.
     """
-    encoder, rest = _split(like)
-    restored = self._restore_items(step, {"encoder": encoder, "rest": rest})
-    return _join(restored["encoder"], restored["rest"])
+    self._check_files(step)
+    with self._naming_damage(step):
+      return checkpoint_reader.read_state(self._files, step, like)
 
   def restore_encoder(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     """Returns `params` and `batch_stats` of the audio encoder of a step.
@@ -225,59 +225,45 @@ class Checkpoints:
       like: the same of an encoder of the same architecture.
 
     Raises:
-      InputError: the step is damaged or holds arrays of another architecture.
+      InputError: the step cannot be read or holds other arrays.
     """
-    return self._restore_items(step, {"encoder": like})["encoder"]
+    self._check_files(step, (checkpoint_files.ENCODER,))
+    with self._naming_damage(step):
+      return checkpoint_reader.read_encoder(self._files, step, like)
 
-  def _restore_items(
-    self, step: int, like: dict[str, dict[str, Any]]
-  ) -> dict[str, Any]:
-    digests = self.restore_meta(step)["digests"]
-    items = {
-      name: ocp.args.StandardRestore(_abstract(tree))
-      for name, tree in like.items()
-    }
+  def check_scores(self) -> None:
+    """Refuses to call a step the best where the losses of one are damaged.
 
-    def read() -> dict[str, Any]:
-      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-      for name in like:
-        found = _digest(restored[name])
-        if found != digests[name]:
-          raise ValueError(
-            f"its {name} has the checksum {found}, {digests[name]} is on file"
-          )
-      return {name: restored[name] for name in like}
+    Raises:
+      InputError: they are.
+    """
+    for step in self._files.steps():
+      self._check_files(step, (checkpoint_files.METRICS,))
 
-    return self._read(step, read)
+  def _check_files(self, step: int, *items: tuple[str, ...]) -> None:
+    fault = self._files.fault(step, *items)
+    if fault is not None:
+      raise self._damaged(step, fault)
 
-  def _read(self, step: int, read: Callable[[], _T]) -> _T:
-    """Calls `read` and words what goes wrong while a step is read."""
-    with _without_noise():
-      try:
-        return read()
-      except Exception as error:  # Orbax has no narrower one for damaged data.
-        reason = _short(error)
-      # Reads that orbax has abandoned end here, where nobody hears them.
-      time.sleep(_SETTLE_S)
-      gc.collect()
-    others = [one for one in self._manager.all_steps() if one != step]
-    instead = f"go on from step {max(others)}" if others else "begin anew"
-    raise errors.InputError(
-      f"checkpoint {step} in {self._path} cannot be read ({reason}): it is "
-      "damaged, or of other networks than the config's. Give the config it was "
-      f"trained with or another --workdir, or delete {self._path / str(step)} "
-      f"to {instead}."
+  @contextlib.contextmanager
+  def _naming_damage(self, step: int) -> Iterator[None]:
+    try:
+      yield
+    except checkpoint_reader.DamagedError as error:
+      raise self._damaged(step, str(error)) from error
+
+  def _damaged(self, step: int, fault: str) -> errors.InputError:
+    others = [one for one in self._files.steps() if one != step]
+    instead = f"use step {max(others)}" if others else "begin anew"
+    return errors.InputError(
+      f"checkpoint {step} in {self._files.path} is damaged ({fault}). Move "
+      f"{self._files.folder(step)} away to {instead}; training that goes on "
+      "does so by itself."
     )
 
   def close(self) -> None:
     """Waits for what is being written, then closes."""
-    self._manager.wait_until_finished()
-    self._manager.close()
-    self._empty_trash()
-
-  def _empty_trash(self) -> None:
-    if not self._read_only and hosts.is_first():
-      shutil.rmtree(self._path / _TRASH, ignore_errors=True)
+    self._saver.close()
 
 
 def load_encoder(
@@ -295,17 +281,13 @@ def load_encoder(
   Raises:
     InputError: there is no checkpoint, or its feature has other settings.
   """
-  folder = pathlib.Path(workdir) / FOLDER
-  if not folder.is_dir():
-    raise errors.InputError(
-      f"{workdir} has no folder {FOLDER}, so it is not the workdir of a run. "
-      "Train one with python launch.py --config=... --workdir=..."
-    )
+  folder = checkpoint_report.folder_of(workdir)
   checkpoints = Checkpoints(workdir, read_only=True)
   try:
-    step = (
-      checkpoints.best_step() if which == "best" else checkpoints.latest_step()
-    )
+    step = checkpoints.latest_step()
+    if which == "best":
+      checkpoints.check_scores()
+      step = checkpoints.best_step()
     if step is None:
       raise errors.InputError(
         f"{folder} holds no finished checkpoint yet: train longer."
@@ -326,3 +308,22 @@ def load_encoder(
   logging.info("loaded step %d of %s", step, workdir)
   encoder = nnx.merge(graphdef, restored["params"], restored["batch_stats"])
   return encoder, meta
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Parses the command line; lists or verifies the checkpoints of a run."""
+  parser = argparse.ArgumentParser(
+    prog="python -m pcl_jax.checkpoint",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("task", choices=("list", "verify"))
+  parser.add_argument("run", help="workdir of the run")
+  flags = parser.parse_args(argv)
+  if flags.task == "list":
+    return checkpoint_report.show_steps(flags.run)
+  return checkpoint_report.verify(flags.run)
+
+
+if __name__ == "__main__":
+  errors.run_command(main)

@@ -145,7 +145,7 @@ def await_first(task: Callable[[], None]) -> None:
     multihost_utils.sync_global_devices("the first process's task")
 
 
-def _gather(text: str) -> Sequence[str]:
+def gather(text: str) -> Sequence[str]:
   """Returns each process's text, in the order of the processes."""
   coded = np.frombuffer(text.encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(len(coded)))
@@ -169,7 +169,7 @@ def check_same(what: Mapping[str, Any]) -> None:
   """
   if jax.process_count() == 1:
     return
-  texts = _gather(json.dumps(what, sort_keys=True))
+  texts = gather(json.dumps(what, sort_keys=True))
   first = json.loads(texts[0])
   for number, text in enumerate(texts):
     other = json.loads(text)

@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import tqdm
 
 from pcl_jax import checkpoint
@@ -114,10 +114,10 @@ def _check_step(step: int, terms: dict[str, jax.Array]) -> None:
   _check_finite(f"the loss of step {step}", train_log.fetch(terms))
 
 
-def _all_finite(tree: Any) -> bool:
-  return all(
-    np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(tree))
-  )
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+  """Tells it on the device; fetching a whole state would hold training up."""
+  return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
 def _load(
@@ -244,14 +244,17 @@ def _restore(
   run: runs.Run, checkpoints: checkpoint.Checkpoints
 ) -> tuple[dict[str, Any], Progress]:
   """Returns where the last start of this run stopped, or its beginning."""
-  step = checkpoints.latest_step()
-  if step is None:
+  changed: list[str] = []
+
+  def check(meta: dict[str, Any]) -> None:
+    changed.extend(config_check.check_continues(meta, run.meta))
+
+  restored = checkpoints.restore_newest(run.state, check)
+  if restored is None:
     return run.state, Progress()
-  meta = checkpoints.restore_meta(step)
-  changed = config_check.check_continues(meta, run.meta)
-  state = checkpoints.restore(step, run.state)
+  state, meta = restored
   progress = Progress.from_dict(meta["progress"])
-  train_log.say(f"going on from step {step}, epoch {progress.epoch}")
+  train_log.say(f"going on from step {progress.step}, epoch {progress.epoch}")
   for line in changed:
     train_log.say(f"changed since then: {line}")
   return state, progress
@@ -345,10 +348,9 @@ def train_and_evaluate(
     path = runs.make_workdir(workdir)
     checkpoints = checkpoint.Checkpoints(path)
     stack.callback(checkpoints.close)
-    hosts.check_same(
-      run.meta["data"] | {"first step": checkpoints.latest_step()}
-    )
+    hosts.check_same(run.meta["data"])
     state, progress = _restore(run, checkpoints)
+    hosts.check_same({"first step": progress.step})
     if hosts.is_first():
       runs.write_config(path, config)  # Not before: it may have been refused.
     train_log.say(_in_short(run))
@@ -378,6 +380,7 @@ def train_and_evaluate(
           run, state, validation_plan, progress, writer
         )
         save(state, losses)
+    checkpoints.finish()
     best = checkpoints.best_step()
   if progress.epoch < config.epochs:
     train_log.say(

@@ -7,6 +7,7 @@ import shutil
 
 from flax import nnx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -49,12 +50,7 @@ def _state(seed=0, with_cf=False, **audio_params):
 
 
 def _meta(step):
-  return META | {"progress": {"step": step}}
-
-
-def _assert_meta(found, step):
-  assert found.pop("digests").keys() == {"encoder", "rest"}
-  assert found == _meta(step)
+  return META | {"progress": {"step": step, "epoch": step // 2}}
 
 
 def _write(workdir, losses, **kind):
@@ -68,7 +64,9 @@ def _write(workdir, losses, **kind):
 
 def _steps(workdir):
   folder = workdir / checkpoint.FOLDER
-  return sorted(int(path.name) for path in folder.iterdir())
+  names = {path.name for path in folder.iterdir()} - {"index.json"}
+  assert names == {path.name for path in (workdir / "digests").iterdir()}
+  return sorted(map(int, names))
 
 
 def _assert_same(a, b):
@@ -97,7 +95,7 @@ def test_a_state_comes_back_bitwise(tmp_path, with_cf):
   _write(tmp_path, [1.0], with_cf=with_cf)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 1
-  _assert_meta(checkpoints.restore_meta(1), 1)
+  assert checkpoints.restore_meta(1) == _meta(1)
   restored = checkpoints.restore(1, _state(9, with_cf))
   _assert_same(restored, _state(1, with_cf))
   checkpoints.close()
@@ -106,15 +104,19 @@ def test_a_state_comes_back_bitwise(tmp_path, with_cf):
 @pytest.mark.parametrize(
   "losses, kept, best",
   [
-    ([3.0, 1.0, 2.0], [2, 3], 2),
-    ([3.0, 2.0, 1.0], [3], 3),
-    ([2.0, None, None], [1, 3], 1),
-    ([None, None], [2], 2),
-    ([2.0, math.nan], [1, 2], 1),
-    ([math.inf, 5.0, None, 6.0], [2, 4], 2),
+    ([3.0, 1.0, 2.0, 4.0, 5.0], [2, 3, 4, 5], 2),
+    ([4.0, 3.0, 2.0, 1.0], [3, 4], 4),
+    ([2.0, None, None, None], [1, 3, 4], 1),
+    ([None, None, None], [2, 3], 3),
+    ([1.0, math.nan, 2.0, math.nan, math.nan], [1, 3, 4, 5], 1),
+    ([math.inf, 5.0, -math.inf, None, 6.0, 7.0, 8.0], [2, 5, 6, 7], 2),
+    ([1.0, 1.0, 1.0, 1.0, 1.0], [1, 2, 4, 5], 1),
   ],
 )
-def test_the_best_and_the_latest_step_are_kept(tmp_path, losses, kept, best):
+def test_the_two_best_and_the_two_latest_steps_are_kept(
+  tmp_path, losses, kept, best
+):
+  """And what is not a number, or absent, is never among the best."""
   _write(tmp_path, losses)
   assert _steps(tmp_path) == kept
   checkpoints = checkpoint.Checkpoints(tmp_path)
@@ -123,12 +125,16 @@ def test_the_best_and_the_latest_step_are_kept(tmp_path, losses, kept, best):
   checkpoints.close()
 
 
-def test_the_best_of_an_earlier_start_stays_the_best(tmp_path):
+def test_the_best_of_an_earlier_start_stay_the_best(tmp_path):
+  """Even where no later validation loss is a number."""
   _write(tmp_path, [1.0, 2.0])
-  checkpoints = checkpoint.Checkpoints(tmp_path)
-  checkpoints.save(_state(3), _meta(3), {"total": 1.5})
-  checkpoints.close()
-  assert _steps(tmp_path) == [1, 3]
+  for step in (3, 4, 5, 6):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    metrics = {"total": np.float32("nan"), "audio+cf": jnp.float32(1.0)}
+    checkpoints.save(_state(step), _meta(step), metrics)
+    checkpoints.close()
+  assert _steps(tmp_path) == [1, 2, 5, 6]
+  assert checkpoints.best_step() == 1
 
 
 def test_a_folder_without_checkpoints_has_no_step(tmp_path):
@@ -142,7 +148,9 @@ def test_a_folder_without_checkpoints_has_no_step(tmp_path):
 )
 def test_a_state_of_other_networks_is_refused(two_steps, other):
   checkpoints = checkpoint.Checkpoints(two_steps)
-  with pytest.raises(errors.InputError, match="checkpoint 1 .* cannot be read"):
+  with pytest.raises(
+    errors.InputError, match="checkpoint 1 .* is of other net"
+  ):
     checkpoints.restore(1, _state(**({"with_cf": True} | other)))
   checkpoints.close()
 
@@ -158,7 +166,7 @@ def _encoder_state(encoder):
 def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
   encoder, meta = checkpoint.load_encoder(two_steps, which)
   assert isinstance(encoder, audio.AudioEncoder)
-  _assert_meta(meta, step)
+  assert meta == _meta(step)
   state = _state(step, with_cf=True)
   for kind, found in _encoder_state(encoder).items():
     expected = state[kind]["audio"]
@@ -183,7 +191,7 @@ def test_what_an_interrupted_save_left_is_no_step_and_is_removed(workdir):
   assert checkpoints.latest_step() == 2
   checkpoints.save(_state(3), _meta(3), {"total": 3.0})
   checkpoints.close()
-  assert _steps(workdir) == [1, 3]
+  assert _steps(workdir) == [1, 2, 3]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -220,7 +228,7 @@ def test_damaged_weights_are_refused_by_their_step(workdir, item, how):
   for path in (workdir / checkpoint.FOLDER / "2" / item).rglob("d/*"):
     _spoil(path, how)
   checkpoints = checkpoint.Checkpoints(workdir)
-  remedy = f"delete {workdir}/checkpoints/2 to go on from step 1"
+  remedy = f"Move {workdir}/checkpoints/2 away to use step 1"
   with pytest.raises(errors.InputError, match="checkpoint 2 .*" + remedy):
     checkpoints.restore(2, _state(with_cf=True))
   _assert_same(checkpoints.restore(1, _state(with_cf=True)), _state(1, True))
@@ -233,7 +241,7 @@ def test_a_bit_that_orbax_does_not_miss_is_missed(tmp_path):
   largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
   _spoil(largest, "a bit")
   checkpoints = checkpoint.Checkpoints(tmp_path)
-  with pytest.raises(errors.InputError, match="its encoder has the checksum"):
+  with pytest.raises(errors.InputError, match="is damaged .encoder/.* sha256"):
     checkpoints.restore(1, _state(width=8))
   checkpoints.close()
 
@@ -245,7 +253,7 @@ def test_a_damaged_description_is_refused_by_its_step(workdir, how):
     path.unlink()
   else:
     _spoil(path, how)
-  with pytest.raises(errors.InputError, match="checkpoint 1 .* from step 2"):
+  with pytest.raises(errors.InputError, match="checkpoint 1 .* use step 2"):
     checkpoint.load_encoder(workdir)
 
 
@@ -258,10 +266,10 @@ def test_a_damaged_score_is_refused(workdir):
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
   (tmp_path / checkpoint.FOLDER).touch()
-  with pytest.raises(errors.InputError, match="checkpoints cannot be opened"):
+  with pytest.raises(errors.InputError, match="checkpoints cannot be used"):
     checkpoint.Checkpoints(tmp_path)
 
 
 def test_what_a_checkpoint_says_of_itself_is_plain_json(two_steps):
   path = two_steps / checkpoint.FOLDER / "1" / "meta" / "metadata"
-  _assert_meta(json.loads(path.read_text()), 1)
+  assert json.loads(path.read_text()) == _meta(1)
