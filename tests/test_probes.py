@@ -45,10 +45,10 @@ def test_a_probe_finds_tags_that_are_a_function_of_the_features(tagged):
     mean = found.per_item[name].mean()
     assert found.metrics[name].value == pytest.approx(mean)
   assert found.left_out == {}
-  assert found.settings["rate"] in QUICK["rates"]
-  assert found.settings["decay"] in QUICK["decays"]
-  assert found.settings["chosen_by"] == "validation average_precision"
-  assert found.settings["std_over_seeds"]["roc_auc"] > 0
+  assert found.settings["chosen_rate"] in QUICK["rates"]
+  assert found.settings["chosen_decay"] in QUICK["decays"]
+  assert found.settings["selected_by"] == "validation average_precision"
+  assert found.settings["chosen_std_over_seeds"]["roc_auc"] > 0
   assert found.settings["songs"]["test"] == len(test)
 
 
@@ -75,7 +75,7 @@ def test_a_saved_probe_gives_the_same_named_probabilities(tagged, tmp_path):
   area = metrics.roc_auc_score(
     labelled.labels[test], loaded.probabilities(features[test])
   )
-  spread = found.settings["std_over_seeds"]["roc_auc"]
+  spread = found.settings["chosen_std_over_seeds"]["roc_auc"]
   assert abs(area - found.metrics["roc_auc"].value) < 3 * spread + 1e-6
   with pytest.raises(errors.InputError, match="size 8 .* of size 5"):
     loaded.probabilities(features[:, :5])
@@ -100,7 +100,7 @@ def test_where_each_song_has_one_tag_accuracy_is_the_headline():
   assert accuracy.value == pytest.approx(found.per_item["accuracy"] @ weights)
   sums = trained.probabilities(features).sum(axis=1)
   np.testing.assert_allclose(sums, 1.0, rtol=1e-5)
-  assert found.settings["chosen_by"] == "validation accuracy"
+  assert found.settings["selected_by"] == "validation accuracy"
 
 
 def test_tags_with_one_class_are_left_out_of_the_mean_and_counted():

@@ -183,13 +183,15 @@ def prepare(
   features: Float[np.ndarray, "rows d"],
   labelled: labelled_sets.LabelledSet,
   owners: Int[np.ndarray, " rows"] | None = None,
+  scale: Scale | None = None,
 ) -> tuple[probe_training.Examples, Scale]:
-  """Standardises features by training statistics and lays them on the device.
+  """Standardises features and lays them on the device.
 
   Args:
     features: of each song, or of each patch.
     labelled: the task.
     owners: which song of the set each patch is of; None: one row a song.
+    scale: to standardise by; None: that of the training rows.
 
   Raises:
     InputError: features or labels break a rule.
@@ -199,7 +201,7 @@ def prepare(
   part = labelled.split[owners]
   train = np.flatnonzero(part == labelled_sets.TRAIN).astype(np.int32)
   validation = np.flatnonzero(part == labelled_sets.VALIDATION)
-  scale = measure_scale(features[train])
+  scale = scale or measure_scale(features[train])
   examples = probe_training.Examples(
     features=jnp.asarray(scale.apply(features)),
     owners=jnp.asarray(owners),

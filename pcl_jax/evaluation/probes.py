@@ -7,6 +7,7 @@ and the chosen are measured on the test songs.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 
@@ -157,17 +158,37 @@ def _measure_members(
   return found
 
 
-def train_probe(
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """Probes of the rate and decay that validation chose, one a seed.
+
+  Attributes:
+    params: of each.
+    scores: of the test songs, [seeds, songs, tags].
+    best: number of the seed that is best on validation.
+    scale: of the features.
+    settings: what the numbers follow from; names that begin with `chosen` are
+      results.
+  """
+
+  params: list[probe_training.Params]
+  scores: Float[np.ndarray, "seeds songs tags"]
+  best: int
+  scale: probe_data.Scale
+  settings: dict[str, Any]
+
+
+def choose(
   features: Float[np.ndarray, "rows d"],
   labelled: labelled_sets.LabelledSet,
   *,
   owners: Int[np.ndarray, " rows"] | None = None,
   mean_of: str = "probabilities",
   chosen_by: str | None = None,
-  draws: int = 1000,
+  scale: probe_data.Scale | None = None,
   **search: Any,
-) -> tuple[outcome.Outcome, probe_file.TrainedProbe]:
-  """Trains probes, chooses rate and decay, measures the chosen.
+) -> Chosen:
+  """Trains probes and chooses rate and decay.
 
   Args:
     features: of the set's songs, in its order; with `owners`, of patches.
@@ -177,12 +198,8 @@ def train_probe(
     chosen_by: validation metric that chooses rate and decay, the mean over
       seeds: `average_precision` (default), `roc_auc`, or where each song has
       one tag `accuracy` (default there).
-    draws: bootstrap resamples of the test songs.
+    scale: of the features; None: of those of training songs.
     **search: fields of `probe_training.Search`.
-
-  Returns:
-    What the chosen probes score on the test songs, and the probe of the seed
-    that is best on validation.
 
   Raises:
     InputError: features or labels break a rule, or no metric is defined.
@@ -199,36 +216,34 @@ def train_probe(
       f"{', '.join(probe_training.KINDS)}."
     )
   over = None if owners is None else mean_of
-  examples, scale = probe_data.prepare(features, labelled, owners)
+  examples, scale = probe_data.prepare(features, labelled, owners, scale)
   fitted = probe_training.fit(examples, tried)
   validation = _Scorer(examples, labelled, labelled_sets.VALIDATION, over)
   found = _measure_members(fitted, tried, validation, chosen_by)
   # A member that went astray counts as the worst.
-  means = np.nan_to_num(found, nan=0.0).mean(axis=0)
-  point = int(means.argmax())
-  chosen = [
+  point = int(np.nan_to_num(found, nan=0.0).mean(axis=0).argmax())
+  params = [
     probe_training.member(fitted, seed, point)
     for seed in range(len(tried.seeds))
   ]
   test = _Scorer(examples, labelled, labelled_sets.TEST, over)
-  scores = np.array([test(one) for one in chosen])
-  settings = _describe(labelled, features, tried, chosen_by, over)
-  settings |= {
-    "rate": tried.grid[point][0],
-    "decay": tried.grid[point][1],
-    f"validation_{chosen_by}": float(found[:, point].mean()),
-    "rounds": np.asarray(fitted["rounds"])[:, point].tolist(),
+  settings = _describe(labelled, tried, chosen_by, over) | {
+    "chosen_rate": tried.grid[point][0],
+    "chosen_decay": tried.grid[point][1],
+    f"chosen_has_validation_{chosen_by}": float(np.nanmean(found[:, point])),
+    "chosen_rounds": np.asarray(fitted["rounds"])[:, point].tolist(),
   }
-  result = tagging_outcome.of_scores(scores, labelled, settings, draws=draws)
-  best = int(found[:, point].argmax())
-  return result, probe_file.TrainedProbe(
-    labelled.tags, chosen[best], scale, labelled.one_each, result.settings
+  return Chosen(
+    params,
+    np.array([test(one) for one in params]),
+    int(np.nan_to_num(found[:, point], nan=0.0).argmax()),
+    scale,
+    settings,
   )
 
 
 def _describe(
   labelled: labelled_sets.LabelledSet,
-  features: np.ndarray,
   tried: probe_training.Search,
   chosen_by: str,
   over: str | None,
@@ -239,7 +254,6 @@ def _describe(
   return {
     "set": labelled.name,
     "probe": tried.kind,
-    "features": int(features.shape[1]),
     "aggregation": f"mean of patch {over}" if over else "mean of embeddings",
     "songs": dict(
       zip(("train", "validation", "test"), counts.tolist(), strict=True)
@@ -249,8 +263,43 @@ def _describe(
     "rates": [float(rate) for rate in tried.rates],
     "decays": [float(decay) for decay in tried.decays],
     "stopped_by": "validation loss",
-    "chosen_by": f"validation {chosen_by}",
+    "selected_by": f"validation {chosen_by}",
   }
+
+
+def train_probe(
+  features: Float[np.ndarray, "rows d"],
+  labelled: labelled_sets.LabelledSet,
+  *,
+  draws: int = 1000,
+  **options: Any,
+) -> tuple[outcome.Outcome, probe_file.TrainedProbe]:
+  """Trains probes, chooses rate and decay, measures the chosen.
+
+  Args:
+    features: of the set's songs, in its order; with `owners`, of patches.
+    labelled: the task.
+    draws: bootstrap resamples of the test songs.
+    **options: of `choose`.
+
+  Returns:
+    What the chosen probes score on the test songs, and the probe of the seed
+    that is best on validation.
+
+  Raises:
+    InputError: features or labels break a rule, or no metric is defined.
+  """
+  chosen = choose(features, labelled, **options)
+  result = tagging_outcome.of_scores(
+    chosen.scores, labelled, chosen.settings, draws=draws
+  )
+  return result, probe_file.TrainedProbe(
+    labelled.tags,
+    chosen.params[chosen.best],
+    chosen.scale,
+    labelled.one_each,
+    result.settings,
+  )
 
 
 def probe(
@@ -270,7 +319,7 @@ def probe(
     kind: `linear`, or `mlp` for the paper's 160 hidden units.
     seeds: of initial weights and order; the result is their mean.
     out: file for the probe that is best on validation; None for none.
-    **options: of `train_probe`, such as rates, decays, owners.
+    **options: of `train_probe` and `choose`, such as rates, decays, owners.
 
   Raises:
     InputError: features or labels break a rule, or no metric is defined.

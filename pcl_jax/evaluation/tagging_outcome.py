@@ -124,5 +124,9 @@ def of_scores(
     metrics=metrics,
     per_item=_per_tag(areas, precisions, labelled, labels, correct),
     left_out={reason: count for reason, count in left_out.items() if count},
-    settings=settings | {"std_over_seeds": spread, "bootstrap_draws": draws},
+    settings=settings
+    | {
+      "chosen_std_over_seeds": spread,
+      "bootstrap_draws": draws,
+    },
   )

@@ -1,0 +1,78 @@
+"""The tasks on Melon-50: probes, few labels."""
+
+from collections.abc import Callable
+import functools
+
+from jaxtyping import Int
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import few_labels
+from pcl_jax.evaluation import labelled as labelled_sets
+from pcl_jax.evaluation import melon_50
+from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import probes
+
+Made = tuple[labelled_sets.LabelledSet, Int[np.ndarray, " songs"]]
+Measure = Callable[
+  [contexts.Context, contexts.Embeddings, Made], outcome.Outcome | str
+]
+
+
+def _with_set(
+  measure: Measure, context: contexts.Context, embeddings: contexts.Embeddings
+) -> outcome.Outcome | str:
+  """Measures on Melon-50, or says why that cannot be.
+
+  Args:
+    measure: of the context, the embeddings and the set with its rows.
+    context: of the evaluation.
+    embeddings: of all songs.
+  """
+  try:
+    made = context.once(
+      "melon_50",
+      lambda: melon_50.melon_50(
+        context.catalogue, published_split=context.options.published_split
+      ),
+    )
+    found = measure(context, embeddings, made)
+  except errors.InputError as error:
+    return str(error)
+  if isinstance(found, outcome.Outcome):
+    found.settings["tags"] = len(made[0].tags)
+    found.settings["songs_in_test_and_another_part"] = melon_50.overlap(made[0])
+  return found
+
+
+def _probe(
+  kind: str,
+  _: contexts.Context,
+  embeddings: contexts.Embeddings,
+  made: Made,
+) -> outcome.Outcome:
+  labelled, rows = made
+  return probes.probe(embeddings[rows], labelled, kind=kind)
+
+
+def _few_labels(
+  _: contexts.Context, embeddings: contexts.Embeddings, made: Made
+) -> outcome.Outcome | str:
+  labelled, rows = made
+  return few_labels.as_outcome(few_labels.curve(embeddings[rows], labelled))
+
+
+def _task(title: str, measure: Measure) -> contexts.Task:
+  return contexts.Task(title, functools.partial(_with_set, measure))
+
+
+TASKS = {
+  "melon_50": _task("Melon-50, MLP probe", functools.partial(_probe, "mlp")),
+  "melon_50_linear": _task(
+    "Melon-50, linear probe", functools.partial(_probe, "linear")
+  ),
+  "melon_50_few_labels": _task(
+    "Melon-50, linear probe with few labels", _few_labels
+  ),
+}
