@@ -203,6 +203,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     default=100,
     help="length of a playlist's continuation (default 100)",
   )
+  add(
+    "--published_split",
+    action="store_true",
+    help="split Melon-50 with the mistake of the published script, by which "
+    "most test songs are training songs too: only for comparison with numbers "
+    "measured so",
+  )
   return parser.parse_args(argv)
 
 
@@ -216,6 +223,7 @@ def _options(flags: argparse.Namespace) -> contexts.Options:
     min_playlists=flags.min_playlists,
     largest_artist=flags.largest_artist,
     neighbours=flags.neighbours,
+    published_split=flags.published_split,
   )
 
 

@@ -48,7 +48,7 @@ def test_all_labels_are_the_ordinary_probe_and_fewer_are_worth_less():
   (songs,) = found[0.1].settings["training_songs_by_seed"]
   assert songs == pytest.approx(training / 10, abs=1)
   # One song is no curve.
-  assert found[0.01].startswith("1 % of ")
+  assert found[0.01].startswith("share (1 % of ")
   one = few_labels.as_outcome(found)
   assert one.left_out[found[0.01]] == 1
   for share, name in ((0.1, "10_percent"), (1.0, "100_percent")):

@@ -8,8 +8,12 @@ import pytest
 
 from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import labelled as labelled_sets
 from pcl_jax.evaluation import melon_50
+from pcl_jax.evaluation import probes
+from pcl_jax.evaluation import tasks
 from tests import tiny_data
 
 
@@ -118,3 +122,56 @@ def test_fewer_sub_genres_than_fifty_are_all_taken_and_none_is_refused():
   )
   with pytest.raises(errors.InputError, match="none of the 40 test songs has"):
     melon_50.melon_50(bare)
+
+
+@pytest.fixture
+def context(tmp_path):
+  """An evaluation of 60 made-up songs, 12 of them test songs."""
+  directory = tmp_path / "data"
+  directory.mkdir()
+  catalogue = tiny_data.tiny_catalogue()
+  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, 256)
+  # Every song is a test song, so that there are some in each part.
+  split = np.full(60, catalogues.TEST, np.int8)
+  dataclasses.replace(catalogue, split=split).save(directory)
+  return contexts.Context(dataset.DataSet(directory))
+
+
+def test_the_task_probes_the_embeddings_of_test_songs(
+  context, monkeypatch, quick_compilation, capsys
+):
+  asked = []
+  probe = probes.probe
+
+  def quick_probe(features, labelled, **options):
+    asked.append((features, labelled))
+    quick = {"rates": (0.01,), "decays": (0.0,), "seeds": (0,), "rounds": 5}
+    return probe(features, labelled, draws=10, **quick, **options)
+
+  monkeypatch.setattr(probes, "probe", quick_probe)
+  embeddings = np.random.default_rng(0).standard_normal((60, 4))
+  found = tasks.TASKS["melon_50_linear"].run(context, embeddings)
+  assert found.settings["probe"] == "linear"
+  assert found.settings["tags"] == len(asked[0][1].tags)
+  assert found.settings["songs_in_test_and_another_part"] == 0
+  np.testing.assert_array_equal(asked[0][0], embeddings)
+  assert capsys.readouterr().out == ""
+  published = contexts.Options(published_split=True)
+  context = dataclasses.replace(context, options=published, memory={})
+  found = tasks.TASKS["melon_50_linear"].run(context, embeddings)
+  features, labelled = asked[1]
+  rows = [int(np.flatnonzero(context.catalogue.song_ids == int(one))[0])
+          for one in labelled.ids]  # fmt: skip
+  np.testing.assert_array_equal(features, embeddings[rows])
+  count = found.settings["songs_in_test_and_another_part"]
+  assert count > 0
+  assert f"{count} of 1" in capsys.readouterr().out
+
+
+def test_a_data_set_without_sub_genres_has_no_melon_50(context):
+  bare = catalogues.Ragged.from_lists([[]] * 60)
+  catalogue = dataclasses.replace(context.catalogue, genres=bare)
+  context.data.catalogue = catalogue
+  for name in ("melon_50", "melon_50_few_labels"):
+    found = tasks.TASKS[name].run(context, np.zeros((60, 4)))
+    assert "none of the 60 test songs has a sub-genre" in found

@@ -97,9 +97,11 @@ class Task:
       name.
     shown: metrics in the table, all others are in results.json; the first ones
       of the outcome where this is empty.
+    slow: trains a network: runs only where it is asked for by name.
   """
 
   title: str
   run: Run
   baselines: dict[str, Baseline] = dataclasses.field(default_factory=dict)
   shown: tuple[str, ...] = ()
+  slow: bool = False

@@ -114,8 +114,8 @@ def curve(
     least = min(int(kept.sum()) for kept in subsets.values())
     if least < LEAST_SONGS:
       found[share] = (
-        f"{100 * share:g} % of {int(training.sum())} training songs are "
-        f"{least}, fewer than {LEAST_SONGS}"
+        f"share ({100 * share:g} % of {int(training.sum())} training songs "
+        f"are {least}, fewer than {LEAST_SONGS})"
       )
       continue
     found[share] = _measure(

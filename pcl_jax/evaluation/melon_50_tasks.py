@@ -14,10 +14,24 @@ from pcl_jax.evaluation import melon_50
 from pcl_jax.evaluation import outcome
 from pcl_jax.evaluation import probes
 
-Made = tuple[labelled_sets.LabelledSet, Int[np.ndarray, " songs"]]
+Made = tuple[labelled_sets.LabelledSet, Int[np.ndarray, " rows"]]
 Measure = Callable[
   [contexts.Context, contexts.Embeddings, Made], outcome.Outcome | str
 ]
+
+
+def _make(context: contexts.Context) -> Made:
+  labelled, rows = melon_50.melon_50(
+    context.catalogue, published_split=context.options.published_split
+  )
+  if overlap := melon_50.overlap(labelled):
+    tested = int((labelled.split == labelled_sets.TEST).sum())
+    print(
+      f"{labelled.name}: {overlap} of {tested} test songs are training or "
+      "validation songs as well, as in the published script; without "
+      "--published_split none is"
+    )
+  return labelled, rows
 
 
 def _with_set(
@@ -31,12 +45,7 @@ def _with_set(
     embeddings: of all songs.
   """
   try:
-    made = context.once(
-      "melon_50",
-      lambda: melon_50.melon_50(
-        context.catalogue, published_split=context.options.published_split
-      ),
-    )
+    made = context.once("melon_50", lambda: _make(context))
     found = measure(context, embeddings, made)
   except errors.InputError as error:
     return str(error)

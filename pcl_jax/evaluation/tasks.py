@@ -9,6 +9,7 @@ differ.
 
 from pcl_jax import errors
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import melon_50_tasks
 from pcl_jax.evaluation import playlist_task
 from pcl_jax.evaluation import retrieval_tasks
 
@@ -16,6 +17,7 @@ ALL = "all"
 TASKS: dict[str, contexts.Task] = {
   **playlist_task.TASKS,
   **retrieval_tasks.TASKS,
+  **melon_50_tasks.TASKS,
 }
 
 
@@ -23,14 +25,14 @@ def choose(names: str) -> tuple[str, ...]:
   """Returns the tasks that a list names, in the registry's order.
 
   Args:
-    names: separated by commas, or `all`.
+    names: separated by commas, or `all`, which leaves out the slow ones.
 
   Raises:
     InputError: a name is unknown, or none was given.
   """
   wanted = [name.strip() for name in names.split(",") if name.strip()]
   if wanted == [ALL]:
-    return tuple(TASKS)
+    return tuple(name for name, task in TASKS.items() if not task.slow)
   unknown = sorted(set(wanted) - set(TASKS))
   if unknown or not wanted:
     raise errors.InputError(
