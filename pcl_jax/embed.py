@@ -39,6 +39,7 @@ import jax
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax import audio_file
 from pcl_jax import checkpoint
 from pcl_jax import embedding_run
 from pcl_jax import embedding_sources
@@ -156,6 +157,33 @@ def embed_songs(
   return (out / counts[:, None]).astype(np.float32)
 
 
+def embed_file(
+  embedder: Callable, path: str | os.PathLike[str], batch_patches: int
+) -> Float[np.ndarray, " features"]:
+  """Embeds an audio file.
+
+  Args:
+    embedder: of `make_embedder`.
+    path: of the file.
+    batch_patches: patches encoded at once.
+
+  Returns:
+    Mean over the vectors of its whole patches, float32 [features].
+
+  Raises:
+    InputError: the file cannot be read.
+  """
+  pieces = patch_batches.whole_patches(audio_file.feature_blocks(path))
+  batches = patch_batches.gathered(
+    ((0, piece.patches) for piece in pieces), batch_patches
+  )
+  total, count = 0.0, 0
+  for _, vectors in patch_batches.encoded(embedder, batches):
+    total = total + vectors.sum(axis=0, dtype=np.float64)
+    count += len(vectors)
+  return (total / count).astype(np.float32)
+
+
 def mean_std_mel(
   store: song_store.SongStore, songs: Int[np.ndarray, " songs"]
 ) -> Float[np.ndarray, "songs statistics"]:
@@ -230,6 +258,7 @@ def embed_table(
     "layer": layer,
     "per_patch": per_patch,
     "batch_patches": batch_patches,
+    "checkpoint": which,
     "songs_sha256": source.digest,
     "roots": list(source.roots),
   }

@@ -21,6 +21,7 @@ import tqdm
 from pcl_jax import embedding_sources
 from pcl_jax import embedding_table
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax import patch_batches
 from pcl_jax import read_ahead
 
@@ -183,9 +184,9 @@ def _encode_part(
 class _Parts:
   """Folder of the parts that are finished."""
 
-  def __init__(self, out: pathlib.Path, plan: dict[str, Any]):
+  def __init__(self, folder: pathlib.Path, plan: dict[str, Any]):
     """Opens the folder; parts of another plan are deleted, and it says so."""
-    self._folder = out.with_name(out.name + PARTS)
+    self._folder = folder
     self._names: list[pathlib.Path] = []
     path = self._folder / _PLAN
     try:
@@ -198,8 +199,8 @@ class _Parts:
           f"{self._folder} is of other songs, settings or another encoder: "
           "everything is embedded anew"
         )
-      shutil.rmtree(self._folder, ignore_errors=True)
-      self._folder.mkdir(parents=True)
+      for old in (*self._folder.glob("*.json*"), *self._folder.glob("0*")):
+        old.unlink()
       partial = path.with_name(_PLAN + ".partial")
       partial.write_text(json.dumps(plan))
       partial.replace(path)
@@ -266,6 +267,39 @@ def _report(source: embedding_sources.Source, parts: list[_Part]) -> Report:
   )
 
 
+def _embed_rest(
+  source: embedding_sources.Source,
+  embedder: Callable,
+  like: pa.Schema,
+  parts: _Parts,
+  *,
+  batch_patches: int,
+  threads: int,
+) -> list[_Part]:
+  """Adds the parts that are not there yet; returns all."""
+  done = parts.finished()
+  begin = done[-1].end if done else 0
+  count = len(source.ids)
+  streams = read_ahead.in_order(
+    source.pieces,
+    range(begin, count),
+    threads=threads,
+    ahead=max(_LEAST_AHEAD, batch_patches // 4),
+  )
+  bar = tqdm.tqdm(
+    total=count, initial=begin, desc="songs", unit="song", disable=None
+  )
+  with bar, contextlib.closing(streams):
+    while begin < count:
+      part, table = _encode_part(
+        streams, begin, source, embedder, like, batch_patches, bar
+      )
+      parts.add(part, table)
+      done.append(part)
+      begin = part.end
+  return done
+
+
 def embed_source(
   source: embedding_sources.Source,
   embedder: Callable,
@@ -290,38 +324,31 @@ def embed_source(
     threads: songs read at once.
 
   Raises:
+    InputError: another process is making the same table.
     RunError: not one song could be read.
   """
   plan = {key.decode(): like.metadata[key].decode() for key in like.metadata}
-  parts = _Parts(out, plan)
-  done = parts.finished()
-  begin = done[-1].end if done else 0
-  count = len(source.ids)
-  streams = read_ahead.in_order(
-    source.pieces,
-    range(begin, count),
-    threads=threads,
-    ahead=max(_LEAST_AHEAD, batch_patches // 4),
-  )
-  bar = tqdm.tqdm(
-    total=count, initial=begin, desc="songs", unit="song", disable=None
-  )
-  with bar, contextlib.closing(streams):
-    while begin < count:
-      part, table = _encode_part(
-        streams, begin, source, embedder, like, batch_patches, bar
-      )
-      parts.add(part, table)
-      done.append(part)
-      begin = part.end
-  report = _report(source, done)
-  _write_failures(out, report.failures)
-  if not report.songs:
-    raise errors.RunError(
-      f"none of the {count} songs can be read; the first: "
-      f"{report.failures[0]['path'] or report.failures[0]['id']}: "
-      f"{report.failures[0]['reason']}. All are in {failures_path(out)}."
+  folder = out.with_name(out.name + PARTS)
+  with folder_lock.hold(folder, f"pcl_jax.embed --out={out}"):
+    parts = _Parts(folder, plan)
+    done = _embed_rest(
+      source,
+      embedder,
+      like,
+      parts,
+      batch_patches=batch_patches,
+      threads=threads,
     )
-  embedding_table.write(out, like, parts.tables(like))
-  parts.delete()
+    report = _report(source, done)
+    _write_failures(out, report.failures)
+    if report.songs:
+      embedding_table.write(out, like, parts.tables(like))
+    parts.delete()
+  if not report.songs:
+    first = report.failures[0]
+    raise errors.RunError(
+      f"none of the {len(source.ids)} songs can be read; the first: "
+      f"{first['path'] or first['id']}: {first['reason']}. All are in "
+      f"{failures_path(out)}."
+    )
   return report

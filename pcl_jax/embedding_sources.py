@@ -49,6 +49,11 @@ def _stamp(path: str | pathlib.Path) -> tuple[int, int]:
   return known.st_size, known.st_mtime_ns
 
 
+def _text(name: str) -> str:
+  """Returns a file's name as text, if it is none: what is odd is escaped."""
+  return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _find_audio(
   places: Sequence[str | os.PathLike[str]],
 ) -> tuple[dict[str, str], list[str]]:
@@ -94,9 +99,9 @@ def audio_files(places: Sequence[str | os.PathLike[str]]) -> Source:
     return patch_batches.whole_patches(audio_file.feature_blocks(paths[number]))
 
   return Source(
-    ids=list(found.values()),
-    paths=paths,
-    roots=roots,
+    ids=list(map(_text, found.values())),
+    paths=list(map(_text, paths)),
+    roots=list(map(_text, roots)),
     digest=_digest(
       [[name, path, *_stamp(path)] for path, name in found.items()]
     ),

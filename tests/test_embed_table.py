@@ -1,6 +1,7 @@
 """Tests of python -m pcl_jax.embed: files and data sets to a table."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -265,7 +266,8 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   whole = (music / "b/c/long.flac").read_bytes()
   # Patches of its first half are encoded before the damage is met.
   (music / "b/cut.flac").write_bytes(whole[: len(whole) // 2])
-  (music / "b/gone.wav").symlink_to("nowhere.wav")
+  # A name that is not text.
+  os.symlink("nowhere.wav", os.fsencode(music / "b/go") + b"\xffne.wav")
   out = tmp_path / "music.parquet"
   code = _embed(made, f"--audio={music}", BATCH, out=out)
   assert code == errors.EXIT_FAILED
@@ -276,7 +278,7 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   np.testing.assert_allclose(table.vectors, good.vectors, rtol=1e-5, atol=1e-6)
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
-  assert names == ["a/broken.mp3", "b/cut.flac", "b/gone.wav"]
+  assert names == ["a/broken.mp3", "b/cut.flac", r"b/go\udcffne.wav"]
   printed = capsys.readouterr().out
   for one in failures:
     assert one["path"] == str(music / one["id"])
