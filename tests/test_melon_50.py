@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+from flax import nnx
 import numpy as np
 import pytest
 
@@ -10,10 +11,13 @@ from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import fine_tune
 from pcl_jax.evaluation import labelled as labelled_sets
 from pcl_jax.evaluation import melon_50
 from pcl_jax.evaluation import probes
 from pcl_jax.evaluation import tasks
+from pcl_jax.models import audio
+from tests import quick_backbone
 from tests import tiny_data
 
 
@@ -175,3 +179,25 @@ def test_a_data_set_without_sub_genres_has_no_melon_50(context):
   for name in ("melon_50", "melon_50_few_labels"):
     found = tasks.TASKS[name].run(context, np.zeros((60, 4)))
     assert "none of the 60 test songs has a sub-genre" in found
+
+
+def test_fine_tuning_runs_by_name_alone_and_needs_an_encoder(
+  context, monkeypatch
+):
+  assert "melon_50_fine_tune" not in tasks.choose("all")
+  assert "melon_50" in tasks.choose("all")
+  (name,) = tasks.choose("melon_50_fine_tune")
+  found = tasks.TASKS[name].run(context, np.zeros((60, 4)))
+  assert found == "there is no encoder to fine-tune"
+  given = []
+  monkeypatch.setattr(
+    fine_tune, "fine_tune", lambda *given_: given.append(given_) or "measured"
+  )
+  quick_backbone.register(monkeypatch)
+  encoder = audio.AudioEncoder(quick_backbone.NAME, width=1, rngs=nnx.Rngs(0))
+  context = dataclasses.replace(context, encoder=encoder)
+  assert tasks.TASKS[name].run(context, np.zeros((60, 4))) == "measured"
+  labelled, rows = melon_50.melon_50(context.catalogue)
+  assert given[0][:2] == (encoder, context.data.store)
+  np.testing.assert_array_equal(given[0][2], rows)
+  assert given[0][3].ids == labelled.ids

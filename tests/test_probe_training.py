@@ -115,14 +115,14 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept():
 
 def test_a_round_learns_from_each_row_once_before_any_comes_again():
   train = np.arange(10, 33, dtype=np.int32)
-  found = probe_training._order(train, (0, 5), 3, batch=7, steps=10)
+  found = probe_training.draw_order(train, (0, 5), 3, batch=7, steps=10)
   assert found.shape == (10, 2, 7)
   for seed in range(2):
     rows = found[:, seed].ravel()
     for begin in range(0, 69, 23):
       assert sorted(rows[begin : begin + 23]) == train.tolist()
   assert (found[:, 0] != found[:, 1]).any()
-  again = probe_training._order(train, (0, 5), 4, batch=7, steps=10)
+  again = probe_training.draw_order(train, (0, 5), 4, batch=7, steps=10)
   assert (found != again).any()
 
 

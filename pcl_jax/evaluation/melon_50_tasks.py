@@ -1,4 +1,4 @@
-"""The tasks on Melon-50: probes, few labels."""
+"""The tasks on Melon-50: probes, few labels, fine-tuning."""
 
 from collections.abc import Callable
 import functools
@@ -9,6 +9,7 @@ import numpy as np
 from pcl_jax import errors
 from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import few_labels
+from pcl_jax.evaluation import fine_tune
 from pcl_jax.evaluation import labelled as labelled_sets
 from pcl_jax.evaluation import melon_50
 from pcl_jax.evaluation import outcome
@@ -72,8 +73,20 @@ def _few_labels(
   return few_labels.as_outcome(few_labels.curve(embeddings[rows], labelled))
 
 
-def _task(title: str, measure: Measure) -> contexts.Task:
-  return contexts.Task(title, functools.partial(_with_set, measure))
+def _fine_tune(
+  context: contexts.Context, _: contexts.Embeddings, made: Made
+) -> outcome.Outcome | str:
+  if context.encoder is None:
+    return "there is no encoder to fine-tune"
+  labelled, rows = made
+  return fine_tune.fine_tune(
+    context.encoder, context.data.store, rows, labelled
+  )
+
+
+def _task(title: str, measure: Measure, *, slow: bool = False) -> contexts.Task:
+  run = functools.partial(_with_set, measure)
+  return contexts.Task(title, run, slow=slow)
 
 
 TASKS = {
@@ -83,5 +96,8 @@ TASKS = {
   ),
   "melon_50_few_labels": _task(
     "Melon-50, linear probe with few labels", _few_labels
+  ),
+  "melon_50_fine_tune": _task(
+    "Melon-50, whole encoder fine-tuned", _fine_tune, slow=True
   ),
 }

@@ -20,7 +20,7 @@ from pcl_jax.models import layers
 
 HIDDEN = 160  # The paper's MLP: features -> 160 -> ReLU -> tags.
 KINDS = ("linear", "mlp")
-_LEAST_STEPS = 10  # A round is an epoch, or this many steps of a small set.
+LEAST_STEPS = 10  # A round is an epoch, or this many steps of a small set.
 _BLOCK = 512  # Songs that are scored at a time.
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
 
@@ -231,14 +231,22 @@ def _in_blocks(rows: np.ndarray) -> np.ndarray:
   return blocks.reshape(count, size)
 
 
-def _order(
+def draw_order(
   train: Int[np.ndarray, " train"],
   seeds: Sequence[int],
   number: int,
   batch: int,
   steps: int,
 ) -> Int[np.ndarray, "steps seeds batch"]:
-  """Draws what a round learns from: each row once before any comes again."""
+  """Draws what a round learns from: each row once before any comes again.
+
+  Args:
+    train: rows to learn from.
+    seeds: each has an order of its own.
+    number: of the round.
+    batch: rows a step.
+    steps: of the round.
+  """
   passes = -(-batch * steps // len(train))
   orders = []
   for seed in seeds:
@@ -289,10 +297,10 @@ def fit(examples: Examples, search: Search) -> dict[str, Any]:
     search, examples.features.shape[1], examples.labels.shape[1]
   )
   batch = min(search.batch, len(examples.train))
-  steps = max(len(examples.train) // batch, _LEAST_STEPS)
+  steps = max(len(examples.train) // batch, LEAST_STEPS)
   blocks = jnp.asarray(_in_blocks(examples.validation))
   for number in range(search.rounds):
-    order = _order(examples.train, search.seeds, number, batch, steps)
+    order = draw_order(examples.train, search.seeds, number, batch, steps)
     members = _train_round(
       members,
       examples.features,
