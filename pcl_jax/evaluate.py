@@ -27,6 +27,7 @@ from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import baselines as baseline_rows
+from pcl_jax.evaluation import compare as comparison
 from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import outcome
@@ -135,6 +136,7 @@ def evaluate(
     "format_version": FORMAT_VERSION,
     "step": meta["progress"]["step"],
     "data": str(data.directory),
+    "fingerprint": data.fingerprint(),
     "songs": len(data.store),
     "trained": f"{baseline_rows.TRAINED} ({meta['strategy']})",
     "options": dataclasses.asdict(context.options),
@@ -166,6 +168,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add = parser.add_argument
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument("--workdir", help="folder of the run")
+  what.add_argument(
+    "--compare",
+    nargs="+",
+    metavar="RUN",
+    help="folders of evaluated runs, each tested against the first",
+  )
   add("--data", help="data set; the one the run trained on where not given")
   add(
     "--tasks",
@@ -231,6 +239,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, prints the table, writes the results."""
   flags = _parse(argv)
   chosen, options = registry.choose(flags.tasks), _options(flags)
+  if flags.compare:
+    workdirs = [pathlib.Path(one) for one in flags.compare]
+    print(comparison.in_words(workdirs, *comparison.compare(workdirs, chosen)))
+    return
   workdir = pathlib.Path(flags.workdir)
   found = evaluate(
     workdir,

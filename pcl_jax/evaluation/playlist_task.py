@@ -63,7 +63,7 @@ def _judge(
       ],
       "candidates_number": len(problem.candidates),
       "neighbours": k,
-      "chosen_lists_the_published_code_shortens": shortened,
+      "found_lists_the_published_code_shortens": shortened,
     },
   )
 

@@ -3,8 +3,7 @@
 A task is a function of a context and the embeddings of all songs, [songs, d],
 that returns an Outcome, or in words why this data set cannot give one. Tasks
 are compared between runs item by item, and only where their settings agree;
-settings whose names begin with `chosen` are results of the task itself and may
-differ.
+settings that a task finds for itself (`compare.protocol`) may differ.
 """
 
 from pcl_jax import errors
