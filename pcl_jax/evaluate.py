@@ -27,8 +27,10 @@ from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import baselines as baseline_rows
+from pcl_jax.evaluation import certificate
 from pcl_jax.evaluation import compare as comparison
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import honesty
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import outcome
 from pcl_jax.evaluation import report
@@ -143,9 +145,24 @@ def evaluate(
     "precision_at_5": table,
     "tasks": collector.rows,
     "seconds": seconds,
-    "notes": [f"{baseline_rows.MODE_P}: {without}"] if without else [],
+    "checks": [dataclasses.asdict(one) for one in honesty.check(meta, data)],
+    "certificate": certificate.make(meta, data),
+    "notes": _notes(context.options.split, without),
   }
   return report.Evaluation(results, collector.tables)
+
+
+def _notes(split: int, without_mode_p: str | None) -> list[str]:
+  """Returns what the reader of the table has to know."""
+  notes = []
+  if split != catalogues.TEST:
+    notes.append(
+      "Sought are validation songs, which chose the checkpoint and from which "
+      "mode P and mode G learned: these numbers flatter."
+    )
+  if without_mode_p:
+    notes.append(f"{baseline_rows.MODE_P}: {without_mode_p}")
+  return notes
 
 
 def in_words(results: dict[str, Any]) -> str:
@@ -155,7 +172,7 @@ def in_words(results: dict[str, Any]) -> str:
     report.task_in_words(name, registry.TASKS[name], rows)
     for name, rows in results["tasks"].items()
   ]
-  parts += ["\n".join(results["notes"])]
+  parts += ["\n".join(results["notes"] + honesty.in_words(results["checks"]))]
   return "\n\n".join(part for part in parts if part)
 
 

@@ -64,6 +64,23 @@ def _read_sentences(
   return sentences
 
 
+def made_of(catalogue: catalogue_lib.Catalogue) -> dict[str, str]:
+  """Returns hashes of what vectors are made of, as their report has them.
+
+  Args:
+    catalogue: of the data set; its split says whose codes were read.
+  """
+  return {
+    "song_ids_sha256": hashlib.sha256(catalogue.song_ids.tobytes()).hexdigest(),
+    "genres_sha256": vector_files.sha256(
+      catalogue.split,
+      catalogue.genres.values,
+      catalogue.genres.offsets,
+      catalogue.genre_codes,
+    ),
+  }
+
+
 def _train(
   sentences: list[list[str]], dims: int, epochs: int, seed: int
 ) -> word2vec.Word2Vec:
@@ -114,17 +131,7 @@ def make_genre_vectors(
   path = data_dir / FILE_NAME
   catalogue = catalogue_lib.load(data_dir)
   sentences = _read_sentences(catalogue, data_dir)
-  settings = {
-    **options,
-    "seed": seed,
-    "song_ids_sha256": hashlib.sha256(catalogue.song_ids.tobytes()).hexdigest(),
-    "genres_sha256": vector_files.sha256(
-      catalogue.split,
-      catalogue.genres.values,
-      catalogue.genres.offsets,
-      catalogue.genre_codes,
-    ),
-  }
+  settings = {**options, "seed": seed, **made_of(catalogue)}
   if not force and vector_files.is_finished(path, settings):
     print(f"{path} exists already: nothing to do")
     return path

@@ -41,10 +41,14 @@ _TRAIN_JSON = 0  # In Catalogue.playlist_files.
 _SONG_SEED, _PLAYLIST_SEED = 0, 1  # Set the streams of random numbers apart.
 
 
-def _read_entries(
+def read_entries(
   catalogue: catalogue_lib.Catalogue, data_dir: pathlib.Path
 ) -> tuple[warp.Entries, np.ndarray]:
-  """Selects what is factorised.
+  """Selects what is factorised: no test song is in it.
+
+  Args:
+    catalogue: of the data set.
+    data_dir: its folder, for messages.
 
   Returns:
     The matrix, and the catalogue's row of each of its songs, [songs].
@@ -69,6 +73,24 @@ def _read_entries(
   playlists = np.unique(owners[kept], return_inverse=True)[1]
   songs, columns = np.unique(rows[kept], return_inverse=True)
   return warp.Entries.from_pairs(playlists, columns), songs
+
+
+def made_of(
+  catalogue: catalogue_lib.Catalogue, entries: warp.Entries, rows: np.ndarray
+) -> dict[str, str]:
+  """Returns hashes of what vectors are made of, as their report has them.
+
+  Args:
+    catalogue: of the data set.
+    entries: of `read_entries`.
+    rows: likewise.
+  """
+  return {
+    "song_ids_sha256": hashlib.sha256(catalogue.song_ids.tobytes()).hexdigest(),
+    "entries_sha256": vector_files.sha256(
+      entries.playlists, rows[entries.songs]
+    ),
+  }
 
 
 def _save_state(
@@ -199,17 +221,10 @@ def make_playlist_vectors(
   data_dir = pathlib.Path(data_dir)
   path, state_path = data_dir / FILE_NAME, data_dir / STATE_NAME
   catalogue = catalogue_lib.load(data_dir)
-  entries, rows = _read_entries(catalogue, data_dir)
+  entries, rows = read_entries(catalogue, data_dir)
   song_ids = catalogue.song_ids
-  settings = {
-    **options,
-    "rate": rate,
-    "seed": seed,
-    "song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest(),
-    "entries_sha256": vector_files.sha256(
-      entries.playlists, rows[entries.songs]
-    ),
-  }
+  settings = {**options, "rate": rate, "seed": seed}
+  settings |= made_of(catalogue, entries, rows)
   if not force and vector_files.is_finished(path, settings):
     print(f"{path} exists already: nothing to do")
     return path

@@ -250,10 +250,10 @@ class SongStore:
   """Reads a song store; safe to use from several threads.
 
   Attributes:
-    path: folder of the LMDB environment.
-    meta: the store's `__meta__` record.
+    path, meta: folder of the LMDB environment, and its `__meta__` record.
     song_ids: ids of all songs, ascending, uint32 [songs].
     frames: length of each, int32 [songs], in the order of `song_ids`.
+    checksums: CRC-32 of each record, uint32 [songs].
   """
 
   def __init__(self, path: str | os.PathLike[str], *, readahead: bool = False):
@@ -288,7 +288,7 @@ class SongStore:
     self.meta, songs = self._read_records()
     self.song_ids: UInt32[np.ndarray, " songs"] = songs["id"].copy()
     self.frames: Int[np.ndarray, " songs"] = songs["frames"].copy()
-    self._checksums = songs["crc32"].copy()
+    self.checksums = songs["crc32"].copy()
     self._keys = [song_key(int(i)) for i in self.song_ids]
     self._reading: dict[int, int] = {}  # Thread -> the song it is at.
 
@@ -387,7 +387,7 @@ class SongStore:
     """
     with self._env.begin() as txn:
       value = txn.get(self._keys[song])
-    if value is None or zlib.crc32(value) != int(self._checksums[song]):
+    if value is None or zlib.crc32(value) != int(self.checksums[song]):
       raise self._damaged(song, value)
     return np.frombuffer(value, "<f2").reshape(-1, MEL_BANDS).copy()
 

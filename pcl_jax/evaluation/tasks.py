@@ -7,6 +7,7 @@ settings that a task finds for itself (`compare.protocol`) may differ.
 """
 
 from pcl_jax import errors
+from pcl_jax.evaluation import collapse_task
 from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import melon_50_tasks
 from pcl_jax.evaluation import playlist_task
@@ -17,6 +18,7 @@ TASKS: dict[str, contexts.Task] = {
   **playlist_task.TASKS,
   **retrieval_tasks.TASKS,
   **melon_50_tasks.TASKS,
+  **collapse_task.TASKS,
 }
 
 

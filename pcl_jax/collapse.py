@@ -1,0 +1,107 @@
+"""Diagnostics of collapse: do embeddings still use the space they have?
+
+A collapsed encoder maps all songs to one point or a few directions; its loss
+may look well. All functions take plain arrays and scale rows to length one.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_MIN_NORM = 1e-8
+_UNIFORMITY_T = 2.0
+
+
+def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
+  norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
+  return rows / jnp.maximum(norms, _MIN_NORM)
+
+
+def effective_rank(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+  """Returns how many directions the rows use.
+
+  The exponential of the entropy of the singular values, taken as shares of
+  their sum; rows of length one, not centred.
+
+  Args:
+    rows: embeddings, [n, d].
+
+  Returns:
+    From 1 (all rows on one line) to min(n, d).
+
+  References:
+    Roy and Vetterli, The Effective Rank, 2007.
+  """
+  unit = _unit(rows)
+  # Of the smaller of the two products of rows, whose size decides the time.
+  n, d = unit.shape
+  gram = unit @ unit.T if n < d else unit.T @ unit
+  squares = jnp.maximum(jnp.linalg.eigvalsh(gram), 0.0)
+  values = jnp.sqrt(squares)
+  shares = values / jnp.maximum(values.sum(), _MIN_NORM)
+  entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(shares), 0.0))
+  return jnp.exp(entropy)
+
+
+def mean_cosine(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+  """Returns the mean cosine of two different rows; 1 for one point.
+
+  Args:
+    rows: embeddings, [n, d]; two at least.
+  """
+  unit = _unit(rows)
+  n = unit.shape[0]
+  total = jnp.sum(jnp.sum(unit, axis=0) ** 2)
+  return (total - jnp.sum(unit**2)) / (n * (n - 1))
+
+
+def alignments(
+  first: Float[Array, "n d"], second: Float[Array, "n d"]
+) -> Float[Array, " n"]:
+  """Returns the squared distance of each pair, from 0 (alike) to 4.
+
+  Args:
+    first: embeddings, [n, d].
+    second: those that belong with them, row by row.
+
+  References:
+    Wang and Isola, Understanding Contrastive Representation Learning through
+    Alignment and Uniformity on the Hypersphere, 2020.
+  """
+  return jnp.sum((_unit(first) - _unit(second)) ** 2, axis=1)
+
+
+def uniformity(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+  """Returns how evenly the rows lie on the sphere; lower is more even.
+
+  The logarithm of the mean of exp(-2 |u - v|^2) over pairs of different rows.
+
+  Args:
+    rows: embeddings, [n, d]; two at least.
+
+  Returns:
+    0 for one point; about -3.9 for rows drawn evenly in many dimensions.
+
+  References:
+    Wang and Isola, 2020.
+  """
+  unit = _unit(rows)
+  n = unit.shape[0]
+  squared = jnp.maximum(2.0 - 2.0 * unit @ unit.T, 0.0)
+  near = jnp.exp(-_UNIFORMITY_T * squared)
+  near = jnp.where(jnp.eye(n, dtype=bool), 0.0, near)
+  return jnp.log(near.sum() / (n * (n - 1)))
+
+
+def diagnostics(
+  rows: Float[Array, "n d"],
+) -> dict[str, Float[Array, ""]]:
+  """Returns what can be said of a set of rows, by name.
+
+  Args:
+    rows: embeddings, [n, d]; two at least.
+  """
+  return {
+    "effective_rank": effective_rank(rows),
+    "uniformity": uniformity(rows),
+    "mean_cosine": mean_cosine(rows),
+  }

@@ -1,0 +1,110 @@
+"""Collapse diagnostics as a task: how much of its space an encoder uses."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+
+from pcl_jax import collapse
+from pcl_jax import embed
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import plan as plans
+from pcl_jax.data import song_store
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import statistics
+
+_MOST_SONGS = 2048  # Of which all pairs are compared.
+_MOST_PAIRS = 512
+_BATCH = 64
+
+
+def _two_patches(context: contexts.Context, songs: np.ndarray) -> np.ndarray:
+  """Returns the features of the first two patches of songs, [2, songs, d]."""
+  features = embed.make_embedder(context.encoder)
+  size = context.encoder.backbone.features
+  out = np.zeros((2 * len(songs), size), np.float32)
+  rows = np.tile(songs, 2)
+  starts = np.repeat([0, plans.PATCH_FRAMES], len(songs)).astype(np.int32)
+  shape = (_BATCH, plans.PATCH_FRAMES, song_store.MEL_BANDS)
+  patches = np.zeros(shape, np.float16)
+  for begin in range(0, len(rows), _BATCH):
+    some = slice(begin, begin + _BATCH)
+    count = len(rows[some])
+    context.data.store.read_patches(rows[some], starts[some], patches[:count])
+    out[some] = np.asarray(features(patches))[:count]
+  return out.reshape(2, len(songs), size)
+
+
+def _alignment_of_patches(context: contexts.Context) -> np.ndarray:
+  """Returns the alignment of two patches of each song, of some songs."""
+  if context.encoder is None:
+    return np.zeros(0)
+  songs = context.sought
+  songs = songs[context.data.store.frames[songs] >= 2 * plans.PATCH_FRAMES]
+  rng = np.random.default_rng(context.seed)
+  songs = np.sort(rng.permutation(songs)[:_MOST_PAIRS])
+  if not len(songs):
+    return np.zeros(0)
+  return np.asarray(collapse.alignments(*_two_patches(context, songs)))
+
+
+def _alignment_of_pairs(
+  context: contexts.Context, embeddings: contexts.Embeddings
+) -> np.ndarray:
+  """Returns the alignment of the validation songs that share a playlist."""
+  pairs = context.catalogue.validation_pairs.get("Playlist", ())
+  if not len(pairs):
+    return np.zeros(0)
+  rng = np.random.default_rng(context.seed)
+  pairs = pairs[rng.permutation(len(pairs))[:_MOST_PAIRS]]
+  rows = embeddings.astype(np.float32)
+  return np.asarray(collapse.alignments(rows[pairs[:, 0]], rows[pairs[:, 1]]))
+
+
+def _run(
+  context: contexts.Context, embeddings: contexts.Embeddings
+) -> outcome.Outcome | str:
+  songs = context.sought
+  if len(songs) < 2:
+    return f"there are fewer than two {context.split_name} songs"
+  rng = np.random.default_rng(context.seed)
+  songs = np.sort(rng.permutation(songs)[:_MOST_SONGS])
+  rows = embeddings[songs].astype(np.float32)
+  found = jax.jit(collapse.diagnostics)(rows)
+  # Resampled songs stand beside themselves: no interval of these is honest.
+  metrics = {
+    name: outcome.Metric(float(value), math.nan, math.nan, len(songs))
+    for name, value in found.items()
+  }
+  aligned = {
+    "alignment_of_patches": _alignment_of_patches(context),
+    "alignment_of_playlist_pairs": _alignment_of_pairs(context, embeddings),
+  }
+  means = functools.partial(statistics.mean_metrics, seed=context.seed)
+  for name, values in aligned.items():
+    metrics |= means({name: values.astype(np.float64)})
+  unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
+  others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
+  return outcome.Outcome(
+    metrics=metrics,
+    per_item={
+      "song_id": context.catalogue.song_ids[songs],
+      "mean_cosine": others.astype(np.float64),
+    },
+    settings={
+      "songs": context.split_name,
+      "at_most": _MOST_SONGS,
+      "pairs": catalogues.SPLIT_NAMES[catalogues.VALIDATION],
+    },
+  )
+
+
+TASKS = {
+  "collapse": contexts.Task(
+    "How much of its space the encoder uses (effective rank up to the number "
+    "of dimensions)",
+    _run,
+  )
+}
