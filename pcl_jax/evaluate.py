@@ -146,7 +146,7 @@ def evaluate(
     "tasks": collector.rows,
     "seconds": seconds,
     "checks": [dataclasses.asdict(one) for one in honesty.check(meta, data)],
-    "certificate": certificate.make(meta, data),
+    "certificate": certificate.make(encoder, meta, data),
     "notes": _notes(context.options.split, without),
   }
   return report.Evaluation(results, collector.tables)

@@ -24,6 +24,12 @@ def test_one_point_is_full_collapse():
   assert found["mean_cosine"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_rounding_is_no_direction():
+  rows = np.outer(np.linspace(0.1, 3, 300), _rows(1, 256)[0])
+  found = collapse.effective_rank(jnp.asarray(rows.astype(np.float32)))
+  assert found == pytest.approx(1.0, abs=5e-3)
+
+
 def test_orthogonal_rows_use_every_direction():
   found = collapse.diagnostics(jnp.eye(5) * 3.0)
   assert found["effective_rank"] == pytest.approx(5.0, rel=1e-5)

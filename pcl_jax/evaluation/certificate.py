@@ -7,9 +7,14 @@ import pathlib
 import subprocess
 from typing import Any
 
+from flax import nnx
+import jax
+import numpy as np
+
 from pcl_jax import run as runs
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.models import audio
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _SOURCES = ("pcl_jax", "preprocessing", "configs")
@@ -66,10 +71,25 @@ def code(root: pathlib.Path = _ROOT) -> dict[str, Any]:
   }
 
 
-def make(meta: dict[str, Any], data: dataset.DataSet) -> dict[str, Any]:
+def encoder_sha256(encoder: audio.AudioEncoder) -> str:
+  """Hashes the names, shapes and numbers of an encoder's variables."""
+  digest = hashlib.sha256()
+  state = nnx.state(encoder, (nnx.Param, nnx.BatchStat))
+  leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
+  for path, leaf in leaves:
+    array = np.ascontiguousarray(leaf)
+    name = f"{jax.tree_util.keystr(path)}{array.dtype.str}{array.shape}"
+    digest.update(name.encode() + array.tobytes())
+  return digest.hexdigest()
+
+
+def make(
+  encoder: audio.AudioEncoder, meta: dict[str, Any], data: dataset.DataSet
+) -> dict[str, Any]:
   """Returns what it takes to know whether results can be reproduced.
 
   Args:
+    encoder: that was evaluated.
     meta: what the checkpoint says about itself.
     data: the data set that the run was evaluated on.
 
@@ -97,7 +117,7 @@ def make(meta: dict[str, Any], data: dataset.DataSet) -> dict[str, Any]:
     "config_sha256": _sha256(config),
     "checkpoint": {
       "step": meta["progress"]["step"],
-      "encoder_crc32": meta["digests"]["encoder"],
+      "encoder_sha256": encoder_sha256(encoder),
     },
     "code": code(),
     "versions": {"trained": meta["versions"], "evaluated": here},
