@@ -301,6 +301,6 @@ def test_an_error_of_lmdb_names_the_song(store, plan, monkeypatch):
       raise lmdb.CorruptedError("a page")
 
   monkeypatch.setattr(store, "_env", mock.Mock(begin=lambda **_: Broken()))
-  song = store.song_ids[plan.songs[0, 0]]
+  song = store.song_ids[plan.songs[0].min()]  # They are read by song.
   with pytest.raises(errors.InputError, match=f"song {song} of"):
     next(_load(store, plan, threads=1))

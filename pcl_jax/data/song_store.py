@@ -347,29 +347,29 @@ class SongStore:
     patch_bytes = out.shape[1] * _FRAME_BYTES
     silence = np.full(out.shape[1:], melspectrogram.SILENCE, "<f2").tobytes()
     # Bytes to bytes: an assignment between arrays costs half as much again.
-    target, stop = memoryview(out).cast("B"), 0
-    lengths = self.frames[songs].tolist()
+    target, known, value = memoryview(out).cast("B"), -1, None
+    order = np.argsort(songs, kind="stable")  # One look-up a song.
+    firsts = (starts[order].astype(np.int64) * _FRAME_BYTES).tolist()
+    lengths = (self.frames[songs].astype(np.int64) * _FRAME_BYTES).tolist()
     reading, thread = self._reading, threading.get_ident()
-    # One short transaction a call, so one a batch and thread. The memory map is
-    # copied and never handed out: a view outlives neither close nor unmap.
+    # A short transaction; no view of the map outlives it, close or unmap.
     with self._env.begin(buffers=True) as txn:
       get, keys = txn.get, self._keys
-      for song, first, length in zip(
-        songs.tolist(), starts.tolist(), lengths, strict=True
+      for row, song, first in zip(
+        order.tolist(), songs[order].tolist(), firsts, strict=True
       ):
-        reading[thread] = song
-        try:
-          value = get(keys[song])
-        except lmdb.Error as error:
-          raise self._damaged(song, None) from error
-        if value is None or len(value) != length * _FRAME_BYTES:
-          raise self._damaged(song, value)
-        begin, stop = stop, stop + patch_bytes
-        piece = value[first * _FRAME_BYTES : first * _FRAME_BYTES + patch_bytes]
-        if len(piece) == patch_bytes:
-          target[begin:stop] = piece
-        else:
-          target[begin:stop] = bytes(piece) + silence[len(piece) :]
+        if song != known:
+          reading[thread] = known = song
+          try:
+            value = get(keys[song])
+          except lmdb.Error as error:
+            raise self._damaged(song, None) from error
+          if value is None or len(value) != lengths[row]:
+            raise self._damaged(song, value)
+        piece = value[first : first + patch_bytes]
+        if len(piece) < patch_bytes:
+          piece = bytes(piece) + silence[len(piece) :]
+        target[row * patch_bytes : (row + 1) * patch_bytes] = piece
     reading.pop(thread, None)
 
   def being_read(self) -> list[int]:
