@@ -100,6 +100,9 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.train.microbatches = 1
   config.train.rematerialise = False
   config.train.compute_dtype = "float32"  # Of convolutions; or bfloat16.
+  # A step whose loss or gradient is not finite is skipped; so many in a row end
+  # the run.
+  config.train.max_nonfinite_steps = 5
   # Folder of compiled programs; empty for one beside the workdir.
   config.train.compilation_cache = ""
 

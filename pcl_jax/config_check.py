@@ -1,13 +1,11 @@
-"""Which values a config may have, and what of it may change in a run."""
+"""Which values a config may have."""
 
-from collections.abc import Sequence
 import math
 from typing import Any
 
 import ml_collections
 
 from pcl_jax import errors
-from pcl_jax import melspectrogram
 from pcl_jax import strategy as strategies
 
 _ABOVE_0 = (
@@ -32,6 +30,7 @@ _ABOVE_0 = (
   "model_params.genre_w2v.d_k",
   "model_params.genre_w2v.d_v",
   "train.microbatches",
+  "train.max_nonfinite_steps",
   "loss_params.tile",
   "opt_params.lr",
   "loss_params.contrastive_temperature",
@@ -50,16 +49,6 @@ _RATES = (
   "model_params.genre_w2v.dropout",
 )
 
-
-# A run cannot go on in the middle of an epoch with other ones.
-_DECIDE_BATCHES = (
-  "seed",
-  "data.batch_size",
-  "data.double_window",
-  "data.order",
-  "data.num_blocks",
-  "data.cached_batches",
-)
 _CHOICES = {
   "data.order": ("shuffled", "blocks"),
   "train.compute_dtype": ("float32", "bfloat16"),
@@ -146,54 +135,3 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     else:
       flat[f"{prefix}{key}"] = value
   return flat
-
-
-def check_continues(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-  """Refuses to go on with a checkpoint of what would be another run.
-
-  Args:
-    then: what the checkpoint says about itself.
-    now: `meta` of the run that would go on with it.
-
-  Returns:
-    The other keys of the config that have changed, with both values.
-
-  Raises:
-    InputError: strategy, architecture, data set, feature or a key that decides
-      the batches is another.
-  """
-  remedy = (
-    "Give the config it was trained with, or another --workdir; the "
-    "checkpoints stay as they are."
-  )
-  melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
-  for what in ("strategy", "architecture", "data"):
-    if then[what] != now[what]:
-      a, b = (flatten({what: meta[what]}) for meta in (then, now))
-      differing = _differing(a, b)
-      raise errors.InputError(
-        f"the checkpoint in --workdir is of another "
-        f"{'data set or split' if what == 'data' else what}: "
-        f"{'; '.join(differing)}. {remedy}"
-      )
-  a, b = flatten(then["config"]), flatten(now["config"])
-  deciding = [
-    line for key in _DECIDE_BATCHES for line in _differing(a, b, [key])
-  ]
-  if deciding:
-    raise errors.InputError(
-      "the checkpoint in --workdir was trained with other batches: "
-      f"{'; '.join(deciding)}. {remedy}"
-    )
-  return _differing(a, b)
-
-
-def _differing(
-  then: dict[str, Any], now: dict[str, Any], keys: Sequence[str] | None = None
-) -> list[str]:
-  keys = sorted(then.keys() | now.keys()) if keys is None else keys
-  return [
-    f"{key} was {then.get(key)!r} and is {now.get(key)!r} now"
-    for key in keys
-    if then.get(key) != now.get(key)
-  ]

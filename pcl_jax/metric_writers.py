@@ -3,13 +3,18 @@
 TensorBoard's event files are written beside it for those who like curves.
 """
 
+from collections.abc import Iterator
+import contextlib
+import errno
 import json
+import math
 import os
 import pathlib
 from typing import Any
 
 import tensorboardX
 
+from pcl_jax import console
 from pcl_jax import hosts
 
 FILE_NAME = "metrics.jsonl"
@@ -47,6 +52,94 @@ class MutedWriter:
     """Does nothing."""
 
 
+class _Rows:
+  """Appends lines to a file; what a full disk refuses is written later."""
+
+  def __init__(self, path: pathlib.Path):
+    self._path = path
+    self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    self._waiting = b""
+    self._failures = 0
+
+  def write(self, line: str) -> None:
+    """Writes a line, and those before it that could not be written."""
+    self._waiting += line.encode() + b"\n"
+    end = os.fstat(self._file).st_size
+    try:
+      written = os.write(self._file, self._waiting)
+      if written < len(self._waiting):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+      # No torn line stays: a part of one is written again as a whole.
+      with contextlib.suppress(OSError):
+        os.ftruncate(self._file, end)
+      self._failures += 1
+      if self._failures == 1:
+        console.warn(
+          f"{self._path} cannot be written ({error.strerror}). Training goes "
+          "on, and its rows are kept and tried again with each further one: "
+          "make room"
+        )
+      return
+    if self._failures:
+      console.warn(
+        f"{self._path} is written again, after {self._failures} failures; no "
+        "row is lost"
+      )
+      self._failures = 0
+    self._waiting = b""
+
+  def close(self) -> None:
+    """Closes the file, and says what of it is lost."""
+    os.close(self._file)
+    if self._waiting:
+      rows = self._waiting.count(b"\n")
+      console.warn(f"{rows} rows of {self._path} could not be written")
+
+
+class _Curves:
+  """TensorBoard events, which may fail: training does not need them."""
+
+  def __init__(self, folder: pathlib.Path, first_step: int):
+    self._folder, self._writer = folder, None
+    with self._surviving():
+      self._writer = tensorboardX.SummaryWriter(
+        os.fspath(folder),
+        purge_step=first_step + 1 if first_step else None,
+        flush_secs=10,
+      )
+
+  @contextlib.contextmanager
+  def _surviving(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # noqa: BLE001  Whatever a tracker raises.
+      self._writer = None
+      console.warn(
+        f"no more TensorBoard events are written into {self._folder} "
+        f"({error!r}). Training goes on; {FILE_NAME} has all numbers"
+      )
+
+  def add(self, name: str, value: float | int, step: int) -> None:
+    """Adds a point to a curve."""
+    if self._writer is None:
+      return
+    with self._surviving():
+      # Its thread writes; a dead one would let the queue fill up and block.
+      if not self._writer.file_writer.event_writer._worker.is_alive():
+        raise RuntimeError("its thread has died")
+      self._writer.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    """Flushes and closes."""
+    if self._writer is None:
+      return
+    with self._surviving():
+      if not self._writer.file_writer.event_writer._worker.is_alive():
+        raise RuntimeError("its thread has died")
+      self._writer.close()
+
+
 class MetricWriter:
   """Writes rows of numbers, one a line, and the same as TensorBoard events."""
 
@@ -59,29 +152,28 @@ class MetricWriter:
     """
     path = pathlib.Path(workdir) / FILE_NAME
     drop_after(path, first_step)
-    self._file = open(path, "a", buffering=1)  # noqa: SIM115
-    self._events = tensorboardX.SummaryWriter(
-      os.fspath(pathlib.Path(workdir) / "tensorboard"),
-      purge_step=first_step + 1 if first_step else None,
-      flush_secs=10,
-    )
+    self._rows = _Rows(path)
+    self._curves = _Curves(pathlib.Path(workdir) / "tensorboard", first_step)
 
   def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
     """Writes one row.
 
     Args:
-      kind: `train` or `validation`.
+      kind: `train`, `validation` or `skipped`.
       step: number of steps taken.
-      row: plain numbers by name.
+      row: plain numbers by name; those that are not finite become null, as
+        json has no word for them.
     """
-    self._file.write(json.dumps({"kind": kind, "step": step} | row) + "\n")
-    for name, value in row.items():
-      self._events.add_scalar(f"{kind}/{name}", value, step)
+    finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+    self._rows.write(json.dumps({"kind": kind, "step": step} | finite))
+    for name, value in finite.items():
+      if value is not None:
+        self._curves.add(f"{kind}/{name}", value, step)
 
   def close(self) -> None:
     """Flushes and closes both."""
-    self._file.close()
-    self._events.close()
+    self._rows.close()
+    self._curves.close()
 
 
 Writer = MetricWriter | MutedWriter

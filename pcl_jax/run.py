@@ -179,7 +179,10 @@ def _meta_of(
     "architecture": architecture,
     "feature": melspectrogram.SETTINGS.as_dict(),
     "config": json.loads(config.to_json()),
-    "data": {"fingerprint": data.fingerprint(), "songs": len(data.store)},
+    "data": {
+      "fingerprint": data.fingerprint(strategy),
+      "songs": len(data.store),
+    },
     "versions": versions(),
   }
 

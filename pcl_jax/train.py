@@ -1,8 +1,7 @@
 """The training loop, the same for every strategy."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 import contextlib
-import dataclasses
 import functools
 import json
 import math
@@ -13,80 +12,31 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import tqdm
 
 from pcl_jax import checkpoint
+from pcl_jax import config_changes
 from pcl_jax import config_check
+from pcl_jax import console
 from pcl_jax import errors
 from pcl_jax import hosts
+from pcl_jax import interruption
 from pcl_jax import metric_writers
+from pcl_jax import nonfinite
 from pcl_jax import run as runs
+from pcl_jax import session as sessions
 from pcl_jax import speed
 from pcl_jax import train_log
+from pcl_jax import train_step
+from pcl_jax import workdir_lock
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
 from pcl_jax.data import plan_ahead
+from pcl_jax.progress import Progress
 
 CACHE = ".compiled"  # Beside the workdir, of all runs there.
 _VALIDATION_KEY = 0  # Validation is mixed with the same draws in every run.
-
-
-@dataclasses.dataclass
-class Progress:
-  """How far a run is; saved with every checkpoint.
-
-  Attributes:
-    step: steps taken.
-    epoch: the one under way, from 0.
-    step_in_epoch: steps taken of it.
-    best_loss: lowest total validation loss so far.
-    epochs_without_better: since then.
-  """
-
-  step: int = 0
-  epoch: int = 0
-  step_in_epoch: int = 0
-  best_loss: float = math.inf
-  epochs_without_better: int = 0
-
-  def note_validation(self, loss: float) -> None:
-    """Ends an epoch with its total validation loss."""
-    self.epoch += 1
-    self.step_in_epoch = 0
-    self.epochs_without_better += 1
-    if loss < self.best_loss:
-      self.best_loss, self.epochs_without_better = loss, 0
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain values; json knows no infinity."""
-    values = dataclasses.asdict(self)
-    if math.isinf(self.best_loss):
-      values["best_loss"] = None
-    return values
-
-  @classmethod
-  def from_dict(cls, values: dict[str, Any]) -> "Progress":
-    """Reads what `as_dict` gave."""
-    if values["best_loss"] is None:
-      values = values | {"best_loss": math.inf}
-    return cls(**values)
-
-
-def _check_finite(what: str, terms: dict[str, float]) -> None:
-  """Stops a run that has gone astray.
-
-  Raises:
-    RunError: the total is not finite.
-  """
-  if not math.isfinite(terms["total"]):
-    raise errors.RunError(
-      f"{what} is not finite ({train_log.in_words(terms)}). The checkpoints "
-      "before it are kept: lower --config.opt_params.lr or raise "
-      "--config.loss_params.contrastive_temperature, and the same --workdir "
-      "goes on from them."
-    )
 
 
 @contextlib.contextmanager
@@ -108,16 +58,6 @@ def _advising_on_memory() -> Iterator[None]:
       "--config.data.batch_size. The checkpoints are kept. "
       f"({str(error).splitlines()[0][:200]})"
     ) from error
-
-
-def _check_step(step: int, terms: dict[str, jax.Array]) -> None:
-  _check_finite(f"the loss of step {step}", train_log.fetch(terms))
-
-
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-  """Tells it on the device; fetching a whole state would hold training up."""
-  return jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
 def _load(
@@ -179,46 +119,47 @@ def _load_epoch(
 
 
 def _train_epoch(
-  run: runs.Run,
-  state: dict[str, Any],
-  plan: plans.Plan,
-  progress: Progress,
-  log: train_log.LateLog,
-  trace: speed.Trace,
-  save: Callable[[dict[str, Any]], None],
-  config: ml_collections.ConfigDict,
+  session: sessions.Session, state: dict[str, Any], plan: plans.Plan
 ) -> dict[str, Any]:
-  """Trains what is left of an epoch; returns the state after it."""
+  """Trains what is left of an epoch, or until a signal; returns the state."""
+  run, progress, stop = session.run, session.progress, session.stop
+  config, log = session.config, train_log.LateLog(session.writer)
   meter, before = train_log.Meter(), None
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
-    while progress.step_in_epoch < len(plan):
+    while progress.step_in_epoch < len(plan) and not stop.is_due:
       asked = time.perf_counter()
-      batch = next(batches)
+      batch = stop.mark(next(batches))
       meter.add(plan.songs.shape[1], time.perf_counter() - asked)
       # All that a step takes is on the devices by now, or this is an error.
       with jax.transfer_guard("disallow"):
         state, terms = run.train_step(state, batch, run.key)
+      flags = train_step.take_flags(terms)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
       if before is not None:
-        _check_step(progress.step, before)
-      before = terms
+        session.note(plan, *before)
+      before = terms, flags
       progress.step += 1
       progress.step_in_epoch += 1
       log.flush()
-      if trace.note_step(terms):
-        train_log.say(f"wrote a trace of the last steps into {trace.folder}")
+      if session.trace.note_step(terms):
+        console.say(
+          f"wrote a trace of the last steps into {session.trace.folder}"
+        )
       if progress.step % config.log_every_steps == 0:
         log.put(_row(run, plan, progress, meter), terms)
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
-        _check_step(progress.step, terms)
+        session.note(plan, *before)
+        before = None
         log.flush()  # A run that goes on from here does not log it again.
-        save(state)
+        session.save_within_epoch(state)
   if before is not None:
-    _check_step(progress.step, before)
-  log.flush()
+    session.note(plan, *before)
+    log.flush()
+    if progress.step_in_epoch < len(plan):
+      session.save_within_epoch(state)
   return state
 
 
@@ -241,63 +182,76 @@ def _row(
 
 
 def _restore(
-  run: runs.Run, checkpoints: checkpoint.Checkpoints
+  run: runs.Run,
+  checkpoints: checkpoint.Checkpoints,
+  allow_change: Collection[str],
 ) -> tuple[dict[str, Any], Progress]:
   """Returns where the last start of this run stopped, or its beginning."""
-  changed: list[str] = []
 
   def check(meta: dict[str, Any]) -> None:
-    changed.extend(config_check.check_continues(meta, run.meta))
+    config_changes.check(meta, run.meta, allow_change)
 
   restored = checkpoints.restore_newest(run.state, check)
   if restored is None:
     return run.state, Progress()
   state, meta = restored
   progress = Progress.from_dict(meta["progress"])
-  train_log.say(f"going on from step {progress.step}, epoch {progress.epoch}")
-  for line in changed:
-    train_log.say(f"changed since then: {line}")
+  console.say(f"going on from step {progress.step}, epoch {progress.epoch}")
+  changes = config_changes.check(meta, run.meta, allow_change)
+  for line in changes.lines:
+    console.say(f"changed since then: {line}")
+  if changes.other_batches and progress.step_in_epoch:
+    progress.step_in_epoch = 0
+    console.say(
+      f"epoch {progress.epoch} has other batches now and is begun anew"
+    )
   return state, progress
 
 
 def _validate_and_note(
-  run: runs.Run,
-  state: dict[str, Any],
-  plan: plans.Plan,
-  progress: Progress,
-  writer: metric_writers.Writer,
+  session: sessions.Session, state: dict[str, Any], plan: plans.Plan
 ) -> dict[str, float]:
-  """Validates at the end of an epoch; returns the losses."""
-  losses = validate(run, state, plan)
+  """Validates at the end of an epoch; returns the losses.
+
+  Raises:
+    RunError: they are not finite.
+  """
+  losses, progress = validate(session.run, state, plan), session.progress
   epoch = progress.epoch
-  _check_finite(f"the validation loss of epoch {epoch}", losses)
+  if not math.isfinite(losses["total"]):
+    raise errors.RunError(
+      f"the validation loss of epoch {epoch} is not finite "
+      f"({train_log.in_words(losses)}). The checkpoints before it are kept: "
+      "lower --config.opt_params.lr or raise "
+      "--config.loss_params.contrastive_temperature (with --allow_change), and "
+      "the same --workdir goes on from them."
+    )
   progress.note_validation(losses["total"])
   better = " (best so far)" if not progress.epochs_without_better else ""
-  writer.write("validation", progress.step, {"epoch": epoch} | losses)
-  train_log.say(
-    f"epoch {epoch} validation: {train_log.in_words(losses)}{better}"
-  )
+  session.writer.write("validation", progress.step, {"epoch": epoch} | losses)
+  console.say(f"epoch {epoch} validation: {train_log.in_words(losses)}{better}")
   return losses
 
 
-def _make_save(
-  run: runs.Run, progress: Progress, checkpoints: checkpoint.Checkpoints
-) -> Callable[..., None]:
-  """Returns what saves a state, with its validation losses if there are any."""
-
-  def save(
-    state: dict[str, Any], losses: dict[str, float] | None = None
-  ) -> None:
-    if not _all_finite((state["params"], state["batch_stats"])):
-      raise errors.RunError(
-        f"after step {progress.step} the weights are not finite. The "
-        "checkpoints before it are kept: lower --config.opt_params.lr, and "
-        "the same --workdir goes on from them."
-      )
-    meta = run.meta | {"progress": progress.as_dict()}
-    checkpoints.save(state, meta, losses)
-
-  return save
+def _train(
+  session: sessions.Session,
+  state: dict[str, Any],
+  ahead: plan_ahead.PlanAhead,
+  validation_plan: plans.Plan,
+) -> None:
+  """Trains epoch after epoch, until the last, the best or a signal."""
+  config, progress, stop = session.config, session.progress, session.stop
+  while (
+    progress.epoch < config.epochs
+    and progress.epochs_without_better < config.early_stop_patience
+    and not stop.is_due
+  ):
+    plan = ahead.get(progress.epoch)
+    state = _train_epoch(session, state, plan)
+    if progress.step_in_epoch < len(plan):
+      return
+    losses = _validate_and_note(session, state, validation_plan)
+    session.save(state, losses)
 
 
 def _in_short(run: runs.Run) -> str:
@@ -313,8 +267,12 @@ def train_and_evaluate(
   devices: Sequence[jax.Device] | None = None,
   *,
   profile: bool = False,
+  allow_change: Collection[str] = (),
 ) -> dict[str, Any]:
   """Trains by a config, validating after each epoch; goes on where it stopped.
+
+  SIGTERM or SIGINT ends it after the step under way, which is saved; a second
+  one ends the process at once.
 
   Args:
     config: as the files in configs/ give it.
@@ -322,72 +280,92 @@ def train_and_evaluate(
       and TensorBoard events.
     devices: to train on; None for all.
     profile: writes a trace of some steps into WORKDIR/profile.
+    allow_change: keys that may differ from those of the checkpoint that is
+      gone on from (`config_changes`).
 
   Returns:
     The run's progress: steps, epochs, best validation loss.
 
   Raises:
-    InputError: config, data set or workdir break a rule.
-    RunError: the loss or the weights are no longer finite.
+    InputError: config, data set or workdir break a rule, or another trainer
+      uses the workdir.
+    RunError: loss or weights are no longer finite.
   """
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | runs.versions())
   beside = pathlib.Path(workdir).parent / CACHE
   speed.keep_compiled(pathlib.Path(config.train.compilation_cache or beside))
-  run = runs.build(config, devices)
-  validation_plan = run.data.validation_plan(
-    run.strategy,
-    run.batch_size,
-    run.items_multiple,
-    double_window=run.double_window,
-  )
   with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(interruption.Interruption())
+    run = runs.build(config, devices)
+    validation_plan = run.data.validation_plan(
+      run.strategy,
+      run.batch_size,
+      run.items_multiple,
+      double_window=run.double_window,
+    )
     ahead = plan_ahead.PlanAhead(functools.partial(_plan_epoch, run))
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
     path = runs.make_workdir(workdir)
+    stack.enter_context(workdir_lock.hold(path))
     checkpoints = checkpoint.Checkpoints(path)
     stack.callback(checkpoints.close)
     hosts.check_same(run.meta["data"])
-    state, progress = _restore(run, checkpoints)
+    state, progress = _restore(run, checkpoints, allow_change)
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():
       runs.write_config(path, config)  # Not before: it may have been refused.
-    train_log.say(_in_short(run))
+    console.say(_in_short(run))
     if progress.epoch >= config.epochs:
-      train_log.say(
+      console.say(
         f"all {config.epochs} epochs are done: nothing is left to train; a "
         "larger --config.epochs goes on"
       )
+    stop.prepare(run.sharding, several=jax.process_count() > 1)
     writer = metric_writers.open_writer(path, progress.step)
-    save = _make_save(run, progress, checkpoints)
-    log = train_log.LateLog(writer)
+    stack.callback(writer.close)
     trace = speed.Trace(path / "profile" if profile else None)
-    with (
-      contextlib.closing(writer),
-      contextlib.closing(trace),
-      _advising_on_memory(),
-    ):
-      while (
-        progress.epoch < config.epochs
-        and progress.epochs_without_better < config.early_stop_patience
-      ):
-        plan = ahead.get(progress.epoch)
-        state = _train_epoch(
-          run, state, plan, progress, log, trace, save, config
-        )
-        losses = _validate_and_note(
-          run, state, validation_plan, progress, writer
-        )
-        save(state, losses)
+    stack.callback(trace.close)
+    most = config.train.max_nonfinite_steps
+    watch = nonfinite.Watch(run, path, writer, progress, most)
+    session = sessions.Session(
+      run, config, progress, checkpoints, writer, trace, watch, stop
+    )
+    with _advising_on_memory():
+      _train(session, state, ahead, validation_plan)
     checkpoints.finish()
-    best = checkpoints.best_step()
-  if progress.epoch < config.epochs:
-    train_log.say(
+    kept = checkpoints.best_step(), checkpoints.latest_step()
+  _say_end(session, *kept, path)
+  return progress.as_dict()
+
+
+def _say_end(
+  session: sessions.Session,
+  best: int | None,
+  latest: int | None,
+  path: pathlib.Path,
+) -> None:
+  progress, stop = session.progress, session.stop
+  if stop.is_due:
+    saved = (
+      "nothing is saved yet" if latest is None else f"step {latest} is saved"
+    )
+    console.say(
+      f"stopped by {stop.reason} after step {progress.step}; {saved}, and the "
+      "same command line goes on"
+    )
+    return
+  if progress.epoch < session.config.epochs:
+    console.say(
       f"stopped early: {progress.epochs_without_better} epochs without a "
       "better validation loss"
     )
-  train_log.say(
+  if progress.skipped_steps:
+    console.say(
+      f"{progress.skipped_steps} steps were skipped, being not finite; their "
+      f"batches are in {path / nonfinite.FOLDER}"
+    )
+  console.say(
     f"done: {progress.step} steps; best checkpoint: step {best} in {path}"
   )
-  return progress.as_dict()

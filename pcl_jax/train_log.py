@@ -1,15 +1,14 @@
 """What training says while it goes on: losses, speed, waiting for data."""
 
-import sys
 import time
 from typing import Any
 
 import jax
-import tqdm
 
-from pcl_jax import hosts
+from pcl_jax import console
 from pcl_jax import metric_writers
 
+say = console.say  # Part of this module's interface.
 _MUCH_WAITING = 0.2  # Share of the time.
 _FIRST_STEPS = 20  # They say little of what is to come.
 
@@ -47,14 +46,6 @@ class Meter:
     return row
 
 
-def say(text: str) -> None:
-  """Prints a line above the progress bar; of several processes the first."""
-  if not hosts.is_first():
-    return
-  tqdm.tqdm.write(text, file=sys.stdout)
-  sys.stdout.flush()
-
-
 def in_words(terms: dict[str, float]) -> str:
   """Returns the terms of a loss in one line."""
   return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
@@ -89,7 +80,7 @@ class LateLog:
     losses = fetch(terms)
     step = row.pop("step")
     self._writer.write("train", step, row | losses)
-    say(
+    console.say(
       f"epoch {row['epoch']} step {step}: {in_words(losses)} | "
       f"{row['songs_per_s']:.0f} songs/s | "
       f"waiting for data {row['data_wait_share']:.0%}"
@@ -97,7 +88,7 @@ class LateLog:
     is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
     if is_slow and not self._has_advised:
       self._has_advised = True
-      say(
+      console.say(
         "the loader holds training back: raise --config.data.threads up to the "
         "number of cores, move the data set to a faster disk or to memory, or, "
         "on a disk that seeks slowly, use --config.data.order=blocks "

@@ -8,7 +8,7 @@ from typing import Any
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key, PyTree
 import numpy as np
 import optax
 
@@ -17,6 +17,8 @@ from pcl_jax import mixup
 from pcl_jax import nt_xent
 from pcl_jax import strategy as strategies
 
+SKIPPED = "skipped"  # Beside the terms of a training step.
+STOP = "stop"  # In a batch and beside the terms: a process was told to end.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 
@@ -183,9 +185,16 @@ def update(
     key: of the run; the step's own is folded from it, so that a resumed run
       draws what the unbroken one would have.
 
+  Where the loss, a gradient or a batch statistic is not finite, nothing is
+  learnt of the batch: all of the state stays, but for the number of steps.
+
   Returns:
-    The state after the step, and each term of the loss before it.
+    The state after the step, and each term of the loss before it. Beside them
+    `skipped`: 1 where nothing was learnt, else 0; and the largest of the
+    batch's `stop`, where it has one: a number of each device.
   """
+  stop = batch.get(STOP)
+  batch = {name: array for name, array in batch.items() if name != STOP}
   (_, (terms, batch_stats)), grads = jax.value_and_grad(
     lambda params: compute_loss(
       graphdef,
@@ -206,9 +215,30 @@ def update(
     "params": optax.apply_updates(state["params"], updates),
     "batch_stats": batch_stats,
     "opt_state": opt_state,
-    "step": state["step"] + 1,
   }
-  return new, terms
+  # A gradient that is not finite shows in Adam's moments.
+  is_good = all_finite((terms, new))
+  old = {kind: state[kind] for kind in new}
+  # A branch and no select: what is chosen is then computed, and rounded, as it
+  # would be without a choice.
+  new = jax.lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, old)
+  # A step is counted in any case: it names the draws of mixup and dropout.
+  new["step"] = state["step"] + 1
+  flags = {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
+  if stop is not None:
+    flags[STOP] = stop.max()
+  return new, terms | flags
+
+
+def take_flags(terms: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Takes what is no term of the loss out of what a step returned."""
+  return {name: terms.pop(name) for name in (SKIPPED, STOP) if name in terms}
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+  """Tells whether all numbers of all arrays are finite; stays on the device."""
+  found = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+  return jnp.stack(found).all() if found else jnp.bool_(True)
 
 
 def make_steps(

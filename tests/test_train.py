@@ -12,6 +12,7 @@ import pytest
 
 from pcl_jax import checkpoint
 from pcl_jax import errors
+from pcl_jax import progress
 from pcl_jax import run as runs
 from pcl_jax import train
 from tests import event_files
@@ -324,10 +325,25 @@ def test_a_run_begun_on_one_device_goes_on_with_eight(
   np.testing.assert_allclose(ends[0]["total"], ends[1]["total"], rtol=5e-3)
 
 
+def _spoil_batches(train_step, steps):
+  """Makes the patches of some steps no numbers."""
+  count = itertools.count(1)
+
+  def step(state, batch, key):
+    if next(count) in steps:
+      with jax.transfer_guard("allow"):
+        batch = batch | {"audio": batch["audio"] * np.float16(np.nan)}
+    return train_step(state, batch, key)
+
+  return step
+
+
 def _spoil_after(steps, what):
-  """Makes a loss, or the weights, not a number after so many steps."""
+  """Makes a batch, or the weights, not a number after so many steps."""
 
   def wrap(train_step):
+    if what == "loss":
+      return _spoil_batches(train_step, {steps})
     count = itertools.count(1)
 
     def step(*args):
@@ -335,10 +351,7 @@ def _spoil_after(steps, what):
       if next(count) == steps:
         with jax.transfer_guard("allow"):
           nan = jax.tree.map(lambda x: x * np.float32(np.nan), state["params"])
-          if what == "loss":
-            terms = terms | {"total": terms["total"] * np.nan}
-          else:
-            state = state | {"params": nan}
+          state = state | {"params": nan}
       return state, terms
 
     return step
@@ -356,12 +369,13 @@ def _spoil_after(steps, what):
   ],
 )
 def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
-  steps, what, said, unbroken, config, tmp_path, monkeypatch
+  steps, what, said, unbroken, config, data_dir, tmp_path, monkeypatch
 ):
+  strict = _config(data_dir, epochs=EPOCHS, train__max_nonfinite_steps=1)
   with monkeypatch.context() as patch:
     _wrap_step(patch, _spoil_after(steps, what))
     with pytest.raises(errors.RunError, match="are kept.*lr") as caught:
-      tiny_run.train_on_one(config, tmp_path)
+      tiny_run.train_on_one(strict, tmp_path)
   assert said in str(caught.value)
   checkpoints = checkpoint.Checkpoints(tmp_path, read_only=True)
   assert checkpoints.latest_step() == (6 if steps == 8 else 4)
@@ -378,9 +392,9 @@ def test_a_learning_rate_that_is_far_too_high_is_reported(data_dir, tmp_path):
 
 
 def test_progress_survives_json_before_any_validation():
-  progress = train.Progress(step=3, step_in_epoch=3)
-  text = json.dumps(progress.as_dict(), allow_nan=False)
-  assert train.Progress.from_dict(json.loads(text)) == progress
+  made = progress.Progress(step=3, step_in_epoch=3)
+  text = json.dumps(made.as_dict(), allow_nan=False)
+  assert progress.Progress.from_dict(json.loads(text)) == made
 
 
 def test_reading_in_blocks_trains_as_well_and_is_another_run(

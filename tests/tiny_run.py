@@ -78,7 +78,14 @@ def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 # What a config may differ in while its compiled steps stay the same.
 _LOOP_KEYS = dict.fromkeys(
-  ("epochs", "early_stop_patience", "log_every_steps", "save_every_steps"), 1
+  (
+    "epochs",
+    "early_stop_patience",
+    "log_every_steps",
+    "save_every_steps",
+    "train.max_nonfinite_steps",
+  ),
+  1,
 )
 _built: dict[tuple, tuple[runs.Run, Any]] = {}
 _build = runs.build
@@ -95,7 +102,7 @@ def build_once(
     devices: to train on; the first ones, where they are given.
   """
   key = config.copy_and_resolve_references()
-  key.update(_LOOP_KEYS)
+  key.update_from_flattened_dict(_LOOP_KEYS)
   key = (key.to_json(), None if devices is None else len(devices))
   if key not in _built:
     run = _build(config, devices)

@@ -161,9 +161,8 @@ class Catalogue:
     out[self.genres.owners()[kept], column[kept]] = self.genres.values[kept]
     return out
 
-  def save(self, data_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes catalogue.npz into a data set's folder; returns its path."""
-    path = pathlib.Path(data_dir) / FILE_NAME
+  def as_arrays(self) -> dict[str, np.ndarray]:
+    """Returns all of it by the names it has in catalogue.npz."""
     arrays = {
       "format_version": np.int64(FORMAT_VERSION),
       "song_ids": self.song_ids,
@@ -175,11 +174,16 @@ class Catalogue:
     for name in ("artists", "genres", "playlists"):
       arrays[f"{name}/values"] = getattr(self, name).values
       arrays[f"{name}/offsets"] = getattr(self, name).offsets
-    for method, pairs in self.validation_pairs.items():
+    for method, pairs in sorted(self.validation_pairs.items()):
       arrays[f"validation_pairs/{method}"] = pairs
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+  def save(self, data_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes catalogue.npz into a data set's folder; returns its path."""
+    path = pathlib.Path(data_dir) / FILE_NAME
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
-      np.savez(file, **arrays)
+      np.savez(file, **self.as_arrays())
     partial.replace(path)
     return path
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -87,11 +88,33 @@ class DataSet:
         f"python -m preprocessing.data_split --data={directory} --force."
       )
 
-  def fingerprint(self) -> str:
-    """Returns a hash of what the songs are and how they are split."""
-    digest = hashlib.sha256(self.catalogue.song_ids.tobytes())
-    digest.update(self.catalogue.split.tobytes())
-    digest.update(json.dumps(self.store.meta, sort_keys=True).encode())
+  def fingerprint(self, strategy: strategies.Strategy | None = None) -> str:
+    """Returns a hash of all that a strategy learns from.
+
+    Songs are hashed by the checksums of their records, not by their content,
+    so that it takes a second for the largest data set.
+
+    Args:
+      strategy: decides which vectors belong to it; None for none.
+    """
+    meta = {k: v for k, v in self.store.meta.items() if k != "source"}
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    arrays = self.catalogue.as_arrays() | {
+      "frames": self.store.frames,
+      "checksums": self.store.checksums,
+    }
+    for name, array in arrays.items():
+      digest.update(f"{name} {array.shape} {array.dtype}".encode())
+      digest.update(array.tobytes())
+    modes = () if strategy is None else strategy.modes
+    vectors = []
+    if "cf" in modes:
+      vectors.append(self.playlist_vectors(strategy))
+    if "genre_w2v" in modes:
+      vectors.append(self.genre_vectors(strategy))
+    for table in vectors:  # Nearly a gigabyte; this checksum is the faster.
+      checksum = zlib.crc32(np.ascontiguousarray(table))
+      digest.update(f"{table.shape} {table.dtype} {checksum}".encode())
     return digest.hexdigest()
 
   def check(self, strategy: strategies.Strategy) -> None:

@@ -1,0 +1,127 @@
+"""Steps whose loss or gradient is not finite: written down, counted, bounded.
+
+The step itself has kept the state as it was (`train_step.update`). Here its
+batch is written down, so that it can be looked into later (`replay`), and a
+run in which nothing else comes any more is ended.
+"""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+from pcl_jax import console
+from pcl_jax import errors
+from pcl_jax import hosts
+from pcl_jax import metric_writers
+from pcl_jax import run as runs
+from pcl_jax import train_log
+from pcl_jax import train_step
+from pcl_jax.data import plan as plans
+from pcl_jax.progress import Progress
+
+FOLDER = "nonfinite"
+KIND = "skipped"  # Of rows in metrics.jsonl.
+
+
+class Watch:
+  """Looks at the losses of each step as they come in."""
+
+  def __init__(
+    self,
+    run: runs.Run,
+    workdir: pathlib.Path,
+    writer: metric_writers.Writer,
+    progress: Progress,
+    most_in_a_row: int,
+  ):
+    """Prepares.
+
+    Args:
+      run: that is watched.
+      workdir: folder of the run; batches are written into its `nonfinite`.
+      writer: gets a row for each skipped step.
+      progress: counts them.
+      most_in_a_row: so many end the run.
+    """
+    self._run, self._folder = run, workdir / FOLDER
+    self._writer, self._progress = writer, progress
+    self._most = most_in_a_row
+
+  def note(
+    self, plan: plans.Plan, terms: dict[str, float], flags: dict[str, float]
+  ) -> None:
+    """Takes in a step; it is the last that the progress has counted.
+
+    Args:
+      plan: of its epoch.
+      terms: of its loss.
+      flags: beside them.
+
+    Raises:
+      RunError: it is one too many in a row.
+    """
+    progress = self._progress
+    if not flags[train_step.SKIPPED]:
+      progress.skipped_in_a_row = 0
+      return
+    progress.skipped_steps += 1
+    progress.skipped_in_a_row += 1
+    row = {
+      "epoch": progress.epoch,
+      "skipped_steps": progress.skipped_steps,
+      "skipped_in_a_row": progress.skipped_in_a_row,
+    }
+    self._writer.write(KIND, progress.step, row)
+    what = "a gradient" if math.isfinite(terms["total"]) else "the loss"
+    said = f"{what} of step {progress.step} is not finite"
+    path = self._write(self._described(plan, terms))
+    if progress.skipped_in_a_row >= self._most:
+      raise errors.RunError(
+        f"{said} ({train_log.in_words(terms)}), "
+        f"{progress.skipped_in_a_row} in a row "
+        "(--config.train.max_nonfinite_steps). The checkpoints before it are "
+        "kept: lower --config.opt_params.lr or raise "
+        "--config.loss_params.contrastive_temperature (with --allow_change), "
+        f"and the same --workdir goes on from them. --replay={path} says what "
+        "became infinite or no number first."
+      )
+    console.warn(
+      f"{said}: nothing is learnt of it. Its batch is written into "
+      f"{path}; --replay={path} looks into it"
+    )
+
+  def _described(
+    self, plan: plans.Plan, terms: dict[str, float]
+  ) -> dict[str, Any]:
+    run, progress = self._run, self._progress
+    place = progress.step_in_epoch - 1
+    songs = plan.songs[place]
+    return {
+      "step": progress.step,
+      "epoch": progress.epoch,
+      "step_in_epoch": progress.step_in_epoch,
+      "seed": run.seed,
+      "batch_size": run.batch_size,
+      "devices": run.sharding.mesh.size,
+      "data": run.meta["data"],
+      "terms": {
+        name: value if math.isfinite(value) else str(value)
+        for name, value in terms.items()
+      },
+      "songs": run.data.store.song_ids[songs].tolist(),
+      "starts": plan.starts[place].tolist(),
+    }
+
+  def _write(self, described: dict[str, Any]) -> pathlib.Path:
+    path = self._folder / f"{described['step']}.json"
+    if not hosts.is_first():
+      return path
+    try:
+      self._folder.mkdir(exist_ok=True)
+      partial = path.with_name(path.name + ".partial")
+      partial.write_text(json.dumps(described) + "\n")
+      partial.replace(path)
+    except OSError as error:
+      console.warn(f"{path} cannot be written ({error.strerror})")
+    return path

@@ -1,0 +1,86 @@
+"""One start of a run: what goes on with it, and how a state is saved."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import ml_collections
+
+from pcl_jax import checkpoint
+from pcl_jax import console
+from pcl_jax import errors
+from pcl_jax import interruption
+from pcl_jax import metric_writers
+from pcl_jax import nonfinite
+from pcl_jax import run as runs
+from pcl_jax import speed
+from pcl_jax import train_log
+from pcl_jax import train_step
+from pcl_jax.data import plan as plans
+from pcl_jax.progress import Progress
+
+# On the device; fetching a whole state would hold training up.
+_all_finite = jax.jit(train_step.all_finite)
+
+
+@dataclasses.dataclass
+class Session:
+  """What a start of a run goes on with, beside the run itself.
+
+  Attributes:
+    run: what stays the same.
+    config: of the run.
+    progress: how far it is.
+    checkpoints: of the run.
+    writer: of its numbers.
+    trace: of some steps.
+    watch: for what is not finite.
+    stop: for signals.
+  """
+
+  run: runs.Run
+  config: ml_collections.ConfigDict
+  progress: Progress
+  checkpoints: checkpoint.Checkpoints
+  writer: metric_writers.Writer
+  trace: speed.Trace
+  watch: nonfinite.Watch
+  stop: interruption.Interruption
+
+  def note(
+    self,
+    plan: plans.Plan,
+    terms: dict[str, jax.Array],
+    flags: dict[str, jax.Array],
+  ) -> None:
+    """Takes in what the last step that is counted returned; waits for it."""
+    losses, told = train_log.fetch(terms), train_log.fetch(flags)
+    self.stop.hear(told)
+    self.watch.note(plan, losses, told)
+
+  def save(
+    self, state: dict[str, Any], losses: dict[str, float] | None = None
+  ) -> None:
+    """Saves a state, with its validation losses if there are any.
+
+    Raises:
+      RunError: its weights are not finite.
+    """
+    if not _all_finite((state["params"], state["batch_stats"])):
+      raise errors.RunError(
+        f"after step {self.progress.step} the weights are not finite. The "
+        "checkpoints before it are kept: lower --config.opt_params.lr (with "
+        "--allow_change), and the same --workdir goes on from them."
+      )
+    meta = self.run.meta | {"progress": self.progress.as_dict()}
+    self.checkpoints.save(state, meta, losses)
+
+  def save_within_epoch(self, state: dict[str, Any]) -> None:
+    """Saves a state, unless it may be why steps are being skipped."""
+    if not self.progress.skipped_in_a_row:
+      self.save(state)
+      return
+    console.say(
+      f"step {self.progress.step} is not saved, since it was skipped; the "
+      "checkpoint before it is what is gone on from"
+    )
