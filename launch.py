@@ -12,7 +12,8 @@ python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
 python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
   --coordinator=host0:12355 --num_processes=2 --process_id=1
 
-The same command line goes on with an interrupted run.
+The same command line goes on with an interrupted run. SIGTERM and Ctrl-C end
+it after the step under way, which is saved; a second one ends it at once.
 """
 
 from collections.abc import Sequence
@@ -53,6 +54,19 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 _PROFILE = flags.DEFINE_bool(
   "profile", False, "Write a trace of some steps into WORKDIR/profile."
+)
+_ALLOW_CHANGE = flags.DEFINE_multi_string(
+  "allow_change",
+  [],
+  "Keys of the config that may differ from those of the run in --workdir, with "
+  "commas between or one flag each; what stands above keys stands for all of "
+  "them, data.fingerprint for the data set.",
+)
+_REPLAY = flags.DEFINE_string(
+  "replay",
+  None,
+  "A file of WORKDIR/nonfinite: says what of that batch is infinite or no "
+  "number first, and trains nothing.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -137,6 +151,7 @@ def main(argv: Sequence[str]) -> None:
   # Imported here so that a bad command line is answered at once.
   from pcl_jax import config_check
   from pcl_jax import hosts
+  from pcl_jax import replay
   from pcl_jax import train
   from preprocessing import sample_data
 
@@ -153,8 +168,15 @@ def main(argv: Sequence[str]) -> None:
         data.dir, songs=data.sample_songs, seconds=data.sample_seconds
       )
     )
+    if _REPLAY.value is not None:
+      replay.replay(_CONFIG.value, _WORKDIR.value, _REPLAY.value)
+      return
+    listed = [one.split(",") for one in _ALLOW_CHANGE.value]
     train.train_and_evaluate(
-      _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+      _CONFIG.value,
+      _WORKDIR.value,
+      profile=_PROFILE.value,
+      allow_change=[key for keys in listed for key in keys if key],
     )
 
   logging.use_absl_handler()

@@ -162,7 +162,7 @@ def hear_first(text: str) -> str:
   """Returns the text of process 0, in all processes."""
   if jax.process_count() == 1:
     return text
-  return json.loads(_gather(json.dumps(text))[0])  # Never without a byte.
+  return json.loads(gather(json.dumps(text))[0])  # Never without a byte.
 
 
 def check_same(what: Mapping[str, Any]) -> None:

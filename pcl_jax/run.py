@@ -51,6 +51,8 @@ class Run:
     state: as it is before the first step, on all devices.
     train_step: (state, batch, key) -> (state, terms).
     eval_step: (state, batch, key) -> terms.
+    compute_loss: (params, batch statistics, batch, key) -> what the train step
+      differentiates; not compiled.
     meta: what every checkpoint says about the run.
   """
 
@@ -70,6 +72,7 @@ class Run:
   state: train_step.State
   train_step: Callable
   eval_step: Callable
+  compute_loss: Callable
   meta: dict[str, Any]
 
   @property
@@ -253,6 +256,9 @@ def build(
     state=jax.device_put(state, everywhere),
     train_step=steps[0],
     eval_step=steps[1],
+    compute_loss=functools.partial(
+      train_step.compute_loss, graphdef, recipe, mesh, training=True
+    ),
     meta=_meta_of(config, strategy, architecture, data),
   )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 from flax import nnx
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pcl_jax import console
 from pcl_jax import train_step
 from pcl_jax.data import plan as plans
 from pcl_jax.data import song_store
@@ -143,11 +145,26 @@ class Trace:
 def keep_compiled(folder: pathlib.Path) -> None:
   """Keeps compiled programs in a folder, unless there is one already.
 
+  Where that cannot be, all are compiled anew, with a warning; so is one whose
+  file is damaged.
+
   Args:
     folder: made where it is absent; the next run like this starts sooner.
   """
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    console.warn(
+      f"compiled programs cannot be kept in {folder} ({error.strerror}), so "
+      "each start compiles anew; config.train.compilation_cache names another "
+      "folder"
+    )
+    return
+  jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def shapes_of_batch(

@@ -60,9 +60,10 @@ def _advising_on_memory() -> Iterator[None]:
     ) from error
 
 
-def _load(
+def load(
   run: runs.Run, plan: plans.Plan, first_step: int = 0
 ) -> Iterator[dict[str, jax.Array]]:
+  """Yields the batches of a plan, already on the devices."""
   return loader.load(
     run.data.store,
     run.tables,
@@ -81,7 +82,7 @@ def validate(
   """Returns each term of the loss, averaged over the validation batches."""
   key = jax.random.key(_VALIDATION_KEY)
   sums: dict[str, jax.Array] = {}
-  for i, batch in enumerate(_load(run, plan)):
+  for i, batch in enumerate(load(run, plan)):
     terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
   return {
@@ -89,7 +90,8 @@ def validate(
   }
 
 
-def _plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
+def plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
+  """Plans the batches of an epoch, from 0."""
   return run.data.training_plan(
     run.strategy,
     run.batch_size,
@@ -111,7 +113,7 @@ def _load_epoch(
     leave=False,
     disable=not (sys.stderr.isatty() and hosts.is_first()),
   )
-  batches = _load(run, plan, progress.step_in_epoch)
+  batches = load(run, plan, progress.step_in_epoch)
   with bar, contextlib.closing(batches):
     for batch in batches:
       yield batch
@@ -304,7 +306,7 @@ def train_and_evaluate(
       run.items_multiple,
       double_window=run.double_window,
     )
-    ahead = plan_ahead.PlanAhead(functools.partial(_plan_epoch, run))
+    ahead = plan_ahead.PlanAhead(functools.partial(plan_epoch, run))
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
     path = runs.make_workdir(workdir)
