@@ -16,9 +16,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import contextlib
 import multiprocessing
-import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -27,6 +25,7 @@ import jax
 import numpy as np
 
 from benchmarks import loader as loader_benchmark
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax import strategy as strategies
 from pcl_jax.data import catalogue as catalogues
@@ -211,8 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = published_split.read_split(pathlib.Path(flags.split_from))
   made = make_catalogue(flags.songs, flags.playlists, parts)
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, numpy {np.__version__}; {len(made):,} songs "
+    f"{machine.describe()}; {len(made):,} songs "
     f"({(made.split == catalogues.TRAIN).sum():,} for training), "
     f"{len(made.playlists):,} playlists with {len(made.playlists.values):,} "
     f"entries; {flags.rounds} rounds: median [least, most]"

@@ -21,7 +21,6 @@ import io
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import tarfile
@@ -30,6 +29,7 @@ import time
 
 import numpy as np
 
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax import melspectrogram
 from preprocessing import melon_lmdb
@@ -156,10 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     load = os.getloadavg()[0]
     speeds = measure(passes, before, flags.songs, flags.rounds)
   print(
-    f"{platform.machine()}, {cores} cores, load {load:.1f} before and "
-    f"{os.getloadavg()[0]:.1f} after, Python {platform.python_version()}, "
-    f"numpy {np.__version__}; {flags.songs} songs, {size / 1e9:.2f} GB in "
-    f"{flags.tars} tars, from {'disk' if flags.cold else 'memory'}, "
+    f"{machine.describe()} after and {load:.1f} before; "
+    f"{flags.songs} songs, {size / 1e9:.2f} GB in {flags.tars} tars, "
+    f"from {'disk' if flags.cold else 'memory'}, "
     f"{flags.workers} workers, {flags.rounds} rounds: median [least, most]"
   )
   alone = speeds["reading alone"]

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 import concurrent.futures
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ import jax
 import lmdb
 import numpy as np
 
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax.data import loader
 from pcl_jax.data import plan as plans
@@ -173,10 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   with tempfile.TemporaryDirectory() as folder:
     rates, added = measure(flags, pathlib.Path(folder))
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, jax {jax.__version__}, lmdb "
-    f"{'.'.join(map(str, lmdb.version()))}; {flags.songs} songs of "
-    f"{flags.frames} frames, batch {flags.batch}, {flags.threads} threads, "
+    f"{machine.describe()}, lmdb {'.'.join(map(str, lmdb.version()))}; "
+    f"{flags.songs} songs of {flags.frames} frames, batch {flags.batch}, "
+    f"{flags.threads} threads, "
     f"{flags.rounds} rounds: median [least, most]"
   )
   for name, values in rates.items():

@@ -12,11 +12,8 @@ share of those of the whole batch.
 import argparse
 from collections.abc import Sequence
 import itertools
-import os
-import platform
 
-import jax
-
+from benchmarks import machine
 from benchmarks import step_forms
 from pcl_jax import errors
 
@@ -51,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     {form: take for form, (take, _) in made.items()}, flags.rounds
   )
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, jax {jax.__version__} on "
-    f"{jax.devices()[0].device_kind}; {flags.encoder}, {flags.batch} patches, "
+    f"{machine.describe()}; {flags.encoder}, {flags.batch} patches, "
     f"{flags.rounds} rounds: median [least, most]"
   )
   for form, (_, bytes_) in made.items():

@@ -13,9 +13,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import multiprocessing
-import os
 import pathlib
-import platform
 import statistics
 import time
 
@@ -23,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax import losses
 from pcl_jax import tiled_nt_xent
@@ -173,9 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   flags = parser.parse_args(argv)
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, jax {jax.__version__}, "
-    f"{jax.default_backend()}; d = {flags.dims}, positives by "
+    f"{machine.describe()}; d = {flags.dims}, positives by "
     f"{flags.positives}, value and gradient, {flags.rounds} rounds: median "
     "[least, most]",
     flush=True,

@@ -16,7 +16,6 @@ import dataclasses
 import multiprocessing
 import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ import time
 import numpy as np
 
 from benchmarks import loader as loader_benchmark
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax.data import blocks as block_order
 from pcl_jax.data import plan as plans
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
           found[name].append(pool.apply(_measure, (path, flags.batch, blocks)))
     size = (path / "data.mdb").stat().st_size
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores; "
+    f"{machine.describe()}; "
     f"{flags.songs:,} songs, {size / 1e9:.1f} GB, batch {flags.batch}, "
     f"{flags.num_blocks} blocks, {flags.cached_batches} batches held; "
     f"{flags.rounds} rounds: median [least, most]"

@@ -13,11 +13,10 @@ and how far the loss is from that on one device.
 
 import argparse
 from collections.abc import Sequence
-import os
-import platform
 
 import jax
 
+from benchmarks import machine
 from benchmarks import step_forms
 from pcl_jax import errors
 
@@ -42,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     {n: take for n, (take, _) in made.items()}, flags.rounds
   )
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, jax {jax.__version__} on "
-    f"{jax.devices()[0].device_kind}{', devices forced' if forced else ''}; "
+    f"{machine.describe()}{', devices forced' if forced else ''}; "
     f"{flags.encoder}, {flags.batch} patches in all, {flags.rounds} rounds: "
     "median [least, most]"
   )

@@ -26,7 +26,6 @@ import argparse
 from collections.abc import Callable, Sequence
 import importlib
 import os
-import pathlib
 import platform
 import statistics
 import time
@@ -38,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
@@ -191,19 +191,6 @@ def _line(name: str, values: Sequence[float], unit: str, digits: int) -> str:
   )
 
 
-def _machine() -> str:
-  """Names the processor and the devices."""
-  name = platform.processor() or platform.machine()
-  cpuinfo = pathlib.Path("/proc/cpuinfo")
-  if cpuinfo.exists():
-    lines = cpuinfo.read_text().splitlines()
-    name = next((x.split(":")[1] for x in lines if "model name" in x), name)
-  return (
-    f"{name.strip()}, {len(os.sched_getaffinity(0))} cores in use; "
-    f"{jax.devices()[0].device_kind}"
-  )
-
-
 def _versions() -> str:
   torch = importlib.import_module("torch")
   return (
@@ -276,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   default = _ON_CPU if jax.default_backend() == "cpu" else _VARIANTS
   variants = flags.variants.split(",") if flags.variants else default
-  print(f"{_machine()}\n{_versions()}")
+  print(f"{machine.describe()}\n{_versions()}")
   names = [flags.encoder] if flags.encoder else sorted(audio.BACKBONES)
   for flags.encoder in names:
     print(

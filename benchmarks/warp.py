@@ -16,14 +16,13 @@ from collections.abc import Sequence
 import importlib
 import os
 import pathlib
-import platform
 import statistics
 import time
 
-import jax
 import numpy as np
 import scipy.sparse
 
+from benchmarks import machine
 from pcl_jax import errors
 from pcl_jax.data import catalogue as catalogues
 from preprocessing import warp
@@ -207,9 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   train, held = hold_out(_entries(flags), flags.seed)
   quality, seconds, lanes = compare(train, held, flags)
   print(
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
-    f"{platform.python_version()}, jax {jax.__version__} on "
-    f"{jax.default_backend()}; {len(train):,} entries, {len(held):,} held out, "
+    f"{machine.describe()}; {len(train):,} entries, {len(held):,} held out, "
     f"{flags.dims} dimensions, {flags.epochs} epochs, {lanes} lanes"
   )
   for name, (auc, precision) in quality.items():

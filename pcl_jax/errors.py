@@ -23,16 +23,14 @@ class RunError(RuntimeError):
 
 
 def run_early(check: Callable[[], None]) -> None:
-  """Runs a check that comes before all else; exits 2 where it fails."""
-  try:
-    check()
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(EXIT_BAD_INPUT)
+  """Runs a check that comes before all else; ends only where it fails."""
+  code = _report(check)
+  if code:
+    sys.exit(code)
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-  """Runs a command's `main`; an error for people is one message, no traceback.
+  """Runs a command's `main`, and ends; errors for people have no traceback.
 
   It exits 2 after an `InputError` or where a file cannot be used, 1 after a
   `RunError`.
@@ -40,14 +38,19 @@ def run_command(main: Callable[[], int | None]) -> None:
   Args:
     main: takes no argument; returns an exit code, or None for success.
   """
+  sys.exit(_report(main) or 0)
+
+
+def _report(main: Callable[[], int | None]) -> int | None:
+  """Returns the exit code of `main`; an error for people is one message."""
   try:
-    code = main()
+    return main()
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
-    code = EXIT_BAD_INPUT
+    return EXIT_BAD_INPUT
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
-    code = EXIT_FAILED
+    return EXIT_FAILED
   except OSError as error:
     if error.filename is None:
       raise
@@ -56,8 +59,7 @@ def run_command(main: Callable[[], int | None]) -> None:
       "Give a place that exists and that you may use, on a disk with room.",
       file=sys.stderr,
     )
-    code = EXIT_BAD_INPUT
+    return EXIT_BAD_INPUT
   except KeyboardInterrupt:
     print("interrupted; the same command line goes on", file=sys.stderr)
-    code = 130
-  sys.exit(code or 0)
+    return 130

@@ -136,7 +136,7 @@ def db_to_feature(db: Num[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
   power = np.power(10.0, np.asarray(db, np.float32) / 20.0, dtype=np.float32)
   feature = np.log10(POWER_OFFSET + power).astype(np.float32)
   # Some processors' logarithm ends one rounding below that of silence.
-  return np.maximum(feature, SILENCE, out=feature)
+  return np.maximum(feature, SILENCE)
 
 
 def log_mel(

@@ -53,6 +53,29 @@ def test_operations_of_a_step_are_those_of_its_products_however_it_is_cut():
 
 
 @pytest.mark.parametrize(
+  "analysis", [lambda _: None, lambda _: {}, lambda _: {"flops": None}]
+)
+def test_where_nobody_counts_operations_the_figure_is_left_out(
+  monkeypatch, analysis
+):
+  monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", analysis)
+  optimizer = optax.sgd(0.1)
+  graphdef, state = train_step.new_state(_Product(), optimizer)
+  counted = speed.step_operations(
+    graphdef,
+    optimizer,
+    train_step.Recipe(
+      strategies.parse([["audio", "audio_self"]], ""), 1, 0.1, None
+    ),
+    train_step.make_mesh(jax.devices()[:1]),
+    state,
+    speed.shapes_of_batch(8, {}),
+  )
+  assert counted is None
+  assert "tflops_per_s" not in speed.figures(counted, 1.0, jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
   "kind, teraflops",
   [
     ("NVIDIA H200", 989),
