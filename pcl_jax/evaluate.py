@@ -2,6 +2,7 @@
 
 python -m pcl_jax.evaluate --workdir=runs/sample
 python -m pcl_jax.evaluate --workdir=runs/sample --tasks=artist,hubs --baselines
+python -m pcl_jax.evaluate --workdir=runs/sample --tagging=data/tagging/gtzan
 python -m pcl_jax.evaluate --compare runs/a runs/b
 
 Runs the tasks on the features of the run's best encoder, prints the table, and
@@ -14,10 +15,11 @@ evaluated against each other, item by item.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import time
+from types import MappingProxyType
 from typing import Any
 
 from absl import logging
@@ -34,20 +36,23 @@ from pcl_jax.evaluation import honesty
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import outcome
 from pcl_jax.evaluation import report
+from pcl_jax.evaluation import tagging_task
 from pcl_jax.evaluation import tasks as registry
 
 FORMAT_VERSION = 2
 
 
 def _run_tasks(
-  context: contexts.Context, embeddings: contexts.Embeddings
+  tasks: dict[str, contexts.Task],
+  context: contexts.Context,
+  embeddings: contexts.Embeddings,
 ) -> tuple[dict[str, outcome.Outcome | str], dict[str, float]]:
-  """Runs the chosen tasks on one representation; outcomes and seconds."""
+  """Runs tasks on one representation; outcomes and seconds."""
   found, seconds = {}, {}
-  for name in context.chosen:
+  for name, task in tasks.items():
     began = time.monotonic()
     logging.info("task %s", name)
-    found[name] = registry.TASKS[name].run(context, embeddings)
+    found[name] = task.run(context, embeddings)
     seconds[name] = round(time.monotonic() - began, 2)
   return found, seconds
 
@@ -70,17 +75,19 @@ class _Collector:
 
 
 def _run_baselines(
-  context: contexts.Context, collector: _Collector
+  tasks: dict[str, contexts.Task],
+  context: contexts.Context,
+  collector: _Collector,
 ) -> str | None:
   """Adds rows that no encoder makes; returns why mode P has none."""
-  for task in context.chosen:
-    for name, run in registry.TASKS[task].baselines.items():
-      collector.add(name, {task: run(context)})
+  for task_name, task in tasks.items():
+    for name, run in task.baselines.items():
+      collector.add(name, {task_name: run(context)})
   vectors = baseline_rows.mode_p(context.data, context.options.split)
   if isinstance(vectors, str):
     return vectors
   fresh = dataclasses.replace(context, encoder=None, memory={})
-  found, _ = _run_tasks(fresh, vectors.embed())
+  found, _ = _run_tasks(tasks, fresh, vectors.embed())
   collector.add(vectors.name, found)
   return None
 
@@ -90,6 +97,7 @@ def evaluate(
   data_dir: str | None,
   *,
   tasks: tuple[str, ...] = (),
+  extra: Mapping[str, contexts.Task] = MappingProxyType({}),
   baselines: bool = False,
   options: contexts.Options | None = None,
 ) -> report.Evaluation:
@@ -99,6 +107,7 @@ def evaluate(
     workdir: of the run.
     data_dir: data set to evaluate on; None for the one it trained on.
     tasks: names in the registry.
+    extra: further tasks, by name (`tagging_task.tasks_of`).
     baselines: whether the tasks run on the baselines too.
     options: of the tasks.
 
@@ -113,9 +122,10 @@ def evaluate(
     seed=meta["config"]["seed"],
     options=options or contexts.Options(),
     meta=meta,
-    chosen=tasks,
+    chosen=(*tasks, *extra),
   )
-  collector, table, seconds = _Collector(tasks), {}, {}
+  chosen = {name: registry.TASKS[name] for name in tasks} | dict(extra)
+  collector, table, seconds = _Collector(context.chosen), {}, {}
   for one in baseline_rows.representations(encoder, meta, data):
     with_tasks = baselines or not one.only_with_baselines
     if not (with_tasks or one.in_lookup):
@@ -125,9 +135,9 @@ def evaluate(
       table[one.name] = lookup.precisions(data.catalogue, rows)
     if with_tasks:
       mine = dataclasses.replace(context, encoder=one.encoder, memory={})
-      found, seconds[one.name] = _run_tasks(mine, rows)
+      found, seconds[one.name] = _run_tasks(chosen, mine, rows)
       collector.add(one.name, found)
-  without = _run_baselines(context, collector) if baselines else None
+  without = _run_baselines(chosen, context, collector) if baselines else None
   if not any(table.values()) and not collector.measured():
     raise errors.InputError(
       f"{data.directory} has no test song that shares an artist or a sub-genre "
@@ -165,11 +175,20 @@ def _notes(split: int, without_mode_p: str | None) -> list[str]:
   return notes
 
 
-def in_words(results: dict[str, Any]) -> str:
-  """Returns the table that people read."""
+def in_words(
+  results: dict[str, Any],
+  extra: Mapping[str, contexts.Task] = MappingProxyType({}),
+) -> str:
+  """Returns the table that people read.
+
+  Args:
+    results: of `evaluate`.
+    extra: the further tasks it was given.
+  """
+  tasks = registry.TASKS | dict(extra)
   parts = [report.lookup_in_words(results)]
   parts += [
-    report.task_in_words(name, registry.TASKS[name], rows)
+    report.task_in_words(name, tasks[name], rows)
     for name, rows in results["tasks"].items()
   ]
   parts += ["\n".join(results["notes"] + honesty.in_words(results["checks"]))]
@@ -195,8 +214,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add(
     "--tasks",
     default=registry.ALL,
-    help=f"{registry.ALL} (default), or any of {', '.join(registry.TASKS)}, "
-    "separated by commas",
+    help=f"{registry.ALL} (default), {registry.NONE}, or any of "
+    f"{', '.join(registry.TASKS)}, separated by commas",
+  )
+  add(
+    "--tagging",
+    metavar="DIR[,DIR]",
+    help="public tagging sets that preprocessing.tagging_sets has prepared",
   )
   add(
     "--baselines",
@@ -256,20 +280,24 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, prints the table, writes the results."""
   flags = _parse(argv)
   chosen, options = registry.choose(flags.tasks), _options(flags)
+  folders = [one for one in (flags.tagging or "").split(",") if one.strip()]
+  extra = tagging_task.tasks_of(folders) if folders else {}
   if flags.compare:
     workdirs = [pathlib.Path(one) for one in flags.compare]
-    print(comparison.in_words(workdirs, *comparison.compare(workdirs, chosen)))
+    tested = comparison.compare(workdirs, (*chosen, *extra))
+    print(comparison.in_words(workdirs, *tested))
     return
   workdir = pathlib.Path(flags.workdir)
   found = evaluate(
     workdir,
     flags.data,
     tasks=chosen,
+    extra=extra,
     baselines=flags.baselines,
     options=options,
   )
   paths = report.write(workdir, found)
-  print(in_words(found.results))
+  print(in_words(found.results, extra))
   print(f"\nitems of each task: {workdir / report.FOLDER}")
   print(f"written to {paths[0]}")
 

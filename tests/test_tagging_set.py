@@ -46,6 +46,14 @@ def _mean_mel(patches):
   return np.asarray(patches, np.float32).mean(axis=1)
 
 
+def _store_of(opened, path):
+  """Returns a song store with the features of a set's clips."""
+  writer = song_store.SongWriter(path)
+  writer.add([(i, clip.mel) for i, clip in enumerate(opened.clips())])
+  writer.finish({})
+  return song_store.SongStore(path)
+
+
 def test_clips_come_with_their_labels_split_and_feature(prepared):
   found = tagging_set.TaggingSet(prepared / "out")
   assert (found.name, found.part, len(found)) == ("gtzan-filtered", "whole", 30)
@@ -69,8 +77,8 @@ def test_a_clips_embedding_is_the_mean_over_its_whole_patches(
   prepared, batch_patches
 ):
   opened = tagging_set.TaggingSet(prepared / "out")
-  found, (rows,) = tagging_set.embed_clips(
-    opened, [_mean_mel], batch_patches=batch_patches
+  found, rows = tagging_set.embed_clips(
+    opened, _mean_mel, batch_patches=batch_patches
   )
   assert rows.shape == (30, 48) and rows.dtype == np.float32
   for clip, row in zip(opened.clips(), rows, strict=True):
@@ -92,23 +100,25 @@ def test_clips_are_embedded_as_songs_of_a_store_are(
   quick_backbone.register(monkeypatch)
   encoder = audio.AudioEncoder(quick_backbone.NAME, width=4, rngs=nnx.Rngs(0))
   opened = tagging_set.TaggingSet(prepared / "out")
-  writer = song_store.SongWriter(tmp_path / "songs.lmdb")
-  writer.add([(i, clip.mel) for i, clip in enumerate(opened.clips())])
-  writer.finish({})
-  writer.close()
-  store = song_store.SongStore(tmp_path / "songs.lmdb")
+  store = _store_of(opened, tmp_path / "songs.lmdb")
   expected = embed.embed_songs(encoder, store, np.arange(30), batch_patches=16)
-  embedder = embed.make_embedder(encoder)
-  _, (rows, again) = tagging_set.embed_clips(
-    opened, [embedder, embedder], batch_patches=16
+  _, rows = tagging_set.embed_clips(
+    opened, embed.make_embedder(encoder), batch_patches=16
   )
   np.testing.assert_array_equal(rows, expected)
-  np.testing.assert_array_equal(rows, again)
+
+
+def test_statistics_of_the_mel_are_those_of_a_store(prepared, tmp_path):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  store = _store_of(opened, tmp_path / "songs.lmdb")
+  found, rows = tagging_set.mel_statistics(opened)
+  np.testing.assert_array_equal(rows, embed.mean_std_mel(store, np.arange(30)))
+  assert found.ids == tuple(clip.id for clip in opened.clips())
 
 
 def test_a_probe_learns_genres_from_a_prepared_set(prepared):
   opened = tagging_set.TaggingSet(prepared / "out")
-  found, (rows,) = tagging_set.embed_clips(opened, [_mean_mel])
+  found, rows = tagging_set.embed_clips(opened, _mean_mel)
   result = probes.probe(
     rows, found, seeds=(0,), rates=(0.01,), decays=(0.0,), draws=20
   )

@@ -1,6 +1,6 @@
 """Reads a prepared tagging set, and embeds its clips in bounded memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from pcl_jax import embed
 from pcl_jax import errors
 from pcl_jax import melspectrogram
-from pcl_jax.data import plan as plans
+from pcl_jax import patch_batches
 from pcl_jax.data import song_store
 from pcl_jax.evaluation import labelled
 
@@ -137,99 +137,92 @@ class TaggingSet:
         yield Clip(record["id"].decode(), split, labels, mel)
 
 
-def _patches_of(
-  mel: Float16[np.ndarray, "frames bands"],
-) -> Float16[np.ndarray, "patches patch_frames bands"]:
-  """Cuts a clip into whole patches; a shorter one is padded with silence."""
-  _, starts = embed.patch_grid(np.array([len(mel)]))
-  lacking = plans.PATCH_FRAMES - len(mel)
-  if lacking > 0:
-    mel = np.pad(
-      mel, ((0, lacking), (0, 0)), constant_values=melspectrogram.SILENCE
+class _Labels:
+  """Gathers what clips say of themselves as they pass."""
+
+  def __init__(self, tagging_set: TaggingSet):
+    self._set = tagging_set
+    self._clips: list[tuple[str, Any, int]] = []
+
+  def passing(self, clips: Iterator[Clip]) -> Iterator[Clip]:
+    for clip in clips:
+      self._clips.append((clip.id, clip.labels, clip.split))
+      yield clip
+
+  def labelled(self) -> labelled.LabelledSet:
+    ids, labels, split = zip(*self._clips, strict=True)
+    return labelled.LabelledSet(
+      name=self._set.name,
+      tags=self._set.tags,
+      ids=ids,
+      labels=np.array(labels),
+      split=np.array(split),
+      one_each=self._set.one_each,
     )
-  whole = mel[: len(starts) * plans.PATCH_FRAMES]
-  return whole.reshape(len(starts), plans.PATCH_FRAMES, -1)
-
-
-class _Means:
-  """Features of the patches of many clips, and then their means."""
-
-  def __init__(self, embedder: Callable, batch_patches: int):
-    shape = (batch_patches, plans.PATCH_FRAMES, song_store.MEL_BANDS)
-    self._embedder = embedder
-    self._batch = np.zeros(shape, np.float16)
-    self._owners = np.zeros(batch_patches, np.int64)
-    self._filled = 0
-    self._sums: list[np.ndarray] = []
-    self._counts: list[int] = []
-
-  def add(self, patches: Float16[np.ndarray, "patches frames bands"]) -> None:
-    """Takes the patches of the next clip."""
-    owner = len(self._counts)
-    self._counts.append(len(patches))
-    self._sums.append(np.zeros(()))
-    for patch in patches:
-      self._batch[self._filled] = patch
-      self._owners[self._filled] = owner
-      self._filled += 1
-      if self._filled == len(self._batch):
-        self._encode()
-
-  def _encode(self) -> None:
-    # What an earlier batch left behind the patches is encoded and dropped, so
-    # that there is one shape and one compilation.
-    features = np.asarray(self._embedder(self._batch), np.float64)
-    for owner, row in zip(self._owners[: self._filled], features, strict=False):
-      self._sums[owner] = self._sums[owner] + row
-    self._filled = 0
-
-  def means(self) -> Float[np.ndarray, "clips features"]:
-    """Returns the mean of each clip, float32 [clips, features]."""
-    if self._filled:
-      self._encode()
-    counts = np.array(self._counts)[:, None]
-    return (np.stack(self._sums) / counts).astype(np.float32)
 
 
 def embed_clips(
   tagging_set: TaggingSet,
-  embedders: Sequence[Callable],
+  embedder: Callable,
   *,
-  batch_patches: int = 64,
-  progress: Callable[[Iterator[Clip]], Iterator[Clip]] = iter,
-) -> tuple[labelled.LabelledSet, list[Float[np.ndarray, "clips _"]]]:
-  """Embeds all clips of a set; read once, a clip and a batch are in memory.
+  batch_patches: int = embed.BATCH_PATCHES,
+  progress: Callable[[Iterator[Clip]], Iterable[Clip]] = iter,
+) -> tuple[labelled.LabelledSet, Float[np.ndarray, "clips features"]]:
+  """Embeds all clips of a set; few clips and batches are in memory at once.
 
   Args:
     tagging_set: the set.
-    embedders: functions of patches [batch_patches, 256, 48] to features
-      [batch_patches, features], as of `embed.make_embedder`.
+    embedder: patches [batch_patches, 256, 48] to features [batch_patches,
+      features], as of `embed.make_embedder`.
     batch_patches: patches encoded at once, of any clips.
     progress: wraps the clips, for a progress bar.
 
   Returns:
-    The clips' labels and splits, and of each embedder the mean over the
-    features of a clip's whole, non-overlapping patches (a shorter clip is
-    padded with silence), float32 [clips, features].
+    The clips' labels and splits, and the mean over the features of each clip's
+    whole, non-overlapping patches (a shorter clip is padded with silence),
+    float32 [clips, features].
 
   Raises:
     InputError: a file of the set is damaged.
   """
-  means = [_Means(one, batch_patches) for one in embedders]
-  ids, labels, split = [], [], []
-  for clip in progress(tagging_set.clips()):
-    patches = _patches_of(clip.mel)
-    for one in means:
-      one.add(patches)
-    ids.append(clip.id)
-    labels.append(clip.labels)
-    split.append(clip.split)
-  found = labelled.LabelledSet(
-    name=tagging_set.name,
-    tags=tagging_set.tags,
-    ids=tuple(ids),
-    labels=np.array(labels),
-    split=np.array(split),
-    one_each=tagging_set.one_each,
-  )
-  return found, [one.means() for one in means]
+  labels = _Labels(tagging_set)
+  counts = np.zeros(len(tagging_set), np.int64)
+
+  def pieces() -> Iterator[tuple[int, np.ndarray]]:
+    clips = labels.passing(iter(progress(tagging_set.clips())))
+    for number, clip in enumerate(clips):
+      for piece in patch_batches.whole_patches([clip.mel]):
+        counts[number] += len(piece.patches)
+        yield number, piece.patches
+
+  batches = patch_batches.gathered(pieces(), batch_patches)
+  sums = None
+  for owners, features in patch_batches.encoded(embedder, batches):
+    if sums is None:
+      sums = np.zeros((len(tagging_set), features.shape[1]))
+    np.add.at(sums, owners, features)
+  return labels.labelled(), (sums / counts[:, None]).astype(np.float32)
+
+
+def mel_statistics(
+  tagging_set: TaggingSet,
+) -> tuple[labelled.LabelledSet, Float[np.ndarray, "clips statistics"]]:
+  """Computes mean and standard deviation of each band over time: a baseline.
+
+  Args:
+    tagging_set: the set.
+
+  Returns:
+    The clips' labels and splits; 48 means, then 48 standard deviations of the
+    feature of each clip, float32 [clips, 96].
+
+  Raises:
+    InputError: a file of the set is damaged.
+  """
+  labels = _Labels(tagging_set)
+  rows = np.zeros((len(tagging_set), 2 * song_store.MEL_BANDS), np.float32)
+  clips = labels.passing(tagging_set.clips())
+  for row, clip in zip(rows, clips, strict=True):
+    mel = clip.mel.astype(np.float64)
+    row[:] = np.concatenate([mel.mean(axis=0), mel.std(axis=0)])
+  return labels.labelled(), rows

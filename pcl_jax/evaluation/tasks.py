@@ -14,6 +14,7 @@ from pcl_jax.evaluation import playlist_task
 from pcl_jax.evaluation import retrieval_tasks
 
 ALL = "all"
+NONE = "none"
 TASKS: dict[str, contexts.Task] = {
   **playlist_task.TASKS,
   **retrieval_tasks.TASKS,
@@ -26,7 +27,8 @@ def choose(names: str) -> tuple[str, ...]:
   """Returns the tasks that a list names, in the registry's order.
 
   Args:
-    names: separated by commas, or `all`, which leaves out the slow ones.
+    names: separated by commas, or `all`, which leaves out the slow ones, or
+      `none`.
 
   Raises:
     InputError: a name is unknown, or none was given.
@@ -34,10 +36,12 @@ def choose(names: str) -> tuple[str, ...]:
   wanted = [name.strip() for name in names.split(",") if name.strip()]
   if wanted == [ALL]:
     return tuple(name for name, task in TASKS.items() if not task.slow)
+  if wanted == [NONE]:
+    return ()
   unknown = sorted(set(wanted) - set(TASKS))
   if unknown or not wanted:
     raise errors.InputError(
       f"--tasks={names} names {', '.join(unknown) or 'no task'}; it is "
-      f"{ALL}, or any of {', '.join(TASKS)}, separated by commas."
+      f"{ALL}, {NONE}, or any of {', '.join(TASKS)}, separated by commas."
     )
   return tuple(name for name in TASKS if name in wanted)
