@@ -18,6 +18,13 @@ CROSS_MODAL = {
   "a_g_p": (("audio", "cf"), ("audio", "genre_w2v"), ("cf", "genre_w2v")),
 }
 PAIR_METHODS = {"playlist": "Playlist", "artist": "Artist", "genre": "Genre"}
+# The default first.
+HYBRIDS = tuple(
+  sorted(
+    (f"{pair}+{cross}" for pair in PAIR_METHODS for cross in CROSS_MODAL),
+    key=lambda name: name != "playlist+a_g_p",
+  )
+)
 BACKBONES = ("resnet", "sc_cnn")
 SMOKE = "smoke"
 _PAPER_WIDTHS = {"resnet": 64, "sc_cnn": 128}
@@ -191,9 +198,7 @@ def audio_intra_modal(
 
 def hybrid(backbone_type: str, argument: str) -> ml_collections.ConfigDict:
   """Returns strategy Hybrid: CM and A-IM, their losses added."""
-  names = [f"{pair}+{cross}" for pair in PAIR_METHODS for cross in CROSS_MODAL]
-  names.sort(key=lambda name: name != "playlist+a_g_p")  # The default first.
-  variant, smoke = split_argument(argument, names)
+  variant, smoke = split_argument(argument, HYBRIDS)
   pair, cross = variant.split("+")
   config = get_config(backbone_type)
   config.contrast_combos = CROSS_MODAL[cross]

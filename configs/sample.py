@@ -2,10 +2,12 @@
 
 python launch.py --config=configs/sample.py --workdir=runs/sample
 python launch.py --config=configs/sample.py:aim --workdir=runs/sample_aim
+python launch.py --config=configs/sample.py:aim+artist --workdir=runs/artist
 
 The data set is made in data/sample where it is absent.
-Arguments: hybrid (default), ss, cm, aim; `smoke` alone or after a comma for
-  seconds instead of minutes.
+Arguments: hybrid (default), ss, cm, aim, each but ss also with the variant that
+  the family's own config takes (cm+a_g, aim+artist, hybrid+genre+a_p); `smoke`
+  alone or after a comma for seconds instead of minutes.
 """
 
 import ml_collections
@@ -18,12 +20,25 @@ _FAMILIES = {
   "cm": common.cross_modal,
   "aim": common.audio_intra_modal,
 }
+_VARIANTS = {
+  "hybrid": common.HYBRIDS,
+  "ss": (),
+  "cm": tuple(common.CROSS_MODAL),
+  "aim": tuple(common.PAIR_METHODS),
+}
+# A family alone is its first variant.
+ARGUMENTS = tuple(_FAMILIES) + tuple(
+  f"{family}+{variant}"
+  for family, variants in _VARIANTS.items()
+  for variant in variants
+)
 
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """Returns a configuration sized for the sample; not the paper's values."""
-  family, smoke = common.split_argument(argument, _FAMILIES)
-  config = _FAMILIES[family]("resnet", "")
+  chosen, smoke = common.split_argument(argument, ARGUMENTS)
+  family, _, variant = chosen.partition("+")
+  config = _FAMILIES[family]("resnet", variant)
   # Without genres to go by, more steps are needed; SS has twice as many in an
   # epoch.
   config.epochs = 60 if family in ("hybrid", "ss") else 100
