@@ -1,0 +1,256 @@
+"""The table of strategies: look-ups by query, intervals, differences.
+
+A strategy has a score for each seed and query; its value is the mean of all.
+The intervals are of a bootstrap over both: each of 4,000 resamples draws as
+many queries, the same ones for all rows of the table, and as many seeds of each
+strategy, with replacement. A resample of few seeds spreads too little, by
+sqrt((n - 1) / n) for n of them, which is made good.
+"""
+
+from collections.abc import Mapping
+import pathlib
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from pcl_jax import errors
+from pcl_jax import evaluate
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.evaluation import retrieval
+
+UNTRAINED = "untrained"
+TASKS = ("sub-genre", "artist")
+PRECISION, AVERAGE = "precision at 5", "average precision"
+BEGIN, END = "<!-- strategies: begin -->", "<!-- strategies: end -->"
+_DRAWS = 4000
+_LEVELS = (0.025, 0.975)
+
+# Task -> metric -> a score for each query.
+Scores = dict[str, dict[str, list[float]]]
+
+
+def look_up(
+  catalogue: catalogues.Catalogue,
+  embeddings: Float[np.ndarray, "songs d"],
+  queries: Int[np.ndarray, " queries"],
+  candidates: Int[np.ndarray, " candidates"] | None = None,
+) -> Scores:
+  """Looks up the songs that are nearest to each query.
+
+  Args:
+    catalogue: of the songs.
+    embeddings: of all of them, [songs, d].
+    queries: songs to look up.
+    candidates: songs to find; all where not given. A query never finds itself.
+
+  Returns:
+    Precision at 5 and average precision of each query that shares a sub-genre,
+    or an artist, with another song.
+  """
+  if candidates is None:
+    candidates = np.arange(len(catalogue), dtype=np.int32)
+  near = retrieval.cosines(embeddings[queries], embeddings[candidates])
+  itself = queries[:, None] == candidates[None, :]
+  lists = dict(
+    zip(TASKS, (evaluate.sub_genres(catalogue), catalogue.artists), strict=True)
+  )
+  scores: Scores = {}
+  for task, values in lists.items():
+    relevant = retrieval.share_a_value(values, queries, candidates)
+    found = {
+      PRECISION: retrieval.precision_at(
+        evaluate.NEAREST, near, relevant, itself
+      ),
+      AVERAGE: retrieval.average_precision(near, relevant, itself),
+    }
+    scores[task] = {
+      metric: each[~np.isnan(each)].tolist() for metric, each in found.items()
+    }
+  return scores
+
+
+class Resamples:
+  """Bootstrapped means of rows that have their queries in common."""
+
+  def __init__(self, queries: int, seed: int = 0):
+    """Draws the queries of each resample.
+
+    Args:
+      queries: how many there are.
+      seed: of the resamples.
+    """
+    self._rng = np.random.default_rng(seed)
+    picked = self._rng.integers(0, queries, (_DRAWS, queries))
+    # How often a resample has a query, as a share: its mean is a product.
+    self._shares = np.zeros((_DRAWS, queries))
+    np.add.at(self._shares, (np.arange(_DRAWS)[:, None], picked), 1 / queries)
+
+  def means(
+    self, scores: Float[np.ndarray, "seeds queries"]
+  ) -> Float[np.ndarray, " draws"]:
+    """Returns the mean of each resample of queries and of this row's seeds."""
+    seeds = len(scores)
+    of_seeds = self._shares @ scores.T
+    if seeds == 1:
+      return of_seeds[:, 0]
+    counts = self._rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)
+    widened = (counts / seeds - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+    return (of_seeds * (1 / seeds + widened)).sum(axis=1)
+
+
+def interval(means: Float[np.ndarray, " draws"]) -> tuple[float, float]:
+  """Returns the 95 % percentile interval."""
+  low, high = np.quantile(means, _LEVELS)
+  return float(low), float(high)
+
+
+def _array(row: list[Scores], task: str, metric: str) -> np.ndarray:
+  return np.array([one[task][metric] for one in row], np.float64)
+
+
+def _cell(scores: np.ndarray, means: np.ndarray) -> str:
+  low, high = interval(means)
+  cell = f"{scores.mean():.3f} [{low:.3f}, {high:.3f}]"
+  if len(scores) > 1:
+    of_seeds = scores.mean(axis=1)
+    cell += f" ({of_seeds.min():.3f} to {of_seeds.max():.3f})"
+  return cell
+
+
+def _line(*cells: str) -> str:
+  return f"| {' | '.join(cells)} |"
+
+
+def _metric_table(
+  metric: str,
+  rows: Mapping[str, list[Scores]],
+  steps: Mapping[str, int],
+  means: Mapping[tuple[str, str, str], np.ndarray],
+) -> list[str]:
+  order = sorted(
+    rows, key=lambda name: -_array(rows[name], TASKS[0], metric).mean()
+  )
+  lines = [_line(metric, "steps", *TASKS), "|---|---|---|---|"]
+  for name in order:
+    cells = [
+      _cell(_array(rows[name], task, metric), means[name, task, metric])
+      for task in TASKS
+    ]
+    lines.append(
+      _line(name, f"{steps[name]:,}" if name in steps else "", *cells)
+    )
+  return [*lines, ""]
+
+
+def _difference(a: float, b: float, means: np.ndarray) -> str:
+  low, high = interval(means)
+  text = f"{a - b:+.3f} [{low:+.3f}, {high:+.3f}]"
+  return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def _difference_table(
+  task: str,
+  rows: Mapping[str, list[Scores]],
+  means: Mapping[tuple[str, str, str], np.ndarray],
+) -> list[str]:
+  value = {
+    (name, metric): _array(row, task, metric).mean()
+    for name, row in rows.items()
+    for metric in (PRECISION, AVERAGE)
+  }
+  order = sorted(rows, key=lambda name: -value[name, PRECISION])
+  lines = [
+    _line(
+      f"{task}: differences",
+      "to untrained, precision at 5",
+      "to the next row, precision at 5",
+      "to the next row, average precision",
+    ),
+    "|---|---|---|---|",
+  ]
+  for i, name in enumerate(order):
+    others = [(UNTRAINED, PRECISION)]
+    others += [
+      (n, m) for n in order[i + 1 : i + 2] for m in (PRECISION, AVERAGE)
+    ]
+    cells = [
+      ""
+      if other == name or other not in rows
+      else _difference(
+        value[name, metric],
+        value[other, metric],
+        means[name, task, metric] - means[other, task, metric],
+      )
+      for other, metric in others
+    ]
+    lines.append(_line(name, *cells, *[""] * (3 - len(cells))))
+  return [*lines, ""]
+
+
+def in_markdown(
+  head: str,
+  trained: Mapping[str, list[Scores]],
+  steps: Mapping[str, int],
+  fixed: Mapping[str, list[Scores]],
+  *,
+  upper: str,
+) -> str:
+  """Returns the tables that people read.
+
+  Args:
+    head: what was measured, and on which machine.
+    trained: row -> look-ups of each seed.
+    steps: of the rows that were trained.
+    fixed: row -> look-ups, of what has no seed.
+    upper: row of `fixed` whose queries are others: it is in no difference.
+  """
+  rows = {name: row for name, row in {**trained, **fixed}.items()}
+  means = {}
+  for task in TASKS:
+    resamples = {}  # By number of queries.
+    for name, row in rows.items():
+      for metric in (PRECISION, AVERAGE):
+        scores = _array(row, task, metric)
+        count = scores.shape[1]
+        if count not in resamples:
+          resamples[count] = Resamples(count)
+        means[name, task, metric] = resamples[count].means(scores)
+  paired = {name: row for name, row in rows.items() if name != upper}
+  counts = {
+    name: ", ".join(f"{len(row[0][t][PRECISION])} for {t}" for t in TASKS)
+    for name, row in rows.items()
+  }
+  told = f"Queries: {counts[UNTRAINED]}"
+  if upper in rows:
+    told += f"; of {upper}: {counts[upper]}"
+  lines = [head, "", f"{told}.", ""]
+  for metric in (PRECISION, AVERAGE):
+    lines += _metric_table(metric, rows, steps, means)
+  for task in TASKS:
+    lines += _difference_table(task, paired, means)
+  return "\n".join(lines).rstrip()
+
+
+def write_between_markers(path: pathlib.Path, text: str) -> None:
+  """Replaces what stands between the markers of a file.
+
+  Args:
+    path: of the file; made where it is absent.
+    text: to stand there.
+
+  Raises:
+    InputError: the file has not exactly one of each marker, in order.
+  """
+  old = (
+    path.read_text() if path.exists() else f"# Strategies\n\n{BEGIN}\n{END}\n"
+  )
+  before, begin, rest = old.partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not (begin and end) or BEGIN in rest or END in before + after:
+    raise errors.InputError(
+      f"{path} has no one place for the table: put the lines {BEGIN} and "
+      f"{END} where it belongs, once each, or give a file that does not exist."
+    )
+  partial = path.with_name(f"{path.name}.partial")
+  partial.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+  partial.replace(path)
