@@ -80,10 +80,9 @@ class Resamples:
       seed: of the resamples.
     """
     self._rng = np.random.default_rng(seed)
-    picked = self._rng.integers(0, queries, (_DRAWS, queries))
     # How often a resample has a query, as a share: its mean is a product.
-    self._shares = np.zeros((_DRAWS, queries))
-    np.add.at(self._shares, (np.arange(_DRAWS)[:, None], picked), 1 / queries)
+    even = np.full(queries, 1 / queries)
+    self._shares = self._rng.multinomial(queries, even, _DRAWS) / queries
 
   def means(
     self, scores: Float[np.ndarray, "seeds queries"]

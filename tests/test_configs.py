@@ -161,11 +161,16 @@ def test_an_unknown_argument_is_refused_with_those_there_are(name):
     _load(name, "smoke,a_q")
 
 
-SAMPLE_ARGUMENTS = {
+SAMPLE_FAMILIES = {
   "ss": ((("audio", "audio_self"),), ""),
   "cm": ((AP,), ""),
   "aim": ((), "Playlist"),
   "hybrid": ((AP, AG, PG), "Playlist"),
+}
+SAMPLE_ARGUMENTS = SAMPLE_FAMILIES | {
+  f"{family}+{variant}": (combos, method)
+  for family in ("cm", "aim", "hybrid")
+  for variant, (combos, method, _, _) in FAMILIES[family].items()
 }
 
 
@@ -179,6 +184,18 @@ def test_the_sample_config_loads_with_each_argument(argument, small):
   assert config.data.dir == ("data/smoke" if small else "data/sample")
   assert config.data.sample_songs == (96 if small else 600)
   config_check.check_values(config)
+
+
+def test_the_sample_config_names_all_its_arguments():
+  assert set(sample.ARGUMENTS) == set(SAMPLE_ARGUMENTS)
+  with pytest.raises(errors.InputError, match="'ss\\+a_p'"):
+    sample.get_config("ss+a_p")
+
+
+@pytest.mark.parametrize("family", ["cm", "aim", "hybrid"])
+def test_a_family_alone_is_its_default_variant_on_the_sample(family):
+  default = sample.get_config(f"{family}+{DEFAULTS[family]}")
+  assert sample.get_config(family).to_dict() == default.to_dict()
 
 
 def test_the_sample_config_is_hybrid_by_default():
@@ -343,7 +360,7 @@ def test_every_variant_trains_on_the_smoke_sample(
 
 @pytest.mark.long
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("argument", SAMPLE_ARGUMENTS)
+@pytest.mark.parametrize("argument", SAMPLE_FAMILIES)
 def test_the_sample_config_trains_with_each_argument(
   argument, smoke_sample, tmp_path
 ):

@@ -1,0 +1,219 @@
+"""Runs of the benchmark of strategies, each in a process of its own.
+
+A finished run leaves a result.json in its folder.
+"""
+
+from concurrent import futures
+import contextlib
+import json
+import multiprocessing
+import os
+import pathlib
+import queue
+import resource
+import time
+from typing import Any
+
+from flax import nnx
+import ml_collections
+import numpy as np
+
+from benchmarks import strategy_table
+from configs import sample
+from pcl_jax import checkpoint
+from pcl_jax import config_check
+from pcl_jax import embed
+from pcl_jax import errors
+from pcl_jax import run as runs
+from pcl_jax import train
+from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import dataset
+from pcl_jax.models import audio
+
+RESULT = "result.json"
+
+
+def config_of(
+  name: str, seed: int, data: dataset.DataSet, steps: int
+) -> ml_collections.ConfigDict:
+  """Returns the config of a run of about as many steps, in whole epochs.
+
+  Args:
+    name: ARGUMENT of configs/sample.py, or ARGUMENT:DTYPE of convolutions.
+    seed: of the run.
+    data: the sample.
+    steps: of a batch of 64 patches.
+
+  Raises:
+    InputError: there is no such strategy.
+  """
+  argument, _, dtype = name.partition(":")
+  config = sample.get_config(argument)
+  config.seed = seed
+  config.data.dir = str(data.directory)
+  config.train.compute_dtype = dtype or "float32"
+  strategy = config_check.check_values(config)
+  epoch = data.training_plan(
+    strategy,
+    config.data.batch_size,
+    double_window=config.data.double_window,
+    seed=seed,
+    epoch=0,
+  )
+  config.epochs = max(1, round(steps / len(epoch)))
+  return config
+
+
+def settings_of(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns what decides a result: of the config, all but the folders.
+
+  Args:
+    name: of the strategy, or `untrained`, which first weights alone decide.
+    config: of the run.
+  """
+  flat = config_check.flatten(json.loads(config.to_json()))
+  of_weights = ("seed", "model_params.audio.")
+  return {
+    key: value
+    for key, value in flat.items()
+    if key not in ("data.dir", "train.compilation_cache")
+    and (name != strategy_table.UNTRAINED or key.startswith(of_weights))
+  }
+
+
+def read_result(
+  folder: pathlib.Path, settings: dict[str, Any]
+) -> dict[str, Any] | None:
+  """Returns the result of a run that was finished; None where there is none.
+
+  Args:
+    folder: of the run.
+    settings: that it should have.
+
+  Raises:
+    InputError: it has others.
+  """
+  path = folder / RESULT
+  if not path.exists():
+    return None
+  result = json.loads(path.read_text())
+  if result["settings"] != settings:
+    then = result["settings"]
+    keys = sorted(then.keys() | settings.keys())
+    changed = [
+      f"{key} was {then.get(key)!r} and is {settings.get(key)!r} now"
+      for key in keys
+      if then.get(key) != settings.get(key)
+    ]
+    raise errors.InputError(
+      f"{path} is of a run with other settings ({'; '.join(changed)}). Give "
+      f"another --out, or remove {folder}."
+    )
+  return result
+
+
+def _write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
+  partial = folder / f"{RESULT}.partial"
+  partial.write_text(json.dumps(result) + "\n")
+  partial.replace(folder / RESULT)
+
+
+def _processor_s() -> float:
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  return used.ru_utime + used.ru_stime
+
+
+def _encoder_of(
+  name: str, config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> tuple[audio.AudioEncoder, dict[str, Any]]:
+  """Trains, or takes first weights; returns the encoder and what it took."""
+  if name == strategy_table.UNTRAINED:
+    encoder = audio.AudioEncoder(
+      **config.model_params.audio.to_dict(), rngs=nnx.Rngs(config.seed)
+    )
+    return encoder, {"steps": 0, "best_step": 0}
+  progress = train.train_and_evaluate(config, folder)
+  encoder, meta = checkpoint.load_encoder(folder)
+  return encoder, {
+    "steps": progress["step"],
+    "best_step": meta["progress"]["step"],
+  }
+
+
+def run_one(
+  name: str,
+  config: ml_collections.ConfigDict,
+  folder: pathlib.Path,
+  cores: set[int],
+) -> None:
+  """Trains and measures in a process of its own; writes result.json.
+
+  Args:
+    name: of the strategy, or `untrained`.
+    config: of the run.
+    folder: its workdir.
+    cores: that it may use.
+  """
+  os.sched_setaffinity(0, cores)
+  begin, resumed = time.perf_counter(), (folder / checkpoint.FOLDER).exists()
+  folder.mkdir(parents=True, exist_ok=True)
+  with (
+    open(folder / "log.txt", "a") as log,
+    contextlib.redirect_stdout(log),
+    contextlib.redirect_stderr(log),
+  ):
+    encoder, took = _encoder_of(name, config, folder)
+    trained_s = _processor_s()
+    data = dataset.DataSet(config.data.dir)
+    songs = np.arange(len(data.store), dtype=np.int32)
+    rows = embed.embed_songs(encoder, data.store, songs)
+    scores = strategy_table.look_up(
+      data.catalogue, rows, data.catalogue.rows_of(catalogues.TEST)
+    )
+  _write_result(
+    folder,
+    took
+    | {
+      "settings": settings_of(name, config),
+      "scores": scores,
+      "training_processor_s": None if resumed else trained_s,
+      "processor_s": None if resumed else _processor_s(),
+      "wall_s": None if resumed else time.perf_counter() - begin,
+      "cores": len(cores),
+      "versions": runs.versions(),
+    },
+  )
+
+
+def run_all(jobs: list[tuple], workers: int) -> None:
+  """Runs jobs, as many at once as there are workers.
+
+  Raises:
+    RunError: a run failed; those under way are finished first.
+  """
+  spawn = multiprocessing.get_context("spawn")
+  cores = sorted(os.sched_getaffinity(0))
+  shares: queue.SimpleQueue = queue.SimpleQueue()
+  for i in range(workers):
+    shares.put(set(cores[i::workers]) or set(cores))
+
+  def work(job: tuple) -> str | None:
+    share = shares.get()
+    begin = time.perf_counter()
+    process = spawn.Process(target=run_one, args=(*job, share))
+    process.start()
+    process.join()
+    shares.put(share)
+    folder = job[2]
+    if process.exitcode:
+      return f"{folder.name} failed, see {folder / 'log.txt'}"
+    seconds = time.perf_counter() - begin
+    print(f"{folder.name}: {seconds:,.0f} s", flush=True)
+    return None
+
+  with futures.ThreadPoolExecutor(workers) as pool:
+    failed = [text for text in pool.map(work, jobs) if text]
+  if failed:
+    raise errors.RunError(
+      f"{'; '.join(failed)}. The same command goes on with what is missing."
+    )
