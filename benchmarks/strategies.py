@@ -31,6 +31,7 @@ from pcl_jax import errors
 from pcl_jax import run as runs
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import baselines
 from preprocessing import sample_data
 
 STRATEGIES = (
@@ -40,8 +41,10 @@ STRATEGIES = (
   "hybrid+playlist+a_g_p",
 )
 UNTRAINED = strategy_table.UNTRAINED
-STATISTICS = {"mean mel": embed.mean_mel, "mean+std mel": embed.mean_std_mel}
-PLAYLIST_VECTORS = "mode P vectors"
+STATISTICS = {
+  baselines.MEAN_MEL: embed.mean_mel,
+  baselines.MEAN_STD_MEL: embed.mean_std_mel,
+}
 
 
 def title_of(name: str) -> str:
@@ -63,14 +66,14 @@ def fixed_scores(data: dataset.DataSet) -> dict[str, list[dict]]:
     ]
     for name, statistic in STATISTICS.items()
   }
-  path = data.directory / dataset.PLAYLIST_VECTORS
-  if path.exists():
-    # Test songs take no part in the factorisation: theirs say nothing.
+  # Test songs take no part in the factorisation: the others are looked up.
+  playlist_vectors = baselines.mode_p(data, catalogues.VALIDATION)
+  if not isinstance(playlist_vectors, str):
     known = np.flatnonzero(data.catalogue.split != catalogues.TEST)
-    vectors = np.load(path, allow_pickle=False).astype(np.float32)
-    scores[PLAYLIST_VECTORS] = [
+    known = known.astype(np.int32)
+    scores[baselines.MODE_P] = [
       strategy_table.look_up(
-        data.catalogue, vectors, known.astype(np.int32), known.astype(np.int32)
+        data.catalogue, playlist_vectors.embed(), known, known
       )
     ]
   return scores
@@ -131,7 +134,7 @@ def measure(flags: argparse.Namespace) -> str:
     f"{_machine()}. {_times(trained)}"
   )
   return strategy_table.in_markdown(
-    head, scores, steps, fixed_scores(data), upper=PLAYLIST_VECTORS
+    head, scores, steps, fixed_scores(data), upper=baselines.MODE_P
   )
 
 

@@ -14,11 +14,13 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax import errors
-from pcl_jax import evaluate
 from pcl_jax.data import catalogue as catalogues
+from pcl_jax.evaluation import baselines
+from pcl_jax.evaluation import relevance as relevances
 from pcl_jax.evaluation import retrieval
+from pcl_jax.evaluation import statistics
 
-UNTRAINED = "untrained"
+UNTRAINED = baselines.UNTRAINED
 TASKS = ("sub-genre", "artist")
 PRECISION, AVERAGE = "precision at 5", "average precision"
 BEGIN, END = "<!-- strategies: begin -->", "<!-- strategies: end -->"
@@ -49,52 +51,38 @@ def look_up(
   """
   if candidates is None:
     candidates = np.arange(len(catalogue), dtype=np.int32)
-  near = retrieval.cosines(embeddings[queries], embeddings[candidates])
-  itself = queries[:, None] == candidates[None, :]
-  lists = dict(
-    zip(TASKS, (evaluate.sub_genres(catalogue), catalogue.artists), strict=True)
-  )
+  lists = (relevances.sub_genres(catalogue), catalogue.artists)
+  rules = {
+    task: relevances.Relevance.of(values)
+    for task, values in zip(TASKS, lists, strict=True)
+  }
+  found, _ = retrieval.measure(embeddings, queries, candidates, rules)
   scores: Scores = {}
-  for task, values in lists.items():
-    relevant = retrieval.share_a_value(values, queries, candidates)
-    found = {
-      PRECISION: retrieval.precision_at(
-        evaluate.NEAREST, near, relevant, itself
-      ),
-      AVERAGE: retrieval.average_precision(near, relevant, itself),
-    }
-    scores[task] = {
-      metric: each[~np.isnan(each)].tolist() for metric, each in found.items()
-    }
+  for task, columns in found.items():
+    scores[task] = {}
+    for metric in (PRECISION, AVERAGE):
+      values = columns[metric.replace(" ", "_")]
+      scores[task][metric] = values[~np.isnan(values)].tolist()
   return scores
 
 
-class Resamples:
-  """Bootstrapped means of rows that have their queries in common."""
+def resampled(
+  scores: Float[np.ndarray, "seeds queries"], rng: np.random.Generator
+) -> Float[np.ndarray, " draws"]:
+  """Returns the means of resamples of queries and seeds.
 
-  def __init__(self, queries: int, seed: int = 0):
-    """Draws the queries of each resample.
-
-    Args:
-      queries: how many there are.
-      seed: of the resamples.
-    """
-    self._rng = np.random.default_rng(seed)
-    # How often a resample has a query, as a share: its mean is a product.
-    even = np.full(queries, 1 / queries)
-    self._shares = self._rng.multinomial(queries, even, _DRAWS) / queries
-
-  def means(
-    self, scores: Float[np.ndarray, "seeds queries"]
-  ) -> Float[np.ndarray, " draws"]:
-    """Returns the mean of each resample of queries and of this row's seeds."""
-    seeds = len(scores)
-    of_seeds = self._shares @ scores.T
-    if seeds == 1:
-      return of_seeds[:, 0]
-    counts = self._rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)
-    widened = (counts / seeds - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
-    return (of_seeds * (1 / seeds + widened)).sum(axis=1)
+  Args:
+    scores: of a row of the table.
+    rng: draws the seeds. The queries drawn are the same in every call with as
+      many of them.
+  """
+  seeds = len(scores)
+  of_seeds = statistics.resampled_means(scores.T, draws=_DRAWS)
+  if seeds == 1:
+    return of_seeds[:, 0]
+  counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)
+  widened = (counts / seeds - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+  return (of_seeds * (1 / seeds + widened)).sum(axis=1)
 
 
 def interval(means: Float[np.ndarray, " draws"]) -> tuple[float, float]:
@@ -203,17 +191,14 @@ def in_markdown(
     fixed: row -> look-ups, of what has no seed.
     upper: row of `fixed` whose queries are others: it is in no difference.
   """
-  rows = {name: row for name, row in {**trained, **fixed}.items()}
-  means = {}
-  for task in TASKS:
-    resamples = {}  # By number of queries.
-    for name, row in rows.items():
-      for metric in (PRECISION, AVERAGE):
-        scores = _array(row, task, metric)
-        count = scores.shape[1]
-        if count not in resamples:
-          resamples[count] = Resamples(count)
-        means[name, task, metric] = resamples[count].means(scores)
+  rows = {**trained, **fixed}
+  rng = np.random.default_rng(0)
+  means = {
+    (name, task, metric): resampled(_array(row, task, metric), rng)
+    for name, row in rows.items()
+    for task in TASKS
+    for metric in (PRECISION, AVERAGE)
+  }
   paired = {name: row for name, row in rows.items() if name != upper}
   counts = {
     name: ", ".join(f"{len(row[0][t][PRECISION])} for {t}" for t in TASKS)

@@ -11,10 +11,10 @@ from benchmarks import strategy_runs
 from benchmarks import strategy_table
 from configs import sample
 from pcl_jax import errors
-from pcl_jax import evaluate
 from pcl_jax import strategy as pcl_strategy
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import statistics
 from tests import tiny_data
 from tests import tiny_run
@@ -39,6 +39,10 @@ def _row(seed, seeds=3, queries=40, shift=0.0):
   ]
 
 
+def _means(scores):
+  return strategy_table.resampled(scores, np.random.default_rng(0))
+
+
 def _cells(table, first):
   """Returns the cells of every line that begins with a cell."""
   return [
@@ -51,7 +55,7 @@ def _cells(table, first):
 def test_the_precisions_are_those_of_the_evaluation():
   catalogue = tiny_data.tiny_catalogue()
   rows = np.random.default_rng(0).standard_normal((60, 7)).astype(np.float32)
-  expected = evaluate.lookup_precisions(catalogue, rows)
+  expected = lookup.precisions(catalogue, rows)
   actual = strategy_table.look_up(
     catalogue, rows, catalogue.rows_of(catalogues.TEST)
   )
@@ -78,22 +82,22 @@ def test_songs_that_lie_with_their_artist_have_an_average_precision_of_1():
 
 def test_the_interval_of_one_seed_is_that_of_its_queries():
   values = np.random.default_rng(0).uniform(size=(1, 200))
-  actual = strategy_table.interval(strategy_table.Resamples(200).means(values))
+  actual = strategy_table.interval(_means(values))
   expected = statistics.bootstrap_interval(values[0], draws=4000)
   np.testing.assert_allclose(actual, expected, atol=0.005)
 
 
 def test_seeds_that_agree_add_nothing_to_the_interval():
   values = np.random.default_rng(0).uniform(size=(1, 50))
-  one = strategy_table.Resamples(50).means(values)
-  three = strategy_table.Resamples(50).means(np.repeat(values, 3, axis=0))
+  one = _means(values)
+  three = _means(np.repeat(values, 3, axis=0))
   np.testing.assert_allclose(three, one, atol=1e-12)
 
 
 def test_where_seeds_alone_differ_the_mean_spreads_by_their_standard_error():
   of_seeds = np.array([0.2, 0.5, 0.6, 0.9])
   values = np.repeat(of_seeds[:, None], 30, axis=1)
-  means = strategy_table.Resamples(30).means(values)
+  means = _means(values)
   expected = of_seeds.std(ddof=1) / np.sqrt(len(of_seeds))
   assert means.std() == pytest.approx(expected, rel=0.05)
   assert means.mean() == pytest.approx(of_seeds.mean(), abs=0.01)
@@ -104,9 +108,7 @@ def test_the_interval_covers_the_true_mean_of_seeds_and_queries():
   covered = 0
   for _ in range(60):
     values = rng.normal(0.0, 0.1, (5, 1)) + rng.normal(0.0, 0.3, (1, 40))
-    low, high = strategy_table.interval(
-      strategy_table.Resamples(40).means(values)
-    )
+    low, high = strategy_table.interval(_means(values))
     covered += low <= 0.0 <= high
   assert 49 <= covered <= 60  # 57 expected, fewer since there are 5 seeds.
 
