@@ -6,6 +6,8 @@ import shutil
 
 import jax
 import numpy as np
+from pyarrow import parquet
+import pyarrow.compute
 import pytest
 
 from configs import ss_sc_cnn
@@ -17,6 +19,7 @@ from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import baselines
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import relevance
 from pcl_jax.evaluation import report
@@ -204,3 +207,72 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, made):
     folder.mkdir()
   with pytest.raises(errors.InputError, match="not the workdir of a run"):
     evaluate.main([f"--workdir={folder}"])
+
+
+def test_tasks_run_on_every_baseline_and_all_their_items_are_written(
+  workdir, capsys
+):
+  evaluate.main(
+    [f"--workdir={workdir}", "--tasks=playlist_continuation,artist,collapse",
+     "--baselines", "--split=validation", "--neighbours=3"]
+  )  # fmt: skip
+  printed = capsys.readouterr().out
+  results = json.loads((workdir / report.FILE_NAME).read_text())
+  rows = ["trained (SS)", "untrained", "mean mel", "mean and std mel"]
+  expected = {
+    "playlist_continuation": [*rows, "popularity", "random"],
+    "artist": rows,
+    "collapse": rows,
+  }
+  assert {t: list(r) for t, r in results["tasks"].items()} == expected
+  for task, names in expected.items():
+    table = parquet.read_table(workdir / report.FOLDER / f"{task}.parquet")
+    given = results["tasks"][task]
+    for name in names:
+      mine = table.filter(pyarrow.compute.equal(table[report.ROW], name))
+      metric = next(iter(given[name]["metrics"].values()))
+      assert len(mine) == metric["items"], (task, name)
+      assert name in printed
+  # No vectors were made for this data set: the reason is printed.
+  assert "playlist_vectors.npy does not exist" in printed
+  assert "numbers flatter" in printed
+  assert "copies, training, validation, validation pairs" in printed
+  made = results["certificate"]
+  assert made["trained_on"]["same_data"]
+  assert made["checkpoint"]["step"] == results["step"]
+  assert made["data"]["fingerprint"] == results["fingerprint"]
+
+
+def test_a_run_does_not_differ_from_itself(workdir, tmp_path, capsys):
+  evaluate.main([f"--workdir={workdir}", "--tasks=artist"])
+  other = shutil.copytree(workdir, tmp_path / "other")
+  capsys.readouterr()
+  evaluate.main(["--compare", str(workdir), str(other), "--tasks=artist"])
+  lines = capsys.readouterr().out.splitlines()
+  rows = [line for line in lines if line.startswith("artist")]
+  assert len(rows) == 6
+  assert all("+0.000" in row and "1.0000" in row for row in rows)
+
+
+def test_mode_p_is_an_upper_line_where_it_is_defined_and_else_a_reason(
+  trained, tmp_path
+):
+  data = dataset.DataSet(_prepare(tmp_path / "data"))
+  made = baselines.mode_p(data, catalogues.TEST)
+  assert "say nothing of test songs" in made
+  made = baselines.mode_p(data, catalogues.VALIDATION)
+  assert "does not exist" in made
+  vectors = np.random.default_rng(0).random((60, 9)).astype(np.float32)
+  np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors)
+  made = baselines.mode_p(data, catalogues.VALIDATION)
+  np.testing.assert_array_equal(made.embed(), vectors[:, :-1])
+  np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors[:40])
+  assert "another catalogue" in baselines.mode_p(data, catalogues.VALIDATION)
+
+
+def test_an_unknown_task_is_refused_before_anything_is_computed(workdir):
+  with pytest.raises(errors.InputError, match="playlist_continuation"):
+    evaluate.main([f"--workdir={workdir}", "--tasks=nonsense"])
+  with pytest.raises(errors.InputError, match="--min_playlists=0"):
+    evaluate.main([f"--workdir={workdir}", "--min_playlists=0"])
+  assert not (workdir / report.FILE_NAME).exists()

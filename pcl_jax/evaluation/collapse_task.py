@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pcl_jax import collapse
@@ -47,7 +48,8 @@ def _alignment_of_patches(context: contexts.Context) -> np.ndarray:
   songs = np.sort(rng.permutation(songs)[:_MOST_PAIRS])
   if not len(songs):
     return np.zeros(0)
-  return np.asarray(collapse.alignments(*_two_patches(context, songs)))
+  first, second = jnp.asarray(_two_patches(context, songs))
+  return np.asarray(collapse.alignments(first, second))
 
 
 def _alignment_of_pairs(
@@ -59,7 +61,7 @@ def _alignment_of_pairs(
     return np.zeros(0)
   rng = np.random.default_rng(context.seed)
   pairs = pairs[rng.permutation(len(pairs))[:_MOST_PAIRS]]
-  rows = embeddings.astype(np.float32)
+  rows = jnp.asarray(embeddings, jnp.float32)
   return np.asarray(collapse.alignments(rows[pairs[:, 0]], rows[pairs[:, 1]]))
 
 

@@ -55,7 +55,8 @@ class Ranks:
 
   def sums(self, values: np.ndarray) -> Float[np.ndarray, " queries"]:
     """Adds what belongs to the same query; [total] -> [queries]."""
-    return np.bincount(self.owners, values, minlength=len(self.counts))
+    sums = np.bincount(self.owners, values, minlength=len(self.counts))
+    return sums.astype(np.float64)  # Without values they are integers.
 
 
 def unit(rows: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
