@@ -189,7 +189,7 @@ def draw(results: dict[str, Any], path: pathlib.Path) -> None:
     axes.set_visible(False)
   handles, labels = grid[0].get_legend_handles_labels()
   figure.legend(
-    handles, labels, loc="outside lower center", ncols=4, fontsize=9
+    handles, labels, loc="outside lower center", ncols=3, fontsize=9
   )
   # Without pyplot: no window system is asked for, no figure is kept.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
@@ -217,8 +217,17 @@ def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
     axes.axhline(
       between, color="C0", linestyle=":", label="cosine of different recordings"
     )
+  if "clean_accuracy" in results["probe"]:
+    axes.axhline(
+      results["probe"]["clean_accuracy"]["value"],
+      color="C2",
+      linestyle=":",
+      label="probe's accuracy when clean",
+    )
   if rows[0]["unit"] == "Hz":
     axes.set_xscale("log")
+    axes.set_xticks(x, [f"{one:g}" for one in x])
+    axes.minorticks_off()
   axes.set_xlabel(rows[0]["unit"])
   axes.set_ylim(top=1.05)
   axes.grid(alpha=0.3)

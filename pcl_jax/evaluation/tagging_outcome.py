@@ -37,6 +37,16 @@ def _spread(by_seed: Float[np.ndarray, " seeds"]) -> float | None:
   return float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
 
 
+def _macro(
+  values: Float[np.ndarray, "seeds tags"], drawn: Float[np.ndarray, " draws"]
+) -> tuple[outcome.Metric, float | None]:
+  """Returns a macro mean with its interval, and its spread over seeds."""
+  means = values.mean(axis=1)
+  low, high = tagging_metrics.interval(drawn)
+  metric = outcome.Metric(float(means.mean()), low, high, values.shape[1])
+  return metric, _spread(means)
+
+
 def _per_tag(
   areas: np.ndarray,
   precisions: np.ndarray,
@@ -108,17 +118,12 @@ def of_scores(
   areas, precisions = (np.array(one) for one in zip(*by_seed, strict=True))
   areas[:, ~kept] = precisions[:, ~kept] = np.nan
   if kept.any():
+    found = {"roc_auc": areas, "average_precision": precisions}
     resampled = tagging_metrics.macro_draws(
       scores[:, :, kept], labels[:, kept], draws=draws, seed=bootstrap_seed
     )
-    found = {"roc_auc": areas, "average_precision": precisions}
     for (name, values), drawn in zip(found.items(), resampled, strict=True):
-      means = values[:, kept].mean(axis=1)
-      low, high = tagging_metrics.interval(drawn)
-      metrics[name] = outcome.Metric(
-        float(means.mean()), low, high, int(kept.sum())
-      )
-      spread[name] = _spread(means)
+      metrics[name], spread[name] = _macro(values[:, kept], drawn)
   left_out = {UNTESTED: int((~tested).sum()), UNLEARNT: int((~learnt).sum())}
   return outcome.Outcome(
     metrics=metrics,
