@@ -1,0 +1,176 @@
+"""Tags music with a probe: trains one on Melon-50, or applies one to a table.
+
+python -m pcl_jax.evaluation.tag --workdir=runs/h --probe_out=probe.npz
+python -m pcl_jax.embed --workdir=runs/h --audio=~/music --out=music.parquet
+python -m pcl_jax.evaluation.tag --probe=probe.npz --embeddings=music.parquet
+  --out=tags.parquet    (on one line)
+
+A probe belongs to one encoder, and knows its tags by name: the table that is
+written has a column for each tag, with the probability of each song.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+
+from absl import logging
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from pcl_jax import checkpoint
+from pcl_jax import embed
+from pcl_jax import embedding_table
+from pcl_jax import errors
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import melon_50
+from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import probe_file
+from pcl_jax.evaluation import probe_training
+from pcl_jax.evaluation import probes
+from pcl_jax.evaluation import report
+
+_SHOWN_SONGS = 20
+
+
+def train(
+  workdir: pathlib.Path, data_dir: str | None, kind: str, out: pathlib.Path
+) -> outcome.Outcome:
+  """Trains a probe on Melon-50 for a run's best encoder and writes it.
+
+  Args:
+    workdir: of the run.
+    data_dir: data set; None for the one the run trained on.
+    kind: of the probe, `linear` or `mlp`.
+    out: file of the probe.
+
+  Returns:
+    What the probes of all seeds score; the best one on validation is written.
+
+  Raises:
+    InputError: there is no checkpoint or data set, or it has too few songs.
+  """
+  encoder, meta = checkpoint.load_encoder(workdir)
+  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
+  labelled, rows = melon_50.melon_50(data.catalogue)
+  features = embed.embed_songs(encoder, data.store, rows)
+  found, trained = probes.train_probe(features, labelled, kind=kind)
+  about = {
+    "weights_sha256": embedding_table.weights_digest(encoder),
+    "step": meta["progress"]["step"],
+    "workdir": str(workdir.absolute()),
+  }
+  settings = trained.settings | {"encoder": about}
+  dataclasses.replace(trained, settings=settings).save(out)
+  return found
+
+
+def apply(
+  probe: pathlib.Path, embeddings: pathlib.Path
+) -> tuple[embedding_table.Table, probe_file.TrainedProbe, np.ndarray]:
+  """Computes the probabilities of the tags of embedded songs.
+
+  Args:
+    probe: file of a probe.
+    embeddings: table of songs, by the encoder of the probe.
+
+  Returns:
+    The table, the probe, and float32 [songs, tags].
+
+  Raises:
+    InputError: a file cannot be read, or the encoders differ.
+  """
+  trained = probe_file.load(probe)
+  table = embedding_table.read(embeddings)
+  ours = trained.settings.get("encoder")
+  if ours is not None:
+    embedding_table.check_same_encoder(
+      ours, str(probe), table.about, str(embeddings)
+    )
+  return table, trained, trained.probabilities(table.vectors)
+
+
+def write(
+  out: pathlib.Path,
+  table: embedding_table.Table,
+  tags: Sequence[str],
+  probabilities: np.ndarray,
+) -> None:
+  """Writes a table of songs with a column for each tag, then renames it."""
+  columns = {"id": table.ids, "path": table.paths}
+  columns |= {f"tag {tag}": probabilities[:, i] for i, tag in enumerate(tags)}
+  partial = out.with_name(out.name + ".partial")
+  parquet.write_table(pyarrow.table(columns), partial)
+  partial.replace(out)
+
+
+def in_words(
+  ids: Sequence[str], tags: Sequence[str], probabilities: np.ndarray, k: int
+) -> str:
+  """Returns the likeliest tags of the first songs, as lines."""
+  rows = []
+  for song, row in zip(ids[:_SHOWN_SONGS], probabilities, strict=False):
+    best = np.argsort(-row, kind="stable")[:k]
+    rows.append([song, ", ".join(f"{tags[i]} {row[i]:.2f}" for i in best)])
+  lines = report.grid(["song", "tags"], rows)
+  if len(ids) > _SHOWN_SONGS:
+    lines.append(f"... and {len(ids) - _SHOWN_SONGS} more songs")
+  return "\n".join(lines)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--probe_out", help="file of the probe to be trained")
+  what.add_argument("--probe", help="file of a trained probe, to be applied")
+  add("--workdir", help="folder of the run, to train a probe")
+  add("--data", help="data set; the one the run trained on where not given")
+  add(
+    "--kind", choices=probe_training.KINDS, default="mlp", help="of the probe"
+  )
+  add("--embeddings", help="table of pcl_jax.embed, to be tagged")
+  add("--out", help="table of the probabilities; none where not given")
+  add("-k", type=int, default=5, help="tags that are printed (default 5)")
+  flags = parser.parse_args(argv)
+  if flags.probe_out and not flags.workdir:
+    parser.error("--probe_out needs --workdir")
+  if flags.probe and not flags.embeddings:
+    parser.error("--probe needs --embeddings")
+  if flags.k < 1:
+    parser.error(f"-k is {flags.k}; it is at least 1")
+  return flags
+
+
+def _path(text: str) -> pathlib.Path:
+  return pathlib.Path(text).expanduser()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line; trains or applies a probe."""
+  flags = _parse(argv)
+  if flags.probe_out:
+    out = _path(flags.probe_out)
+    found = train(_path(flags.workdir), flags.data, flags.kind, out)
+    for name, metric in found.metrics.items():
+      print(
+        f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}], "
+        f"mean over {metric.items} tags"
+      )
+    print(f"written to {out}")
+    return
+  table, trained, found = apply(_path(flags.probe), _path(flags.embeddings))
+  if flags.out:
+    write(_path(flags.out), table, trained.tags, found)
+  print(in_words(table.ids, trained.tags, found, flags.k))
+  if flags.out:
+    print(f"\nwritten to {flags.out}")
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of reading only.
+  errors.run_command(main)
