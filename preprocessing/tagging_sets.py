@@ -34,6 +34,7 @@ from typing import Any
 
 from pcl_jax import errors
 from pcl_jax import folder_lock
+from pcl_jax.evaluation import tagging_set
 from preprocessing import decoding
 from preprocessing import gtzan
 from preprocessing import library_files
@@ -193,6 +194,7 @@ def prepare(
   source: pathlib.Path,
   out: pathlib.Path,
   *,
+  features_from: Sequence[str | os.PathLike[str]] = (),
   allow_partial: bool = False,
   force: bool = False,
   threads: int | None = None,
@@ -203,6 +205,8 @@ def prepare(
     clip_list: what its lists say.
     source: folder of its audio.
     out: folder of the prepared set.
+    features_from: folders of prepared sets of the same tracks and part of
+      them; the features that these have are taken from there.
     allow_partial: prepares a set that lacks clips; its name says so.
     force: makes a finished or begun set anew.
     threads: how many files are decoded at once.
@@ -221,6 +225,7 @@ def prepare(
       print(f"nothing to do: {out} is {found['name']}; --force makes it anew")
       _tidy(work)
     else:
+      sets = [_open_like(clip_list, folder) for folder in features_from]
       wanted = {
         "name": clip_list.name,
         "digest": clip_list.digest(),
@@ -229,10 +234,27 @@ def prepare(
       }
       _begin(work, wanted)
       threads = threads or decoding.default_threads()
-      found = _make(clip_list, source, out, work, allow_partial, threads)
+      found = _make(clip_list, source, out, work, sets, allow_partial, threads)
   with contextlib.suppress(OSError):  # Unless there is something in it.
     work.rmdir()
   return found
+
+
+def _open_like(
+  clip_list: tagging_clips.ClipList, folder: str | os.PathLike[str]
+) -> tagging_set.TaggingSet:
+  """Opens a prepared set of the same tracks and the same part of them."""
+  opened = tagging_set.TaggingSet(folder)
+  theirs, ours = (
+    (one.name.partition("-")[0], one.part) for one in (opened, clip_list)
+  )
+  if theirs != ours:
+    raise errors.InputError(
+      f"{folder} is of {theirs[0]}, part {theirs[1]}, and {clip_list.name} of "
+      f"{ours[0]}, part {ours[1]}: features of one are not those of the other. "
+      "Leave it out of --features_from."
+    )
+  return opened
 
 
 def _make(
@@ -240,6 +262,7 @@ def _make(
   source: pathlib.Path,
   out: pathlib.Path,
   work: pathlib.Path,
+  features_from: Sequence[tagging_set.TaggingSet],
   allow_partial: bool,
   threads: int,
 ) -> dict[str, Any]:
@@ -247,7 +270,9 @@ def _make(
   coverage = tagging_coverage.cover(source, clip_list)
   report = tagging_report.report(clip_list, coverage, [])
   tagging_report.check(report, work, allow_partial)
-  writer = tagging_store.Writer(work, source, coverage.files, clip_list)
+  writer = tagging_store.Writer(
+    work, source, coverage.files, clip_list, features_from
+  )
   notes = writer.write(threads)
   report = tagging_report.report(clip_list, coverage, notes)
   tagging_report.check(report, work, allow_partial)
@@ -283,6 +308,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--subset", help=f"MTG-Jamendo: {', '.join(mtg_jamendo.SUBSETS)}")
   add("--part", help="MTG-Jamendo: whole tracks or their centre 29.1 s (whole)")
   add("--tags", help="MagnaTagATune: file of 50 tags (the most frequent)")
+  add(
+    "--features_from",
+    metavar="DIR[,DIR]",
+    help="prepared sets, of other splits or subsets, whose features are taken "
+    "instead of decoding a track again",
+  )
   add("--allow_partial", action="store_true", help="prepare what there is")
   add("--force", action="store_true", help="make it anew")
   add("--threads", type=int, help="files decoded at once (cores, at most 8)")
@@ -303,6 +334,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     clip_list,
     source,
     out,
+    features_from=[one for one in (args.features_from or "").split(",") if one],
     allow_partial=args.allow_partial,
     force=args.force,
     threads=args.threads,

@@ -10,7 +10,7 @@ The shards are written here, since the writer of the library's builders holds a
 gigabyte in memory and then asks for TensorFlow.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import functools
 import os
@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from pcl_jax.data import song_store
+from pcl_jax.evaluation import tagging_set
 from preprocessing import decoding
 from preprocessing import library_files
 from preprocessing import melon_meta
@@ -111,6 +112,7 @@ class Writer:
     source: pathlib.Path,
     files: dict[str, str],
     clip_list: tagging_clips.ClipList,
+    features_from: Sequence[tagging_set.TaggingSet] = (),
   ):
     """Looks at what an interrupted run has left.
 
@@ -119,7 +121,14 @@ class Writer:
       source: folder of the audio.
       files: id -> file of the clips that have one.
       clip_list: the set's lists.
+      features_from: prepared sets of the same tracks, whose features are taken
+        instead of decoding the files.
     """
+    self._prepared = {
+      clip: (one, *place)
+      for one in features_from
+      for clip, place in one.places().items()
+    }
     self._folder = work / _SHARDS
     self._folder.mkdir(parents=True, exist_ok=True)
     self._source, self._files = source, files
@@ -157,6 +166,9 @@ class Writer:
     return any(clip in self._files for clip in note.missing)
 
   def _decode(self, clip: Clip) -> decoding.Decoded:
+    if clip.id in self._prepared:
+      prepared, split, place = self._prepared[clip.id]
+      return decoding.Decoded(prepared.read(split, place).mel)
     path = self._source / self._files[clip.id]
     return decoding.decode(path, clip.from_s, clip.to_s)
 
@@ -210,6 +222,10 @@ class Writer:
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir()
     infos = [self._place(ready, name, split) for split in tagging_clips.SPLITS]
+    ids = {name: [] for name in tagging_clips.SPLITS.values()}
+    for shard in self.shards:
+      ids[tagging_clips.SPLITS[shard.split]] += self.note(shard).ids
+    melon_meta.write_json(ready / tagging_set.CLIPS, ids)
     tfds.folder_dataset.write_metadata(
       data_dir=ready,
       features=features_of(self._list.tags),

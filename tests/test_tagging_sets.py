@@ -358,6 +358,32 @@ def test_mtg_jamendo_is_prepared_from_small_mp3_files(tmp_path, monkeypatch):
   ]
 
 
+def test_features_of_another_split_are_taken_instead_of_decoded(
+  tmp_path, monkeypatch, small_shards
+):
+  lists, audio = tiny_tagging.make_jamendo(tmp_path)
+  monkeypatch.setitem(mtg_jamendo.PUBLISHED, "instrument", (4, 4, 4))
+  clip_list = mtg_jamendo.read(lists, "instrument", 0, "whole")
+  tagging_sets.prepare(clip_list, audio, tmp_path / "first")
+  rows = tiny_tagging.jamendo_rows()
+  rows["train"], rows["test"] = rows["test"], rows["train"]
+  tiny_tagging.write_jamendo(lists, rows)
+  other = mtg_jamendo.read(lists, "instrument", 0, "whole")
+  tagging_sets.prepare(other, audio, tmp_path / "decoded")
+  with monkeypatch.context() as patch:
+    patch.setattr(decoding, "decode", lambda *_: 1 / 0)
+    tagging_sets.prepare(
+      other, audio, tmp_path / "taken", features_from=[tmp_path / "first"]
+    )
+  assert _contents(tmp_path / "taken") == _contents(tmp_path / "decoded")
+  centre = mtg_jamendo.read(lists, "instrument", 0, "centre")
+  with pytest.raises(errors.InputError, match="part whole, and mtg_jamendo-"):
+    tagging_sets.prepare(
+      centre, audio, tmp_path / "none", features_from=[tmp_path / "first"]
+    )
+  assert not list(tmp_path.glob("none*"))
+
+
 def test_the_centre_of_a_track_is_what_is_stored(tmp_path, monkeypatch):
   rows = tiny_tagging.jamendo_rows(tracks=1)
   rows["train"][0][4] = "30.1"

@@ -19,6 +19,7 @@ from pcl_jax.evaluation import labelled
 
 FORMAT_VERSION = 1
 METADATA = "metadata.json"
+CLIPS = "clips.json"  # Split -> ids of its clips, in the order of the records.
 AGGREGATION = "mean of patch embeddings"
 SPLITS = {
   "train": labelled.TRAIN,
@@ -118,23 +119,51 @@ class TaggingSet:
   def __len__(self) -> int:
     return sum(map(len, self._sources.values()))
 
+  def places(self) -> dict[str, tuple[str, int]]:
+    """Returns where each clip is: id -> name of its split, and its number.
+
+    Raises:
+      InputError: the list of the clips is missing or damaged.
+    """
+    path = self.directory / CLIPS
+    try:
+      ids = json.loads(path.read_text(encoding="utf-8"))
+      return {
+        clip: (name, place)
+        for name in SPLITS
+        for place, clip in enumerate(ids[name])
+      }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise self._damaged(error) from error
+
+  def read(self, name: str, place: int) -> Clip:
+    """Reads one record.
+
+    Args:
+      name: of the split, a key of SPLITS.
+      place: of the record in it.
+
+    Raises:
+      InputError: a file is damaged.
+    """
+    try:
+      record = self._sources[name][place]
+      mel = record["mel"].reshape(-1, song_store.MEL_BANDS)
+    except Exception as error:
+      raise self._damaged(error) from error
+    labels = np.zeros(len(self.tags), bool)
+    labels[np.asarray(record["tags"], int)] = True
+    return Clip(record["id"].decode(), SPLITS[name], labels, mel)
+
   def clips(self) -> Iterator[Clip]:
     """Yields all clips, in the order training, validation, test.
 
     Raises:
       InputError: a file is damaged.
     """
-    for name, split in SPLITS.items():
-      source = self._sources[name]
-      for place in range(len(source)):
-        try:
-          record = source[place]
-          mel = record["mel"].reshape(-1, song_store.MEL_BANDS)
-        except Exception as error:
-          raise self._damaged(error) from error
-        labels = np.zeros(len(self.tags), bool)
-        labels[np.asarray(record["tags"], int)] = True
-        yield Clip(record["id"].decode(), split, labels, mel)
+    for name in SPLITS:
+      for place in range(len(self._sources[name])):
+        yield self.read(name, place)
 
 
 class _Labels:
