@@ -284,7 +284,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   extra = tagging_task.tasks_of(folders) if folders else {}
   if flags.compare:
     workdirs = [pathlib.Path(one) for one in flags.compare]
-    tested = comparison.compare(workdirs, (*chosen, *extra))
+    every = flags.tasks == registry.ALL  # Of what the runs have.
+    named = None if every else (*chosen, *extra)
+    tested = comparison.compare(workdirs, named)
     print(comparison.in_words(workdirs, *tested))
     return
   workdir = pathlib.Path(flags.workdir)

@@ -225,13 +225,16 @@ def _test_columns(task, names, number, values, unshared, seed) -> list[Test]:
 
 
 def compare(
-  workdirs: Sequence[pathlib.Path], tasks: tuple[str, ...], *, seed: int = 0
+  workdirs: Sequence[pathlib.Path],
+  tasks: tuple[str, ...] | None = None,
+  *,
+  seed: int = 0,
 ) -> tuple[list[Test], list[str]]:
   """Tests the trained encoders of runs against that of the first one.
 
   Args:
     workdirs: of evaluated runs, two at least.
-    tasks: that are compared, where they were measured.
+    tasks: that are compared; None for all that any run has measured.
     seed: of the resamples.
 
   Returns:
@@ -249,6 +252,8 @@ def compare(
   first, others = runs[0], runs[1:]
   for other in others:
     _check_same_data(first, other)
+  if tasks is None:
+    tasks = tuple(dict.fromkeys(task for run in runs for task in run.given()))
   tests, notes = [], []
   for task in tasks:
     lacking = [str(run.workdir) for run in runs if task not in run.given()]
@@ -260,7 +265,7 @@ def compare(
     raise errors.InputError(
       "the runs have no task in common: "
       + "; ".join(notes or ["none was chosen"])
-      + f". {_remedy(first.workdir)} --tasks={','.join(tasks)}"
+      + f". {_remedy(first.workdir)}"
     )
   return tests, notes
 

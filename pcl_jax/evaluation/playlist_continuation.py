@@ -111,14 +111,10 @@ def continue_playlists(
     Songs, best first, k or fewer; and how many distinct songs the lists held.
     Equal votes and cosines go by the song's row.
   """
-  used = np.unique(problem.contexts.values)
-  lists, _ = nearest.top_k(
-    embeddings[used].astype(np.float32),
-    embeddings[problem.candidates].astype(np.float32),
-    min(k, len(problem.candidates)),
-  )
-  songs, others = retrieval.unit(embeddings[used]), problem.candidates
+  used, others = np.unique(problem.contexts.values), problem.candidates
+  songs = retrieval.unit(embeddings[used])
   candidates = retrieval.unit(embeddings[others])
+  lists, _ = nearest.top_k(songs, candidates, min(k, len(others)))
   for i in range(len(problem.playlists)):
     rows = np.searchsorted(used, problem.contexts[i])
     found, counts, distinct = _best_of(lists[rows].ravel(), k)

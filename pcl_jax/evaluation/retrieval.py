@@ -62,7 +62,8 @@ class Ranks:
 def unit(rows: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
   """Returns rows of length one; a row of zeros stays."""
   norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  return (rows / np.maximum(norms, _MIN_NORM)).astype(np.float32)
+  unit_rows = rows / np.maximum(norms, _MIN_NORM)
+  return unit_rows.astype(np.float32, copy=False)
 
 
 @jax.jit
