@@ -21,6 +21,7 @@ from typing import Any
 from array_record.python import array_record_module
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
 import tqdm
 
 from pcl_jax.data import song_store
@@ -101,6 +102,25 @@ def features_of(tags: tuple[str, ...]) -> tfds.features.FeaturesDict:
       ),
     }
   )
+
+
+def serialize(
+  features: tfds.features.FeaturesDict, example: dict[str, Any]
+) -> bytes:
+  """Returns a record, whose bytes are the same in every process.
+
+  The library's own way leaves the order of the fields to a hash that is drawn
+  anew in each process.
+
+  Args:
+    features: what a record holds.
+    example: its values.
+  """
+  serializer = example_serializer.ExampleSerializer(
+    features.get_serialized_info()
+  )
+  message = serializer.get_tf_example(features.encode_example(example))
+  return message.SerializeToString(deterministic=True)
 
 
 class Writer:
@@ -191,8 +211,8 @@ class Writer:
         note.too_short.append(clip.id)
       else:
         mel = np.ascontiguousarray(found.feature, "<f2")
-        record = features.serialize_example(
-          {"id": clip.id, "mel": mel, "tags": list(clip.labels)}
+        record = serialize(
+          features, {"id": clip.id, "mel": mel, "tags": list(clip.labels)}
         )
         writer.write(record)
         note.ids.append(clip.id)

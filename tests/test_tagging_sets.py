@@ -116,6 +116,19 @@ sys.exit(1)
   assert len(found["test/rock.00002/mel"]) > 2 * 256 and long.exists()
 
 
+def test_a_records_fields_are_in_the_order_of_their_names():
+  features = tagging_store.features_of(("a", "b"))
+  mel = np.zeros((3, 48), np.float16)
+  record = tagging_store.serialize(
+    features, {"id": "a clip", "mel": mel, "tags": [1]}
+  )
+  places = [record.index(name) for name in (b"\x02id", b"\x03mel", b"\x04tags")]
+  assert places == sorted(places)
+  found = features.deserialize_example_np(record)
+  np.testing.assert_array_equal(found["mel"], mel)
+  assert (found["id"], list(found["tags"])) == (b"a clip", [1])
+
+
 def test_the_feature_settings_stand_in_the_metadata(tmp_path, gtzan_sized):
   tiny_tagging.make_gtzan(tmp_path)
   _prepare(tmp_path)
