@@ -1,5 +1,7 @@
 """Steps whose loss or gradient is not finite: written down, counted, bounded.
 
+So are those with a feature that cannot be one.
+
 The step itself has kept the state as it was (`train_step.update`). Here its
 batch is written down, so that it can be looked into later (`replay`), and a
 run in which nothing else comes any more is ended.
@@ -9,6 +11,8 @@ import json
 import math
 import pathlib
 from typing import Any
+
+import numpy as np
 
 from pcl_jax import console
 from pcl_jax import errors
@@ -22,6 +26,7 @@ from pcl_jax.progress import Progress
 
 FOLDER = "nonfinite"
 KIND = "skipped"  # Of rows in metrics.jsonl.
+_MOST_DAMAGED = 0.001  # Share of all songs.
 
 
 class Watch:
@@ -46,7 +51,7 @@ class Watch:
     """
     self._run, self._folder = run, workdir / FOLDER
     self._writer, self._progress = writer, progress
-    self._most = most_in_a_row
+    self._most, self._damaged = most_in_a_row, set()
 
   def note(
     self, plan: plans.Plan, terms: dict[str, float], flags: dict[str, float]
@@ -73,7 +78,10 @@ class Watch:
       "skipped_in_a_row": progress.skipped_in_a_row,
     }
     self._writer.write(KIND, progress.step, row)
-    what = "a gradient" if math.isfinite(terms["total"]) else "the loss"
+    self._name_damaged(plan.songs[progress.step_in_epoch - 1])
+    what = "a gradient or a feature"
+    if not math.isfinite(terms["total"]):
+      what = "the loss"
     said = f"{what} of step {progress.step} is not finite"
     path = self._write(self._described(plan, terms))
     if progress.skipped_in_a_row >= self._most:
@@ -90,6 +98,28 @@ class Watch:
       f"{said}: nothing is learnt of it. Its batch is written into "
       f"{path}; --replay={path} looks into it"
     )
+
+  def _name_damaged(self, songs: np.ndarray) -> None:
+    """Compares the records of a batch with their checksums.
+
+    Raises:
+      RunError: too many have been found to be damaged.
+    """
+    store = self._run.data.store
+    for song in sorted(set(songs.tolist()) - self._damaged):
+      try:
+        store.read_song(song)
+      except errors.InputError as error:
+        self._damaged.add(song)
+        console.warn(str(error))
+    if len(self._damaged) > _MOST_DAMAGED * len(store):
+      ids = ", ".join(str(store.song_ids[song]) for song in self._damaged)
+      raise errors.RunError(
+        f"{len(self._damaged)} of {len(store)} songs in {store.path} have "
+        f"proved to be damaged (ids {ids}), more than {_MOST_DAMAGED:.1%}. The "
+        "checkpoints are kept: copy the store again, or make it again; "
+        "python -m pcl_jax.data.verify lists all that is damaged."
+      )
 
   def _described(
     self, plan: plans.Plan, terms: dict[str, float]

@@ -19,6 +19,7 @@ from pcl_jax import strategy as strategies
 
 SKIPPED = "skipped"  # Beside the terms of a training step.
 STOP = "stop"  # In a batch and beside the terms: a process was told to end.
+_HIGHEST = 100.0  # Of a feature; silence is -2, what is loud is below 10.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 
@@ -185,8 +186,9 @@ def update(
     key: of the run; the step's own is folded from it, so that a resumed run
       draws what the unbroken one would have.
 
-  Where the loss, a gradient or a batch statistic is not finite, nothing is
-  learnt of the batch: all of the state stays, but for the number of steps.
+  Where the loss, a gradient or a batch statistic is not finite, or a feature
+  cannot be one, nothing is learnt of the batch: all of the state stays, but for
+  the number of steps.
 
   Returns:
     The state after the step, and each term of the loss before it. Beside them
@@ -216,8 +218,9 @@ def update(
     "batch_stats": batch_stats,
     "opt_state": opt_state,
   }
-  # A gradient that is not finite shows in Adam's moments.
-  is_good = all_finite((terms, new))
+  # A gradient that is not finite shows in Adam's moments. A feature so far off
+  # is damaged on the disk: most flips of an exponent end there.
+  is_good = all_finite((terms, new)) & is_plausible(batch["audio"])
   old = {kind: state[kind] for kind in new}
   # A branch and no select: what is chosen is then computed, and rounded, as it
   # would be without a choice.
@@ -228,6 +231,11 @@ def update(
   if stop is not None:
     flags[STOP] = stop.max()
   return new, terms | flags
+
+
+def is_plausible(audio: Float[Array, "..."]) -> Bool[Array, ""]:
+  """Tells whether patches may be decimal logarithms of a sound's power."""
+  return jnp.abs(audio).max() < _HIGHEST
 
 
 def take_flags(terms: dict[str, jax.Array]) -> dict[str, jax.Array]:

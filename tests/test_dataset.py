@@ -226,3 +226,21 @@ def test_the_fingerprint_tells_songs_and_split_apart(data, copied):
   split = data.catalogue.split.copy()
   split[[0, 1]] = (split[[0, 1]] + 1) % 3
   assert _save(copied, split=split).fingerprint() != data.fingerprint()
+
+
+def test_the_fingerprint_tells_playlists_and_used_vectors_apart(data, copied):
+  cross_modal = strategies.parse((("audio", "cf"),), "")
+  before = data.fingerprint(cross_modal)
+  assert before != data.fingerprint()
+  opened = dataset.DataSet(copied)
+  assert opened.fingerprint(cross_modal) == before
+  vectors = np.load(copied / dataset.PLAYLIST_VECTORS)
+  vectors[-1, -1] += 1
+  np.save(copied / dataset.PLAYLIST_VECTORS, vectors)
+  assert dataset.DataSet(copied).fingerprint(cross_modal) != before
+  assert dataset.DataSet(copied).fingerprint() == data.fingerprint()
+  old = data.catalogue.playlists
+  lists = [old[i].tolist() for i in range(len(old))]
+  lists[0] = lists[0][::-1]
+  other = _save(copied, playlists=catalogues.Ragged.from_lists(lists))
+  assert other.fingerprint() != data.fingerprint()

@@ -428,6 +428,43 @@ def test_a_replay_of_another_run_is_refused(
     replay.replay(config, skipping, file)
 
 
+def _spoil_record(data, song, value):
+  """Changes a number of a song's record on the disk, everywhere in it."""
+  store = dataset.DataSet(data).store
+  feature = store.read_song(song)
+  spoiled = np.full_like(feature, value)
+  path = data / dataset.STORE_NAME / "data.mdb"
+  whole = path.read_bytes()
+  assert whole.count(feature.tobytes()) == 1
+  path.write_bytes(whole.replace(feature.tobytes(), spoiled.tobytes()))
+
+
+@pytest.mark.parametrize("value", [np.nan, 30000.0])
+@pytest.mark.parametrize("share", [0.001, 0.02])
+def test_a_damaged_record_is_not_learnt_of_and_named(
+  value, share, tmp_path, monkeypatch, capsys
+):
+  """One of sixty songs is too many, unless so many are let pass."""
+  monkeypatch.setattr(nonfinite, "_MOST_DAMAGED", share)
+  data = tiny_run.make_data_set(tmp_path / "data")
+  opened = dataset.DataSet(data)
+  config = _config(data, epochs=1)
+  run = runs.build(config, jax.devices()[:1])
+  song = int(train.plan_epoch(run, 0).songs[1, 0])
+  _spoil_record(data, song, value)
+  tiny_run.forget_built()
+  named = f"song {opened.store.song_ids[song]} of"
+  if share < 1 / 60:
+    with pytest.raises(errors.RunError, match="1 of 60 songs .* damaged"):
+      tiny_run.train_on_one(config, tmp_path / "w")
+  else:
+    progress = tiny_run.train_on_one(config, tmp_path / "w")
+    assert progress["skipped_steps"] == 1 and progress["step"] == STEPS
+    rows = tiny_run.rows_of(tmp_path / "w")
+    assert [r["step"] for r in rows if r["kind"] == nonfinite.KIND] == [2]
+  assert named in capsys.readouterr().err
+
+
 # Other numbers of devices.
 
 

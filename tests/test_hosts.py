@@ -3,9 +3,11 @@
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from pcl_jax import errors
+from pcl_jax import folder_lock
 from pcl_jax import hosts
 from pcl_jax import train
 from tests import tiny_run
@@ -37,12 +40,13 @@ def _free_port() -> int:
     return one.getsockname()[1]
 
 
-def _run_two(commands, devices):
+def _run_two(commands, devices, disturb=lambda processes: None):
   """Runs two processes; returns their exit codes and what they print.
 
   Args:
     commands: what follows `python` in each.
     devices: of each process.
+    disturb: is given both while they run.
   """
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
@@ -61,6 +65,7 @@ def _run_two(commands, devices):
     for command in commands
   ]
   try:
+    disturb(processes)
     printed = [one.communicate(timeout=LIMIT_S)[0] for one in processes]
   finally:
     for one in processes:
@@ -68,7 +73,7 @@ def _run_two(commands, devices):
   return [one.returncode for one in processes], printed
 
 
-def _train(config, workdir, devices, changes=((), ())):
+def _train(config, workdir, devices, changes=((), ()), **how):
   """Trains with two processes, each with flags of its own."""
   path = workdir.parent / "config.py"
   path.write_text(
@@ -89,7 +94,7 @@ def _train(config, workdir, devices, changes=((), ())):
     ]
     for number in range(2)
   ]
-  return _run_two(commands, devices)
+  return _run_two(commands, devices, **how)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,97 @@ def test_two_processes_train_as_one_with_as_many_devices(
   # One of them speaks, and writes.
   assert f"{2 * devices} device(s)" in printed[0]
   assert "device(s)" not in printed[1]
+
+
+def _at_row(workdir, number, act):
+  """Returns what acts on the processes once so many rows are written."""
+
+  def disturb(processes):
+    path = workdir / "metrics.jsonl"
+    while not path.exists() or path.read_text().count("\n") < number:
+      assert all(one.poll() is None for one in processes)
+      time.sleep(0.01)  # Nothing else says so from outside.
+    act(processes)
+
+  return disturb
+
+
+def _assert_ends_as_one(config, workdir, one):
+  codes, printed = _train(config, workdir, 1)
+  assert codes == [0, 0], printed
+  assert "going on from step" in printed[0]
+  rows, expected = tiny_run.rows_of(workdir), tiny_run.rows_of(one)
+  assert [row["step"] for row in rows] == [row["step"] for row in expected]
+  np.testing.assert_allclose(
+    [row["total"] for row in rows],
+    [row["total"] for row in expected],
+    rtol=1e-5,
+  )
+
+
+@pytest.fixture(scope="module")
+def long_config(data_dir):
+  return tiny_run.small_config(
+    data_dir, model_params__audio__width=1, epochs=6, save_every_steps=1
+  )
+
+
+@pytest.fixture(scope="module")
+def long_run(long_config, tmp_path_factory, quick_compilation):
+  """Workdir of one process with two devices that nothing disturbs."""
+  workdir = tmp_path_factory.mktemp("long_run")
+  train.train_and_evaluate(long_config, workdir, devices=jax.devices()[:2])
+  return workdir
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("told", [[0], [1], [0, 1]])
+def test_what_one_process_is_told_all_end_after_and_save(
+  told, long_config, long_run, tmp_path
+):
+  workdir = tmp_path / "run"
+
+  def tell(processes):
+    for number in told:
+      processes[number].send_signal(signal.SIGTERM)
+
+  codes, printed = _train(
+    long_config, workdir, 1, disturb=_at_row(workdir, 3, tell)
+  )
+  assert codes == [0, 0], printed
+  found = re.search(r"stopped by (.*) after step (\d+); step (\d+)", printed[0])
+  who = "SIGTERM" if 0 in told else "a signal to another process"
+  assert found[1] == who and found[2] == found[3]
+  assert int(found[2]) < 24
+  steps = [p.name for p in (workdir / "checkpoints").iterdir()]
+  assert found[2] in steps
+  _assert_ends_as_one(long_config, workdir, long_run)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_run_that_loses_a_process_ends_and_is_resumed(
+  killed, long_config, long_run, tmp_path
+):
+  workdir = tmp_path / "run"
+  codes, printed = _train(
+    long_config,
+    workdir,
+    1,
+    disturb=_at_row(workdir, 3, lambda them: them[killed].kill()),
+  )
+  assert codes[killed] == -signal.SIGKILL, printed
+  assert codes[1 - killed] not in (0, -signal.SIGKILL), printed
+  _assert_ends_as_one(long_config, workdir, long_run)
+
+
+@pytest.mark.long
+def test_a_second_trainer_of_two_processes_is_refused_in_both(config, tmp_path):
+  with folder_lock.hold(tmp_path / "run", "a trainer"):
+    codes, printed = _train(config, tmp_path / "run", 1)
+  assert codes == [2, 2], printed
+  for text in printed:
+    assert f"a trainer (process {os.getpid()} on" in text
 
 
 def test_processes_that_differ_are_refused_with_what_differs(config, tmp_path):

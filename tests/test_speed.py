@@ -4,6 +4,7 @@ import types
 
 from flax import nnx
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -136,3 +137,33 @@ def test_pairs_of_versions_that_do_not_work_are_refused(pair):
 
 def test_the_installed_versions_are_taken():
   versions.check()
+
+
+@pytest.mark.parametrize("left", [0, 20, None])
+def test_a_damaged_file_of_the_compilation_cache_is_warned_of_and_made_anew(
+  left, tmp_path
+):
+  """Cut to so many bytes, or with a flipped one in its middle."""
+
+  def compile_anew():
+    return jax.jit(lambda x: jnp.sin(x) * 3 + 1)(np.float32(0.0))
+
+  old = jax.config.jax_compilation_cache_dir
+  seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  compilation_cache.reset_cache()
+  try:
+    assert compile_anew() == 1
+    files = [one for one in tmp_path.iterdir() if one.name.endswith("-cache")]
+    assert files
+    for path in files:
+      data = bytearray(path.read_bytes())
+      data[len(data) // 2] ^= 255
+      path.write_bytes(data if left is None else data[:left])
+    with pytest.warns(UserWarning, match="Error reading persistent compil"):
+      assert compile_anew() == 1
+  finally:
+    jax.config.update("jax_compilation_cache_dir", old)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    compilation_cache.reset_cache()
