@@ -43,8 +43,10 @@ class Interruption:
       self._wakeup = signal.set_wakeup_fd(theirs.fileno())
       for number in SIGNALS:
         self._old[number] = signal.signal(number, self._note)
-      watch = threading.Thread(target=self._watch, args=(ours,), daemon=True)
-      watch.start()
+      self._watcher = threading.Thread(
+        target=self._watch, args=(ours,), daemon=True
+      )
+      self._watcher.start()
     return self
 
   def __exit__(self, *_: Any) -> None:
@@ -54,8 +56,9 @@ class Interruption:
     self._old.clear()
     if self._sockets:
       signal.set_wakeup_fd(self._wakeup)
-      ours, theirs = self._sockets
+      _, theirs = self._sockets
       theirs.close()  # The thread then reads the end, and closes its own.
+      self._watcher.join()
       self._sockets = ()
 
   def _note(self, number: int, _: Any) -> None:

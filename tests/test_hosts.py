@@ -131,31 +131,26 @@ def _at_row(workdir, number, act):
   return disturb
 
 
-def _assert_ends_as_one(config, workdir, one):
+def _assert_goes_on(config, workdir, unbroken):
   codes, printed = _train(config, workdir, 1)
   assert codes == [0, 0], printed
   assert "going on from step" in printed[0]
-  rows, expected = tiny_run.rows_of(workdir), tiny_run.rows_of(one)
-  assert [row["step"] for row in rows] == [row["step"] for row in expected]
-  np.testing.assert_allclose(
-    [row["total"] for row in rows],
-    [row["total"] for row in expected],
-    rtol=1e-5,
-  )
+  assert tiny_run.rows_of(workdir) == tiny_run.rows_of(unbroken)
 
 
 @pytest.fixture(scope="module")
 def long_config(data_dir):
   return tiny_run.small_config(
-    data_dir, model_params__audio__width=1, epochs=6, save_every_steps=1
+    data_dir, model_params__audio__width=1, epochs=3, save_every_steps=1
   )
 
 
 @pytest.fixture(scope="module")
-def long_run(long_config, tmp_path_factory, quick_compilation):
-  """Workdir of one process with two devices that nothing disturbs."""
-  workdir = tmp_path_factory.mktemp("long_run")
-  train.train_and_evaluate(long_config, workdir, devices=jax.devices()[:2])
+def long_run(long_config, tmp_path_factory):
+  """Workdir of two processes that nothing disturbs."""
+  workdir = tmp_path_factory.mktemp("long_run") / "run"
+  codes, printed = _train(long_config, workdir, 1)
+  assert codes == [0, 0], printed
   return workdir
 
 
@@ -177,10 +172,10 @@ def test_what_one_process_is_told_all_end_after_and_save(
   found = re.search(r"stopped by (.*) after step (\d+); step (\d+)", printed[0])
   who = "SIGTERM" if 0 in told else "a signal to another process"
   assert found[1] == who and found[2] == found[3]
-  assert int(found[2]) < 24
+  assert int(found[2]) < 12
   steps = [p.name for p in (workdir / "checkpoints").iterdir()]
   assert found[2] in steps
-  _assert_ends_as_one(long_config, workdir, long_run)
+  _assert_goes_on(long_config, workdir, long_run)
 
 
 @pytest.mark.long
@@ -197,7 +192,7 @@ def test_a_run_that_loses_a_process_ends_and_is_resumed(
   )
   assert codes[killed] == -signal.SIGKILL, printed
   assert codes[1 - killed] not in (0, -signal.SIGKILL), printed
-  _assert_ends_as_one(long_config, workdir, long_run)
+  _assert_goes_on(long_config, workdir, long_run)
 
 
 @pytest.mark.long
