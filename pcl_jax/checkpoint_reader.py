@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import gc
-import sys
-import time
 from typing import Any
 
 import orbax.checkpoint as ocp
@@ -12,8 +9,8 @@ import orbax.checkpoint as ocp
 from pcl_jax import checkpoint_files
 from pcl_jax import checkpoint_tree
 from pcl_jax import errors
+from pcl_jax import orbax_noise
 
-_SETTLE_S = 0.3
 _LONGEST = 200  # Characters shown of a library's message.
 
 
@@ -34,20 +31,16 @@ def _wording_damage() -> Iterator[None]:
   Raises:
     DamagedError: anything went wrong.
   """
-  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-  try:
-    yield
-  except Exception as error:  # Orbax has no narrower one for damaged data.
-    if "RESOURCE_EXHAUSTED" in str(error):
-      raise  # Of a device, which is no fault of the file's.
-    reason = shorten(error)
-    del error
-    # Reads that orbax has abandoned end here, where nobody hears them.
-    time.sleep(_SETTLE_S)
-    gc.collect()
-    raise DamagedError(f"it cannot be read: {reason}") from None
-  finally:
-    sys.unraisablehook = hook
+  with orbax_noise.silenced():
+    try:
+      yield
+      return
+    except Exception as error:  # Orbax has no narrower one for damaged data.
+      if "RESOURCE_EXHAUSTED" in str(error):
+        raise  # Of a device, which is no fault of the file's.
+      reason = shorten(error)
+    orbax_noise.settle()
+  raise DamagedError(f"it cannot be read: {reason}")
 
 
 def _read_item(

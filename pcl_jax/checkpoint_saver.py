@@ -15,6 +15,7 @@ from pcl_jax import checkpoint_reader
 from pcl_jax import checkpoint_tree
 from pcl_jax import errors
 from pcl_jax import hosts
+from pcl_jax import orbax_noise
 
 _KEPT = 2  # Of the latest, and of the best.
 
@@ -86,11 +87,13 @@ class Saver:
     self._save: _Save | None = None  # Under way.
     self._step: int | None = None  # Of the newest save.
     self._background = concurrent.futures.ThreadPoolExecutor(1)
+    self._quiet = contextlib.ExitStack()
     self.failures = 0
     self.last_save_failed = False
 
   def _open(self) -> ocp.CheckpointManager:
     if self._manager is None:
+      self._quiet.enter_context(orbax_noise.silenced())
       self._manager = ocp.CheckpointManager(
         self._files.path,
         options=ocp.CheckpointManagerOptions(
@@ -199,6 +202,8 @@ class Saver:
     if manager is not None:
       with contextlib.suppress(Exception):  # It says the same once more.
         manager.close()
+    orbax_noise.settle()
+    self._quiet.close()
     self._files.tidy()
     logging.warning(
       "checkpoint %d could not be written into %s (%s). Training goes on; what "
@@ -224,3 +229,4 @@ class Saver:
     if self._manager is not None:
       self._manager.close()
       self._manager = None
+    self._quiet.close()

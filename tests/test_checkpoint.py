@@ -1,9 +1,11 @@
 """Tests of pcl_jax.checkpoint."""
 
+import errno
 import functools
 import json
 import math
 import shutil
+import tempfile
 
 from flax import nnx
 import jax
@@ -268,6 +270,25 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
   (tmp_path / checkpoint.FOLDER).touch()
   with pytest.raises(errors.InputError, match="checkpoints cannot be used"):
     checkpoint.Checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [checkpoint.FOLDER, "digests"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+  tmp_path, monkeypatch, folder
+):
+  """As on a disk that is mounted read-only; missing parents are made."""
+  make = tempfile.TemporaryFile
+
+  def refuse(dir):
+    if dir.name == folder:
+      raise OSError(errno.EROFS, "Read-only file system", str(dir))
+    return make(dir=dir)
+
+  workdir = tmp_path / "parents" / "are" / "made"
+  checkpoint.Checkpoints(workdir).close()
+  monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+  with pytest.raises(errors.InputError, match="Read-only .*--workdir"):
+    checkpoint.Checkpoints(workdir)
 
 
 def test_what_a_checkpoint_says_of_itself_is_plain_json(two_steps):

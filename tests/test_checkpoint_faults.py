@@ -257,6 +257,16 @@ def test_digests_are_those_of_sha256sum(workdir):
   assert done.returncode == 0, done.stdout
 
 
+def test_a_step_is_saved_again_only_where_there_are_losses_now(workdir):
+  """As after a run that was ended between the last step and the validation."""
+  for metrics, expected in ((None, 4), ({"total": 0.5}, 7)):
+    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints.save(small_state.make(7), small_state.meta(4), metrics)
+    checkpoints.close()
+    small_state.assert_same(_restore(workdir)[0], small_state.make(expected))
+  assert checkpoints.best_step() == 4
+
+
 def test_damaged_digests_are_damage(workdir):
   for text in ("", "abc\n", "\0\0\0"):
     (workdir / "digests" / "4").write_text(text)
