@@ -15,6 +15,7 @@ from pcl_jax import evaluate
 from pcl_jax import train
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import outcome
 from pcl_jax.evaluation import probes
 from pcl_jax.evaluation import tagging_set
 from pcl_jax.evaluation import tagging_task
@@ -154,12 +155,20 @@ def test_the_clips_of_a_set_are_embedded_once_for_all_probes(
     "embed_clips",
     lambda *args, **how: calls.append(args) or embed_clips(*args, **how),
   )
+  monkeypatch.setattr(
+    probes,
+    "probe",
+    lambda features, found, kind: outcome.Outcome(
+      {}, {}, settings={"probe": kind, "shape": features.shape}
+    ),
+  )
   tasks = tagging_task.tasks_of([str(gtzan_set)])
-  found = {name: task.run(context, None) for name, task in tasks.items()}
+  found = [task.run(context, None) for task in tasks.values()]
   assert len(found) == 2 and len(calls) == 1
-  linear, mlp = found.values()
-  assert (linear.settings["probe"], mlp.settings["probe"]) == ("linear", "mlp")
-  assert linear.left_out["unreadable"] == 1
+  for one, kind in zip(found, ("linear", "mlp"), strict=True):
+    assert one.settings["probe"] == kind
+    assert one.settings["shape"] == (29, 32)
+    assert one.left_out == {"unreadable": 1}
 
 
 def test_splits_of_the_same_tracks_are_measured_each_and_in_the_mean(
