@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 import numpy as np
 import optax
 
+from pcl_jax import collapse
 from pcl_jax import microbatches
 from pcl_jax import mixup
 from pcl_jax import nt_xent
@@ -22,6 +23,7 @@ STOP = "stop"  # In a batch and beside the terms: a process was told to end.
 _HIGHEST = 100.0  # Of a feature; silence is -2, what is loud is below 10.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
+_COLLAPSE_ROWS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,36 @@ def compute_loss(
     if entries is None
     else nt_xent.sharing_of(entries, audio.shape[0]),
   )
+  if not training:
+    terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)
   return terms["total"], (terms, new_stats)
+
+
+def collapse_terms(
+  audio: Float[Array, "rows d"],
+  strategy: strategies.Strategy,
+  mesh: jax.sharding.Mesh,
+) -> dict[str, Float[Array, ""]]:
+  """Tells how much of their space the audio projections of a batch use.
+
+  Args:
+    audio: projections of the batch's patches, [rows, d].
+    strategy: whether the two halves of the rows belong together.
+    mesh: that the rows are split over.
+
+  Returns:
+    Diagnostics of the first 512 rows, by name: no terms of the loss.
+  """
+  # As many of both halves, so that no row is without its partner.
+  half = audio.shape[0] // 2
+  count = min(half, _COLLAPSE_ROWS // 2)
+  parts = jnp.stack([audio[:count], audio[half : half + count]])
+  everywhere = jax.NamedSharding(mesh, jax.P())
+  first, second = jax.lax.with_sharding_constraint(parts, everywhere)
+  found = collapse.diagnostics(jnp.concatenate([first, second]))
+  if strategy.paired:
+    found["alignment"] = collapse.alignments(first, second).mean()
+  return {f"collapse_{name}": value for name, value in found.items()}
 
 
 def update(
