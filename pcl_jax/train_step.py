@@ -123,7 +123,8 @@ def compute_loss(
     training: turns on dropout and the batch's own statistics.
 
   Returns:
-    The total, each term by name, and the new batch statistics.
+    The total, each term by name (in validation diagnostics of collapse too),
+    and the new batch statistics.
   """
   mix_key, drop_key = jax.random.split(key)
   audio = batch["audio"].astype(jnp.float32)
