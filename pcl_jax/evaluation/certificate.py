@@ -7,10 +7,7 @@ import pathlib
 import subprocess
 from typing import Any
 
-from flax import nnx
-import jax
-import numpy as np
-
+from pcl_jax import embedding_table
 from pcl_jax import run as runs
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
@@ -71,18 +68,6 @@ def code(root: pathlib.Path = _ROOT) -> dict[str, Any]:
   }
 
 
-def encoder_sha256(encoder: audio.AudioEncoder) -> str:
-  """Hashes the names, shapes and numbers of an encoder's variables."""
-  digest = hashlib.sha256()
-  state = nnx.state(encoder, (nnx.Param, nnx.BatchStat))
-  leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
-  for path, leaf in leaves:
-    array = np.ascontiguousarray(leaf)
-    name = f"{jax.tree_util.keystr(path)}{array.dtype.str}{array.shape}"
-    digest.update(name.encode() + array.tobytes())
-  return digest.hexdigest()
-
-
 def make(
   encoder: audio.AudioEncoder, meta: dict[str, Any], data: dataset.DataSet
 ) -> dict[str, Any]:
@@ -117,7 +102,7 @@ def make(
     "config_sha256": _sha256(config),
     "checkpoint": {
       "step": meta["progress"]["step"],
-      "encoder_sha256": encoder_sha256(encoder),
+      "encoder_sha256": embedding_table.weights_digest(encoder),
     },
     "code": code(),
     "versions": {"trained": meta["versions"], "evaluated": here},
