@@ -72,7 +72,6 @@ def provenance(
     "weights_sha256": weights_digest(encoder),
     "workdir": os.path.abspath(workdir),
     "step": meta["progress"]["step"],
-    "checkpoint_crc32": meta["digests"]["encoder"],
     "strategy": meta["strategy"],
     "architecture": meta["architecture"]["audio"],
     "feature": melspectrogram.SETTINGS.as_dict(),
