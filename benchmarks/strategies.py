@@ -4,7 +4,7 @@ python -m benchmarks.strategies --write=docs/strategies.md
 python -m benchmarks.strategies --only=ss,aim+artist --seeds=0 --steps=120
 python -m benchmarks.strategies --only=hybrid,hybrid:bfloat16
 
-Trains each strategy with each seed in steps of 64 patches, each run on a core of
+Trains each strategy with each seed in steps of 64 patches, a run on a core of
 its own, and looks up the test songs as pcl_jax.evaluate does, with the
 checkpoint of the lowest validation loss. Prints precision at 5 and
 average precision with intervals, beside those of baselines, and the differences

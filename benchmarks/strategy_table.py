@@ -108,6 +108,10 @@ def _line(*cells: str) -> str:
   return f"| {' | '.join(cells)} |"
 
 
+def _runs(seeds: int, steps: int | None) -> str:
+  return f"{seeds}" if steps is None else f"{seeds} x {steps:,}"
+
+
 def _metric_table(
   metric: str,
   rows: Mapping[str, list[Scores]],
@@ -117,15 +121,13 @@ def _metric_table(
   order = sorted(
     rows, key=lambda name: -_array(rows[name], TASKS[0], metric).mean()
   )
-  lines = [_line(metric, "steps", *TASKS), "|---|---|---|---|"]
+  lines = [_line(metric, "seeds x steps", *TASKS), "|---|---|---|---|"]
   for name in order:
     cells = [
       _cell(_array(rows[name], task, metric), means[name, task, metric])
       for task in TASKS
     ]
-    lines.append(
-      _line(name, f"{steps[name]:,}" if name in steps else "", *cells)
-    )
+    lines.append(_line(name, _runs(len(rows[name]), steps.get(name)), *cells))
   return [*lines, ""]
 
 

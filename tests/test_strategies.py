@@ -151,7 +151,7 @@ def test_the_table_holds_means_seeds_steps_and_queries():
   )
   name, steps, _, artist = _cells(table, "SS")[0]
   of_seeds = scores.mean(axis=1)
-  assert steps == "1,200"
+  assert steps == "3 x 1,200"
   assert artist.startswith(f"{scores.mean():.3f} [")
   assert artist.endswith(f"({of_seeds.min():.3f} to {of_seeds.max():.3f})")
   assert len(_cells(table, "P")) == 2  # In no difference: other queries.
