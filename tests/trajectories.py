@@ -21,8 +21,13 @@ WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
 LATE_TERM = 4e-2
 
 
-# Half a minute each; of each encoder the others stay in the short run.
-_LONG = ("aim_genre_resnet", "aim_playlist_resnet", "cm_a_g_p_sc_cnn")
+# Half a minute each; of each encoder one stays in the short run.
+_LONG = (
+  "aim_genre_resnet",
+  "aim_playlist_resnet",
+  "cm_a_g_p_sc_cnn",
+  "ss_sc_cnn",
+)
 
 
 def names(backbone: str) -> list[Any]:
