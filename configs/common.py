@@ -6,6 +6,7 @@ the command line, as in `--config.opt_params.lr=3e-4`.
 """
 
 from collections.abc import Collection
+import difflib
 
 import ml_collections
 
@@ -141,9 +142,11 @@ def split_argument(
     return (variants[0] if variants else ""), smoke
   if len(words) > 1 or words[0] not in variants:
     valid = variants + [SMOKE] + [f"{name},{SMOKE}" for name in variants]
+    near = difflib.get_close_matches(argument, valid, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
     raise errors.InputError(
       f"the config argument {argument!r} (after the colon of --config) is "
-      f"unknown; it is one of {', '.join(valid)}, or nothing."
+      f"unknown; it is one of {', '.join(valid)}, or nothing.{meant}"
     )
   return words[0], smoke
 

@@ -370,3 +370,10 @@ def test_the_sample_config_trains_with_each_argument(
 def test_common_names_every_variant_once():
   assert common.CROSS_MODAL == CROSS
   assert common.PAIR_METHODS == PAIRS
+
+
+def test_a_misspelt_config_argument_is_told_what_may_be_meant():
+  with pytest.raises(errors.InputError, match="Did you mean 'artist,smoke'"):
+    common.split_argument("artis,smoke", common.PAIR_METHODS)
+  with pytest.raises(errors.InputError, match="or nothing.$"):
+    common.split_argument("xyz", common.PAIR_METHODS)
