@@ -93,7 +93,9 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   written = event_file_writer.EventsWriter
   if when == "opening":
     monkeypatch.setattr(tensorboardX, "SummaryWriter", fail)
+  others = set(threading.enumerate())
   writer = metric_writers.MetricWriter(tmp_path, 0)
+  begun = set(threading.enumerate()) - others
   if when == "writing":
     monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", fail)
   elif when == "its thread":
@@ -101,11 +103,11 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
     monkeypatch.setattr(written, "flush", fail)
   elif when == "closing":
     monkeypatch.setattr(tensorboardX.SummaryWriter, "close", fail)
-  workers = [x for x in threading.enumerate() if "EventLogger" in repr(x)]
   writer.write("train", 1, {"total": 1.0})
   if when == "its thread":
-    for worker in workers:
-      worker.join(timeout=60)
+    (worker,) = begun
+    worker.join(timeout=60)
+    assert not worker.is_alive()
   for step in range(2, 40):  # More than its queue holds.
     writer.write("train", step, {"total": 1.0})
   writer.close()
