@@ -90,10 +90,11 @@ def _machine() -> str:
 def _times(results: list[dict[str, Any]]) -> str:
   whole = [r["processor_s"] for r in results if r["processor_s"] is not None]
   if not whole:
-    return "every run was interrupted: no time of a whole one."
+    return "Every run was interrupted: no time of a whole one."
   return (
-    f"{len(whole)} runs took {sum(whole) / 60:.0f} minutes of one core "
-    f"together, {min(whole):.0f} to {max(whole):.0f} s each."
+    f"Processor time of {len(whole)} whole run(s): {min(whole):.0f} to "
+    f"{max(whole):.0f} s each, {sum(whole) / 60:.0f} minutes of one core "
+    "together."
   )
 
 

@@ -299,7 +299,7 @@ def test_what_is_there_is_not_run_again(trained, tiny, tmp_path):
   assert not trained
   strategies.measure(_flags(tiny, tmp_path, seeds=[0, 1, 2], only=["ss"]))
   assert trained == ["untrained-2", "ss-2"]
-  assert "4 runs took 4 minutes of one core" in first
+  assert "4 whole run(s): 60 to 60 s each, 4 minutes" in first
 
 
 def test_a_result_of_other_settings_is_refused(trained, tiny, tmp_path):
