@@ -90,9 +90,9 @@ def test_runs_of_other_data_are_refused(tmp_path):
 
 
 def test_a_task_of_other_settings_is_refused_and_named(tmp_path):
-  settings = {"queries": "test", "rate": 1, "validation_roc_auc": 0.7}
+  settings = {"queries": "test", "chosen_rate": 1, "found_std": 0.7}
   a = _write(tmp_path / "a", _values(), settings=settings)
-  found = settings | {"rate": 2, "validation_roc_auc": 0.6}
+  found = settings | {"chosen_rate": 2, "found_std": 0.6}
   b = _write(tmp_path / "b", _values(), settings=found)
   compare.compare([a, b], ("artist",))  # What a task finds may differ.
   c = _write(

@@ -18,8 +18,7 @@ from pcl_jax.evaluation import statistics
 from pcl_jax.evaluation import tasks as registry
 
 # Settings that a task finds for itself, so that two runs may differ in them.
-_FOUND = ("rate", "decay", "rounds", "std_over_seeds", "features")
-_FOUND_PREFIXES = ("validation_", "found_")
+_FOUND = ("chosen_", "found_")
 _DRAWS = 10_000
 
 
@@ -143,9 +142,7 @@ def _check_same_data(first: Evaluated, other: Evaluated) -> None:
 def protocol(settings: dict[str, Any]) -> dict[str, Any]:
   """Returns the settings that two runs must share to be compared."""
   return {
-    key: value
-    for key, value in settings.items()
-    if key not in _FOUND and not key.startswith(_FOUND_PREFIXES)
+    key: value for key, value in settings.items() if not key.startswith(_FOUND)
   }
 
 
