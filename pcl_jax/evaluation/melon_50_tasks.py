@@ -48,8 +48,8 @@ def _with_set(
   try:
     made = context.once("melon_50", lambda: _make(context))
     found = measure(context, embeddings, made)
-  except errors.InputError as error:
-    return str(error)
+  except (errors.InputError, errors.RunError) as error:
+    return str(error)  # The other tasks can be measured.
   if isinstance(found, outcome.Outcome):
     found.settings["tags"] = len(made[0].tags)
     found.settings["songs_in_test_and_another_part"] = melon_50.overlap(made[0])
