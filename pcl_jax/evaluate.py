@@ -14,7 +14,6 @@ network before training and the mean of the mel-spectrogram over time; with
 evaluated against each other, item by item.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
@@ -32,6 +31,7 @@ from pcl_jax.evaluation import baselines as baseline_rows
 from pcl_jax.evaluation import certificate
 from pcl_jax.evaluation import compare as comparison
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import evaluate_flags
 from pcl_jax.evaluation import honesty
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import outcome
@@ -58,11 +58,13 @@ def _run_tasks(
 
 
 class _Collector:
-  """Gathers outcomes by task and by representation."""
+  """Gathers what was measured, by task and by representation."""
 
   def __init__(self, chosen: tuple[str, ...]):
     self.rows: dict[str, dict[str, Any]] = {name: {} for name in chosen}
     self.tables: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+    self.lookup: dict[str, Any] = {}
+    self.seconds: dict[str, dict[str, float]] = {}
 
   def add(self, row: str, found: dict[str, outcome.Outcome | str]) -> None:
     for task, one in found.items():
@@ -71,7 +73,32 @@ class _Collector:
         self.tables[task][row] = one.per_item
 
   def measured(self) -> bool:
-    return any(any(rows) for rows in self.tables.values())
+    tasks = any(any(rows) for rows in self.tables.values())
+    return tasks or any(self.lookup.values())
+
+
+def _run_representations(
+  representations: list[baseline_rows.Representation],
+  tasks: dict[str, contexts.Task],
+  context: contexts.Context,
+  collector: _Collector,
+  *,
+  baselines: bool,
+) -> None:
+  """Adds the rows of the run's encoder and of what it is held against."""
+  catalogue = context.catalogue
+  for one in representations:
+    with_tasks = baselines or not one.only_with_baselines
+    if not (with_tasks or one.in_lookup):
+      continue
+    rows = baseline_rows.checked(one.name, one.embed(), catalogue.song_ids)
+    if one.in_lookup:
+      collector.lookup[one.name] = lookup.precisions(catalogue, rows)
+    if with_tasks:
+      mine = dataclasses.replace(context, encoder=one.encoder, memory={})
+      found, seconds = _run_tasks(tasks, mine, rows)
+      collector.add(one.name, found)
+      collector.seconds[one.name] = seconds
 
 
 def _run_baselines(
@@ -125,20 +152,11 @@ def evaluate(
     chosen=(*tasks, *extra),
   )
   chosen = {name: registry.TASKS[name] for name in tasks} | dict(extra)
-  collector, table, seconds = _Collector(context.chosen), {}, {}
-  for one in baseline_rows.representations(encoder, meta, data):
-    with_tasks = baselines or not one.only_with_baselines
-    if not (with_tasks or one.in_lookup):
-      continue
-    rows = baseline_rows.checked(one.name, one.embed(), data.catalogue.song_ids)
-    if one.in_lookup:
-      table[one.name] = lookup.precisions(data.catalogue, rows)
-    if with_tasks:
-      mine = dataclasses.replace(context, encoder=one.encoder, memory={})
-      found, seconds[one.name] = _run_tasks(chosen, mine, rows)
-      collector.add(one.name, found)
+  collector = _Collector(context.chosen)
+  rows = baseline_rows.representations(encoder, meta, data)
+  _run_representations(rows, chosen, context, collector, baselines=baselines)
   without = _run_baselines(chosen, context, collector) if baselines else None
-  if not any(table.values()) and not collector.measured():
+  if not collector.measured():
     raise errors.InputError(
       f"{data.directory} has no test song that shares an artist or a sub-genre "
       "with another song: there is nothing to look up. Split it again with a "
@@ -150,11 +168,11 @@ def evaluate(
     "data": str(data.directory),
     "fingerprint": data.fingerprint(),
     "songs": len(data.store),
-    "trained": f"{baseline_rows.TRAINED} ({meta['strategy']})",
+    "trained": rows[0].name,
     "options": dataclasses.asdict(context.options),
-    "precision_at_5": table,
+    "precision_at_5": collector.lookup,
     "tasks": collector.rows,
-    "seconds": seconds,
+    "seconds": collector.seconds,
     "checks": [dataclasses.asdict(one) for one in honesty.check(meta, data)],
     "certificate": certificate.make(encoder, meta, data),
     "notes": _notes(context.options.split, without),
@@ -195,91 +213,11 @@ def in_words(
   return "\n\n".join(part for part in parts if part)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.evaluate",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--workdir", help="folder of the run")
-  what.add_argument(
-    "--compare",
-    nargs="+",
-    metavar="RUN",
-    help="folders of evaluated runs, each tested against the first",
-  )
-  add("--data", help="data set; the one the run trained on where not given")
-  add(
-    "--tasks",
-    default=registry.ALL,
-    help=f"{registry.ALL} (default), {registry.NONE}, or any of "
-    f"{', '.join(registry.TASKS)}, separated by commas",
-  )
-  add(
-    "--tagging",
-    metavar="DIR[,DIR]",
-    help="public tagging sets that preprocessing.tagging_sets has prepared",
-  )
-  add(
-    "--baselines",
-    action="store_true",
-    help="the tasks also on the untrained encoder, on statistics of the mel, "
-    "on mode P's vectors where defined; popularity and random for playlists",
-  )
-  add(
-    "--split",
-    choices=("test", "validation"),
-    default="test",
-    help="whose songs retrieval and playlist continuation seek (default "
-    "%(default)s)",
-  )
-  add(
-    "--min_playlists",
-    type=int,
-    default=1,
-    help="playlists that two songs share to count as alike (default 1)",
-  )
-  add(
-    "--largest_artist",
-    type=int,
-    help="artists and albums of more songs are none, as `various artists`",
-  )
-  add(
-    "--neighbours",
-    type=int,
-    default=100,
-    help="length of a playlist's continuation (default 100)",
-  )
-  add(
-    "--published_split",
-    action="store_true",
-    help="split Melon-50 with the mistake of the published script, by which "
-    "most test songs are training songs too: only for comparison with numbers "
-    "measured so",
-  )
-  return parser.parse_args(argv)
-
-
-def _options(flags: argparse.Namespace) -> contexts.Options:
-  for name in ("min_playlists", "largest_artist", "neighbours"):
-    value = getattr(flags, name)
-    if value is not None and value < 1:
-      raise errors.InputError(f"--{name}={value} is at least 1.")
-  return contexts.Options(
-    split=catalogues.SPLIT_NAMES.index(flags.split),
-    min_playlists=flags.min_playlists,
-    largest_artist=flags.largest_artist,
-    neighbours=flags.neighbours,
-    published_split=flags.published_split,
-  )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, prints the table, writes the results."""
-  flags = _parse(argv)
-  chosen, options = registry.choose(flags.tasks), _options(flags)
+  flags = evaluate_flags.parse(argv, __doc__)
+  chosen = registry.choose(flags.tasks)
+  options = evaluate_flags.options_of(flags)
   folders = [one for one in (flags.tagging or "").split(",") if one.strip()]
   extra = tagging_task.tasks_of(folders) if folders else {}
   if flags.compare:

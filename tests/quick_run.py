@@ -1,12 +1,15 @@
-"""The folder of a run whose encoder compiles at once, without training."""
+"""The folder of a run whose encoder compiles at once."""
 
 import pathlib
 
 from flax import nnx
 import jax
+import ml_collections
 
+from configs import ss_sc_cnn
 from pcl_jax import checkpoint
 from pcl_jax import melspectrogram
+from pcl_jax import train
 from pcl_jax import train_step
 from pcl_jax.models import encoders
 from tests import quick_backbone
@@ -21,7 +24,9 @@ def save(
   step: int = 1,
   feature: dict | None = None,
 ) -> pathlib.Path:
-  """Saves a checkpoint of new weights; the quick backbone is registered.
+  """Saves a checkpoint of new weights, without training.
+
+  The quick backbone is registered.
 
   Args:
     workdir: folder of the run.
@@ -51,3 +56,27 @@ def save(
   checkpoints.save(state, meta)
   checkpoints.close()
   return workdir
+
+
+def train_epoch(
+  workdir: pathlib.Path, data_dir: pathlib.Path, *, seed: int = 0
+) -> ml_collections.ConfigDict:
+  """Trains strategy SS for an epoch; the quick backbone is registered.
+
+  Args:
+    workdir: folder of the run.
+    data_dir: data set, of 12 training songs at least.
+    seed: of the run.
+
+  Returns:
+    Its config.
+  """
+  config = ss_sc_cnn.get_config("smoke")
+  config.data.dir = str(data_dir)
+  config.data.batch_size = 12
+  config.epochs = 1
+  config.seed = seed
+  config.model_params.audio.backbone_type = quick_backbone.NAME
+  config.audio_contrast_params.mixup = False
+  train.train_and_evaluate(config, workdir, devices=jax.devices()[:1])
+  return config

@@ -10,20 +10,21 @@ from pyarrow import parquet
 import pyarrow.compute
 import pytest
 
-from configs import ss_sc_cnn
 from pcl_jax import checkpoint
 from pcl_jax import embed
 from pcl_jax import errors
 from pcl_jax import evaluate
+from pcl_jax import melspectrogram
 from pcl_jax import run as runs
-from pcl_jax import train
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import baselines
+from pcl_jax.evaluation import fine_tune
 from pcl_jax.evaluation import lookup
 from pcl_jax.evaluation import relevance
 from pcl_jax.evaluation import report
 from tests import quick_backbone
+from tests import quick_run
 from tests import tiny_data
 
 
@@ -40,15 +41,9 @@ def _prepare(directory, **changes):
 def trained(tmp_path_factory):
   """Config and folder of a run of two steps; the backbone stays registered."""
   root = tmp_path_factory.mktemp("evaluate")
-  config = ss_sc_cnn.get_config("smoke")
-  config.data.dir = str(_prepare(root / "data"))
-  config.data.batch_size = 12
-  config.epochs = 1
-  config.model_params.audio.backbone_type = quick_backbone.NAME
-  config.audio_contrast_params.mixup = False
   with pytest.MonkeyPatch.context() as patch:
     quick_backbone.register(patch)
-    train.train_and_evaluate(config, root / "run", devices=jax.devices()[:1])
+    config = quick_run.train_epoch(root / "run", _prepare(root / "data"))
     yield config, root / "run"
 
 
@@ -207,6 +202,58 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, made):
     folder.mkdir()
   with pytest.raises(errors.InputError, match="not the workdir of a run"):
     evaluate.main([f"--workdir={folder}"])
+
+
+def test_an_encoder_of_other_feature_settings_is_refused(trained, tmp_path):
+  feature = melspectrogram.SETTINGS.as_dict() | {"hop_samples": 160}
+  other = quick_run.save(tmp_path / "other", feature=feature)
+  with pytest.raises(errors.InputError, match="hop_samples: 160 there, 256"):
+    evaluate.main([f"--workdir={other}", f"--data={trained[0].data.dir}"])
+
+
+def test_fine_tuning_has_a_row_from_scratch_among_the_baselines(
+  trained, monkeypatch
+):
+  config, workdir = trained
+  weights = []
+
+  def fine_tuned(encoder, store, rows, labelled):
+    weights.append(np.array(encoder.backbone.fc.kernel[...]))
+    return "measured" if len(weights) == 1 else "from scratch"
+
+  monkeypatch.setattr(fine_tune, "fine_tune", fine_tuned)
+  results = evaluate.evaluate(
+    workdir, None, tasks=("melon_50_fine_tune",), baselines=True
+  ).results
+  rows = results["tasks"]["melon_50_fine_tune"]
+  found = {name: row["not_given"] for name, row in rows.items()}
+  no_encoder = "there is no encoder to fine-tune"
+  assert found == {
+    "trained (SS)": "measured",
+    "untrained": "from scratch",
+    "mean mel": no_encoder,
+    "mean and std mel": no_encoder,
+  }
+  begun = runs.build(config, jax.devices()[:1]).state["params"]["audio"]
+  np.testing.assert_array_equal(weights[1], begun["backbone"]["fc"]["kernel"])
+  assert np.abs(weights[0] - weights[1]).max() > 0
+
+
+def test_a_task_that_cannot_end_well_leaves_the_others_their_results(
+  trained, monkeypatch
+):
+  def astray(*_):
+    raise errors.RunError("the scores are not finite")
+
+  monkeypatch.setattr(fine_tune, "fine_tune", astray)
+  results = evaluate.evaluate(
+    trained[1], None, tasks=("artist", "melon_50_fine_tune")
+  ).results
+  rows = {name: row["trained (SS)"] for name, row in results["tasks"].items()}
+  assert rows["melon_50_fine_tune"] == {
+    "not_given": "the scores are not finite"
+  }
+  assert rows["artist"]["metrics"]
 
 
 def test_tasks_run_on_every_baseline_and_all_their_items_are_written(

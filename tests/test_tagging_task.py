@@ -1,20 +1,19 @@
 """Tests of pcl_jax.evaluation.tagging_task: public sets in the evaluation."""
 
+import dataclasses
 import json
 import shutil
 
 from flax import nnx
-import jax
 import numpy as np
 from pyarrow import parquet
 import pytest
 
-from configs import ss_sc_cnn
 from pcl_jax import errors
 from pcl_jax import evaluate
-from pcl_jax import train
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import evaluate_flags
 from pcl_jax.evaluation import outcome
 from pcl_jax.evaluation import probes
 from pcl_jax.evaluation import tagging_set
@@ -24,6 +23,7 @@ from preprocessing import gtzan
 from preprocessing import mtg_jamendo
 from preprocessing import tagging_sets
 from tests import quick_backbone
+from tests import quick_run
 from tests import tiny_data
 from tests import tiny_tagging
 
@@ -93,15 +93,8 @@ def data_dir(tmp_path_factory):
 def workdir(tmp_path, data_dir, monkeypatch):
   """A run of two steps."""
   quick_backbone.register(monkeypatch)
-  config = ss_sc_cnn.get_config("smoke")
-  config.data.dir = str(data_dir)
-  config.data.batch_size = 12
-  config.epochs = 1
-  config.model_params.audio.backbone_type = quick_backbone.NAME
-  config.audio_contrast_params.mixup = False
-  folder = tmp_path / "run"
-  train.train_and_evaluate(config, folder, devices=jax.devices()[:1])
-  return folder
+  quick_run.train_epoch(tmp_path / "run", data_dir)
+  return tmp_path / "run"
 
 
 @pytest.fixture
@@ -169,6 +162,32 @@ def test_the_clips_of_a_set_are_embedded_once_for_all_probes(
     assert one.settings["probe"] == kind
     assert one.settings["shape"] == (29, 32)
     assert one.left_out == {"unreadable": 1}
+
+
+@pytest.mark.parametrize("mean", contexts.MEANS[1:])
+def test_what_a_probe_says_of_the_patches_can_be_averaged_and_is_named(
+  gtzan_set, context, monkeypatch, mean
+):
+  given = []
+  probe = probes.probe
+  monkeypatch.setattr(
+    probes,
+    "probe",
+    lambda *args, **how: given.append(how) or probe(*args, **how),
+  )
+  options = evaluate_flags.options_of(
+    evaluate_flags.parse(["--workdir=x", f"--tagging_mean={mean}"], "")
+  )
+  context = dataclasses.replace(context, options=options)
+  (task,) = tagging_task.tasks_of([str(gtzan_set)], kinds=("linear",)).values()
+  found = task.run(context, None)
+  assert found.settings["aggregation"] == f"mean of patch {mean}"
+  assert given[0]["mean_of"] == mean
+  assert set(given[0]["owners"].tolist()) == set(range(29))
+  assert found.metrics["accuracy"].items == 10
+  # Of statistics over time there is no mean over patches.
+  row = task.baselines["mean mel"](context)
+  assert row.settings["aggregation"] == "mean of patch embeddings"
 
 
 def test_splits_of_the_same_tracks_are_measured_each_and_in_the_mean(

@@ -10,9 +10,13 @@ import numpy as np
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import probes
 from pcl_jax.models import audio
 
 Embeddings = Float[np.ndarray, "songs d"]
+EMBEDDINGS = "embeddings"
+# Of what the mean over a clip's patches is taken.
+MEANS = (EMBEDDINGS, *probes.MEANS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Options:
       artists`); None for no such limit.
     neighbours: length of a playlist's continuation.
     published_split: Melon-50 splits as the published script does.
+    tagging_mean: one of `MEANS`, for clips of public tagging sets.
   """
 
   split: int = catalogues.TEST
@@ -34,6 +39,7 @@ class Options:
   largest_artist: int | None = None
   neighbours: int = 100
   published_split: bool = False
+  tagging_mean: str = EMBEDDINGS
 
 
 @dataclasses.dataclass(frozen=True)
