@@ -108,6 +108,21 @@ def test_clips_are_embedded_as_songs_of_a_store_are(
   np.testing.assert_array_equal(rows, expected)
 
 
+def test_the_patches_of_a_clip_have_its_embedding_as_their_mean(prepared):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  expected, means = tagging_set.embed_clips(opened, _mean_mel, batch_patches=7)
+  found, patches, owners = tagging_set.embed_patches(
+    opened, _mean_mel, batch_patches=7
+  )
+  assert found.ids == expected.ids
+  lengths = [len(clip.mel) for clip in opened.clips()]
+  counts = np.maximum(np.array(lengths) // 256, 1)
+  np.testing.assert_array_equal(owners, np.repeat(np.arange(30), counts))
+  for clip, mean in enumerate(means):
+    own = patches[owners == clip].mean(axis=0)
+    np.testing.assert_allclose(own, mean, atol=1e-6)
+
+
 def test_statistics_of_the_mel_are_those_of_a_store(prepared, tmp_path):
   opened = tagging_set.TaggingSet(prepared / "out")
   store = _store_of(opened, tmp_path / "songs.lmdb")

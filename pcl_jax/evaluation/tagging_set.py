@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from jaxtyping import Bool, Float, Float16
+from jaxtyping import Bool, Float, Float16, Int
 import numpy as np
 
 from pcl_jax import embed
@@ -20,7 +20,6 @@ from pcl_jax.evaluation import labelled
 FORMAT_VERSION = 1
 METADATA = "metadata.json"
 CLIPS = "clips.json"  # Split -> ids of its clips, in the order of the records.
-AGGREGATION = "mean of patch embeddings"
 SPLITS = {
   "train": labelled.TRAIN,
   "validation": labelled.VALIDATION,
@@ -190,12 +189,28 @@ class _Labels:
     )
 
 
+Progress = Callable[[Iterator[Clip]], Iterable[Clip]]
+
+
+def _encoded(
+  clips: Iterator[Clip], embedder: Callable, batch_patches: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields numbers of clips and the features of a patch of each."""
+  pieces = (
+    (number, piece.patches)
+    for number, clip in enumerate(clips)
+    for piece in patch_batches.whole_patches([clip.mel])
+  )
+  batches = patch_batches.gathered(pieces, batch_patches)
+  yield from patch_batches.encoded(embedder, batches)
+
+
 def embed_clips(
   tagging_set: TaggingSet,
   embedder: Callable,
   *,
   batch_patches: int = embed.BATCH_PATCHES,
-  progress: Callable[[Iterator[Clip]], Iterable[Clip]] = iter,
+  progress: Progress = iter,
 ) -> tuple[labelled.LabelledSet, Float[np.ndarray, "clips features"]]:
   """Embeds all clips of a set; few clips and batches are in memory at once.
 
@@ -216,21 +231,47 @@ def embed_clips(
   """
   labels = _Labels(tagging_set)
   counts = np.zeros(len(tagging_set), np.int64)
-
-  def pieces() -> Iterator[tuple[int, np.ndarray]]:
-    clips = labels.passing(iter(progress(tagging_set.clips())))
-    for number, clip in enumerate(clips):
-      for piece in patch_batches.whole_patches([clip.mel]):
-        counts[number] += len(piece.patches)
-        yield number, piece.patches
-
-  batches = patch_batches.gathered(pieces(), batch_patches)
+  clips = labels.passing(iter(progress(tagging_set.clips())))
   sums = None
-  for owners, features in patch_batches.encoded(embedder, batches):
+  for owners, features in _encoded(clips, embedder, batch_patches):
     if sums is None:
       sums = np.zeros((len(tagging_set), features.shape[1]))
     np.add.at(sums, owners, features)
+    np.add.at(counts, owners, 1)
   return labels.labelled(), (sums / counts[:, None]).astype(np.float32)
+
+
+def embed_patches(
+  tagging_set: TaggingSet,
+  embedder: Callable,
+  *,
+  batch_patches: int = embed.BATCH_PATCHES,
+  progress: Progress = iter,
+) -> tuple[
+  labelled.LabelledSet,
+  Float[np.ndarray, "patches features"],
+  Int[np.ndarray, " patches"],
+]:
+  """Embeds all patches of a set's clips, and keeps each in memory.
+
+  Args:
+    tagging_set: the set.
+    embedder: as of `embed_clips`.
+    batch_patches: likewise.
+    progress: likewise.
+
+  Returns:
+    The clips' labels and splits, the features of their whole patches, float32
+    [patches, features], and which clip each patch is of.
+
+  Raises:
+    InputError: a file of the set is damaged.
+  """
+  labels = _Labels(tagging_set)
+  clips = labels.passing(iter(progress(tagging_set.clips())))
+  encoded = list(_encoded(clips, embedder, batch_patches))
+  owners, features = map(np.concatenate, zip(*encoded, strict=True))
+  return labels.labelled(), features.astype(np.float32), owners
 
 
 def mel_statistics(

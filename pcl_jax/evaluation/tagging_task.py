@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -27,7 +27,19 @@ _WITHOUT = (
   "its vectors are of the data set's songs, and a public set has other clips"
 )
 
-_Embedded = tuple[labelled_sets.LabelledSet, np.ndarray]
+
+class _Embedded(NamedTuple):
+  """Clips and their features.
+
+  Attributes:
+    labelled: the clips.
+    rows: features of each clip, or of each patch.
+    owners: which clip each patch is of; None where rows are of clips.
+  """
+
+  labelled: labelled_sets.LabelledSet
+  rows: np.ndarray
+  owners: np.ndarray | None = None
 
 
 def _embed(
@@ -37,7 +49,9 @@ def _embed(
   bar = functools.partial(
     tqdm.tqdm, desc=opened.name, total=len(opened), unit="clip"
   )
-  return tagging_set.embed_clips(opened, embedder, progress=bar)
+  if context.options.tagging_mean == contexts.EMBEDDINGS:
+    return _Embedded(*tagging_set.embed_clips(opened, embedder, progress=bar))
+  return _Embedded(*tagging_set.embed_patches(opened, embedder, progress=bar))
 
 
 def _key(opened: tagging_set.TaggingSet, what: str) -> str:
@@ -45,12 +59,17 @@ def _key(opened: tagging_set.TaggingSet, what: str) -> str:
 
 
 def _probe(
-  opened: tagging_set.TaggingSet, kind: str, embedded: _Embedded
+  opened: tagging_set.TaggingSet,
+  kind: str,
+  embedded: _Embedded,
+  mean_of: str = contexts.EMBEDDINGS,
 ) -> outcome.Outcome | str:
   """Probes the clips of a set, and says what of it is measured."""
-  found, rows = embedded
+  how = {}
+  if embedded.owners is not None:
+    how = {"owners": embedded.owners, "mean_of": mean_of}
   try:
-    measured = probes.probe(rows, found, kind=kind)
+    measured = probes.probe(embedded.rows, embedded.labelled, kind=kind, **how)
   except errors.InputError as error:  # The other tasks can be measured.
     return str(error)
   return dataclasses.replace(
@@ -58,7 +77,7 @@ def _probe(
     left_out=opened.left_out | measured.left_out,
     settings=measured.settings
     | {
-      "aggregation": tagging_set.AGGREGATION,
+      "aggregation": f"mean of patch {mean_of}",
       "part": opened.part,
       "partial": opened.partial,
     },
@@ -79,7 +98,8 @@ def _measure(
     _key(opened, "embeddings"), lambda: _embed(opened, context)
   )
   return context.once(
-    _key(opened, kind), lambda: _probe(opened, kind, embedded)
+    _key(opened, kind),
+    lambda: _probe(opened, kind, embedded, context.options.tagging_mean),
   )
 
 
@@ -95,7 +115,7 @@ def _measure_mel(
   )
   return context.once(
     _key(opened, f"{kind} {columns}"),
-    lambda: _probe(opened, kind, (found, rows[:, columns])),
+    lambda: _probe(opened, kind, _Embedded(found, rows[:, columns])),
   )
 
 
