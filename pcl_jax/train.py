@@ -231,7 +231,8 @@ def _validate_and_note(
   progress.note_validation(losses["total"])
   better = " (best so far)" if not progress.epochs_without_better else ""
   session.writer.write("validation", progress.step, {"epoch": epoch} | losses)
-  console.say(f"epoch {epoch} validation: {train_log.in_words(losses)}{better}")
+  terms = {k: v for k, v in losses.items() if not k.startswith("collapse_")}
+  console.say(f"epoch {epoch} validation: {train_log.in_words(terms)}{better}")
   return losses
 
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from pcl_jax import strategy as strategies
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
@@ -19,11 +20,11 @@ from tests import tiny_run
 
 
 def _meta(data, **changes):
-  """What a checkpoint of a hybrid run on a data set says."""
+  """What a checkpoint of a run by playlists on a data set says."""
   config = json.loads(
     tiny_run.small_config(
       data.directory,
-      contrast_combos=(("audio", "cf"),),
+      contrast_combos=(),
       audio_contrast_params__pair_generation_method="Playlist",
       data__batch_size=4,
     ).to_json()
@@ -140,6 +141,24 @@ def test_tables_made_under_another_split_are_found(tmp_path, capsys):
   assert found["mode P"].passed is None
   (line,) = honesty.in_words([dataclasses.asdict(found["mode P"])])
   assert line.startswith("NOT CHECKED, mode P")
+
+
+def test_vectors_that_a_run_learned_from_belong_to_its_data(tmp_path):
+  data = dataset.DataSet(tiny_run.make_data_set(tmp_path / "data"))
+  strategy = strategies.parse([["audio", "cf"]], "")
+  config = tiny_run.small_config(
+    data.directory, contrast_combos=(("audio", "cf"),)
+  )
+  meta = {
+    "config": json.loads(config.to_json()),
+    "data": {"fingerprint": data.fingerprint(strategy)},
+  }
+  assert honesty.is_training_data(meta, data)
+  path = data.directory / dataset.PLAYLIST_VECTORS
+  np.save(path, np.load(path) + 1)
+  assert not honesty.is_training_data(meta, data)
+  path.unlink()
+  assert not honesty.is_training_data(meta, data)
 
 
 def test_a_data_set_that_changed_since_training_is_not_vouched_for(clean):

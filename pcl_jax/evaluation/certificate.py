@@ -11,6 +11,7 @@ from pcl_jax import embedding_table
 from pcl_jax import run as runs
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import honesty
 from pcl_jax.models import audio
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -83,7 +84,6 @@ def make(
   """
   config = json.dumps(meta["config"], sort_keys=True).encode()
   catalogue = (data.directory / catalogues.FILE_NAME).read_bytes()
-  trained_on = meta["data"]["fingerprint"]
   here = runs.versions() | {
     name: importlib.metadata.version(name) for name in _LIBRARIES
   }
@@ -96,8 +96,8 @@ def make(
     },
     "trained_on": {
       "directory": meta["config"]["data"]["dir"],
-      "fingerprint": trained_on,
-      "same_data": trained_on == data.fingerprint(),
+      "fingerprint": meta["data"]["fingerprint"],
+      "same_data": honesty.is_training_data(meta, data),
     },
     "config_sha256": _sha256(config),
     "checkpoint": {

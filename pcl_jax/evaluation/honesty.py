@@ -81,12 +81,32 @@ def copies(
   return np.array(pairs, np.int64).reshape(-1, 2)
 
 
+def _strategy(meta: dict[str, Any]) -> strategies.Strategy:
+  config = meta["config"]
+  return strategies.parse(
+    config["contrast_combos"],
+    config["audio_contrast_params"]["pair_generation_method"],
+  )
+
+
+def is_training_data(meta: dict[str, Any], data: dataset.DataSet) -> bool:
+  """Tells whether a data set is the one that a run trained on, unchanged.
+
+  Args:
+    meta: what a checkpoint of the run says about itself.
+    data: the data set.
+  """
+  try:
+    return data.fingerprint(_strategy(meta)) == meta["data"]["fingerprint"]
+  except errors.InputError:  # It has not the vectors that the run learned from.
+    return False
+
+
 def _training_data(
   meta: dict[str, Any], data: dataset.DataSet
 ) -> dataset.DataSet | str:
   """Returns the data set that the run trained on, or why there is none."""
-  wanted = meta["data"]["fingerprint"]
-  if data.fingerprint() == wanted:
+  if is_training_data(meta, data):
     return data
   directory = meta["config"]["data"]["dir"]
   if not pathlib.Path(directory).is_dir():
@@ -95,10 +115,10 @@ def _training_data(
     trained_on = dataset.DataSet(directory)
   except errors.InputError as error:
     return str(error)
-  if trained_on.fingerprint() != wanted:
+  if not is_training_data(meta, trained_on):
     return (
-      f"{directory} has changed since the run trained on it (other songs or "
-      "another split)"
+      f"{directory} has changed since the run trained on it (other songs, "
+      "another split or other vectors)"
     )
   return trained_on
 
@@ -135,11 +155,7 @@ def _check_batches(
   meta: dict[str, Any], trained_on: dataset.DataSet
 ) -> list[Check]:
   """Looks at the plans by which the run read songs."""
-  config = meta["config"]
-  strategy = strategies.parse(
-    config["contrast_combos"],
-    config["audio_contrast_params"]["pair_generation_method"],
-  )
+  config, strategy = meta["config"], _strategy(meta)
   size, window = config["data"]["batch_size"], config["data"]["double_window"]
   training = trained_on.training_plan(
     strategy, size, double_window=window, seed=config["seed"], epoch=0
