@@ -1,6 +1,7 @@
 """Errors meant for people, and the one way a command reports them."""
 
 from collections.abc import Callable
+import os
 import sys
 
 EXIT_FAILED = 1
@@ -50,6 +51,9 @@ def _report(main: Callable[[], int | None]) -> int | None:
     return EXIT_BAD_INPUT
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
+    return EXIT_FAILED
+  except BrokenPipeError:  # Whoever reads, `head` say, has seen enough.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
   except OSError as error:
     if error.filename is None:

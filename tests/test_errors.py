@@ -2,6 +2,9 @@
 
 import dataclasses
 import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -77,6 +80,24 @@ def test_a_command_ends_with_one_message_and_a_code(raised, code, said, capsys):
     errors.run_command(main)
   assert caught.value.code == code
   assert capsys.readouterr().err == said
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly():
+  program = """
+from pcl_jax import errors
+errors.run_command(lambda: [print("row" * 1000) for _ in range(1000)] and None)
+"""
+  command = [sys.executable, "-c", program]
+  with subprocess.Popen(
+    command,
+    cwd=pathlib.Path(__file__).parents[1],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  ) as done:
+    assert done.stdout.readline().startswith(b"row")
+    done.stdout.close()
+    assert done.stderr.read() == b""
+  assert done.returncode == errors.EXIT_FAILED
 
 
 def test_a_command_returns_its_own_code_and_our_bugs_keep_their_traceback():
