@@ -115,16 +115,7 @@ class Saver:
     meta: dict[str, Any],
     metrics: dict[str, Any] | None = None,
   ) -> None:
-    """Starts to write a step; training goes on meanwhile.
-
-    A save that fails is warned of, counted and tried once more, and training
-    goes on. A step that is on file already is replaced where there are metrics
-    now, and stays as it is where there are none.
-
-    Args:
-      state: of the run.
-      meta: plain values, fit for json; its progress.step names the checkpoint.
-      metrics: validation losses, where there were any at this step.
+    """Does what `Checkpoints.save` says; state, meta and metrics are its own.
 
     Raises:
       RunError: it failed, and other processes take part.
