@@ -1,4 +1,4 @@
-"""Makes a data set's catalogue: split, artists, genres, playlists, pairs.
+r"""Makes a data set's catalogue: split, artists, genres, playlists, pairs.
 
 Splits the songs of the song store into train, validation and test (80, 10 and
 10 %), stratified over genre and sub-genre codes, draws the fixed validation
@@ -315,14 +315,23 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--data", required=True, help="the data set's folder")
   add("--test_share", type=float, help="of all songs (default 0.1)")
   add("--validation_share", type=float, help="of all songs (default 0.1)")
-  add("--split_from", type=_path, help="the published split_ids.pkl")
-  add("--val_pairs_from", type=_path, help="the published val_pairs.pkl")
-  add("--seed", type=int, default=0, help="default %(default)s")
+  add(
+    "--split_from",
+    type=_path,
+    help="the published split_ids.pkl, in place of the shares",
+  )
+  add(
+    "--val_pairs_from",
+    type=_path,
+    help="the published val_pairs.pkl, in place of drawn Playlist pairs",
+  )
+  add("--seed", type=int, default=0, help="of split and pairs (default 0)")
   add(
     "--unknown_songs",
     choices=melon_meta.UNKNOWN_SONGS,
     default="error",
-    help="songs of playlists that song_meta.json lacks (default %(default)s)",
+    help="what to do with songs of playlists that song_meta.json lacks: "
+    "stop, or leave them out and count them (default %(default)s)",
   )
   add("--force", action="store_true", help="replace another split")
   args = parser.parse_args(argv)

@@ -168,10 +168,19 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add = parser.add_argument
   add("--data", required=True, help="the data set's folder")
-  add("--dims", type=int, default=128, help="default %(default)s")
-  add("--epochs", type=int, default=5, help="default %(default)s")
-  add("--seed", type=int, default=0, help="default %(default)s")
-  add("--force", action="store_true", help="replace other vectors")
+  add(
+    "--dims",
+    type=int,
+    default=128,
+    help="size of a vector (default %(default)s)",
+  )
+  add("--epochs", type=int, default=5, help="of word2vec (default %(default)s)")
+  add("--seed", type=int, default=0, help="of all draws (default %(default)s)")
+  add(
+    "--force",
+    action="store_true",
+    help="replace vectors made with other settings",
+  )
   args = parser.parse_args(argv)
   with folder_lock.hold(args.data, parser.prog):
     make_genre_vectors(

@@ -361,10 +361,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--out", required=True, help="the data set's folder")
   add("--from_s", type=float, default=0.0, help="use tracks from here (0)")
   add("--to_s", type=float, help="use tracks up to here (their end)")
-  add("--force", action="store_true", help="make a finished data set anew")
+  add(
+    "--force",
+    action="store_true",
+    help="decode all anew, or use other settings",
+  )
   add("--threads", type=int, help="files decoded at once (cores, at most 8)")
-  add("--test_share", type=float, default=0.1, help="default %(default)s")
-  add("--validation_share", type=float, default=0.1, help="default %(default)s")
+  add("--test_share", type=float, default=0.1, help="of all songs (0.1)")
+  add("--validation_share", type=float, default=0.1, help="of all songs (0.1)")
   add("--dims", type=int, default=300, help="playlist vectors' factors (300)")
   add("--genre_dims", type=int, default=128, help="genre vectors' size (128)")
   add("--seed", type=int, default=0, help="of the split and the vectors (0)")

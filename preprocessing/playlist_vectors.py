@@ -6,8 +6,9 @@ factors and its bias: playlist_vectors.npy, float32 [songs, dims + 1], and
 playlist_vectors.json, which says how. Test songs and songs in no playlist of
 train.json keep their initial random factors and the bias 0.
 
-Interrupted, the same command goes on from the last state saved (every ten
-minutes). The same seed gives the same bits on the same device.
+Interrupted, the same command goes on from the last state saved (at the end of
+an epoch, every ten minutes: --save_every_s). The same seed gives the same bits
+on the same device.
 
   python -m preprocessing.playlist_vectors --data=data/melon
   python -m preprocessing.playlist_vectors --data=data/mine --dims=64 --rate=0.1
@@ -289,17 +290,48 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add = parser.add_argument
   add("--data", required=True, help="the data set's folder")
-  add("--dims", type=int, default=300, help="factors (default %(default)s)")
-  add("--epochs", type=int, default=50, help="default %(default)s")
+  add(
+    "--dims",
+    type=int,
+    default=300,
+    help="factors of a song (default %(default)s)",
+  )
+  add(
+    "--epochs",
+    type=int,
+    default=50,
+    help="how often each entry is served (default %(default)s)",
+  )
   add(
     "--max_negatives",
     type=int,
     default=40,
     help="songs drawn for an entry at most (default %(default)s)",
   )
-  add("--rate", type=float, default=0.05, help="default %(default)s")
-  add("--seed", type=int, default=0, help="default %(default)s")
-  add("--force", action="store_true", help="replace other vectors")
+  add(
+    "--rate",
+    type=float,
+    default=0.05,
+    help="Adagrad's learning rate (default %(default)s)",
+  )
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="of first factors, order and draws (default %(default)s)",
+  )
+  add(
+    "--save_every_s",
+    type=float,
+    default=600.0,
+    help="seconds between two states saved to go on from (default "
+    "%(default)s); without effect on the result",
+  )
+  add(
+    "--force",
+    action="store_true",
+    help="replace vectors made with other settings",
+  )
   args = parser.parse_args(argv)
   with folder_lock.hold(args.data, parser.prog):
     make_playlist_vectors(
@@ -310,6 +342,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       rate=args.rate,
       seed=args.seed,
       force=args.force,
+      save_every_s=args.save_every_s,
     )
 
 

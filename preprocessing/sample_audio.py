@@ -95,7 +95,9 @@ def make_audio(
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    prog="python -m preprocessing.sample_audio",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add("--out", required=True, type=pathlib.Path, help="folder")

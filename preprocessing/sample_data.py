@@ -1,7 +1,7 @@
 """The synthesised sample, ready to train on, in one command.
 
-python -m preprocessing.sample_data --out=data/sample
-python -m preprocessing.sample_data --out=data/small --songs=96 --seconds=6
+  python -m preprocessing.sample_data --out=data/sample
+  python -m preprocessing.sample_data --out=data/small --songs=96 --seconds=6
 
 Synthesises the music, then makes song store, split and vectors from it, as
 the single commands would; what is there already is not made again.
@@ -102,15 +102,26 @@ def make_where_absent(
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the sample."""
   parser = argparse.ArgumentParser(
+    prog="python -m preprocessing.sample_data",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--out", required=True, help="folder of the data set")
-  parser.add_argument("--songs", type=int, default=600)
   parser.add_argument(
-    "--seconds", type=float, default=20.0, help="length of most songs"
+    "--songs", type=int, default=600, help="how many (default %(default)s)"
   )
-  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--seconds",
+    type=float,
+    default=20.0,
+    help="length of most songs (default %(default)s)",
+  )
+  parser.add_argument(
+    "--seed",
+    type=int,
+    default=0,
+    help="of everything that is drawn (default %(default)s)",
+  )
   flags = parser.parse_args(argv)
   make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)
   print(

@@ -1,4 +1,4 @@
-"""Makes a sample: a small data set of synthesised music in Melon's layout.
+r"""Makes a sample: a small data set of synthesised music in Melon's layout.
 
 Writes OUT/kakao_meta/ (song_meta.json, train.json, val.json, test.json,
 genre_gn_all.json) and OUT/arena_mel/{id // 1000}/{id}.npy, [48, frames] in
@@ -357,9 +357,13 @@ def _write_metadata(
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    prog="python -m preprocessing.sample_melon",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder")
+  parser.add_argument(
+    "--out", required=True, type=pathlib.Path, help="folder to fill"
+  )
   parser.add_argument(
     "--processes", type=int, help="default: one for each core"
   )
@@ -368,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "playlists": "number of playlists, all files together",
     "artists": "number of artists",
     "seconds": "typical length of a song",
-    "seed": "draws everything",
+    "seed": "of everything that is drawn",
     "noise": "share of a playlist's songs that ignore its theme",
     "eq_db": "strength of each song's random equaliser, in dB",
     "fault_share": "share of the songs with each kind of fault",

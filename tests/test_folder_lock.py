@@ -102,6 +102,7 @@ def _arguments(folder: pathlib.Path) -> dict[str, list[str]]:
     "playlist_vectors": [data],
     "genre_vectors": [data],
     "sample_data": [out],
+    "sample_melon": [out],
   }
 
 

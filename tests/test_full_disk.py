@@ -1,4 +1,4 @@
-"""Tests of saves that fail, as on a full disk: training goes on and says so."""
+"""Tests of full disks: training goes on, a conversion stops; both say so."""
 
 import errno
 import os
@@ -10,8 +10,12 @@ import pytest
 from pcl_jax import checkpoint
 from pcl_jax import checkpoint_files
 from pcl_jax import errors
+from pcl_jax.data import song_store
+from preprocessing import melon_convert
+from preprocessing import melon_lmdb
 from tests import quick_backbone
 from tests import small_state
+from tests import tiny_melon
 from tests import tiny_run
 
 NUMBERS = 2**19  # 2 MB a state.
@@ -152,3 +156,37 @@ def test_training_goes_on_through_failed_saves_and_fails_with_the_last(
   progress = tiny_run.train_on_one(config, tmp_path / "run")
   assert progress["step"] == 4
   assert "going on from step 1" in capsys.readouterr().out
+
+
+def _records(store_dir):
+  store = song_store.SongStore(store_dir)
+  return {
+    int(one): store.read_song(i).tobytes()
+    for i, one in enumerate(store.song_ids)
+  }
+
+
+def test_a_conversion_whose_disk_fills_up_says_so_and_goes_on(
+  disk, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(melon_lmdb, "_SONGS_PER_COMMIT", 8)
+  monkeypatch.setattr(melon_convert, "_BATCH_BYTES", 1)
+  tiny_melon.write_melon(tmp_path, range(24))
+  commit, ballast = song_store.SongWriter._commit, []
+
+  def filled_before(self, *arguments):
+    if self.done and not ballast:
+      ballast.append(_fill(disk))
+    commit(self, *arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(song_store.SongWriter, "_commit", filled_before)
+    with pytest.raises(errors.InputError, match="has 0 bytes free, the next"):
+      melon_lmdb.build_song_store(tmp_path, disk / "data", workers=1)
+  assert not (disk / "data" / "songs.lmdb").exists()
+  ballast[0].unlink()
+  capsys.readouterr()
+  store = melon_lmdb.build_song_store(tmp_path, disk / "data", workers=1)
+  assert "going on: 8 songs are settled already" in capsys.readouterr().out
+  whole = melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  assert _records(store) == _records(whole)

@@ -1,6 +1,9 @@
 """Tests of preprocessing.melon_lmdb."""
 
+import io
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +81,24 @@ def test_a_faulty_array_is_listed_with_its_reason_and_the_rest_kept(
   assert entry["detail"]
   kept = song_store.SongStore(path).song_ids.tolist()
   assert kept == sorted(set(IDS) - {1000})
+
+
+class _Terminal(io.StringIO):
+  """Takes what a terminal would show."""
+
+  def isatty(self) -> bool:
+    return True
+
+
+def test_a_terminal_is_shown_the_speed_and_the_time_left(tmp_path, monkeypatch):
+  tiny_melon.write_melon(tmp_path, IDS)
+  terminal = _Terminal()
+  with monkeypatch.context() as patch:
+    patch.setattr(sys, "stderr", terminal)
+    melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  last = terminal.getvalue().replace("\r", "\n").strip().splitlines()[-1]
+  # Elapsed and left, bytes and songs a second.
+  assert re.search(r"100%.*\[[\d:]+<[\d:]+, .*B/s, \d+ songs/s\]", last), last
 
 
 def test_missing_files_and_folders_are_told_apart(tmp_path):

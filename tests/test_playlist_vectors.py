@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import pathlib
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +18,18 @@ from tests import tiny_data
 
 DIMS = 6
 QUICK = {"dims": DIMS, "epochs": 3}
+# Kills itself, as kill -9 does, within the third epoch.
+_KILLED = """
+import os, signal, sys
+from preprocessing import playlist_vectors, warp
+run_epoch = warp.Trainer.run_epoch
+def killed(self, tables, epoch, report):
+  if epoch == 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+  return run_epoch(self, tables, epoch, report)
+warp.Trainer.run_epoch = killed
+playlist_vectors.main(sys.argv[1:])
+"""
 
 
 def saved(folder, catalogue=None):
@@ -90,23 +106,24 @@ def test_the_report_counts_every_song(tmp_path, capsys):
   ]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-  tmp_path, monkeypatch, vectors, capsys
+def test_a_killed_process_is_gone_on_with_by_another_to_the_same_bits(
+  tmp_path, vectors, capsys
 ):
   folder = saved(tmp_path)
-  run_epoch = warp.Trainer.run_epoch
-
-  def interrupted(self, tables, epoch, report):
-    if epoch == 2:
-      raise KeyboardInterrupt
-    return run_epoch(self, tables, epoch, report)
-
-  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(warp.Trainer, "run_epoch", interrupted)
-    made(folder, save_every_s=0)
+  flags = [f"--data={folder}", f"--dims={DIMS}", "--epochs=3"]
+  flags += ["--save_every_s=0"]
+  killed = subprocess.run(
+    [sys.executable, "-c", _KILLED, *flags],
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+    check=False,
+  )
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
   assert not (folder / "playlist_vectors.npy").exists()
-  np.testing.assert_array_equal(made(folder, save_every_s=0), vectors)
+  playlist_vectors.main(flags)
   assert "going on after epoch 2 of 3" in capsys.readouterr().out
+  got = np.load(folder / "playlist_vectors.npy")
+  np.testing.assert_array_equal(got, vectors)
   assert not (folder / playlist_vectors.STATE_NAME).exists()
 
 

@@ -333,7 +333,7 @@ class SongStore:
     starts: Int[np.ndarray, " patches"],
     out: Float16[np.ndarray, "patches frames bands"],
   ) -> None:
-    """Copies patches into `out`; only their own bytes are read.
+    """Copies patches into `out`, and nothing else of their songs.
 
     Args:
       songs: positions in `song_ids`, [patches].

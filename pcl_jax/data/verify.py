@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "--threads",
     type=int,
     default=2,
-    help="that compute checksums (default %(default)s)",
+    help="threads that compute checksums (default %(default)s)",
   )
   args = parser.parse_args(argv)
   if args.threads < 1:
