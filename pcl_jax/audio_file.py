@@ -210,7 +210,7 @@ def _decoded(
     if not len(block):
       break
     # Written so that not-a-number counts as too large.
-    if not np.abs(block).max() <= _LARGEST_SAMPLE:
+    if not -_LARGEST_SAMPLE <= block.min() <= block.max() <= _LARGEST_SAMPLE:
       raise UnreadableAudio(
         path,
         "it has samples that are not finite numbers, or beyond "
@@ -220,7 +220,8 @@ def _decoded(
     mono = block[:, 0].copy()
     for channel in range(1, block.shape[1]):
       mono += block[:, channel]
-    yield mono / np.float32(block.shape[1])
+    mono /= np.float32(block.shape[1])
+    yield mono
   if decoded == 0 and source.stated_s is None and from_s:
     raise _ends_before(path, from_s, None)
   if decoded == 0:

@@ -39,6 +39,7 @@ POWER_OFFSET = 0.01  # Added to the mel power before the logarithm.
 SILENCE = np.float32(np.log10(POWER_OFFSET))  # The feature of digital silence.
 _DB_FLOOR = -200.0
 _POWER_FLOOR = 1e-10
+_ROWS = 16  # Of one matrix product.
 
 
 def check_settings(found: dict[str, Any], where: str) -> None:
@@ -96,6 +97,27 @@ def mel_filters() -> Float[np.ndarray, "bins bands"]:
   return (triangles * (2.0 / (high - low))[None]).astype(np.float32)
 
 
+def _to_bands(
+  power: Float[np.ndarray, "*batch bins"],
+) -> Float[np.ndarray, "*batch bands"]:
+  """Returns power @ mel_filters(), computed by the calling thread alone."""
+  # Larger products wake the threads of numpy's matrix library, which then wait
+  # for more by turning in circles, on cores that others compute on.
+  filters = mel_filters()
+  rows = power.reshape(-1, len(filters))
+  whole = len(rows) // _ROWS * _ROWS
+  bands = np.zeros((len(rows), filters.shape[1]), np.float32)
+  if whole:
+    slabs = rows[:whole].reshape(-1, _ROWS, len(filters))
+    np.matmul(
+      slabs, filters, out=bands[:whole].reshape(-1, _ROWS, bands.shape[1])
+    )
+  last = np.zeros((_ROWS, len(filters)), np.float32)
+  last[: len(rows) - whole] = rows[whole:]
+  bands[whole:] = (last @ filters)[: len(rows) - whole]
+  return bands.reshape(*power.shape[:-1], filters.shape[1])
+
+
 def mel_power(
   samples: Float[np.ndarray, "*batch n"],
 ) -> Float[np.ndarray, "*batch frames bands"]:
@@ -120,7 +142,7 @@ def mel_power(
   window = np.hanning(s.frame_samples).astype(np.float32)
   spectrum = np.fft.rfft(windows * window, axis=-1)
   power = spectrum.real**2 + spectrum.imag**2
-  return (power.astype(np.float32) @ mel_filters()).astype(np.float32)
+  return _to_bands(power.astype(np.float32))
 
 
 def power_to_db(

@@ -52,6 +52,16 @@ def test_there_are_ceil_n_over_hop_plus_one_frames(samples):
   assert melspectrogram.log_mel(audio).shape == (frames, 48)
 
 
+@settings(deadline=None, max_examples=30)
+@given(samples=st.integers(1, 9999), seed=st.integers(0, 99))
+def test_a_frame_has_the_same_bits_however_many_follow(samples, seed):
+  audio = np.random.default_rng(seed).normal(size=10_000).astype(np.float32)
+  whole = melspectrogram.mel_power(audio)
+  begun = melspectrogram.mel_power(audio[:samples])
+  inside = samples // 256  # Frames whose samples are all there.
+  np.testing.assert_array_equal(begun[:inside], whole[:inside])
+
+
 def test_a_batch_equals_its_recordings_one_by_one():
   rng = np.random.default_rng(0)
   audio = rng.uniform(-1, 1, (2, 3, 3001)).astype(np.float32)
