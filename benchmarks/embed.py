@@ -10,21 +10,25 @@ then embeds all of them in turn, within one run:
   encoder     batches that lie in memory, through the encoder alone
   store       the song store, as `pcl_jax.embed --data` does
   files       the files, as `pcl_jax.embed --audio` does: decoded, too
+  reading     the files, decoded to patches and nothing more
   torch       the batches in memory through the same network in plain PyTorch,
               evaluation mode, float32
   torch last  the same with channels last
 
 Prints the median, least and most of the seconds, and of the ratios round by
-round. Weights are PyTorch's initial ones; both networks are checked to agree.
+round, and the processor time of a song, which other work on the machine changes
+less. Weights are PyTorch's initial ones; both networks are checked to agree.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+import functools
 import importlib
 import os
 import pathlib
 import statistics
 import tempfile
+import time
 
 import jax
 import numpy as np
@@ -147,6 +151,7 @@ def make_runs(
     runs[name] = lambda source=source, out=out: _embed_source(
       source, embedder, like, out, batch
     )
+  runs["reading"] = lambda: _batches(files, batch)
   return runs | theirs, sum(len(one.owners) for one in batches)
 
 
@@ -157,7 +162,33 @@ def _line(name: str, values: Sequence[float], unit: str) -> str:
   )
 
 
-def _report(seconds: dict[str, list[float]], songs: int, patches: int) -> None:
+def _timed(
+  runs: dict[str, Callable], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+  """Takes the runs in turn; returns seconds, and those of processors."""
+  spent: dict[str, list[float]] = {name: [] for name in runs}
+
+  def watched(name: str, run: Callable) -> None:
+    begin = time.process_time()
+    run()
+    spent[name].append(time.process_time() - begin)
+
+  seconds = timing.measure(
+    {name: functools.partial(watched, name, run) for name, run in runs.items()},
+    rounds,
+  )
+  return seconds, {name: values[1:] for name, values in spent.items()}
+
+
+def _report(
+  seconds: dict[str, list[float]],
+  processors: dict[str, list[float]],
+  songs: int,
+  patches: int,
+) -> None:
+  for name, values in processors.items():
+    of_song = [value / songs for value in values]
+    print(_line(f"processors, {name}", of_song, "s a song"))
   for name, values in seconds.items():
     median = statistics.median(values)
     print(
@@ -200,8 +231,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs, patches = make_runs(
       pathlib.Path(folder), flags.encoder, flags.width, flags.batch
     )
-    seconds = timing.measure(runs, flags.rounds)
-  _report(seconds, flags.songs, patches)
+    seconds, processors = _timed(runs, flags.rounds)
+  _report(seconds, processors, flags.songs, patches)
 
 
 if __name__ == "__main__":
