@@ -1,8 +1,12 @@
 """Tests of pcl_jax.data.verify and song_store_check: damage is named."""
 
 import os
+import pathlib
 import shutil
+import tempfile
 
+import hypothesis
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -75,17 +79,52 @@ def _flipped(content: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bytes_are_reported_or_change_nothing(data_dir, tmp_path, seed):
-  whole = song_store.SongStore(data_dir / "songs.lmdb")
   content = (data_dir / "songs.lmdb" / "data.mdb").read_bytes()
-  path = tmp_path / "songs.lmdb"
+  _assert_reported_or_same(data_dir, tmp_path, _flipped(content, seed))
+
+
+def _assert_reported_or_same(data_dir, folder, content) -> None:
+  """Checks a store of some content, which may end a process but not this."""
+  whole = song_store.SongStore(data_dir / "songs.lmdb")
+  path = folder / "songs.lmdb"
   path.mkdir()
-  (path / "data.mdb").write_bytes(_flipped(content, seed))
+  (path / "data.mdb").write_bytes(content)
   if song_store_check.check_store(path):
     return
   store = song_store.SongStore(path)
   assert np.array_equal(store.song_ids, whole.song_ids)
   for song in range(len(whole)):
     assert np.array_equal(store.read_song(song), whole.read_song(song))
+
+
+# A page, a place in it (in most cases in its header or its pointers), a byte.
+_EDIT = st.tuples(
+  st.integers(0, 9999),
+  st.integers(0, 63) | st.integers(0, 4095),
+  st.integers(1, 255),
+)
+
+
+@pytest.mark.long
+@hypothesis.given(
+  edits=st.lists(_EDIT, max_size=6),
+  cut=st.none() | st.integers(0, 10**7),
+)
+@hypothesis.settings(
+  deadline=None,
+  max_examples=40,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+def test_any_damage_of_a_store_is_reported_or_changes_nothing(
+  data_dir, edits, cut
+):
+  whole = (data_dir / "songs.lmdb" / "data.mdb").read_bytes()
+  content = bytearray(whole)
+  for page, place, flip in edits:
+    content[(4096 * page + place) % len(whole)] ^= flip
+  with tempfile.TemporaryDirectory() as folder:
+    end = None if cut is None else cut % len(whole)
+    _assert_reported_or_same(data_dir, pathlib.Path(folder), content[:end])
 
 
 def test_a_reader_that_dies_is_reported(tmp_path, monkeypatch):
