@@ -133,13 +133,18 @@ def test_a_reader_that_dies_is_reported(tmp_path, monkeypatch):
   assert len(problems) == 1 and "exit code 1 after 0 songs" in problems[0]
 
 
-def test_a_song_that_was_written_not_finite_is_named(tmp_path):
-  feature = np.zeros((300, 48), np.float16)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_song_that_was_written_not_finite_is_named(tmp_path, value):
+  largest = np.full((300, 48), np.finfo(np.float16).max)
+  largest[::2] *= -1
+  spoiled = largest.copy()
+  spoiled[299, 47] = value
   writer = song_store.SongWriter(tmp_path / "songs.lmdb")
-  writer.add([(4, feature), (9, np.full_like(feature, np.nan))])
+  writer.add([(4, largest), (9, spoiled)])
   writer.finish({})
   problems = song_store_check.check_store(tmp_path / "songs.lmdb")
   assert len(problems) == 1 and problems[0].startswith("song 9 of")
+  assert "not finite" in problems[0]
 
 
 @pytest.mark.parametrize(

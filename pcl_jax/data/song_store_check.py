@@ -7,6 +7,7 @@ import multiprocessing.connection
 import pathlib
 import signal
 
+from jaxtyping import Float16
 import lmdb
 import numpy as np
 import tqdm
@@ -15,7 +16,14 @@ from pcl_jax import errors
 from pcl_jax.data import song_store
 
 _SONGS_PER_CALL = 64
+_INFINITY = 0x7C00  # In float16; NaN is above it.
 _STALLED_S = 120  # Damaged pages may also send a reader round in circles.
+
+
+def _is_finite(feature: Float16[np.ndarray, "frames bands"]) -> bool:
+  """Looks at the bits: np.isfinite takes four times as long as a checksum."""
+  magnitudes = feature.view("<u2") & 0x7FFF
+  return int(magnitudes.max(initial=0)) < _INFINITY
 
 
 def _check_song(store: song_store.SongStore, song: int) -> str | None:
@@ -29,7 +37,7 @@ def _check_song(store: song_store.SongStore, song: int) -> str | None:
       "the file's pages are damaged. Copy it again, or make it again."
     )
   # The checksum is right, so what is wrong here was written wrong.
-  if not np.isfinite(feature).all():
+  if not _is_finite(feature):
     return f"song {store.song_ids[song]} of {store.path} is not finite"
   return None
 
