@@ -1,5 +1,6 @@
 """Tests of pcl_jax.hosts: processes that train as one, on the loopback."""
 
+import json
 import os
 import pathlib
 import re
@@ -40,13 +41,13 @@ def _free_port() -> int:
     return one.getsockname()[1]
 
 
-def _run_two(commands, devices, disturb=lambda processes: None):
-  """Runs two processes; returns their exit codes and what they print.
+def _run_all(commands, devices, disturb=lambda processes: None):
+  """Runs processes; returns their exit codes and what they print.
 
   Args:
     commands: what follows `python` in each.
     devices: of each process.
-    disturb: is given both while they run.
+    disturb: is given all while they run.
   """
   environment = os.environ | {
     "JAX_PLATFORMS": "cpu",
@@ -73,28 +74,37 @@ def _run_two(commands, devices, disturb=lambda processes: None):
   return [one.returncode for one in processes], printed
 
 
-def _train(config, workdir, devices, changes=((), ()), **how):
-  """Trains with two processes, each with flags of its own."""
+def _train(
+  config,
+  workdir,
+  devices,
+  changes=((), ()),
+  launcher=lambda number: [ROOT / "launch.py"],
+  **how,
+):
+  """Trains with two processes, or one, each with flags of its own."""
   path = workdir.parent / "config.py"
   path.write_text(
     "import json, ml_collections\n"
     "def get_config():\n"
     f"  return ml_collections.ConfigDict(json.loads({config.to_json()!r}))\n"
   )
-  port = _free_port()
+  together = []
+  if len(changes) > 1:
+    together.append(f"--coordinator=127.0.0.1:{_free_port()}")
+    together.append(f"--num_processes={len(changes)}")
+    together.append("--process_id={}")
   commands = [
     [
-      ROOT / "launch.py",
+      *launcher(number),
       f"--config={path}",
       f"--workdir={workdir}",
-      f"--coordinator=127.0.0.1:{port}",
-      "--num_processes=2",
-      f"--process_id={number}",
+      *(one.format(number) for one in together),
       *changes[number],
     ]
-    for number in range(2)
+    for number in range(len(changes))
   ]
-  return _run_two(commands, devices, **how)
+  return _run_all(commands, devices, **how)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,70 @@ def test_a_run_that_loses_a_process_ends_and_is_resumed(
   _assert_goes_on(long_config, workdir, long_run)
 
 
+# Writes down the digests of the rows that a process trains on, step by step.
+_NOTING = """
+import hashlib, json, runpy, sys
+import numpy as np
+from pcl_jax import interruption
+notes, sys.argv = open(sys.argv[1], "w"), sys.argv[2:]
+mark = interruption.Interruption.mark
+def noting(self, batch):
+  rows = {}
+  for shard in batch["audio"].addressable_shards:
+    for i, row in enumerate(np.asarray(shard.data), shard.index[0].start or 0):
+      rows[i] = hashlib.sha256(row.tobytes()).hexdigest()
+  print(json.dumps(rows), file=notes, flush=True)
+  return mark(self, batch)
+interruption.Interruption.mark = noting
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def _train_noting(config, workdir, processes, **how):
+  """Trains; returns what is printed, and the rows of each step's batch."""
+  notes = [workdir.with_name(f"{workdir.name}.{i}") for i in range(processes)]
+  codes, printed = _train(
+    config,
+    workdir,
+    1,
+    changes=((),) * processes,
+    launcher=lambda i: ["-c", _NOTING, notes[i], ROOT / "launch.py"],
+    **how,
+  )
+  assert codes == [0] * processes, printed
+  shares = [path.read_text().splitlines() for path in notes]
+  batches = [
+    {int(i): row for part in parts for i, row in json.loads(part).items()}
+    for parts in zip(*shares, strict=True)
+  ]
+  return printed[0], batches
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
+def test_a_run_moves_between_one_process_and_two(
+  before, after, long_config, tmp_path
+):
+  """In the middle of an epoch; to the same batches and losses."""
+  moved, stayed = tmp_path / "moved", tmp_path / "stayed"
+  tell = _at_row(moved, 5, lambda them: them[0].send_signal(signal.SIGTERM))
+  _, first = _train_noting(long_config, moved, before, disturb=tell)
+  assert 5 <= len(first) < 12
+  said, rest = _train_noting(long_config, moved, after)
+  assert f"going on from step {len(first)}" in said
+  _, batches = _train_noting(long_config, stayed, before)
+  assert len(batches) == 12 and {len(one) for one in batches} == {16}
+  assert first + rest == batches
+  rows, expected = tiny_run.rows_of(moved), tiny_run.rows_of(stayed)
+  assert [row["step"] for row in rows] == [row["step"] for row in expected]
+  np.testing.assert_allclose(
+    [row["total"] for row in rows],
+    [row["total"] for row in expected],
+    rtol=0,
+    atol=1e-5,
+  )
+
+
 @pytest.mark.long
 def test_a_second_trainer_of_two_processes_is_refused_in_both(config, tmp_path):
   with folder_lock.hold(tmp_path / "run", "a trainer"):
@@ -228,7 +302,7 @@ def main():
 hosts.run_command(main)
 """
   address = f"127.0.0.1:{_free_port()}"
-  codes, printed = _run_two(
+  codes, printed = _run_all(
     [["-c", program, address, str(i), str(failing)] for i in range(2)], 1
   )
   assert codes[failing] == errors.EXIT_FAILED
