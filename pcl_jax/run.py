@@ -89,6 +89,31 @@ def _blocks_of(config: ml_collections.ConfigDict) -> blocks.Blocks | None:
   return blocks.Blocks(config.data.num_blocks, config.data.cached_batches)
 
 
+def _strategy_of(
+  config: ml_collections.ConfigDict, num_devices: int
+) -> strategies.Strategy:
+  """Checks a config's values and its batch; returns the strategy asked for."""
+  strategy = config_check.check_values(config)
+  config_check.check_batch(
+    config.data.batch_size, strategy, num_devices, config.train.microbatches
+  )
+  return strategy
+
+
+def _data_of(
+  config: ml_collections.ConfigDict, strategy: strategies.Strategy
+) -> tuple[
+  dataset.DataSet, dict[str, np.ndarray], shared_lists.SharedLists | None
+]:
+  """Opens the data set; returns what enters a batch of it beside audio too."""
+  data = dataset.DataSet(config.data.dir, _blocks_of(config))
+  tables = data.tables(strategy, config.data.max_num_tags)
+  sharing = shared_lists.SharedLists.of(
+    data.catalogue, config.loss_params.exclude_sharing
+  )
+  return data, tables, sharing
+
+
 def architecture_of(
   config: ml_collections.ConfigDict,
   strategy: strategies.Strategy,
@@ -203,17 +228,9 @@ def build(
   Raises:
     InputError: the config or the data set breaks a rule.
   """
-  strategy = config_check.check_values(config)
   devices = jax.devices() if devices is None else devices
-  parts = config.train.microbatches
-  config_check.check_batch(
-    config.data.batch_size, strategy, len(devices), parts
-  )
-  data = dataset.DataSet(config.data.dir, _blocks_of(config))
-  tables = data.tables(strategy, config.data.max_num_tags)
-  sharing = shared_lists.SharedLists.of(
-    data.catalogue, config.loss_params.exclude_sharing
-  )
+  strategy = _strategy_of(config, len(devices))
+  data, tables, sharing = _data_of(config, strategy)
   architecture, genre_table = architecture_of(config, strategy, data, tables)
   make_model = functools.partial(_model_of, config, architecture, genre_table)
   optimizer = train_step.make_optimizer(
@@ -229,15 +246,10 @@ def build(
   operations = None
   if devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
     plain = nnx.eval_shape(lambda: make_model(rematerialise=False))
+    rows = config.data.batch_size * (1 + strategy.paired)
+    shapes = speed.shapes_of_batch(rows, tables)
     operations = speed.step_operations(
-      nnx.graphdef(plain),
-      optimizer,
-      recipe,
-      mesh,
-      state,
-      speed.shapes_of_batch(
-        config.data.batch_size * (1 + strategy.paired), tables
-      ),
+      nnx.graphdef(plain), optimizer, recipe, mesh, state, shapes
     )
   return Run(
     strategy=strategy,
@@ -246,7 +258,7 @@ def build(
     sharing=sharing,
     batch_size=config.data.batch_size,
     double_window=config.data.double_window,
-    microbatches=parts,
+    microbatches=config.train.microbatches,
     seed=config.seed,
     threads=config.data.threads,
     stall_s=config.data.stall_s,

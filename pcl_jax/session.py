@@ -58,6 +58,11 @@ class Session:
     self.stop.hear(told)
     self.watch.note(plan, losses, told)
 
+  def failures(self) -> dict[str, int]:
+    """Returns what rows of the log say where saves of this start failed."""
+    failures = self.checkpoints.failures
+    return {"checkpoint_failures": failures} if failures else {}
+
   def save(
     self, state: dict[str, Any], losses: dict[str, float] | None = None
   ) -> None:

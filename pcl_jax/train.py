@@ -101,6 +101,16 @@ def plan_epoch(run: runs.Run, epoch: int) -> plans.Plan:
   )
 
 
+def plan_validation(run: runs.Run) -> plans.Plan:
+  """Plans the batches of a validation, the same after every epoch."""
+  return run.data.validation_plan(
+    run.strategy,
+    run.batch_size,
+    run.items_multiple,
+    double_window=run.double_window,
+  )
+
+
 def _load_epoch(
   run: runs.Run, plan: plans.Plan, progress: Progress
 ) -> Iterator[dict[str, jax.Array]]:
@@ -149,7 +159,7 @@ def _train_epoch(
           f"wrote a trace of the last steps into {session.trace.folder}"
         )
       if progress.step % config.log_every_steps == 0:
-        log.put(_row(run, plan, progress, meter), terms)
+        log.put(_row(session, plan, meter), terms)
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
@@ -166,12 +176,10 @@ def _train_epoch(
 
 
 def _row(
-  run: runs.Run,
-  plan: plans.Plan,
-  progress: Progress,
-  meter: train_log.Meter,
+  session: sessions.Session, plan: plans.Plan, meter: train_log.Meter
 ) -> dict[str, Any]:
   """Returns what a row of the log says beside the losses."""
+  run, progress = session.run, session.progress
   speeds = meter.read()
   steps_per_s = speeds["songs_per_s"] / plan.songs.shape[1]
   devices = run.sharding.mesh.devices.ravel().tolist()
@@ -180,7 +188,7 @@ def _row(
   if run.sharing is not None:
     songs = plan.songs[progress.step_in_epoch - 1]
     row["sharing_share"] = round(run.sharing.share(songs), 5)
-  return row
+  return row | session.failures()
 
 
 def _restore(
@@ -230,7 +238,8 @@ def _validate_and_note(
     )
   progress.note_validation(losses["total"])
   better = " (best so far)" if not progress.epochs_without_better else ""
-  session.writer.write("validation", progress.step, {"epoch": epoch} | losses)
+  row = {"epoch": epoch} | losses | session.failures()
+  session.writer.write("validation", progress.step, row)
   terms = {k: v for k, v in losses.items() if not k.startswith("collapse_")}
   console.say(f"epoch {epoch} validation: {train_log.in_words(terms)}{better}")
   return losses
@@ -262,6 +271,17 @@ def _in_short(run: runs.Run) -> str:
     f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
     f"{len(run.data.store)} songs in {run.data.directory}"
   )
+
+
+def _say_beginning(
+  run: runs.Run, config: ml_collections.ConfigDict, progress: Progress
+) -> None:
+  console.say(_in_short(run))
+  if progress.epoch >= config.epochs:
+    console.say(
+      f"all {config.epochs} epochs are done: nothing is left to train; a "
+      "larger --config.epochs goes on"
+    )
 
 
 def train_and_evaluate(
@@ -301,12 +321,7 @@ def train_and_evaluate(
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(interruption.Interruption())
     run = runs.build(config, devices)
-    validation_plan = run.data.validation_plan(
-      run.strategy,
-      run.batch_size,
-      run.items_multiple,
-      double_window=run.double_window,
-    )
+    validation_plan = plan_validation(run)
     ahead = plan_ahead.PlanAhead(functools.partial(plan_epoch, run))
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
@@ -319,12 +334,7 @@ def train_and_evaluate(
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():
       runs.write_config(path, config)  # Not before: it may have been refused.
-    console.say(_in_short(run))
-    if progress.epoch >= config.epochs:
-      console.say(
-        f"all {config.epochs} epochs are done: nothing is left to train; a "
-        "larger --config.epochs goes on"
-      )
+    _say_beginning(run, config, progress)
     stop.prepare(run.sharding, several=jax.process_count() > 1)
     writer = metric_writers.open_writer(path, progress.step)
     stack.callback(writer.close)

@@ -98,6 +98,18 @@ def new_state(
   return graphdef, state
 
 
+def _mix(
+  recipe: Recipe, audio: Float[Array, "rows frames bands"], key: Key[Array, ""]
+) -> Float[Array, "rows frames bands"]:
+  """Mixes patches up, where the recipe asks for it."""
+  if recipe.mixup_alpha is None:
+    return audio
+  gains, order = mixup.draw(
+    key, audio.shape[0], recipe.mixup_alpha, recipe.mixup_beta
+  )
+  return mixup.mix(audio, gains, order)
+
+
 def compute_loss(
   graphdef: nnx.GraphDef,
   recipe: Recipe,
@@ -127,12 +139,7 @@ def compute_loss(
     and the new batch statistics.
   """
   mix_key, drop_key = jax.random.split(key)
-  audio = batch["audio"].astype(jnp.float32)
-  if recipe.mixup_alpha is not None:
-    gains, order = mixup.draw(
-      mix_key, audio.shape[0], recipe.mixup_alpha, recipe.mixup_beta
-    )
-    audio = mixup.mix(audio, gains, order)
+  audio = _mix(recipe, batch["audio"].astype(jnp.float32), mix_key)
 
   def embed(rows, key):
     # A copy, as variables of the outer trace cannot be changed in this one.

@@ -222,6 +222,16 @@ def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
   return found
 
 
+def _content_digests(
+  meta_dir: pathlib.Path, song_ids: np.ndarray
+) -> dict[str, str]:
+  """Returns digests of what a catalogue is made from."""
+  files = melon_meta.files_sha256(meta_dir)
+  return {"song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest()} | {
+    f"{name}_sha256": digest for name, digest in files.items()
+  }
+
+
 def make_catalogue(
   meta_dir: pathlib.Path,
   data_dir: pathlib.Path,
@@ -268,11 +278,7 @@ def make_catalogue(
     **({"seed": seed} if split_from else shares),
     **_file_digests(split_from=split_from, val_pairs_from=val_pairs_from),
     "unknown_songs": unknown_songs,
-    "song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest(),
-    **{
-      f"{name}_sha256": digest
-      for name, digest in melon_meta.files_sha256(meta_dir).items()
-    },
+    **_content_digests(meta_dir, song_ids),
   }
   if not force:
     finished = _find_finished(data_dir, settings)

@@ -151,11 +151,17 @@ def test_training_goes_on_through_failed_saves_and_fails_with_the_last(
     _fail(patch, [2, 3, 4], times=9)
     with pytest.raises(errors.RunError, match="on file is of step 1. Make"):
       tiny_run.train_on_one(config, tmp_path / "run")
-  steps = [row["step"] for row in tiny_run.rows_of(tmp_path / "run")]
-  assert steps == [1, 2, 3, 4, 4]  # The last is of the validation.
+  rows = tiny_run.rows_of(tmp_path / "run")
+  # The last is of the validation.
+  assert [row["step"] for row in rows] == [1, 2, 3, 4, 4]
+  # The save of step 2 is waited for when step 3 is to be saved.
+  counts = [row.get("checkpoint_failures") for row in rows]
+  assert counts == [None, None, None, 1, 1]
   progress = tiny_run.train_on_one(config, tmp_path / "run")
   assert progress["step"] == 4
   assert "going on from step 1" in capsys.readouterr().out
+  rows = tiny_run.rows_of(tmp_path / "run")
+  assert not any("checkpoint_failures" in row for row in rows)
 
 
 def _records(store_dir):

@@ -251,7 +251,7 @@ def test_a_run_moves_between_one_process_and_two(
 ):
   """In the middle of an epoch; to the same batches and losses."""
   moved, stayed = tmp_path / "moved", tmp_path / "stayed"
-  tell = _at_row(moved, 5, lambda them: them[0].send_signal(signal.SIGTERM))
+  tell = _at_row(moved, 6, lambda them: them[0].send_signal(signal.SIGTERM))
   _, first = _train_noting(long_config, moved, before, disturb=tell)
   assert 5 <= len(first) < 12
   said, rest = _train_noting(long_config, moved, after)

@@ -1,17 +1,13 @@
 """Tests of preprocessing.melon_lmdb on tars: order, damage, interruptions."""
 
 import json
-import multiprocessing
-import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 
 import hypothesis
 from hypothesis import strategies as st
-import lmdb
 import numpy as np
 import pytest
 
@@ -25,30 +21,11 @@ from preprocessing import melon_tar
 from tests import tiny_melon
 
 ROOT = pathlib.Path(__file__).parents[1]
-TARS = {0: range(0, 30), 1: range(1000, 1030), 2: range(5000, 5010)}
-IDS = [i for ids in TARS.values() for i in ids]
-ZEROS = np.zeros((48, 9), np.float32)
-
-
-def _content(store: pathlib.Path) -> dict[bytes, bytes]:
-  """Returns every record of the store and what stands beside it."""
-  # A copy, since LMDB opens an environment once a process.
-  copy = shutil.copytree(store, store.with_name("copy"), dirs_exist_ok=True)
-  env = lmdb.open(str(copy), readonly=True, lock=False)
-  with env.begin() as txn:
-    found = {bytes(key): bytes(value) for key, value in txn.cursor()}
-  env.close()
-  return found | {b"skipped": (store.parent / "skipped.json").read_bytes()}
 
 
 def _skipped(data_dir: pathlib.Path) -> dict[int, dict]:
   entries = json.loads((data_dir / "skipped.json").read_text())
   return {one["id"]: one for one in entries}
-
-
-def _build(melon_dir, name="data", **settings) -> pathlib.Path:
-  settings = {"max_skipped_share": 1.0, "workers": 2} | settings
-  return melon_lmdb.build_song_store(melon_dir, melon_dir / name, **settings)
 
 
 def _small_steps(monkeypatch) -> None:
@@ -59,23 +36,17 @@ def _small_steps(monkeypatch) -> None:
 @pytest.fixture
 def tars(tmp_path):
   """Three tars of seventy songs, one of them bad, one missing."""
-  tiny_melon.write_meta(
-    tmp_path / "kakao_meta", map(tiny_melon.song, [*IDS, 9000])
-  )
-  for number, ids in TARS.items():
-    path = tmp_path / f"arena_mel_{number}.tar"
-    tiny_melon.write_song_tar(path, ids, **{"1003": ZEROS})
-  return tmp_path
+  return tiny_melon.write_three_tars(tmp_path)
 
 
 def test_tars_give_what_their_unpacked_files_give(tars, tmp_path_factory):
-  store = song_store.SongStore(_build(tars))
+  store = song_store.SongStore(tiny_melon.build(tars))
   unpacked = tmp_path_factory.mktemp("unpacked")
   shutil.copytree(tars / "kakao_meta", unpacked / "kakao_meta")
   for path in tars.glob("*.tar"):
     shutil.unpack_archive(path, unpacked, filter="data")
-  other = song_store.SongStore(_build(unpacked))
-  assert store.song_ids.tolist() == sorted(set(IDS) - {1003})
+  other = song_store.SongStore(tiny_melon.build(unpacked))
+  assert store.song_ids.tolist() == sorted(set(tiny_melon.IDS) - {1003})
   for i in range(len(store)):
     assert store.read_song(i).tobytes() == other.read_song(i).tobytes()
   skipped = _skipped(tars / "data")
@@ -92,14 +63,18 @@ def test_tars_give_what_their_unpacked_files_give(tars, tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_processes_give_the_content_that_one_thread_gives(tars, workers):
-  expected = _content(_build(tars, "one", workers=1, processes=False))
-  actual = _content(_build(tars, "many", workers=workers, processes=True))
+  expected = tiny_melon.content(
+    tiny_melon.build(tars, "one", workers=1, processes=False)
+  )
+  actual = tiny_melon.content(
+    tiny_melon.build(tars, "many", workers=workers, processes=True)
+  )
   assert actual == expected
 
 
 def test_a_song_is_taken_from_the_first_usable_place(tmp_path):
   tiny_melon.write_melon(tmp_path, [1, 2])
-  np.save(tiny_melon.mel_path(tmp_path, 2), ZEROS)
+  np.save(tiny_melon.mel_path(tmp_path, 2), tiny_melon.ZEROS)
   tiny_melon.write_meta(
     tmp_path / "kakao_meta", map(tiny_melon.song, range(1, 6))
   )
@@ -107,7 +82,13 @@ def test_a_song_is_taken_from_the_first_usable_place(tmp_path):
   everything = [(i, other) for i in range(1, 6)]
   for number, songs in {
     "10": everything,
-    "2": [(3, ZEROS), (4, ZEROS), (5, ZEROS), (4, None), (4, other)],
+    "2": [
+      (3, tiny_melon.ZEROS),
+      (4, tiny_melon.ZEROS),
+      (5, tiny_melon.ZEROS),
+      (4, None),
+      (4, other),
+    ],
   }.items():
     tiny_melon.write_tar(
       tmp_path / f"arena_mel_{number}.tar",
@@ -122,7 +103,7 @@ def test_a_song_is_taken_from_the_first_usable_place(tmp_path):
   expected = {1: 1, 2: 99, 3: 99, 4: 4, 5: 99}
   for workers in (1, 2):
     store = song_store.SongStore(
-      _build(tmp_path, f"data{workers}", workers=workers)
+      tiny_melon.build(tmp_path, f"data{workers}", workers=workers)
     )
     for place, song_id in enumerate(store.song_ids.tolist()):
       data = tiny_melon.npy_bytes(tiny_melon.mel_db(expected[song_id]))
@@ -170,9 +151,11 @@ def test_the_order_in_which_batches_come_never_matters(
 
 def test_finished_tars_are_not_opened_again(tars, monkeypatch):
   with pytest.raises(errors.InputError):
-    _build(tars, max_skipped_share=0)
+    tiny_melon.build(tars, max_skipped_share=0)
   monkeypatch.setattr(melon_tar.Tar, "read", None)
-  assert len(song_store.SongStore(_build(tars))) == len(IDS) - 1
+  assert (
+    len(song_store.SongStore(tiny_melon.build(tars))) == len(tiny_melon.IDS) - 1
+  )
 
 
 def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
@@ -189,7 +172,7 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
 
   monkeypatch.setattr(song_store.SongWriter, "add", stopping)
   with pytest.raises(KeyboardInterrupt):
-    _build(tars, workers=1)
+    tiny_melon.build(tars, workers=1)
   monkeypatch.setattr(song_store.SongWriter, "add", add)
   read_bytes, bodies = melon_tar._read_bytes, []
 
@@ -198,18 +181,20 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
     return read_bytes(fd, count, place)
 
   monkeypatch.setattr(melon_tar, "_read_bytes", noting)
-  path = _build(tars, workers=1)
+  path = tiny_melon.build(tars, workers=1)
   ends = 4  # Two reads behind each end mark of the two tars read again.
-  assert sum(bodies) - ends == pytest.approx(len(IDS) - 40, abs=1)
+  assert sum(bodies) - ends == pytest.approx(len(tiny_melon.IDS) - 40, abs=1)
   monkeypatch.setattr(melon_tar, "_read_bytes", read_bytes)
-  assert _content(path) == _content(_build(tars, "whole"))
+  assert tiny_melon.content(path) == tiny_melon.content(
+    tiny_melon.build(tars, "whole")
+  )
 
 
 def test_songs_behind_damage_are_missing_by_the_tars_name(tars, capsys):
   whole = (tars / "arena_mel_1.tar").read_bytes()
   (tars / "arena_mel_1.tar").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(errors.InputError, match="max_skipped_share"):
-    _build(tars, max_skipped_share=0.1)
+    tiny_melon.build(tars, max_skipped_share=0.1)
   assert "arena_mel_1.tar is damaged" in capsys.readouterr().out
   skipped = _skipped(tars / "data")
   assert 10 < len(skipped) < 20 and 1029 in skipped
@@ -218,17 +203,19 @@ def test_songs_behind_damage_are_missing_by_the_tars_name(tars, capsys):
   assert [one["file"].split(":")[0] for one in cut_off] == ["arena_mel_1.tar"]
   # The tar copied again, the same command line takes in the rest.
   (tars / "arena_mel_1.tar").write_bytes(whole)
-  assert _content(_build(tars)) == _content(_build(tars, "whole"))
+  assert tiny_melon.content(tiny_melon.build(tars)) == tiny_melon.content(
+    tiny_melon.build(tars, "whole")
+  )
 
 
 def test_songs_behind_a_damaged_header_are_used_as_they_are(tars, capsys):
-  whole = _content(_build(tars, "whole"))
+  whole = tiny_melon.content(tiny_melon.build(tars, "whole"))
   path = tars / "arena_mel_1.tar"
   data = bytearray(path.read_bytes())
   place = data.index(b"arena_mel/1/1010.npy")
   data[place + 137] ^= 1  # In the time of change.
   path.write_bytes(data)
-  found = _content(_build(tars))
+  found = tiny_melon.content(tiny_melon.build(tars))
   assert f"bytes {place} to" in capsys.readouterr().out
   assert _skipped(tars / "data")[1010] | {"detail": ""} == {
     "id": 1010,
@@ -239,15 +226,17 @@ def test_songs_behind_a_damaged_header_are_used_as_they_are(tars, capsys):
   key = song_store.song_key(1010)
   assert key in whole and key not in found
   songs = {one for one in whole if len(one) == 4} - {key}
-  assert len(songs) == len(IDS) - 2
+  assert len(songs) == len(tiny_melon.IDS) - 2
   assert all(found[one] == whole[one] for one in songs)
 
 
 def test_a_tar_taken_away_when_it_was_read_is_not_missed(tars):
   with pytest.raises(errors.InputError):
-    _build(tars, max_skipped_share=0)
+    tiny_melon.build(tars, max_skipped_share=0)
   (tars / "arena_mel_1.tar").unlink()
-  assert len(song_store.SongStore(_build(tars))) == len(IDS) - 1
+  assert (
+    len(song_store.SongStore(tiny_melon.build(tars))) == len(tiny_melon.IDS) - 1
+  )
 
 
 def test_foreign_members_and_unknown_songs_are_counted(tars, capsys):
@@ -255,7 +244,7 @@ def test_foreign_members_and_unknown_songs_are_counted(tars, capsys):
     tars / "arena_mel_3.tar",
     [("../x.npy", b""), ("arena_mel/7/7777.npy", b""), ("/etc/passwd", b"")],
   )
-  _build(tars)
+  tiny_melon.build(tars)
   out = capsys.readouterr().out
   assert "2 members of tars ignored: not named like a song's file" in out
   assert "1 members of tars ignored: of a song that the metadata lack" in out
@@ -264,7 +253,7 @@ def test_foreign_members_and_unknown_songs_are_counted(tars, capsys):
 
 def test_excluded_songs_do_not_count_for_the_share(tars, capsys):
   (tars / "ids.txt").write_text("1000\n1003\n424242\n")
-  path = _build(
+  path = tiny_melon.build(
     tars, exclude=["5", str(tars / "ids.txt")], max_skipped_share=0.02
   )
   skipped = _skipped(tars / "data")
@@ -287,24 +276,10 @@ def test_a_disk_that_is_too_small_is_told_before_the_work(
   monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
   if is_refused:
     with pytest.raises(errors.InputError, match="GB more.* GB free. Make room"):
-      _build(tars)
+      tiny_melon.build(tars)
   else:
-    _build(tars)
+    tiny_melon.build(tars)
     assert "warning: the store" in capsys.readouterr().err
-
-
-def test_a_killed_worker_process_is_one_message(tars):
-  song_ids = np.array([*IDS, 9000])
-  ledger = melon_ledger.Ledger(song_ids, {}, tars, [])
-  job = melon_convert.Job(tars, song_ids, 1)
-  with pytest.raises(errors.RunError, match=r"exit code -9.*same command"):
-    with melon_convert.run_tasks(
-      ledger.tar_tasks(), job, 1, processes=True
-    ) as batches:
-      [process] = multiprocessing.active_children()
-      os.kill(process.pid, signal.SIGKILL)
-      list(batches)
-  assert not multiprocessing.active_children()
 
 
 def test_worker_processes_do_not_import_jax():
@@ -341,89 +316,8 @@ def test_every_song_is_in_the_store_or_on_the_list(
     path.write_bytes(data[:size])
   kept = set()
   try:
-    kept = set(song_store.SongStore(_build(folder)).song_ids.tolist())
+    kept = set(song_store.SongStore(tiny_melon.build(folder)).song_ids.tolist())
   except errors.InputError as error:
     assert "no song at all" in str(error)
   assert kept.isdisjoint(_skipped(folder / "data"))
   assert kept | _skipped(folder / "data").keys() == set(ids)
-
-
-# Tells of each commit before and after; told to, waits for an answer.
-_CHILD = """
-import pathlib, sys
-from pcl_jax.data import song_store
-from preprocessing import melon_convert, melon_lmdb
-melon_lmdb._SONGS_PER_COMMIT = 8
-melon_convert._BATCH_BYTES = 1
-commit = song_store.SongWriter._commit
-def tell(line):
-  print(line, flush=True)
-  if sys.argv[3] == "wait":
-    sys.stdin.readline()
-def telling(self, *arguments):
-  tell("begin")
-  commit(self, *arguments)
-  tell("end")
-song_store.SongWriter._commit = telling
-folder = pathlib.Path(sys.argv[1])
-melon_lmdb.build_song_store(
-  folder, folder / "broken", max_skipped_share=1.0, workers=2,
-  processes=sys.argv[2] == "processes",
-)
-"""
-
-
-def _run_and_kill(
-  folder: pathlib.Path, kind: str, lines: int, *, wait: bool
-) -> bool:
-  """Kills a converter after some lines; returns whether it had finished.
-
-  Args:
-    folder: the Melon folder.
-    kind: of its workers.
-    lines: told before and after commits.
-    wait: whether it stands still at the last one; else it runs on meanwhile.
-  """
-  process = subprocess.Popen(
-    [sys.executable, "-c", _CHILD, folder, kind, "wait" if wait else "run"],
-    cwd=ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    text=True,
-    bufsize=1,
-  )
-  with process:
-    for line in process.stdout:
-      lines -= line in ("begin\n", "end\n")
-      if lines <= 0:
-        process.kill()
-        break
-      if wait:
-        process.stdin.write("\n")
-  return process.returncode == 0
-
-
-@pytest.mark.parametrize(
-  ("kind", "kills"), [("threads", (1, 4, 7)), ("processes", (1, 5))]
-)
-def test_killed_and_started_again_it_ends_with_the_same_content(
-  tars, kind, kills
-):
-  expected = _content(_build(tars, "whole"))
-  for lines in kills:
-    assert not _run_and_kill(tars, kind, lines, wait=True)
-    assert not (tars / "broken" / "songs.lmdb").exists()
-  assert _content(_build(tars, "broken")) == expected
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_killed_at_many_moments_it_ends_with_the_same_content(tars, kind):
-  expected = _content(_build(tars, "whole"))
-  for lines in [*range(1, 20), 1000]:
-    shutil.rmtree(tars / "broken", ignore_errors=True)
-    for again in (lines, lines // 2 + 1):
-      if _run_and_kill(tars, kind, again, wait=False):
-        break
-    assert _content(_build(tars, "broken")) == expected

@@ -1,7 +1,5 @@
-"""Tests of pcl_jax.train: the loop, and what an interruption leaves."""
+"""Tests of pcl_jax.train: the loop, and what it writes down."""
 
-import dataclasses
-import itertools
 import json
 import math
 
@@ -28,10 +26,6 @@ COLLAPSE = {
   f"collapse_{name}"
   for name in ("effective_rank", "uniformity", "mean_cosine", "alignment")
 }
-
-
-class Interrupted(Exception):
-  """Stands for whatever ends a process."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,59 +57,6 @@ def unbroken(config, tmp_path_factory, quick_compilation, build_once):
   workdir = tmp_path_factory.mktemp("unbroken")
   tiny_run.train_on_one(config, workdir)
   return workdir
-
-
-def _wrap_step(monkeypatch, wrap):
-  """Puts `wrap(train_step)` in place of the next runs' train step."""
-  build = runs.build
-
-  def wrapped(*args):
-    run = build(*args)
-    return dataclasses.replace(run, train_step=wrap(run.train_step))
-
-  monkeypatch.setattr(runs, "build", wrapped)
-
-
-def _interrupt_after(monkeypatch, steps):
-  """Ends the next run after so many of its steps."""
-
-  def wrap(train_step):
-    count = itertools.count()
-
-    def step(*args):
-      if next(count) == steps:
-        raise Interrupted
-      return train_step(*args)
-
-    return step
-
-  _wrap_step(monkeypatch, wrap)
-
-
-def _state_of(workdir, config, step):
-  run = runs.build(config, jax.devices()[:1])
-  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
-  state = checkpoints.restore(step, run.state)
-  checkpoints.close()
-  return jax.device_get(state)
-
-
-def _assert_same_run(workdir, expected, config):
-  assert tiny_run.rows_of(workdir) == tiny_run.rows_of(expected)
-  last = STEPS * EPOCHS
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    _state_of(workdir, config, last),
-    _state_of(expected, config, last),
-  )
-
-
-def _files(folder):
-  return {
-    path: (path.read_bytes(), path.stat().st_mtime_ns)
-    for path in folder.rglob("*")
-    if path.is_file()
-  }
 
 
 def _fix_losses(monkeypatch, losses):
@@ -181,7 +122,7 @@ def test_the_run_leaves_its_config_and_latest_and_best_checkpoints(
 
 
 def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
-  state = _state_of(unbroken, config, 12)
+  state = tiny_run.state_of(unbroken, config, 12)
   encoder, _ = checkpoint.load_encoder(unbroken, "latest")
   _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   for kind, found in (("params", params), ("batch_stats", stats)):
@@ -190,90 +131,6 @@ def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
       nnx.to_pure_dict(found),
       state[kind]["audio"],
     )
-
-
-@pytest.mark.parametrize(
-  "after",
-  [
-    [2],  # Nothing is saved yet.
-    pytest.param([3], marks=pytest.mark.long),  # Saved in the step before.
-    pytest.param([4], marks=pytest.mark.long),  # Between two epochs.
-    [7],  # In the middle of an epoch.
-    [5, 3, 2],  # Again and again.
-  ],
-)
-def test_an_interrupted_run_ends_bitwise_as_the_unbroken_one(
-  after, unbroken, config, tmp_path, monkeypatch
-):
-  for steps in after:
-    with monkeypatch.context() as patch:
-      _interrupt_after(patch, steps)
-      with pytest.raises(Interrupted):
-        tiny_run.train_on_one(config, tmp_path)
-  tiny_run.train_on_one(config, tmp_path)
-  _assert_same_run(tmp_path, unbroken, config)
-
-
-def test_a_run_interrupted_before_an_epoch_is_on_file_validates_it_again(
-  unbroken, config, tmp_path, monkeypatch
-):
-  validate = train.validate
-  with monkeypatch.context() as patch:
-    left = iter([False, True])
-
-    def interrupted(*args):
-      if next(left):
-        raise Interrupted
-      return validate(*args)
-
-    patch.setattr(train, "validate", interrupted)
-    with pytest.raises(Interrupted):
-      tiny_run.train_on_one(config, tmp_path)
-  tiny_run.train_on_one(config, tmp_path)
-  _assert_same_run(tmp_path, unbroken, config)
-
-
-def test_a_finished_run_is_left_as_it_is(unbroken, config, capsys):
-  before = tiny_run.rows_of(unbroken)
-  progress = tiny_run.train_on_one(config, unbroken)
-  assert progress["step"] == 12 and tiny_run.rows_of(unbroken) == before
-  said = capsys.readouterr().out
-  assert "going on from step 12" in said and "done: 12 steps" in said
-
-
-def test_a_finished_run_goes_on_with_more_epochs_and_says_what_changed(
-  unbroken, config, data_dir, tmp_path, capsys
-):
-  short = _config(data_dir, epochs=1)
-  tiny_run.train_on_one(short, tmp_path)
-  tiny_run.train_on_one(config, tmp_path)
-  assert "changed since then: epochs was 1 and is 3 now" in (
-    capsys.readouterr().out
-  )
-  _assert_same_run(tmp_path, unbroken, config)
-
-
-@pytest.mark.parametrize(
-  "keys, said",
-  [
-    ({"model_params__audio__width": 5}, "audio.width was 1 and is 5 now"),
-    ({"seed": 1}, "seed was 0 and is 1 now"),
-    ({"data__batch_size": 4}, "data.batch_size was 8 and is 4 now"),
-    (
-      {"contrast_combos": (("audio", "cf"),)},
-      "strategy was 'SS' and is 'CM A,P' now",
-    ),
-  ],
-)
-def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_touched(
-  unbroken, data_dir, keys, said
-):
-  before = _files(unbroken)
-  other = _config(data_dir, epochs=EPOCHS, **keys)
-  with pytest.raises(errors.InputError) as caught:
-    tiny_run.train_on_one(other, unbroken)
-  assert said in str(caught.value) and "another --workdir" in str(caught.value)
-  assert _files(unbroken) == before
 
 
 def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
@@ -326,72 +183,13 @@ def test_a_run_begun_on_one_device_goes_on_with_eight(
   config, unbroken, tmp_path, monkeypatch
 ):
   with monkeypatch.context() as patch:
-    _interrupt_after(patch, 7)
-    with pytest.raises(Interrupted):
+    tiny_run.interrupt_after(patch, 7)
+    with pytest.raises(tiny_run.Interrupted):
       tiny_run.train_on_one(config, tmp_path)
   progress = train.train_and_evaluate(config, tmp_path, devices=jax.devices())
   assert progress["step"] == 12
   ends = [tiny_run.rows_of(workdir)[-1] for workdir in (unbroken, tmp_path)]
   np.testing.assert_allclose(ends[0]["total"], ends[1]["total"], rtol=5e-3)
-
-
-def _spoil_batches(train_step, steps):
-  """Makes the patches of some steps no numbers."""
-  count = itertools.count(1)
-
-  def step(state, batch, key):
-    if next(count) in steps:
-      with jax.transfer_guard("allow"):
-        batch = batch | {"audio": batch["audio"] * np.float16(np.nan)}
-    return train_step(state, batch, key)
-
-  return step
-
-
-def _spoil_after(steps, what):
-  """Makes a batch, or the weights, not a number after so many steps."""
-
-  def wrap(train_step):
-    if what == "loss":
-      return _spoil_batches(train_step, {steps})
-    count = itertools.count(1)
-
-    def step(*args):
-      state, terms = train_step(*args)
-      if next(count) == steps:
-        with jax.transfer_guard("allow"):
-          nan = jax.tree.map(lambda x: x * np.float32(np.nan), state["params"])
-          state = state | {"params": nan}
-      return state, terms
-
-    return step
-
-  return wrap
-
-
-@pytest.mark.parametrize(
-  "steps, what, said",
-  [
-    (6, "loss", "the loss of step 6 is not finite"),
-    (6, "weights", "after step 6 the weights are not finite"),
-    (8, "weights", "the validation loss of epoch 1 is not finite"),
-    pytest.param(5, "weights", "step 6", marks=pytest.mark.long),
-  ],
-)
-def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
-  steps, what, said, unbroken, config, data_dir, tmp_path, monkeypatch
-):
-  strict = _config(data_dir, epochs=EPOCHS, train__max_nonfinite_steps=1)
-  with monkeypatch.context() as patch:
-    _wrap_step(patch, _spoil_after(steps, what))
-    with pytest.raises(errors.RunError, match="are kept.*lr") as caught:
-      tiny_run.train_on_one(strict, tmp_path)
-  assert said in str(caught.value)
-  checkpoints = checkpoint.Checkpoints(tmp_path, read_only=True)
-  assert checkpoints.latest_step() == (6 if steps == 8 else 4)
-  checkpoints.close()
-  tiny_run.train_on_one(config, tmp_path)
-  _assert_same_run(tmp_path, unbroken, config)
 
 
 @pytest.mark.long
@@ -426,7 +224,7 @@ def test_a_device_without_memory_is_reported_with_what_helps(
   def exhausted(*_):
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 5 GB\nand more")
 
-  _wrap_step(monkeypatch, lambda _: exhausted)
+  tiny_run.wrap_step(monkeypatch, lambda _: exhausted)
   with pytest.raises(errors.RunError) as error:
     tiny_run.train_on_one(config, tmp_path)
   for word in ("microbatches", "rematerialise", "batch_size", "5 GB"):
@@ -442,7 +240,7 @@ def test_what_a_step_takes_is_on_the_devices_already(
       state, jax.device_get(batch), key
     )
 
-  _wrap_step(monkeypatch, wrap)
+  tiny_run.wrap_step(monkeypatch, wrap)
   with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to"):
     tiny_run.train_on_one(config, tmp_path)
 
@@ -500,6 +298,6 @@ def test_a_run_in_bfloat16_follows_the_one_in_float32(
   )
   assert wide != narrow
   np.testing.assert_allclose(narrow, wide, rtol=0.03)
-  state = _state_of(tmp_path, config, STEPS * EPOCHS)
+  state = tiny_run.state_of(tmp_path, config, STEPS * EPOCHS)
   kinds = {x.dtype for x in jax.tree.leaves(state["params"])}
   assert kinds == {np.dtype("float32")}

@@ -4,10 +4,14 @@ from collections.abc import Iterable
 import io
 import json
 import pathlib
+import shutil
 import tarfile
 from typing import Any
 
+import lmdb
 import numpy as np
+
+from preprocessing import melon_lmdb
 
 
 def song(song_id: int, **fields: Any) -> dict[str, Any]:
@@ -94,3 +98,35 @@ def write_song_tar(
       for i in song_ids
     ],
   )
+
+
+TARS = {0: range(0, 30), 1: range(1000, 1030), 2: range(5000, 5010)}
+IDS = [i for ids in TARS.values() for i in ids]
+ZEROS = np.zeros((48, 9), np.float32)
+
+
+def write_three_tars(folder: pathlib.Path) -> pathlib.Path:
+  """Writes tars of seventy songs, one of them bad, one more missing."""
+  write_meta(folder / "kakao_meta", map(song, [*IDS, 9000]))
+  for number, ids in TARS.items():
+    write_song_tar(folder / f"arena_mel_{number}.tar", ids, **{"1003": ZEROS})
+  return folder
+
+
+def build(
+  melon_dir: pathlib.Path, name: str = "data", **settings: Any
+) -> pathlib.Path:
+  """Converts a folder with two workers; leaves any share of songs out."""
+  settings = {"max_skipped_share": 1.0, "workers": 2} | settings
+  return melon_lmdb.build_song_store(melon_dir, melon_dir / name, **settings)
+
+
+def content(store: pathlib.Path) -> dict[bytes, bytes]:
+  """Returns every record of the store and what stands beside it."""
+  # A copy, since LMDB opens an environment once a process.
+  copy = shutil.copytree(store, store.with_name("copy"), dirs_exist_ok=True)
+  env = lmdb.open(str(copy), readonly=True, lock=False)
+  with env.begin() as txn:
+    found = {bytes(key): bytes(value) for key, value in txn.cursor()}
+  env.close()
+  return found | {b"skipped": (store.parent / "skipped.json").read_bytes()}

@@ -1,7 +1,8 @@
 """A tiny data set with all its vectors, and configs that train on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -11,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from configs import common
+from pcl_jax import checkpoint
 from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import dataset
@@ -119,3 +121,86 @@ def build_once(
 def forget_built() -> None:
   """Frees what `build_once` keeps."""
   _built.clear()
+
+
+class Interrupted(Exception):
+  """Stands for whatever ends a process."""
+
+
+def wrap_step(patch: Any, wrap: Callable[[Callable], Callable]) -> None:
+  """Puts `wrap(train_step)` in place of the next runs' train step."""
+  build = runs.build
+
+  def wrapped(*args):
+    run = build(*args)
+    return dataclasses.replace(run, train_step=wrap(run.train_step))
+
+  patch.setattr(runs, "build", wrapped)
+
+
+def interrupt_after(patch: Any, steps: int) -> None:
+  """Ends the next run after so many of its steps."""
+
+  def wrap(train_step):
+    count = itertools.count()
+
+    def step(*args):
+      if next(count) == steps:
+        raise Interrupted
+      return train_step(*args)
+
+    return step
+
+  wrap_step(patch, wrap)
+
+
+def at_step(
+  number: int, act: Callable[[], Any]
+) -> Callable[[Callable], Callable]:
+  """Returns what acts while a step of the next start is under way."""
+
+  def wrap(step):
+    count = itertools.count(1)
+
+    def acting(*arguments):
+      if next(count) == number:
+        act()
+      return step(*arguments)
+
+    return acting
+
+  return wrap
+
+
+def latest_step_of(workdir: pathlib.Path) -> int | None:
+  """Returns the newest step on file."""
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  latest = checkpoints.latest_step()
+  checkpoints.close()
+  return latest
+
+
+def state_of(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict, step: int
+) -> dict[str, Any]:
+  """Returns the state on file of a run on one device."""
+  run = runs.build(config, jax.devices()[:1])
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  state = checkpoints.restore(step, run.state)
+  checkpoints.close()
+  return jax.device_get(state)
+
+
+def assert_same_end(
+  workdir: pathlib.Path,
+  expected: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  step: int,
+) -> None:
+  """Asserts that rows, and states after a step, are bitwise the same."""
+  assert rows_of(workdir) == rows_of(expected)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    state_of(workdir, config, step),
+    state_of(expected, config, step),
+  )

@@ -132,3 +132,8 @@ def make_mtat(folder: pathlib.Path) -> pathlib.Path:
   for row in rows[1:]:
     write_clip(folder / row[-1].replace(".mp3", ".wav"), seed=int(row[0]))
   return folder
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+  """Returns the files of a folder, by name."""
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -80,6 +80,15 @@ def read_batch(
   }
 
 
+def _put(
+  array: np.ndarray, sharding: jax.sharding.Sharding, rows: int
+) -> jax.Array:
+  """Begins to copy this process's rows to its devices; of so many in all."""
+  return jax.make_array_from_process_local_data(
+    sharding, array, (rows, *array.shape[1:])
+  )
+
+
 def load(
   store: song_store.SongStore,
   tables: Mapping[str, np.ndarray],
@@ -124,19 +133,11 @@ def load(
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
-    batch = {
-      name: jax.make_array_from_process_local_data(
-        sharding, array, (total, *array.shape[1:])
-      )
-      for name, array in read_batch(
-        store, tables, plan, step, rows, cache
-      ).items()
-    }
+    arrays = read_batch(store, tables, plan, step, rows, cache)
+    batch = {name: _put(a, sharding, total) for name, a in arrays.items()}
     if sharing is not None:
       entries = sharing.entries(plan.songs[step])
-      batch["sharing"] = jax.make_array_from_process_local_data(
-        everywhere, entries, entries.shape
-      )
+      batch["sharing"] = _put(entries, everywhere, len(entries))
     return batch
 
   def under_way() -> str:
