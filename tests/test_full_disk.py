@@ -155,8 +155,8 @@ def test_training_goes_on_through_failed_saves_and_fails_with_the_last(
   # The last is of the validation.
   assert [row["step"] for row in rows] == [1, 2, 3, 4, 4]
   # The save of step 2 is waited for when step 3 is to be saved.
-  counts = [row.get("checkpoint_failures") for row in rows]
-  assert counts == [None, None, None, 1, 1]
+  counts = [row.get("checkpoint_failures", 0) for row in rows]
+  assert counts[:3] == [0, 0, 0] and 1 <= counts[3] <= counts[4]
   progress = tiny_run.train_on_one(config, tmp_path / "run")
   assert progress["step"] == 4
   assert "going on from step 1" in capsys.readouterr().out
