@@ -165,6 +165,7 @@ def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
   assert losses[0].keys() == {TERM, "total"} | COLLAPSE
 
 
+@pytest.mark.long  # test_devices and test_going_on have short forms of it.
 def test_a_run_on_eight_devices_is_that_on_one(unbroken, config, tmp_path):
   train.train_and_evaluate(config, tmp_path, devices=jax.devices())
   for one, eight in zip(
