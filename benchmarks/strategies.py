@@ -16,11 +16,11 @@ import argparse
 from collections.abc import Sequence
 import os
 import pathlib
-import platform
 from typing import Any
 
 import numpy as np
 
+from benchmarks import machine
 from benchmarks import strategy_runs
 from benchmarks import strategy_table
 from configs import common
@@ -28,7 +28,6 @@ from configs import sample
 from pcl_jax import config_check
 from pcl_jax import embed
 from pcl_jax import errors
-from pcl_jax import run as runs
 from pcl_jax.data import catalogue as catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import baselines
@@ -79,14 +78,6 @@ def fixed_scores(data: dataset.DataSet) -> dict[str, list[dict]]:
   return scores
 
 
-def _machine() -> str:
-  return (
-    f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-    f"{os.cpu_count()} in the machine; "
-    + ", ".join(f"{name} {one}" for name, one in runs.versions().items())
-  )
-
-
 def _times(results: list[dict[str, Any]]) -> str:
   whole = [r["processor_s"] for r in results if r["processor_s"] is not None]
   if not whole:
@@ -132,7 +123,7 @@ def measure(flags: argparse.Namespace) -> str:
   ]
   head = (
     f"Seeds {', '.join(map(str, flags.seeds))}; {len(data.store)} songs. "
-    f"{_machine()}. {_times(trained)}"
+    f"{machine.describe()}. {_times(trained)}"
   )
   return strategy_table.in_markdown(
     head, scores, steps, fixed_scores(data), upper=baselines.MODE_P
