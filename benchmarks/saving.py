@@ -24,6 +24,7 @@ from benchmarks import step_forms
 from configs import common
 from pcl_jax import checkpoint
 from pcl_jax import errors
+from pcl_jax import optimizer as optimizers
 from pcl_jax import train_step
 from pcl_jax.models import audio
 from pcl_jax.models import encoders
@@ -34,7 +35,7 @@ _ALLOWED = 0.05
 def _state(encoder: str) -> train_step.State:
   params = {"backbone_type": encoder, "width": audio.PAPER_WIDTHS[encoder]}
   model = encoders.Encoders(audio_params=params, rngs=nnx.Rngs(0))
-  _, state = train_step.new_state(model, train_step.make_optimizer(1e-4, 0.0))
+  _, state = train_step.new_state(model, optimizers.make_optimizer(1e-4, 0.0))
   everywhere = jax.NamedSharding(
     train_step.make_mesh(jax.devices()[:1]), jax.P()
   )

@@ -10,6 +10,7 @@ from flax import nnx
 import jax
 import numpy as np
 
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
 from pcl_jax.data import plan as plans
@@ -50,7 +51,7 @@ def make_step(
     },
     rngs=nnx.Rngs(0),
   )
-  optimizer = train_step.make_optimizer(1e-4, 1e-4)
+  optimizer = optimizers.make_optimizer(1e-4, 1e-4)
   recipe = train_step.Recipe(
     strategies.parse([["audio", "audio_self"]], ""),
     1,

@@ -39,6 +39,7 @@ import numpy as np
 
 from benchmarks import machine
 from pcl_jax import errors
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
 from pcl_jax.interop import torch_names
@@ -78,7 +79,7 @@ def our_step(
     )
   )
   model.audio = encoder
-  optimizer = train_step.make_optimizer(
+  optimizer = optimizers.make_optimizer(
     SETTINGS["learning_rate"], SETTINGS["weight_decay"]
   )
   recipe = train_step.Recipe(

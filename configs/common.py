@@ -90,6 +90,10 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
 
   config.opt_params = ml_collections.ConfigDict()
   config.opt_params.lr = 1e-4
+  # Over the run: constant as in the paper, or cosine, which falls to 0 at the
+  # end of the last epoch; after so many steps in which it rises from 0.
+  config.opt_params.lr_schedule = "constant"
+  config.opt_params.warmup_steps = 0
   # L2, added to the gradient before Adam's moments.
   config.opt_params.weight_decay = _PAPER_WEIGHT_DECAY[backbone_type]
   config.loss_params = ml_collections.ConfigDict()

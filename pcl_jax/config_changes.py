@@ -8,12 +8,13 @@ from typing import Any
 from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import melspectrogram
+from pcl_jax import optimizer as optimizers
 
 # They decide how long, how fast and how visibly a run goes on, not what is
 # learnt, or that to rounding alone. `data.dir` is one, since what lies there is
 # compared itself.
 HARMLESS = (
-  "epochs",
+  "epochs",  # But where the learning rate is not constant.
   "early_stop_patience",
   "log_every_steps",
   "save_every_steps",
@@ -84,7 +85,9 @@ def check(
     key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)
   ]
   refused = [
-    key for key in changed if key not in HARMLESS and not _covers(allowed, key)
+    key
+    for key in changed
+    if not _is_harmless(key, a, b) and not _covers(allowed, key)
   ]
   if refused:
     raise errors.InputError(
@@ -103,6 +106,16 @@ def _flat(meta: dict[str, Any]) -> dict[str, Any]:
   return config_check.flatten(meta["config"] | {}) | config_check.flatten(
     {"data": meta["data"]}
   )
+
+
+def _is_harmless(key: str, then: dict[str, Any], now: dict[str, Any]) -> bool:
+  if key == "epochs":  # A learning rate that falls does so until the last.
+    return all(
+      flat.get("opt_params.lr_schedule", optimizers.CONSTANT)
+      == optimizers.CONSTANT
+      for flat in (then, now)
+    )
+  return key in HARMLESS
 
 
 def _line(key: str, then: dict[str, Any], now: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 from pcl_jax import errors
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
 
 _ABOVE_0 = (
@@ -41,6 +42,7 @@ _NOT_NEGATIVE = (
   "data.cached_batches",
   "data.sample_songs",
   "loss_params.tiled_above",
+  "opt_params.warmup_steps",
   "opt_params.weight_decay",
 )
 _RATES = (
@@ -51,6 +53,7 @@ _RATES = (
 
 _CHOICES = {
   "data.order": ("shuffled", "blocks"),
+  "opt_params.lr_schedule": optimizers.SCHEDULES,
   "train.compute_dtype": ("float32", "bfloat16"),
 }
 

@@ -127,8 +127,9 @@ def evaluate(
   extra: Mapping[str, contexts.Task] = MappingProxyType({}),
   baselines: bool = False,
   options: contexts.Options | None = None,
+  which: str = "best",
 ) -> report.Evaluation:
-  """Runs tasks on a run's best encoder, and on the baselines.
+  """Runs tasks on a run's encoder, and on the baselines.
 
   Args:
     workdir: of the run.
@@ -137,12 +138,13 @@ def evaluate(
     extra: further tasks, by name (`tagging_task.tasks_of`).
     baselines: whether the tasks run on the baselines too.
     options: of the tasks.
+    which: the `best` checkpoint by validation loss, or the `latest`.
 
   Raises:
     InputError: there is no checkpoint or no data set, or nothing in the data
       set can be measured.
   """
-  encoder, meta = checkpoint.load_encoder(workdir)
+  encoder, meta = checkpoint.load_encoder(workdir, which)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   context = contexts.Context(
     data,
@@ -164,6 +166,7 @@ def evaluate(
     )
   results = {
     "format_version": FORMAT_VERSION,
+    "checkpoint": which,
     "step": meta["progress"]["step"],
     "data": str(data.directory),
     "fingerprint": data.fingerprint(),
@@ -235,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     extra=extra,
     baselines=flags.baselines,
     options=options,
+    which=flags.checkpoint,
   )
   paths = report.write(workdir, found)
   print(in_words(found.results, extra))

@@ -21,6 +21,7 @@ import optax
 from pcl_jax import config_check
 from pcl_jax import errors
 from pcl_jax import melspectrogram
+from pcl_jax import optimizer as optimizers
 from pcl_jax import speed
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
@@ -47,6 +48,7 @@ class Run:
     stall_s: how long a batch may take before the run is ended.
     sharding: of batches, split over all devices.
     key: of mixup and dropout, on all devices.
+    learning_rate: a constant, or a function of the steps before.
     step_operations: of a step; None on CPUs, where nobody asks.
     state: as it is before the first step, on all devices.
     train_step: (state, batch, key) -> (state, terms).
@@ -68,6 +70,7 @@ class Run:
   stall_s: float
   sharding: jax.sharding.NamedSharding
   key: jax.Array
+  learning_rate: float | optax.Schedule
   step_operations: float | None
   state: train_step.State
   train_step: Callable
@@ -112,6 +115,30 @@ def _data_of(
     data.catalogue, config.loss_params.exclude_sharing
   )
   return data, tables, sharing
+
+
+def _learning_rate_of(
+  config: ml_collections.ConfigDict,
+  strategy: strategies.Strategy,
+  data: dataset.DataSet,
+) -> float | optax.Schedule:
+  """Returns a constant, or a function of the steps before."""
+  params = config.opt_params
+  if params.lr_schedule == optimizers.CONSTANT and not params.warmup_steps:
+    return params.lr
+  plan = data.training_plan(
+    strategy,
+    config.data.batch_size,
+    double_window=config.data.double_window,
+    seed=config.seed,
+    epoch=0,
+  )
+  return optimizers.make_schedule(
+    params.lr_schedule,
+    params.lr,
+    params.warmup_steps,
+    config.epochs * len(plan),
+  )
 
 
 def architecture_of(
@@ -233,8 +260,9 @@ def build(
   data, tables, sharing = _data_of(config, strategy)
   architecture, genre_table = architecture_of(config, strategy, data, tables)
   make_model = functools.partial(_model_of, config, architecture, genre_table)
-  optimizer = train_step.make_optimizer(
-    config.opt_params.lr, config.opt_params.weight_decay
+  learning_rate = _learning_rate_of(config, strategy, data)
+  optimizer = optimizers.make_optimizer(
+    learning_rate, config.opt_params.weight_decay
   )
   mesh = train_step.make_mesh(devices)
   everywhere = jax.NamedSharding(mesh, jax.P())
@@ -264,6 +292,7 @@ def build(
     stall_s=config.data.stall_s,
     sharding=jax.NamedSharding(mesh, jax.P("data")),
     key=jax.jit(jax.random.key, out_shardings=everywhere)(config.seed),
+    learning_rate=learning_rate,
     step_operations=operations,
     state=jax.device_put(state, everywhere),
     train_step=steps[0],

@@ -185,6 +185,8 @@ def _row(
   devices = run.sharding.mesh.devices.ravel().tolist()
   row = {"epoch": progress.epoch, "step": progress.step} | speeds
   row |= speed.figures(run.step_operations, steps_per_s, devices)
+  if callable(run.learning_rate):
+    row["learning_rate"] = float(run.learning_rate(progress.step - 1))
   if run.sharing is not None:
     songs = plan.songs[progress.step_in_epoch - 1]
     row["sharing_share"] = round(run.sharing.share(songs), 5)

@@ -63,22 +63,6 @@ def make_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
   return jax.sharding.Mesh(np.array(line), ("data",), axis_types=auto)
 
 
-def make_optimizer(
-  learning_rate: float, weight_decay: float
-) -> optax.GradientTransformation:
-  """Returns Adam with L2 added to the gradient before its moments.
-
-  Args:
-    learning_rate: constant.
-    weight_decay: strength of the L2 penalty, on every parameter.
-  """
-  return optax.chain(
-    optax.add_decayed_weights(weight_decay),
-    optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-    optax.scale(-learning_rate),
-  )
-
-
 def new_state(
   model: nnx.Module, optimizer: optax.GradientTransformation
 ) -> tuple[nnx.GraphDef, State]:
@@ -250,7 +234,7 @@ def update(
     has_aux=True,
   )(state["params"])
   updates, opt_state = optimizer.update(
-    grads, state["opt_state"], state["params"]
+    grads, state["opt_state"], state["params"], step=state["step"]
   )
   new = {
     "params": optax.apply_updates(state["params"], updates),

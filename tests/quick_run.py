@@ -9,6 +9,7 @@ import ml_collections
 from configs import ss_sc_cnn
 from pcl_jax import checkpoint
 from pcl_jax import melspectrogram
+from pcl_jax import optimizer as optimizers
 from pcl_jax import train
 from pcl_jax import train_step
 from pcl_jax.models import encoders
@@ -38,7 +39,7 @@ def save(
     The folder.
   """
   model = encoders.Encoders(audio_params=AUDIO, rngs=nnx.Rngs(seed))
-  _, state = train_step.new_state(model, train_step.make_optimizer(0.1, 0.0))
+  _, state = train_step.new_state(model, optimizers.make_optimizer(0.1, 0.0))
   mesh = jax.make_mesh(
     (1,),
     ("data",),

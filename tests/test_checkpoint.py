@@ -16,6 +16,7 @@ import pytest
 from pcl_jax import checkpoint
 from pcl_jax import errors
 from pcl_jax import melspectrogram
+from pcl_jax import optimizer as optimizers
 from pcl_jax import train_step
 from pcl_jax.models import audio
 from pcl_jax.models import encoders
@@ -34,7 +35,7 @@ def _network(with_cf, **audio_params):
     cf_params={"input_dim": 3, "hidden_dim": 2} if with_cf else None,
     rngs=nnx.Rngs(0),
   )
-  _, state = train_step.new_state(model, train_step.make_optimizer(0.1, 0.1))
+  _, state = train_step.new_state(model, optimizers.make_optimizer(0.1, 0.1))
   mesh = jax.make_mesh(
     (1,),
     ("data",),

@@ -79,6 +79,14 @@ def test_what_changes_nothing_that_is_learnt_never_asks(key, value):
   assert not changes.other_batches
 
 
+def test_more_epochs_ask_where_the_learning_rate_falls_until_the_last():
+  falling = {"config__opt_params__lr_schedule": "cosine"}
+  then, now = _meta(**falling), _meta(**falling, config__epochs=5)
+  with pytest.raises(errors.InputError, match="epochs was 3 and is 5 now"):
+    config_changes.check(then, now)
+  assert config_changes.check(then, now, ["epochs"]).lines
+
+
 def test_an_unchanged_run_has_no_changes():
   assert config_changes.check(_meta(), _meta()).lines == []
 

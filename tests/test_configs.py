@@ -17,6 +17,7 @@ from configs import sample
 from pcl_jax import checkpoint
 from pcl_jax import config_check
 from pcl_jax import errors
+from pcl_jax import optimizer as optimizers
 from pcl_jax import run as runs
 from pcl_jax import train_step
 from pcl_jax.data import dataset
@@ -255,7 +256,7 @@ def _begin(build):
   return graphs[0], state
 
 
-_OPTIMIZER = train_step.make_optimizer(1e-4, 1e-4)
+_OPTIMIZER = optimizers.make_optimizer(1e-4, 1e-4)
 _begun = {}  # What variants with the same encoders share.
 
 

@@ -15,8 +15,8 @@ import optax
 import pytest
 
 from pcl_jax import mixup
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
-from pcl_jax import train_step
 from tests import small_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -51,7 +51,7 @@ def _step(name, devices):
   model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
   # A trace without decay only notes the gradient, as it is before Adam.
   optimizer = optax.chain(
-    optax.trace(0.0), train_step.make_optimizer(0.01, 0.2)
+    optax.trace(0.0), optimizers.make_optimizer(0.01, 0.2)
   )
   state, (step, _), split = small_step.start(
     model,

@@ -181,6 +181,23 @@ def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
   assert not list(workdir.glob("*.partial"))
 
 
+def test_the_latest_checkpoint_is_measured_where_it_is_asked_for(
+  workdir, monkeypatch
+):
+  load, asked = checkpoint.load_encoder, []
+
+  def note(folder, which):
+    asked.append(which)
+    return load(folder, which)
+
+  monkeypatch.setattr(checkpoint, "load_encoder", note)
+  for words in ([], ["--checkpoint=latest"]):
+    evaluate.main([f"--workdir={workdir}", "--tasks=none", *words])
+    results = json.loads((workdir / report.FILE_NAME).read_text())
+    assert results["checkpoint"] == asked[-1]
+  assert asked == ["best", "latest"]
+
+
 def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
   other = _prepare(tmp_path / "other", albums=np.full(60, -1, np.int32))
   results = evaluate.evaluate(trained[1], str(other)).results

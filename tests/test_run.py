@@ -44,6 +44,7 @@ BAD = [(key, value, "above 0") for key in ABOVE_0 for value in (0, -1)]
 BAD += [(key, -1, "0 or more") for key in ("seed", "data.threads")]
 BAD += [("data.sample_songs", -1, "0 or more")]
 BAD += [("opt_params.weight_decay", -1e-4, "0 or more")]
+BAD += [("opt_params.warmup_steps", -1, "0 or more")]
 BAD += [(key, v, "in [0, 1)") for key in RATES for v in (1.0, -0.1)]
 BAD += [
   ("opt_params.lr", float("nan"), "above 0"),

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
 from pcl_jax.models import encoders
@@ -29,7 +30,7 @@ def _first_step():
   """
   # A trace without decay only notes the gradient, as it is before Adam.
   optimizer = optax.chain(
-    optax.trace(0.0), train_step.make_optimizer(RATE, DECAY)
+    optax.trace(0.0), optimizers.make_optimizer(RATE, DECAY)
   )
   model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
   state, (step, _), split = small_step.start(
@@ -51,7 +52,7 @@ def _sc_cnn() -> encoders.Encoders:
 
 def test_a_fixed_batch_is_learnt_by_the_cnn_alike_on_1_and_8_devices():
   batch, key = small_step.batch(frames=256), jax.random.key(0)
-  optimizer = train_step.make_optimizer(2e-3, 0.0)
+  optimizer = optimizers.make_optimizer(2e-3, 0.0)
   totals, gradients, stats = {}, {}, {}
   for devices, steps in ((1, 6), (8, 1)):
     state, (step, _), split = small_step.start(
@@ -87,7 +88,7 @@ def test_weight_decay_enters_the_gradient_before_the_moments_of_adam():
   rng = np.random.default_rng(0)
   start = rng.standard_normal((3, 4)).astype(np.float32)
   gradients = 0.1 * rng.standard_normal((5, 3, 4)).astype(np.float32)
-  optimizer = train_step.make_optimizer(0.01, 0.2)
+  optimizer = optimizers.make_optimizer(0.01, 0.2)
   params = {"a": jnp.asarray(start), "bias": jnp.asarray(start[0])}
   state = optimizer.init(params)
   for g in gradients:
@@ -117,7 +118,7 @@ def test_a_step_decays_every_parameter_of_every_encoder_biases_too():
 @pytest.fixture(scope="module")
 def mixed():
   """A state of the small encoders, and their steps with mixup."""
-  optimizer = train_step.make_optimizer(0.0, 0.0)  # So that nothing moves.
+  optimizer = optimizers.make_optimizer(0.0, 0.0)  # So that nothing moves.
   model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
   state, steps, split = small_step.start(
     model, optimizer, small_step.recipe(SS, 7.0)

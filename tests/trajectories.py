@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from pcl_jax import optimizer as optimizers
 from pcl_jax import strategy as strategies
 from pcl_jax import train_step
 from pcl_jax.interop import torch_names
@@ -110,7 +111,7 @@ def run(name: str) -> list[dict[str, float]]:
   golden = golden_weights.reference()["trajectories"][name]
   strategy = strategies.parse(golden["combos"], golden["pair_method"])
   model = golden_encoders(golden["backbone"], strategy)
-  optimizer = train_step.make_optimizer(1e-4, WEIGHT_DECAY[golden["backbone"]])
+  optimizer = optimizers.make_optimizer(1e-4, WEIGHT_DECAY[golden["backbone"]])
   recipe = train_step.Recipe(strategy, CODES, 0.1, mixup_alpha=None)
   graphdef, state = train_step.new_state(model, optimizer)
   mesh = train_step.make_mesh(jax.devices()[:1])

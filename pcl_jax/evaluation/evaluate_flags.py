@@ -20,6 +20,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     metavar="RUN",
     help="folders of evaluated runs, each tested against the first",
   )
+  add(
+    "--checkpoint",
+    choices=("best", "latest"),
+    default="best",
+    help="by validation loss, or by step (%(default)s)",
+  )
   add("--data", help="data set; the one the run trained on where not given")
   add(
     "--tasks",
