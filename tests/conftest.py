@@ -8,8 +8,11 @@ import ml_collections
 import pytest
 
 from configs import common
+from pcl_jax import run as runs
 from pcl_jax.models import convolution
 from preprocessing import sample_data
+from tests import quick_backbone
+from tests import tiny_run
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -34,6 +37,37 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def build_once():
+  """Builds runs whose compiled steps are alike only once in a module."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(runs, "build", tiny_run.build_once)
+    yield
+  tiny_run.forget_built()
+
+
+@pytest.fixture(scope="module")
+def quickly(build_once):
+  """As `build_once`, with the backbone registered that compiles at once."""
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    yield
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A tiny data set: 36 training songs."""
+  return tiny_run.make_data_set(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, build_once, quick_compilation, tmp_path_factory):
+  """Workdir of a run by the module's own `config` that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("unbroken")
+  tiny_run.train_on_one(config, workdir)
+  return workdir
 
 
 @pytest.fixture

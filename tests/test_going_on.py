@@ -23,49 +23,17 @@ from pcl_jax import train
 from pcl_jax import train_log
 from pcl_jax import train_step
 from pcl_jax.data import dataset
-from tests import quick_backbone
 from tests import tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quickly")
 
 STEPS, EPOCHS = 4, 2
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-  with pytest.MonkeyPatch.context() as patch:
-    quick_backbone.register(patch)
-    patch.setattr(runs, "build", tiny_run.build_once)
-    yield
-  tiny_run.forget_built()
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  return tiny_run.make_data_set(tmp_path_factory.mktemp("going_on") / "data")
-
-
-def _config(data_dir, **keys):
-  small = {
-    "model_params__audio__backbone_type": quick_backbone.NAME,
-    "model_params__audio__width": 1,
-    "epochs": EPOCHS,
-  }
-  return tiny_run.small_config(data_dir, **(small | keys))
-
-
 @pytest.fixture(scope="module")
 def config(data_dir, quickly):
-  return _config(data_dir)
-
-
-@pytest.fixture(scope="module")
-def unbroken(config, tmp_path_factory, quick_compilation, quickly):
-  """Workdir of a run that nothing interrupted."""
-  workdir = tmp_path_factory.mktemp("unbroken")
-  tiny_run.train_on_one(config, workdir)
-  return workdir
+  return tiny_run.quick_config(data_dir)
 
 
 # Signals.
@@ -172,8 +140,8 @@ def test_a_second_trainer_is_refused_and_the_first_is_unharmed(
 def test_an_allowed_change_is_gone_on_with_and_config_json_tells_it(
   config, data_dir, tmp_path, capsys
 ):
-  tiny_run.train_on_one(_config(data_dir, epochs=1), tmp_path)
-  other = _config(data_dir, opt_params__lr=0.25)
+  tiny_run.train_on_one(tiny_run.quick_config(data_dir, epochs=1), tmp_path)
+  other = tiny_run.quick_config(data_dir, opt_params__lr=0.25)
   with pytest.raises(errors.InputError, match="lr was 0.0001 and is 0.25 now"):
     tiny_run.train_on_one(other, tmp_path)
   found = json.loads((tmp_path / "config.json").read_text())
@@ -197,7 +165,7 @@ def test_an_epoch_with_other_batches_is_begun_anew(
     tiny_run.wrap_step(patch, tiny_run.at_step(2, told))
     tiny_run.train_on_one(config, tmp_path)
   train.train_and_evaluate(
-    _config(data_dir, seed=1, epochs=1),
+    tiny_run.quick_config(data_dir, seed=1, epochs=1),
     tmp_path,
     jax.devices()[:1],
     allow_change=["seed"],
@@ -211,7 +179,7 @@ def test_an_epoch_with_other_batches_is_begun_anew(
 
 def test_another_data_set_is_refused_unless_it_is_allowed(config, tmp_path):
   data = tiny_run.make_data_set(tmp_path / "data")
-  first = _config(data, epochs=1)
+  first = tiny_run.quick_config(data, epochs=1)
   tiny_run.train_on_one(first, tmp_path / "w")
   made = dataset.DataSet(data).catalogue
   lists = [made.playlists[i].tolist() for i in range(len(made.playlists))]
@@ -220,7 +188,7 @@ def test_another_data_set_is_refused_unless_it_is_allowed(config, tmp_path):
     made, playlists=type(made.playlists).from_lists(lists)
   ).save(data)
   tiny_run.forget_built()
-  more = _config(data)
+  more = tiny_run.quick_config(data)
   with pytest.raises(errors.InputError) as caught:
     tiny_run.train_on_one(more, tmp_path / "w")
   assert "of another data set or split: data.fingerprint was" in (

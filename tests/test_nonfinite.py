@@ -15,49 +15,17 @@ from pcl_jax import replay
 from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import dataset
-from tests import quick_backbone
 from tests import tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quickly")
 
 
 STEPS, EPOCHS = 4, 2
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-  with pytest.MonkeyPatch.context() as patch:
-    quick_backbone.register(patch)
-    patch.setattr(runs, "build", tiny_run.build_once)
-    yield
-  tiny_run.forget_built()
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  return tiny_run.make_data_set(tmp_path_factory.mktemp("nonfinite") / "data")
-
-
-def _config(data_dir, **keys):
-  small = {
-    "model_params__audio__backbone_type": quick_backbone.NAME,
-    "model_params__audio__width": 1,
-    "epochs": EPOCHS,
-  }
-  return tiny_run.small_config(data_dir, **(small | keys))
-
-
 @pytest.fixture(scope="module")
 def config(data_dir, quickly):
-  return _config(data_dir)
-
-
-@pytest.fixture(scope="module")
-def unbroken(config, tmp_path_factory, quick_compilation, quickly):
-  """Workdir of a run that nothing interrupted."""
-  workdir = tmp_path_factory.mktemp("unbroken")
-  tiny_run.train_on_one(config, workdir)
-  return workdir
+  return tiny_run.quick_config(data_dir)
 
 
 def _spoiling(steps):
@@ -139,7 +107,7 @@ def test_a_run_with_skipped_steps_is_resumed_bitwise(
 def test_too_many_skipped_steps_in_a_row_end_the_run(
   data_dir, tmp_path, monkeypatch
 ):
-  config = _config(data_dir, train__max_nonfinite_steps=3)
+  config = tiny_run.quick_config(data_dir, train__max_nonfinite_steps=3)
   with monkeypatch.context() as patch:
     tiny_run.wrap_step(patch, _spoiling({2, 5, 6, 7}))
     with pytest.raises(errors.RunError) as caught:
@@ -226,7 +194,7 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
   monkeypatch.setattr(nonfinite, "_MOST_DAMAGED", share)
   data = tiny_run.make_data_set(tmp_path / "data")
   opened = dataset.DataSet(data)
-  config = _config(data, epochs=1)
+  config = tiny_run.quick_config(data, epochs=1)
   run = runs.build(config, jax.devices()[:1])
   song = int(train.plan_epoch(run, 0).songs[1, 0])
   _spoil_record(data, song, value)

@@ -88,13 +88,10 @@ def test_a_constant_schedule_is_the_constant():
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(data_dir, monkeypatch):
   quick_backbone.register(monkeypatch)
-  return tiny_run.small_config(
-    tiny_run.make_data_set(tmp_path / "data"),
-    model_params__audio__backbone_type=quick_backbone.NAME,
-    model_params__audio__width=1,
-    epochs=2,
+  return tiny_run.quick_config(
+    data_dir,
     opt_params__lr=PEAK,
     opt_params__lr_schedule="cosine",
     opt_params__warmup_steps=2,

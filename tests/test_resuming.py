@@ -8,27 +8,13 @@ import pytest
 
 from pcl_jax import checkpoint
 from pcl_jax import errors
-from pcl_jax import run as runs
 from pcl_jax import train
 from tests import tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "build_once")
 
 STEPS = 4  # Of an epoch: 36 training songs, 8 a batch.
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def build_once():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, "build", tiny_run.build_once)
-    yield
-  tiny_run.forget_built()
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  return tiny_run.make_data_set(tmp_path_factory.mktemp("resuming") / "data")
 
 
 def _config(data_dir, **keys):
@@ -39,14 +25,6 @@ def _config(data_dir, **keys):
 @pytest.fixture(scope="module")
 def config(data_dir):
   return _config(data_dir, epochs=EPOCHS)
-
-
-@pytest.fixture(scope="module")
-def unbroken(config, tmp_path_factory, quick_compilation, build_once):
-  """Workdir of a run that nothing interrupted."""
-  workdir = tmp_path_factory.mktemp("unbroken")
-  tiny_run.train_on_one(config, workdir)
-  return workdir
 
 
 def _files(folder):

@@ -16,6 +16,7 @@ from pcl_jax import checkpoint
 from pcl_jax import run as runs
 from pcl_jax import train
 from pcl_jax.data import dataset
+from tests import quick_backbone
 from tests import tiny_data
 
 GENRE_DIMS = 128
@@ -61,6 +62,23 @@ def small_config(
     {name.replace("__", "."): value for name, value in keys.items()}
   )
   return config
+
+
+def quick_config(
+  data_dir: pathlib.Path, **keys: Any
+) -> ml_collections.ConfigDict:
+  """Returns `small_config` of two epochs, with the registered quick backbone.
+
+  Args:
+    data_dir: of the data set.
+    **keys: others, with __ for the dot.
+  """
+  quick = {
+    "model_params__audio__backbone_type": quick_backbone.NAME,
+    "model_params__audio__width": 1,
+    "epochs": 2,
+  }
+  return small_config(data_dir, **(quick | keys))
 
 
 def train_on_one(
