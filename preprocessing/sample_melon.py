@@ -19,8 +19,9 @@ A tiny one for a trial, and a harder one:
 
 import argparse
 from collections.abc import Sequence
-import contextlib
+from concurrent import futures
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
@@ -256,21 +257,39 @@ def _write_song(task: _Task) -> None:
   partial.replace(task.path)
 
 
-def _write_songs(tasks: list[_Task], processes: int, total: int) -> None:
-  """Writes files in some processes; which, and how many, changes no byte."""
-  with contextlib.ExitStack() as stack:
-    if processes > 1 and len(tasks) > 1:
-      # Spawned: a fork of a process that has threads can hang.
-      context = multiprocessing.get_context("spawn")
-      pool = stack.enter_context(context.Pool(min(processes, len(tasks))))
-      done = pool.imap_unordered(_write_song, tasks, _SONGS_PER_CALL)
-    else:
-      done = map(_write_song, tasks)
-    bar = tqdm.tqdm(
-      done, "songs", total=total, initial=total - len(tasks), unit="song"
-    )
-    for _ in bar:
+def _write_songs(
+  out: pathlib.Path, tasks: list[_Task], processes: int, total: int
+) -> None:
+  """Writes files in some processes; which, and how many, changes no byte.
+
+  Raises:
+    RunError: one of the processes was ended.
+  """
+  bar = functools.partial(
+    tqdm.tqdm, desc="songs", total=total, initial=total - len(tasks)
+  )
+  if processes == 1 or len(tasks) <= 1:
+    for task in bar(tasks, unit="song"):
+      _write_song(task)
+    return
+  # Spawned: a fork of a process that has threads can hang.
+  pool = futures.ProcessPoolExecutor(
+    min(processes, len(tasks)), multiprocessing.get_context("spawn")
+  )
+  try:
+    done = pool.map(_write_song, tasks, chunksize=_SONGS_PER_CALL)
+    for _ in bar(done, unit="song"):
       pass
+  except futures.BrokenExecutor as error:
+    raise errors.RunError(
+      f"a process that writes songs into {out} was ended or could not start: "
+      "by the system, where memory ran out, or, in a program of your own, "
+      'because it lacks `if __name__ == "__main__":`. The songs written so far '
+      "are kept; the same settings go on with them, and --processes=1 needs no "
+      "other process."
+    ) from error
+  finally:
+    pool.shutdown(cancel_futures=True)
 
 
 def _describe(
@@ -309,6 +328,7 @@ def make_sample(
 
   Raises:
     InputError: a setting is out of range, or the folder holds something else.
+    RunError: one of the processes was ended.
   """
   out = pathlib.Path(out)
   known = Settings(**settings)
@@ -326,7 +346,7 @@ def make_sample(
   songs = sample_world.draw_songs(artists, known.songs, known.seed)
   faults = _draw_faults(known)
   tasks = _plan(out, known, artists, songs, faults)
-  _write_songs(tasks, processes, known.songs)
+  _write_songs(out, tasks, processes, known.songs)
   _write_metadata(out, known, artists, songs)
   marker = _describe(known, songs, faults)
   melon_meta.write_json(out / MARKER_FILE, marker)

@@ -3,7 +3,9 @@
 import collections
 import hashlib
 import json
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -52,6 +54,26 @@ def tiny(tmp_path_factory) -> pathlib.Path:
 def world():
   artists = sample_world.draw_artists(60, 0)
   return artists, sample_world.draw_songs(artists, 600, 0)
+
+
+def _write_one_and_die(task):
+  """Stands for a process that the system ends where memory runs out."""
+  if task.path.parent.exists():
+    os.kill(os.getpid(), signal.SIGKILL)
+  task.path.parent.mkdir(parents=True)
+  task.path.write_bytes(b"")
+
+
+def test_a_killed_process_is_told_and_what_was_written_is_kept(
+  tmp_path, monkeypatch
+):
+  settings = TINY | {"songs": 12}
+  with monkeypatch.context() as patch:
+    patch.setattr(sample_melon, "_write_song", _write_one_and_die)
+    with pytest.raises(errors.RunError, match="was ended.*--processes=1"):
+      sample_melon.make_sample(tmp_path, processes=2, **settings)
+  assert list(tmp_path.glob("arena_mel/*/*.npy"))
+  assert not (tmp_path / sample_melon.MARKER_FILE).exists()
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
