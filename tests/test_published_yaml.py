@@ -158,7 +158,12 @@ def test_the_published_file_loads_with_its_values(folder):
     "cf": {"hidden_dim": 128, "output_dim": 128, "dropout": 0.3},
     "genre_w2v": {"n_head": 4, "d_k": 128, "d_v": 128, "dropout": 0.1},
   }
-  assert config.opt_params.to_dict() == {"lr": 1e-4, "weight_decay": 1e-4}
+  assert config.opt_params.to_dict() == {
+    "lr": 1e-4,
+    "lr_schedule": "constant",
+    "warmup_steps": 0,
+    "weight_decay": 1e-4,
+  }
   assert config.loss_params.contrastive_temperature == 0.1
   assert config_check.check_values(config).name == "Hybrid Playlist + A,G,P"
 
