@@ -109,12 +109,9 @@ def test_a_run_follows_its_schedule_through_a_restart(
   assert len(found) == 8 and found[2] == pytest.approx(PEAK)
   np.testing.assert_allclose(found, [schedule(i) for i in range(8)], rtol=1e-6)
 
-  def stop():
-    raise KeyboardInterrupt
-
   with monkeypatch.context() as patch:
-    tiny_run.wrap_step(patch, tiny_run.at_step(6, stop))
-    with pytest.raises(KeyboardInterrupt):
+    tiny_run.interrupt_after(patch, 5)
+    with pytest.raises(tiny_run.Interrupted):
       tiny_run.train_on_one(config, tmp_path / "broken")
   tiny_run.train_on_one(config, tmp_path / "broken")
   tiny_run.assert_same_end(

@@ -17,14 +17,9 @@ STEPS = 4  # Of an epoch: 36 training songs, 8 a batch.
 EPOCHS = 3
 
 
-def _config(data_dir, **keys):
-  width = {"model_params__audio__width": 1}
-  return tiny_run.small_config(data_dir, **(width | keys))
-
-
 @pytest.fixture(scope="module")
 def config(data_dir):
-  return _config(data_dir, epochs=EPOCHS)
+  return tiny_run.narrow_config(data_dir, epochs=EPOCHS)
 
 
 def _files(folder):
@@ -87,7 +82,7 @@ def test_a_finished_run_is_left_as_it_is(unbroken, config, capsys):
 def test_a_finished_run_goes_on_with_more_epochs_and_says_what_changed(
   unbroken, config, data_dir, tmp_path, capsys
 ):
-  short = _config(data_dir, epochs=1)
+  short = tiny_run.narrow_config(data_dir, epochs=1)
   tiny_run.train_on_one(short, tmp_path)
   tiny_run.train_on_one(config, tmp_path)
   assert "changed since then: epochs was 1 and is 3 now" in (
@@ -112,7 +107,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_touched(
   unbroken, data_dir, keys, said
 ):
   before = _files(unbroken)
-  other = _config(data_dir, epochs=EPOCHS, **keys)
+  other = tiny_run.narrow_config(data_dir, epochs=EPOCHS, **keys)
   with pytest.raises(errors.InputError) as caught:
     tiny_run.train_on_one(other, unbroken)
   assert said in str(caught.value) and "another --workdir" in str(caught.value)
@@ -165,7 +160,9 @@ def _spoil_after(steps, what):
 def test_a_run_that_goes_astray_stops_and_goes_on_from_what_was_good(
   steps, what, said, unbroken, config, data_dir, tmp_path, monkeypatch
 ):
-  strict = _config(data_dir, epochs=EPOCHS, train__max_nonfinite_steps=1)
+  strict = tiny_run.narrow_config(
+    data_dir, epochs=EPOCHS, train__max_nonfinite_steps=1
+  )
   with monkeypatch.context() as patch:
     tiny_run.wrap_step(patch, _spoil_after(steps, what))
     with pytest.raises(errors.RunError, match="are kept.*lr") as caught:

@@ -28,14 +28,9 @@ COLLAPSE = {
 }
 
 
-def _config(data_dir, **keys):
-  width = {"model_params__audio__width": 1}
-  return tiny_run.small_config(data_dir, **(width | keys))
-
-
 @pytest.fixture(scope="module")
 def config(data_dir):
-  return _config(data_dir, epochs=EPOCHS)
+  return tiny_run.narrow_config(data_dir, epochs=EPOCHS)
 
 
 def _fix_losses(monkeypatch, losses):
@@ -115,7 +110,7 @@ def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
 def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
   data_dir, tmp_path, monkeypatch, capsys
 ):
-  config = _config(data_dir, epochs=9, early_stop_patience=2)
+  config = tiny_run.narrow_config(data_dir, epochs=9, early_stop_patience=2)
   _fix_losses(monkeypatch, [3.0, 1.0, 2.0, 1.5, 0.5])
   progress = tiny_run.train_on_one(config, tmp_path)
   assert (progress["epoch"], progress["step"]) == (4, 16)
@@ -132,7 +127,7 @@ def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
 def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
   losses = []
   for seed in (0, 0, 1):
-    config = _config(data_dir, seed=seed)
+    config = tiny_run.narrow_config(data_dir, seed=seed)
     run = runs.build(config, jax.devices()[:1])
     plan = run.data.validation_plan(
       run.strategy, run.batch_size, run.items_multiple, double_window=625
@@ -174,7 +169,7 @@ def test_a_run_begun_on_one_device_goes_on_with_eight(
 
 @pytest.mark.long
 def test_a_learning_rate_that_is_far_too_high_is_reported(data_dir, tmp_path):
-  config = _config(data_dir, opt_params__lr=1e30)
+  config = tiny_run.narrow_config(data_dir, opt_params__lr=1e30)
   with pytest.raises(errors.RunError, match="not finite.*--config.opt_params"):
     tiny_run.train_on_one(config, tmp_path)
 
@@ -188,7 +183,9 @@ def test_progress_survives_json_before_any_validation():
 def test_reading_in_blocks_trains_as_well_and_is_another_run(
   data_dir, tmp_path
 ):
-  config = _config(data_dir, data__order="blocks", data__cached_batches=2)
+  config = tiny_run.narrow_config(
+    data_dir, data__order="blocks", data__cached_batches=2
+  )
   train.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])
   rows = tiny_run.rows_of(tmp_path)
   assert [row["step"] for row in rows if row["kind"] == "validation"]
@@ -230,7 +227,7 @@ def test_a_trace_of_some_steps_is_written_when_asked_for(
 ):
   assert not (unbroken / "profile").exists()
   train.train_and_evaluate(
-    _config(data_dir, epochs=4),
+    tiny_run.narrow_config(data_dir, epochs=4),
     tmp_path / "traced",
     jax.devices()[:1],
     profile=True,
@@ -243,7 +240,7 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
   data_dir, unbroken, tmp_path
 ):
   """And the log says how many there are."""
-  config = _config(
+  config = tiny_run.narrow_config(
     data_dir, epochs=1, loss_params__exclude_sharing=("playlist", "artist")
   )
   tiny_run.train_on_one(config, tmp_path)
@@ -254,7 +251,7 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
 
 
 def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
-  config = _config(
+  config = tiny_run.narrow_config(
     data_dir,
     epochs=1,
     train__microbatches=2,
@@ -270,7 +267,9 @@ def test_a_run_in_bfloat16_follows_the_one_in_float32(
   data_dir, unbroken, tmp_path
 ):
   """Convolutions alone are narrow; the state stays float32."""
-  config = _config(data_dir, epochs=EPOCHS, train__compute_dtype="bfloat16")
+  config = tiny_run.narrow_config(
+    data_dir, epochs=EPOCHS, train__compute_dtype="bfloat16"
+  )
   tiny_run.train_on_one(config, tmp_path)
   wide, narrow = (
     [row["total"] for row in tiny_run.rows_of(path)]

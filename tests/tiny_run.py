@@ -64,10 +64,22 @@ def small_config(
   return config
 
 
+def narrow_config(
+  data_dir: pathlib.Path, **keys: Any
+) -> ml_collections.ConfigDict:
+  """Returns `small_config` with layers of one channel.
+
+  Args:
+    data_dir: of the data set.
+    **keys: others, with __ for the dot.
+  """
+  return small_config(data_dir, **({"model_params__audio__width": 1} | keys))
+
+
 def quick_config(
   data_dir: pathlib.Path, **keys: Any
 ) -> ml_collections.ConfigDict:
-  """Returns `small_config` of two epochs, with the registered quick backbone.
+  """Returns `narrow_config` of two epochs, with the registered quick backbone.
 
   Args:
     data_dir: of the data set.
@@ -75,10 +87,9 @@ def quick_config(
   """
   quick = {
     "model_params__audio__backbone_type": quick_backbone.NAME,
-    "model_params__audio__width": 1,
     "epochs": 2,
   }
-  return small_config(data_dir, **(quick | keys))
+  return narrow_config(data_dir, **(quick | keys))
 
 
 def train_on_one(
