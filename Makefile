@@ -20,6 +20,7 @@ test-long: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 
 # Nothing is downloaded again until the requirements change.
 $(VENV)/.installed: requirements.txt

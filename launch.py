@@ -25,8 +25,8 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from pcl_jax import errors
-from pcl_jax import versions
+from pcl_jax.common import errors
+from pcl_jax.common import versions
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -149,10 +149,10 @@ def main(argv: Sequence[str]) -> None:
   del argv
   errors.run_early(versions.check)
   # Imported here so that a bad command line is answered at once.
-  from pcl_jax import config_check
-  from pcl_jax import hosts
-  from pcl_jax import replay
-  from pcl_jax import train
+  from pcl_jax.common import hosts
+  from pcl_jax.training import config_check
+  from pcl_jax.training import loop
+  from pcl_jax.training import replay
   from preprocessing import sample_data
 
   def start() -> None:
@@ -172,7 +172,7 @@ def main(argv: Sequence[str]) -> None:
       replay.replay(_CONFIG.value, _WORKDIR.value, _REPLAY.value)
       return
     listed = [one.split(",") for one in _ALLOW_CHANGE.value]
-    train.train_and_evaluate(
+    loop.train_and_evaluate(
       _CONFIG.value,
       _WORKDIR.value,
       profile=_PROFILE.value,

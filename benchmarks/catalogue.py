@@ -26,15 +26,15 @@ import numpy as np
 
 from benchmarks import loader as loader_benchmark
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax import strategy as strategies
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import loader
 from pcl_jax.data import pairs
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
-from preprocessing import published_split
+from pcl_jax.data import strategies
+from preprocessing.melon import published_split
 
 # Melon's: songs with a spectrogram, playlists and their length, codes, artists.
 _SONGS, _PLAYLISTS, _MEAN_LENGTH, _CODES, _ARTISTS = (

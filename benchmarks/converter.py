@@ -30,10 +30,10 @@ import time
 import numpy as np
 
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax import melspectrogram
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
 from preprocessing import melon_lmdb
-from preprocessing import melon_source
+from preprocessing.melon import melon_source
 
 _READ_BYTES = 1 << 20
 _USUAL_FRAMES, _MOST_FRAMES = 1876, 15_000

@@ -36,17 +36,17 @@ import pyarrow as pa
 import soundfile
 
 from benchmarks import train_step as timing
-from pcl_jax import audio_file
 from pcl_jax import embed
-from pcl_jax import embedding_run
-from pcl_jax import embedding_sources
-from pcl_jax import embedding_table
-from pcl_jax import errors
-from pcl_jax import patch_batches
+from pcl_jax.audio import decode
+from pcl_jax.audio import patch_batches
+from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_table
 from pcl_jax.interop import torch_names
-from pcl_jax.models import audio
+from pcl_jax.models import audio_encoder
 
 _RATE_HZ = 44_100
 _SECONDS = 30
@@ -68,12 +68,12 @@ def make_songs(folder: pathlib.Path, songs: int) -> None:
     noise = rng.standard_normal((len(time_s), 2))
     path = folder / "music" / f"{number:05d}.mp3"
     soundfile.write(path, 0.3 * tones + 0.05 * noise, _RATE_HZ, format="MP3")
-    writer.add([(number, audio_file.read_feature(path))])
+    writer.add([(number, decode.read_feature(path))])
   writer.finish({"kind": "songs of a benchmark"})
 
 
 def _batches(
-  source: embedding_sources.Source, size: int
+  source: audio_sources.Source, size: int
 ) -> list[patch_batches.Batch]:
   pieces = (
     (song, piece.patches)
@@ -108,7 +108,7 @@ def _torch_runs(
 
 
 def _embed_source(
-  source: embedding_sources.Source,
+  source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
   out: pathlib.Path,
@@ -134,8 +134,8 @@ def make_runs(
   networks.torch.manual_seed(0)
   weights = networks.arrays_of(networks.AudioEncoder(encoder_name, width))
   embedder = embed.make_embedder(torch_names.load_encoder(weights))
-  files = embedding_sources.audio_files([folder / "music"])
-  store = embedding_sources.data_set_songs(folder)
+  files = audio_sources.audio_files([folder / "music"])
+  store = audio_sources.data_set_songs(folder)
   batches = _batches(store, batch)
   images = [
     networks.image_of(one.patches.astype(np.float32)) for one in batches
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--encoder", choices=sorted(audio.BACKBONES), default="resnet")
+  add("--encoder", choices=sorted(audio_encoder.BACKBONES), default="resnet")
   add("--width", type=int, help="default: the paper's")
   add("--songs", type=int, default=48, help="of 30 s (%(default)s)")
   add("--batch", type=int, default=embed.BATCH_PATCHES, help="patches")

@@ -25,9 +25,9 @@ import lmdb
 import numpy as np
 
 from benchmarks import machine
-from pcl_jax import errors
+from pcl_jax.common import errors
 from pcl_jax.data import loader
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
 
 

@@ -15,7 +15,7 @@ import itertools
 
 from benchmarks import machine
 from benchmarks import step_forms
-from pcl_jax import errors
+from pcl_jax.common import errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from benchmarks import train_step as timing
-from pcl_jax import errors
-from pcl_jax import nearest
+from pcl_jax.common import errors
+from pcl_jax.embedding import search
 
 
 def by_numpy(queries: np.ndarray, candidates: np.ndarray, k: int) -> np.ndarray:
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     f"{jax.devices()[0].device_kind}, jax {jax.__version__}, numpy "
     f"{np.__version__}: median [least, most]"
   )
-  found, _ = nearest.top_k(queries, candidates, flags.k)
+  found, _ = search.top_k(queries, candidates, flags.k)
   expected = by_numpy(queries, candidates, flags.k)
   print(f"the same songs in {np.mean(found == expected):.2%} of all places")
   runs = {
-    "top_k": lambda: nearest.top_k(queries, candidates, flags.k),
+    "top_k": lambda: search.top_k(queries, candidates, flags.k),
     "numpy": lambda: by_numpy(queries, candidates, flags.k),
   }
   seconds = timing.measure(runs, flags.rounds)

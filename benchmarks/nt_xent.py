@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax import losses
-from pcl_jax import tiled_nt_xent
+from pcl_jax.common import errors
+from pcl_jax.losses import dense_nt_xent
+from pcl_jax.losses import tiled_nt_xent
 
 _CODES, _TAGS = 225, 4  # As in Melon: genre codes, and tags of a song.
 _DENSE = 0  # Stands for the dense loss among the sizes of tiles.
@@ -47,10 +47,12 @@ def make_function(tile: int, positives: str) -> Callable:
     weights = None
     if tile == _DENSE:
       if positives == "genres":
-        weights = losses.genre_weights(tags, _CODES)
-      return losses.nt_xent(anchors, partners, 0.1, weights)
+        weights = dense_nt_xent.genre_weights(tags, _CODES)
+      return dense_nt_xent.nt_xent(anchors, partners, 0.1, weights)
     if positives == "genres":
-      weights = tiled_nt_xent.SharedGenres(losses.genre_sets(tags, _CODES))
+      weights = tiled_nt_xent.SharedGenres(
+        dense_nt_xent.genre_sets(tags, _CODES)
+      )
     return tiled_nt_xent.nt_xent(
       anchors, partners, 0.1, weights, mesh=mesh, tile=tile
     )

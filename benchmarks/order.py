@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks import loader as loader_benchmark
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax.data import blocks as block_order
-from pcl_jax.data import plan as plans
+from pcl_jax.common import errors
+from pcl_jax.data import block_order
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
 
 _FRAMES = 1876

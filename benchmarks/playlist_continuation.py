@@ -22,10 +22,10 @@ import time
 import jax
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import nearest
-from pcl_jax.data import catalogue as catalogues
-from pcl_jax.evaluation import playlist_continuation as continuation
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.embedding import search
+from pcl_jax.evaluation.retrieval import playlist_continuation
 
 SONGS, CANDIDATES, PLAYLISTS = 580_075, 64_453, 100_000
 _SONGS_A_PLAYLIST = 40
@@ -59,15 +59,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise errors.InputError(f"--share={flags.share} is above 0, at most 1.")
   sizes = [int(n * flags.share) for n in (SONGS, CANDIDATES, PLAYLISTS)]
   rows, split, lists = _draw(*sizes, flags.dims)
-  problem = continuation.pose(lists, split)
+  problem = playlist_continuation.pose(lists, split)
   songs = np.unique(problem.contexts.values)
-  nearest.top_k(rows[:8], rows[:8], 1)  # Starts the device.
+  search.top_k(rows[:8], rows[:8], 1)  # Starts the device.
   before, began = _peak_mb(), time.perf_counter()
-  found = continuation.continue_playlists(rows, problem)
+  found = playlist_continuation.continue_playlists(rows, problem)
   first = next(found)  # Once all lists of neighbours are there.
   neighbours_s = time.perf_counter() - began
-  counts = continuation.popularity(lists, len(split))
-  continuation.table_of(problem, itertools.chain([first], found), counts)
+  counts = playlist_continuation.popularity(lists, len(split))
+  playlist_continuation.table_of(
+    problem, itertools.chain([first], found), counts
+  )
   rest_s = time.perf_counter() - began - neighbours_s
   peak = _peak_mb() - before
   pairs = len(songs) * len(problem.candidates)

@@ -22,18 +22,21 @@ import jax
 
 from benchmarks import step_forms
 from configs import common
-from pcl_jax import checkpoint
-from pcl_jax import errors
-from pcl_jax import optimizer as optimizers
-from pcl_jax import train_step
-from pcl_jax.models import audio
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
+from pcl_jax.training import optimizers
+from pcl_jax.training import train_step
 
 _ALLOWED = 0.05
 
 
 def _state(encoder: str) -> train_step.State:
-  params = {"backbone_type": encoder, "width": audio.PAPER_WIDTHS[encoder]}
+  params = {
+    "backbone_type": encoder,
+    "width": audio_encoder.PAPER_WIDTHS[encoder],
+  }
   model = encoders.Encoders(audio_params=params, rngs=nnx.Rngs(0))
   _, state = train_step.new_state(model, optimizers.make_optimizer(1e-4, 0.0))
   everywhere = jax.NamedSharding(
@@ -58,13 +61,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--out", required=True, help="folder for checkpoints")
-  parser.add_argument("--encoder", choices=audio.BACKBONES, default="resnet")
+  parser.add_argument(
+    "--encoder", choices=audio_encoder.BACKBONES, default="resnet"
+  )
   parser.add_argument("--step_s", type=float, default=1.69)
   parser.add_argument("--rounds", type=int, default=7)
   flags = parser.parse_args(argv)
   state = jax.block_until_ready(_state(flags.encoder))
   megabytes = sum(x.nbytes for x in jax.tree.leaves(state)) / 1e6
-  checkpoints = checkpoint.Checkpoints(flags.out)
+  checkpoints = manager.Checkpoints(flags.out)
   blocking, whole = [], []
   for step in range(1, flags.rounds + 2):
     begin = time.perf_counter()

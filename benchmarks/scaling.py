@@ -18,7 +18,7 @@ import jax
 
 from benchmarks import machine
 from benchmarks import step_forms
-from pcl_jax import errors
+from pcl_jax.common import errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,13 +10,13 @@ from flax import nnx
 import jax
 import numpy as np
 
-from pcl_jax import optimizer as optimizers
-from pcl_jax import strategy as strategies
-from pcl_jax import train_step
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
-from pcl_jax.models import audio
+from pcl_jax.data import strategies
+from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
+from pcl_jax.training import optimizers
+from pcl_jax.training import train_step
 
 
 def make_step(
@@ -46,7 +46,7 @@ def make_step(
   model = encoders.Encoders(
     audio_params={
       "backbone_type": encoder,
-      "width": width or audio.PAPER_WIDTHS[encoder],
+      "width": width or audio_encoder.PAPER_WIDTHS[encoder],
       "rematerialise": rematerialise,
     },
     rngs=nnx.Rngs(0),
@@ -107,7 +107,9 @@ def spread(values: list[float]) -> str:
 
 def add_flags(parser: argparse.ArgumentParser, batch: int) -> None:
   """Adds what every comparison of forms asks for."""
-  parser.add_argument("--encoder", choices=audio.BACKBONES, default="resnet")
+  parser.add_argument(
+    "--encoder", choices=audio_encoder.BACKBONES, default="resnet"
+  )
   parser.add_argument("--width", type=int, help="the paper's if not given")
   parser.add_argument("--batch", type=int, default=batch, help="patches")
   parser.add_argument("--rounds", type=int, default=5)

@@ -26,12 +26,12 @@ from benchmarks import strategy_runs
 from benchmarks import strategy_table
 from configs import common
 from configs import sample
-from pcl_jax import config_check
 from pcl_jax import embed
-from pcl_jax import errors
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import baselines
+from pcl_jax.evaluation import representations
+from pcl_jax.training import config_check
 from preprocessing import sample_data
 
 STRATEGIES = (
@@ -43,8 +43,8 @@ STRATEGIES = (
 _SONGS = 1200
 UNTRAINED = strategy_table.UNTRAINED
 STATISTICS = {
-  baselines.MEAN_MEL: embed.mean_mel,
-  baselines.MEAN_STD_MEL: embed.mean_std_mel,
+  representations.MEAN_MEL: embed.mean_mel,
+  representations.MEAN_STD_MEL: embed.mean_std_mel,
 }
 
 
@@ -68,11 +68,11 @@ def fixed_scores(data: dataset.DataSet) -> dict[str, list[dict]]:
     for name, statistic in STATISTICS.items()
   }
   # Test songs take no part in the factorisation: the others are looked up.
-  playlist_vectors = baselines.mode_p(data, catalogues.VALIDATION)
+  playlist_vectors = representations.mode_p(data, catalogues.VALIDATION)
   if not isinstance(playlist_vectors, str):
     known = np.flatnonzero(data.catalogue.split != catalogues.TEST)
     known = known.astype(np.int32)
-    scores[baselines.MODE_P] = [
+    scores[representations.MODE_P] = [
       strategy_table.look_up(
         data.catalogue, playlist_vectors.embed(), known, known
       )
@@ -128,7 +128,7 @@ def measure(flags: argparse.Namespace) -> str:
     f"{machine.describe()}. {_times(trained)}"
   )
   return strategy_table.in_markdown(
-    head, scores, steps, fixed_scores(data), upper=baselines.MODE_P
+    head, scores, steps, fixed_scores(data), upper=representations.MODE_P
   )
 
 

@@ -20,15 +20,15 @@ import numpy as np
 
 from benchmarks import strategy_table
 from configs import sample
-from pcl_jax import checkpoint
-from pcl_jax import config_check
 from pcl_jax import embed
-from pcl_jax import errors
-from pcl_jax import run as runs
-from pcl_jax import train
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.models import audio
+from pcl_jax.models import audio_encoder
+from pcl_jax.training import config_check
+from pcl_jax.training import loop
+from pcl_jax.training import setup
 
 RESULT = "result.json"
 STEPS = 360  # Of each strategy; eight with three seeds take an hour.
@@ -134,15 +134,15 @@ def _processor_s() -> float:
 
 def _encoder_of(
   name: str, config: ml_collections.ConfigDict, folder: pathlib.Path
-) -> tuple[audio.AudioEncoder, dict[str, Any]]:
+) -> tuple[audio_encoder.AudioEncoder, dict[str, Any]]:
   """Trains, or takes first weights; returns the encoder and what it took."""
   if name == strategy_table.UNTRAINED:
-    encoder = audio.AudioEncoder(
+    encoder = audio_encoder.AudioEncoder(
       **config.model_params.audio.to_dict(), rngs=nnx.Rngs(config.seed)
     )
     return encoder, {"steps": 0}
-  progress = train.train_and_evaluate(config, folder)
-  encoder, _ = checkpoint.load_encoder(folder, "latest")
+  progress = loop.train_and_evaluate(config, folder)
+  encoder, _ = manager.load_encoder(folder, "latest")
   return encoder, {"steps": progress["step"]}
 
 
@@ -161,7 +161,7 @@ def run_one(
     cores: that it may use.
   """
   os.sched_setaffinity(0, cores)
-  begin, resumed = time.perf_counter(), (folder / checkpoint.FOLDER).exists()
+  begin, resumed = time.perf_counter(), (folder / manager.FOLDER).exists()
   folder.mkdir(parents=True, exist_ok=True)
   with (
     open(folder / "log.txt", "a") as log,
@@ -186,7 +186,7 @@ def run_one(
       "processor_s": None if resumed else _processor_s(),
       "wall_s": None if resumed else time.perf_counter() - begin,
       "cores": len(cores),
-      "versions": runs.versions(),
+      "versions": setup.versions(),
     },
   )
 

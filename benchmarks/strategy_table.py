@@ -13,14 +13,14 @@ import pathlib
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax.data import catalogue as catalogues
-from pcl_jax.evaluation import baselines
-from pcl_jax.evaluation import relevance as relevances
-from pcl_jax.evaluation import retrieval
-from pcl_jax.evaluation import statistics
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation import representations
+from pcl_jax.evaluation.retrieval import ranking
+from pcl_jax.evaluation.retrieval import relevance
 
-UNTRAINED = baselines.UNTRAINED
+UNTRAINED = representations.UNTRAINED
 TASKS = ("sub-genre", "artist")
 PRECISION, AVERAGE = "precision at 5", "average precision"
 BEGIN, END = "<!-- strategies: begin -->", "<!-- strategies: end -->"
@@ -51,12 +51,12 @@ def look_up(
   """
   if candidates is None:
     candidates = np.arange(len(catalogue), dtype=np.int32)
-  lists = (relevances.sub_genres(catalogue), catalogue.artists)
+  lists = (relevance.sub_genres(catalogue), catalogue.artists)
   rules = {
-    task: relevances.Relevance.of(values)
+    task: relevance.Relevance.of(values)
     for task, values in zip(TASKS, lists, strict=True)
   }
-  found, _ = retrieval.measure(embeddings, queries, candidates, rules)
+  found, _ = ranking.measure(embeddings, queries, candidates, rules)
   scores: Scores = {}
   for task, columns in found.items():
     scores[task] = {}
@@ -77,7 +77,7 @@ def resampled(
       many of them.
   """
   seeds = len(scores)
-  of_seeds = statistics.resampled_means(scores.T, draws=_DRAWS)
+  of_seeds = bootstrap.resampled_means(scores.T, draws=_DRAWS)
   if seeds == 1:
     return of_seeds[:, 0]
   counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)

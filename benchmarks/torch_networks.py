@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pcl_jax import errors
+from pcl_jax.common import errors
 
 
 def _imported() -> types.ModuleType:

@@ -38,13 +38,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax import optimizer as optimizers
-from pcl_jax import strategy as strategies
-from pcl_jax import train_step
+from pcl_jax.common import errors
+from pcl_jax.data import strategies
 from pcl_jax.interop import torch_names
-from pcl_jax.models import audio
+from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
+from pcl_jax.training import optimizers
+from pcl_jax.training import train_step
 
 SETTINGS = {"learning_rate": 1e-4, "weight_decay": 1e-4, "temperature": 0.1}
 MIXUP = (5.0, 2.0)
@@ -226,7 +226,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--encoder", choices=sorted(audio.BACKBONES))
+  parser.add_argument("--encoder", choices=sorted(audio_encoder.BACKBONES))
   parser.add_argument("--batch", type=int, default=64, help="patches")
   parser.add_argument("--width", type=int, help="default: the paper's")
   parser.add_argument("--rounds", type=int, default=7)
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   default = _ON_CPU if jax.default_backend() == "cpu" else _VARIANTS
   variants = flags.variants.split(",") if flags.variants else default
   print(f"{machine.describe()}\n{_versions()}")
-  names = [flags.encoder] if flags.encoder else sorted(audio.BACKBONES)
+  names = [flags.encoder] if flags.encoder else sorted(audio_encoder.BACKBONES)
   for flags.encoder in names:
     print(
       f"\n{flags.encoder}, batch {flags.batch}, {flags.rounds} rounds: median "

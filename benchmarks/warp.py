@@ -23,9 +23,9 @@ import numpy as np
 import scipy.sparse
 
 from benchmarks import machine
-from pcl_jax import errors
-from pcl_jax.data import catalogue as catalogues
-from preprocessing import warp
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from preprocessing.vectors import warp
 
 _THEMES_A_PLAYLIST = 2
 _MEAN_LENGTH = 40

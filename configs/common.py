@@ -10,7 +10,7 @@ import difflib
 
 import ml_collections
 
-from pcl_jax import errors
+from pcl_jax.common import errors
 
 # The paper's names of cross-modal strategies.
 CROSS_MODAL = {

@@ -17,7 +17,7 @@ import ml_collections
 import yaml
 
 from configs import common
-from pcl_jax import errors
+from pcl_jax.common import errors
 
 # Published key -> key here. Unlisted keys keep their name and place.
 _RENAMED = {

@@ -39,16 +39,16 @@ import jax
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax import audio_file
-from pcl_jax import checkpoint
-from pcl_jax import embedding_run
-from pcl_jax import embedding_sources
-from pcl_jax import embedding_table
-from pcl_jax import errors
-from pcl_jax import patch_batches
-from pcl_jax.data import plan as plans
+from pcl_jax.audio import decode
+from pcl_jax.audio import patch_batches
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
-from pcl_jax.models import audio
+from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_table
+from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
 BATCH_PATCHES = 64
@@ -75,7 +75,7 @@ def patch_grid(
 
 
 def make_embedder(
-  encoder: audio.AudioEncoder, layer: str = "features"
+  encoder: audio_encoder.AudioEncoder, layer: str = "features"
 ) -> Callable:
   """Compiles an encoder in evaluation mode.
 
@@ -96,7 +96,7 @@ def make_embedder(
   return lambda patches: embed((params, stats), patches)
 
 
-def vector_length(encoder: audio.AudioEncoder, layer: str) -> int:
+def vector_length(encoder: audio_encoder.AudioEncoder, layer: str) -> int:
   """Returns the length of the vectors of a layer.
 
   Args:
@@ -129,7 +129,7 @@ def _store_batches(
 
 
 def embed_songs(
-  encoder: audio.AudioEncoder,
+  encoder: audio_encoder.AudioEncoder,
   store: song_store.SongStore,
   songs: Int[np.ndarray, " songs"],
   *,
@@ -173,7 +173,7 @@ def embed_file(
   Raises:
     InputError: the file cannot be read.
   """
-  pieces = patch_batches.whole_patches(audio_file.feature_blocks(path))
+  pieces = patch_batches.whole_patches(decode.feature_blocks(path))
   batches = patch_batches.gathered(
     ((0, piece.patches) for piece in pieces), batch_patches
   )
@@ -222,7 +222,7 @@ def mean_mel(
 
 def embed_table(
   workdir: pathlib.Path,
-  source: embedding_sources.Source,
+  source: audio_sources.Source,
   out: pathlib.Path,
   *,
   layer: str = "features",
@@ -253,7 +253,7 @@ def embed_table(
       of another encoder.
     RunError: not one song can be read.
   """
-  encoder, meta = checkpoint.load_encoder(workdir, which)
+  encoder, meta = manager.load_encoder(workdir, which)
   about = embedding_table.provenance(encoder, meta, workdir) | {
     "layer": layer,
     "per_patch": per_patch,
@@ -346,9 +346,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   workdir = pathlib.Path(flags.pop("workdir")).expanduser()
   if data is None:
     places = [os.path.expanduser(place) for place in places]
-    source = embedding_sources.audio_files(places)
+    source = audio_sources.audio_files(places)
   else:
-    source = embedding_sources.data_set_songs(os.path.expanduser(data))
+    source = audio_sources.data_set_songs(os.path.expanduser(data))
   which = flags.pop("checkpoint")
   report = embed_table(workdir, source, out, which=which, **flags)
   if report is None:

@@ -23,21 +23,21 @@ from typing import Any
 
 from absl import logging
 
-from pcl_jax import checkpoint
-from pcl_jax import errors
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import baselines as baseline_rows
-from pcl_jax.evaluation import certificate
 from pcl_jax.evaluation import compare as comparison
 from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import evaluate_flags
-from pcl_jax.evaluation import honesty
-from pcl_jax.evaluation import lookup
-from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import tagging_task
-from pcl_jax.evaluation import tasks as registry
+from pcl_jax.evaluation import representations as baseline_rows
+from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation.audit import leakage
+from pcl_jax.evaluation.audit import provenance
+from pcl_jax.evaluation.retrieval import precision_at_k
+from pcl_jax.evaluation.tagging import tagging_task
 
 FORMAT_VERSION = 2
 
@@ -46,7 +46,7 @@ def _run_tasks(
   tasks: dict[str, contexts.Task],
   context: contexts.Context,
   embeddings: contexts.Embeddings,
-) -> tuple[dict[str, outcome.Outcome | str], dict[str, float]]:
+) -> tuple[dict[str, task_results.Outcome | str], dict[str, float]]:
   """Runs tasks on one representation; outcomes and seconds."""
   found, seconds = {}, {}
   for name, task in tasks.items():
@@ -66,10 +66,10 @@ class _Collector:
     self.lookup: dict[str, Any] = {}
     self.seconds: dict[str, dict[str, float]] = {}
 
-  def add(self, row: str, found: dict[str, outcome.Outcome | str]) -> None:
+  def add(self, row: str, found: dict[str, task_results.Outcome | str]) -> None:
     for task, one in found.items():
       self.rows[task][row] = report.outcome_as_dict(one)
-      if isinstance(one, outcome.Outcome):
+      if isinstance(one, task_results.Outcome):
         self.tables[task][row] = one.per_item
 
   def measured(self) -> bool:
@@ -93,7 +93,7 @@ def _run_representations(
       continue
     rows = baseline_rows.checked(one.name, one.embed(), catalogue.song_ids)
     if one.in_lookup:
-      collector.lookup[one.name] = lookup.precisions(catalogue, rows)
+      collector.lookup[one.name] = precision_at_k.precisions(catalogue, rows)
     if with_tasks:
       mine = dataclasses.replace(context, encoder=one.encoder, memory={})
       found, seconds = _run_tasks(tasks, mine, rows)
@@ -144,7 +144,7 @@ def evaluate(
     InputError: there is no checkpoint or no data set, or nothing in the data
       set can be measured.
   """
-  encoder, meta = checkpoint.load_encoder(workdir, which)
+  encoder, meta = manager.load_encoder(workdir, which)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   context = contexts.Context(
     data,
@@ -176,8 +176,8 @@ def evaluate(
     "precision_at_5": collector.lookup,
     "tasks": collector.rows,
     "seconds": collector.seconds,
-    "checks": [dataclasses.asdict(one) for one in honesty.check(meta, data)],
-    "certificate": certificate.make(encoder, meta, data),
+    "checks": [dataclasses.asdict(one) for one in leakage.check(meta, data)],
+    "certificate": provenance.make(encoder, meta, data),
     "notes": _notes(context.options.split, without),
   }
   return report.Evaluation(results, collector.tables)
@@ -212,7 +212,7 @@ def in_words(
     report.task_in_words(name, tasks[name], rows)
     for name, rows in results["tasks"].items()
   ]
-  parts += ["\n".join(results["notes"] + honesty.in_words(results["checks"]))]
+  parts += ["\n".join(results["notes"] + leakage.in_words(results["checks"]))]
   return "\n\n".join(part for part in parts if part)
 
 

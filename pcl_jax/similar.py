@@ -28,13 +28,13 @@ from absl import logging
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax import checkpoint
 from pcl_jax import embed
-from pcl_jax import embedding_table
-from pcl_jax import errors
-from pcl_jax import nearest
-from preprocessing import playlist_files
-from preprocessing import song_finder
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import search
+from pcl_jax.library import playlist_files
+from pcl_jax.library import song_finder
 
 NEIGHBOURS = 100  # That each song of a playlist lists.
 _SHOWN = 20
@@ -70,7 +70,7 @@ def find_similar(
   vector: Float[np.ndarray, " features"],
   k: int,
   *,
-  without: int = nearest.NONE,
+  without: int = search.NONE,
 ) -> Found:
   """Finds the songs nearest to a vector.
 
@@ -83,8 +83,8 @@ def find_similar(
   Raises:
     InputError: the table has fewer than `k` songs to find.
   """
-  _check_k(k, len(table.ids) - (without != nearest.NONE), table)
-  rows, scores = nearest.top_k(
+  _check_k(k, len(table.ids) - (without != search.NONE), table)
+  rows, scores = search.top_k(
     vector[None], table.vectors, k, excluded=np.array([without], np.int32)
   )
   return Found(rows[0], scores[0])
@@ -107,7 +107,7 @@ def continue_playlist(
   _check_k(k, others, table)
   length = min(max(NEIGHBOURS, k), others)
   # As many more as may be members themselves: the table is not copied.
-  rows, _ = nearest.top_k(
+  rows, _ = search.top_k(
     table.vectors[members], table.vectors, length + len(members)
   )
   lists = [row[~np.isin(row, members)][:length] for row in rows]
@@ -177,7 +177,7 @@ def embed_query(
       f"{workdir} is not there, and with the encoder of that run {path} would "
       "have to be embedded: give its folder as --workdir."
     )
-  encoder, meta = checkpoint.load_encoder(workdir, about["checkpoint"])
+  encoder, meta = manager.load_encoder(workdir, about["checkpoint"])
   ours = embedding_table.provenance(encoder, meta, workdir)
   embedding_table.check_same_encoder(
     about, str(table.path), ours, f"the {about['checkpoint']} checkpoint now"

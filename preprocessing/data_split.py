@@ -26,15 +26,15 @@ from typing import Any
 
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax.data import catalogue
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
+from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import song_store
 from pcl_jax.data import stratify
-from preprocessing import melon_meta
-from preprocessing import published_split
-from preprocessing import split_report
+from preprocessing.melon import melon_meta
+from preprocessing.melon import published_split
+from preprocessing.melon import split_report
 
 SETTINGS_FILE = "data_split.json"
 _SHOWN_IDS = 5
@@ -45,22 +45,24 @@ def _ragged(values: np.ndarray, owners: np.ndarray, size: int):
   """Returns `size` lists of the values, which are in the order of owners."""
   counts = np.bincount(owners, minlength=size)
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-  return catalogue.Ragged(values.astype(np.int32), offsets)
+  return catalogues.Ragged(values.astype(np.int32), offsets)
 
 
-def _take(lists: catalogue.Ragged, rows: np.ndarray) -> catalogue.Ragged:
+def _take(lists: catalogues.Ragged, rows: np.ndarray) -> catalogues.Ragged:
   """Returns the lists of some rows, in the order of the rows."""
   lengths = lists.lengths[rows]
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
   shift = np.repeat(lists.offsets[rows] - offsets[:-1], lengths)
-  return catalogue.Ragged(lists.values[np.arange(offsets[-1]) + shift], offsets)
+  return catalogues.Ragged(
+    lists.values[np.arange(offsets[-1]) + shift], offsets
+  )
 
 
 def _rows_in(
   songs: melon_meta.Songs, song_ids: np.ndarray, meta_dir: pathlib.Path
 ) -> np.ndarray:
   """Returns where the store's songs stand in the metadata, [songs]."""
-  rows = catalogue.find_rows(songs.ids, song_ids)
+  rows = catalogues.find_rows(songs.ids, song_ids)
   absent = song_ids[rows < 0]
   if len(absent):
     shown = ", ".join(map(str, absent[:_SHOWN_IDS].tolist()))
@@ -74,8 +76,8 @@ def _rows_in(
 
 
 def _restrict_playlists(
-  playlists: catalogue.Ragged, rows: np.ndarray, num_known: int
-) -> tuple[catalogue.Ragged, dict[str, int]]:
+  playlists: catalogues.Ragged, rows: np.ndarray, num_known: int
+) -> tuple[catalogues.Ragged, dict[str, int]]:
   """Keeps the songs of the store, each once in a list.
 
   Args:
@@ -105,17 +107,17 @@ def _build(
   playlists: melon_meta.Playlists,
   song_ids: np.ndarray,
   rows: np.ndarray,
-) -> tuple[catalogue.Catalogue, dict[str, int]]:
+) -> tuple[catalogues.Catalogue, dict[str, int]]:
   """Builds the catalogue of the store's songs, but for split and pairs."""
   artists, genres = _take(songs.artists, rows), _take(songs.genres, rows)
   _, artist = np.unique(artists.values, return_inverse=True)
   codes, code = np.unique(genres.values, return_inverse=True)
-  genres = catalogue.Ragged(code.astype(np.int32) + 1, genres.offsets)
+  genres = catalogues.Ragged(code.astype(np.int32) + 1, genres.offsets)
   lists, left_out = _restrict_playlists(playlists.songs, rows, len(songs.ids))
-  made = catalogue.Catalogue(
+  made = catalogues.Catalogue(
     song_ids=song_ids,
-    split=np.full(len(song_ids), catalogue.NO_SPLIT, np.int8),
-    artists=catalogue.Ragged(artist.astype(np.int32), artists.offsets),
+    split=np.full(len(song_ids), catalogues.NO_SPLIT, np.int8),
+    artists=catalogues.Ragged(artist.astype(np.int32), artists.offsets),
     genres=genres,
     albums=songs.albums[rows],
     playlists=lists,
@@ -127,8 +129,8 @@ def _build(
 
 
 def _split(
-  made: catalogue.Catalogue, split_from: pathlib.Path | None, **shares: Any
-) -> tuple[catalogue.Catalogue, dict[str, Any]]:
+  made: catalogues.Catalogue, split_from: pathlib.Path | None, **shares: Any
+) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Splits the songs anew or as a file says; returns counts of the file."""
   if split_from is None:
     split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
@@ -142,11 +144,11 @@ def _split(
 
 
 def _set_validation_pairs(
-  made: catalogue.Catalogue, seed: int, pairs_from: pathlib.Path | None
+  made: catalogues.Catalogue, seed: int, pairs_from: pathlib.Path | None
 ) -> dict[str, Any]:
   """Draws the fixed pairs of all methods; those of playlists may be given."""
-  available = made.split == catalogue.VALIDATION
-  for number, method in enumerate(catalogue.PAIR_METHODS):
+  available = made.split == catalogues.VALIDATION
+  for number, method in enumerate(catalogues.PAIR_METHODS):
     made.validation_pairs[method] = pairs.draw_pairs(
       made.pair_lists(method),
       available,
@@ -166,13 +168,13 @@ def _set_validation_pairs(
 
 def _find_finished(
   data_dir: pathlib.Path, settings: dict[str, Any]
-) -> catalogue.Catalogue | None:
+) -> catalogues.Catalogue | None:
   """Returns the catalogue if it was made with these settings; None if absent.
 
   Raises:
     InputError: it was made with other settings.
   """
-  if not (data_dir / catalogue.FILE_NAME).exists():
+  if not (data_dir / catalogues.FILE_NAME).exists():
     return None
   path = data_dir / SETTINGS_FILE
   try:
@@ -186,12 +188,12 @@ def _find_finished(
   ]
   if differing:
     raise errors.InputError(
-      f"{data_dir / catalogue.FILE_NAME} exists and was made with other "
+      f"{data_dir / catalogues.FILE_NAME} exists and was made with other "
       f"settings ({'; '.join(differing)}). A new split makes results "
       "incomparable with those of the old one: use --force to replace it, or "
       "another data set's folder."
     )
-  return catalogue.load(data_dir)
+  return catalogues.load(data_dir)
 
 
 def _set_vectors_aside(data_dir: pathlib.Path) -> None:
@@ -243,7 +245,7 @@ def make_catalogue(
   force: bool = False,
   split_from: pathlib.Path | None = None,
   val_pairs_from: pathlib.Path | None = None,
-) -> catalogue.Catalogue:
+) -> catalogues.Catalogue:
   """Makes data_dir/catalogue.npz from the metadata and the song store.
 
   Args:
@@ -283,7 +285,7 @@ def make_catalogue(
   if not force:
     finished = _find_finished(data_dir, settings)
     if finished is not None:
-      print(f"{data_dir / catalogue.FILE_NAME} exists already: nothing to do")
+      print(f"{data_dir / catalogues.FILE_NAME} exists already: nothing to do")
       return finished
   songs = melon_meta.read_songs(meta_dir)
   playlists = melon_meta.read_playlists(
@@ -296,7 +298,7 @@ def make_catalogue(
   counts = split_report.count(made, left_out) | imported
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
-  (data_dir / catalogue.FILE_NAME).unlink(missing_ok=True)
+  (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
   melon_meta.write_json(
     data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
   )
@@ -361,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       **shares,
     )
   print(
-    f"catalogue: {data_dir / catalogue.FILE_NAME}; next: python -m "
+    f"catalogue: {data_dir / catalogues.FILE_NAME}; next: python -m "
     f"preprocessing.playlist_vectors --data={args.data} and python -m "
     f"preprocessing.genre_vectors --data={args.data}"
   )

@@ -22,10 +22,10 @@ from gensim.models import word2vec
 import numpy as np
 import tqdm
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax.data import catalogue as catalogue_lib
-from preprocessing import vector_files
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
+from pcl_jax.data import catalogues
+from preprocessing.vectors import vector_files
 
 FILE_NAME = "genre_vectors.npy"
 
@@ -41,7 +41,7 @@ class _Progress(callbacks.CallbackAny2Vec):
 
 
 def _read_sentences(
-  catalogue: catalogue_lib.Catalogue, data_dir: pathlib.Path
+  catalogue: catalogues.Catalogue, data_dir: pathlib.Path
 ) -> list[list[str]]:
   """Returns the codes of each training or validation song that has some.
 
@@ -53,7 +53,7 @@ def _read_sentences(
   sentences = [list(map(str, one)) for one in codes if one]
   if not sentences:
     raise errors.InputError(
-      f"{data_dir / catalogue_lib.FILE_NAME} has {len(catalogue.genre_codes)} "
+      f"{data_dir / catalogues.FILE_NAME} has {len(catalogue.genre_codes)} "
       f"genre codes and none of its {len(rows)} training and validation songs "
       "has one. Mode G (strategies with `genre_w2v` in contrast_combos) needs "
       "genres. Supply them: for Melon, song_gn_gnr_basket and "
@@ -64,7 +64,7 @@ def _read_sentences(
   return sentences
 
 
-def made_of(catalogue: catalogue_lib.Catalogue) -> dict[str, str]:
+def made_of(catalogue: catalogues.Catalogue) -> dict[str, str]:
   """Returns hashes of what vectors are made of, as their report has them.
 
   Args:
@@ -129,7 +129,7 @@ def make_genre_vectors(
   vector_files.check_options("genre_vectors", options, seed)
   data_dir = pathlib.Path(data_dir)
   path = data_dir / FILE_NAME
-  catalogue = catalogue_lib.load(data_dir)
+  catalogue = catalogues.load(data_dir)
   sentences = _read_sentences(catalogue, data_dir)
   settings = {**options, "seed": seed, **made_of(catalogue)}
   if not force and vector_files.is_finished(path, settings):

@@ -47,15 +47,15 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax import melspectrogram
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
 from pcl_jax.data import song_store
-from preprocessing import melon_convert
-from preprocessing import melon_exclusion
-from preprocessing import melon_ledger
-from preprocessing import melon_meta
-from preprocessing import melon_source
+from preprocessing.melon import conversion
+from preprocessing.melon import exclusion
+from preprocessing.melon import melon_ledger
+from preprocessing.melon import melon_meta
+from preprocessing.melon import melon_source
 
 # 58,898 of Melon's 707,989 songs (8.3 %) never had a spectrogram, and about
 # 1 % of the files are known to be bad.
@@ -161,7 +161,7 @@ class _Committer:
       total=total, initial=done, unit="B", unit_scale=True, disable=None
     )
 
-  def take(self, batch: melon_convert.Batch) -> None:
+  def take(self, batch: conversion.Batch) -> None:
     songs, record = self._ledger.settle(batch)
     self._songs += songs
     self._records.append(record)
@@ -189,7 +189,7 @@ class _Committer:
 def _convert(
   writer: song_store.SongWriter,
   ledger: melon_ledger.Ledger,
-  job: melon_convert.Job,
+  job: conversion.Job,
   workers: int,
   processes: bool,
 ) -> None:
@@ -199,7 +199,7 @@ def _convert(
   committer = _Committer(writer, ledger)
   with contextlib.closing(committer.progress):
     for plan in (ledger.file_tasks, ledger.tar_tasks):
-      with melon_convert.run_tasks(
+      with conversion.run_tasks(
         plan(), job, workers, processes=processes
       ) as batches:
         for batch in batches:
@@ -301,7 +301,7 @@ def build_song_store(
   meta_dir = melon_dir / "kakao_meta"
   song_ids = melon_meta.read_songs(meta_dir).ids.astype(np.int64)
   _check_inputs(melon_dir, len(song_ids))
-  excluded = melon_exclusion.excluded_songs(exclude, song_ids)
+  excluded = exclusion.excluded_songs(exclude, song_ids)
   settings = _settings(meta_dir, min_frames, excluded)
   if _is_finished(store_path, data_dir / _SETTINGS_FILE, settings):
     print(f"{store_path} exists already: nothing to do")
@@ -313,7 +313,7 @@ def build_song_store(
   with contextlib.closing(song_store.SongWriter(store_path)) as writer:
     ledger = melon_ledger.Ledger(song_ids, excluded, melon_dir, writer.notes)
     _check_disk(store_path, ledger)
-    job = melon_convert.Job(melon_dir, song_ids, min_frames)
+    job = conversion.Job(melon_dir, song_ids, min_frames)
     _convert(writer, ledger, job, workers, processes)
     skipped = ledger.left_out(melon_dir)
     skipped_path = data_dir / "skipped.json"

@@ -50,23 +50,23 @@ from typing import Any
 
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import ffmpeg
-from pcl_jax import folder_lock
-from pcl_jax import melspectrogram
-from pcl_jax.data import catalogue
+from pcl_jax.audio import ffmpeg
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
+from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
+from pcl_jax.library import library_files
+from pcl_jax.library import playlist_files
 from preprocessing import data_split
-from preprocessing import decoding
 from preprocessing import genre_vectors
-from preprocessing import library_files
-from preprocessing import library_meta
-from preprocessing import library_report
-from preprocessing import library_store
-from preprocessing import melon_meta
-from preprocessing import playlist_files
 from preprocessing import playlist_vectors
-from preprocessing import staging
+from preprocessing.library import decoding
+from preprocessing.library import library_meta
+from preprocessing.library import library_report
+from preprocessing.library import library_store
+from preprocessing.library import staging
+from preprocessing.melon import melon_meta
 
 
 def _check_window(window: library_store.Window) -> None:
@@ -169,7 +169,7 @@ def _write_metadata(
 
 def _make_vectors(
   data_dir: pathlib.Path,
-  made: catalogue.Catalogue,
+  made: catalogues.Catalogue,
   *,
   dims: int,
   genre_dims: int,
@@ -177,7 +177,7 @@ def _make_vectors(
 ) -> dict[str, str]:
   """Makes the vectors there is data for; returns strategy -> what it lacks."""
   lacking = {}
-  learned = made.split != catalogue.TEST
+  learned = made.split != catalogues.TEST
   # The quick ones first; of the others, an interrupted run left its state.
   # What it finished is made again: nothing was trained with it.
   if learned[made.genres.owners()].any():
@@ -197,7 +197,7 @@ def _make_vectors(
     "Artist": "an artist with two training songs or more",
     "Genre": "a genre tag with two training songs or more",
   }
-  in_training = made.split == catalogue.TRAIN
+  in_training = made.split == catalogues.TRAIN
   for method, need in needs.items():
     lists = made.pair_lists(method)
     songs = lists.owners()[in_training[lists.values]]

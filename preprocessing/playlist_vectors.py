@@ -30,11 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax.data import catalogue as catalogue_lib
-from preprocessing import vector_files
-from preprocessing import warp
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
+from pcl_jax.data import catalogues
+from preprocessing.vectors import vector_files
+from preprocessing.vectors import warp
 
 FILE_NAME = "playlist_vectors.npy"
 STATE_NAME = "playlist_vectors.state.npz"
@@ -43,7 +43,7 @@ _SONG_SEED, _PLAYLIST_SEED = 0, 1  # Set the streams of random numbers apart.
 
 
 def read_entries(
-  catalogue: catalogue_lib.Catalogue, data_dir: pathlib.Path
+  catalogue: catalogues.Catalogue, data_dir: pathlib.Path
 ) -> tuple[warp.Entries, np.ndarray]:
   """Selects what is factorised: no test song is in it.
 
@@ -63,7 +63,7 @@ def read_entries(
   if not kept.any():
     of_train = int((catalogue.playlist_files == _TRAIN_JSON).sum())
     raise errors.InputError(
-      f"{data_dir / catalogue_lib.FILE_NAME} has {len(catalogue.playlists)} "
+      f"{data_dir / catalogues.FILE_NAME} has {len(catalogue.playlists)} "
       f"playlists, {of_train} of them of train.json, and none of these holds a "
       "training or validation song. Mode P (strategies with `cf` in "
       "contrast_combos) needs such playlists. Supply them: for Melon, the full "
@@ -77,7 +77,7 @@ def read_entries(
 
 
 def made_of(
-  catalogue: catalogue_lib.Catalogue, entries: warp.Entries, rows: np.ndarray
+  catalogue: catalogues.Catalogue, entries: warp.Entries, rows: np.ndarray
 ) -> dict[str, str]:
   """Returns hashes of what vectors are made of, as their report has them.
 
@@ -221,7 +221,7 @@ def make_playlist_vectors(
   vector_files.check_options("playlist_vectors", options, seed, rate)
   data_dir = pathlib.Path(data_dir)
   path, state_path = data_dir / FILE_NAME, data_dir / STATE_NAME
-  catalogue = catalogue_lib.load(data_dir)
+  catalogue = catalogues.load(data_dir)
   entries, rows = read_entries(catalogue, data_dir)
   song_ids = catalogue.song_ids
   settings = {**options, "rate": rate, "seed": seed}
@@ -249,9 +249,9 @@ def make_playlist_vectors(
 
 
 def _counts(
-  catalogue: catalogue_lib.Catalogue, entries: warp.Entries
+  catalogue: catalogues.Catalogue, entries: warp.Entries
 ) -> dict[str, int]:
-  tests = len(catalogue.rows_of(catalogue_lib.TEST))
+  tests = len(catalogue.rows_of(catalogues.TEST))
   return {
     "entries": len(entries),
     "playlists": entries.num_playlists,

@@ -15,10 +15,10 @@ import pathlib
 import soundfile
 import tqdm
 
-from pcl_jax import errors
-from preprocessing import sample_score
-from preprocessing import sample_world
-from preprocessing import synthesis
+from pcl_jax.common import errors
+from preprocessing.sample import sample_score
+from preprocessing.sample import sample_world
+from preprocessing.sample import synthesis
 
 _RULES = {  # Least and most of each setting.
   "songs": (8, 100_000),

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import os
 import pathlib
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import melon_lmdb

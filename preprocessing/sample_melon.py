@@ -32,16 +32,16 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax import melspectrogram
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
 from preprocessing import melon_lmdb
-from preprocessing import melon_meta
-from preprocessing import sample_playlists
-from preprocessing import sample_score
-from preprocessing import sample_styles
-from preprocessing import sample_world
-from preprocessing import synthesis
+from preprocessing.melon import melon_meta
+from preprocessing.sample import sample_playlists
+from preprocessing.sample import sample_score
+from preprocessing.sample import sample_styles
+from preprocessing.sample import sample_world
+from preprocessing.sample import synthesis
 
 MARKER_FILE = "sample_melon.json"
 FAULTS = (

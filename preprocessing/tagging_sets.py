@@ -32,19 +32,19 @@ import pathlib
 import shutil
 from typing import Any
 
-from pcl_jax import errors
-from pcl_jax import folder_lock
-from pcl_jax.evaluation import tagging_set
-from preprocessing import decoding
-from preprocessing import gtzan
-from preprocessing import library_files
-from preprocessing import magnatagatune
-from preprocessing import melon_meta
-from preprocessing import mtg_jamendo
-from preprocessing import tagging_clips
-from preprocessing import tagging_coverage
-from preprocessing import tagging_report
-from preprocessing import tagging_store
+from pcl_jax.common import errors
+from pcl_jax.common import folder_lock
+from pcl_jax.evaluation.tagging import tagging_set
+from pcl_jax.library import library_files
+from preprocessing.library import decoding
+from preprocessing.melon import melon_meta
+from preprocessing.tagging import gtzan
+from preprocessing.tagging import magnatagatune
+from preprocessing.tagging import mtg_jamendo
+from preprocessing.tagging import tagging_clips
+from preprocessing.tagging import tagging_coverage
+from preprocessing.tagging import tagging_report
+from preprocessing.tagging import tagging_store
 
 SETS = (magnatagatune.NAME, mtg_jamendo.NAME, gtzan.NAME)
 # Which flags a set has, beside those of all.

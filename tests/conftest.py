@@ -8,11 +8,11 @@ import ml_collections
 import pytest
 
 from configs import common
-from pcl_jax import run as runs
 from pcl_jax.models import convolution
+from pcl_jax.training import setup
 from preprocessing import sample_data
-from tests import quick_backbone
-from tests import tiny_run
+from tests.support import quick_backbone
+from tests.support import tiny_run
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -43,7 +43,7 @@ def quick_compilation():
 def build_once():
   """Builds runs whose compiled steps are alike only once in a module."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(runs, "build", tiny_run.build_once)
+    patch.setattr(setup, "build", tiny_run.build_once)
     yield
   tiny_run.forget_built()
 

@@ -3,7 +3,7 @@
 from jaxtyping import Float16
 import numpy as np
 
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
 
 _PATCHES_PER_READ = 256

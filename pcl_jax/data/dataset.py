@@ -9,13 +9,13 @@ import zlib
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import strategy as strategies
-from pcl_jax.data import blocks as block_order
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.common import errors
+from pcl_jax.data import block_order
+from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
+from pcl_jax.data import strategies
 
 STORE_NAME = "songs.lmdb"
 PLAYLIST_VECTORS = "playlist_vectors.npy"

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import melspectrogram
-from pcl_jax import strategy as strategies
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import pairs
-from pcl_jax.data import plan as plans
+from pcl_jax.data import plans
+from pcl_jax.data import strategies
 
 _TOP = 20  # Genres and artists that are listed; the rest are counted.
 _BAR_CHARS = 30

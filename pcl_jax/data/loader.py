@@ -9,10 +9,10 @@ import jax
 from jaxtyping import Float16
 import numpy as np
 
+from pcl_jax.common import readers
 from pcl_jax.data import block_cache
-from pcl_jax.data import plan as plans
-from pcl_jax.data import readers
-from pcl_jax.data import shared_lists
+from pcl_jax.data import false_negatives
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
@@ -96,7 +96,7 @@ def load(
   sharding: jax.sharding.Sharding,
   *,
   threads: int,
-  sharing: shared_lists.SharedLists | None = None,
+  sharing: false_negatives.SharedLists | None = None,
   first_step: int = 0,
   stall_s: float = STALL_S,
 ) -> Iterator[dict[str, jax.Array]]:

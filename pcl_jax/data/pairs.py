@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Int
 import numpy as np
 
-from pcl_jax.data import catalogue
+from pcl_jax.data import catalogues
 
 # A song is used once an epoch with these; with Artist it may be used again in
 # the list of another of its artists.
@@ -11,7 +11,7 @@ ONCE_AN_EPOCH = {"Playlist": True, "Artist": False, "Genre": True}
 
 
 def draw_pairs(
-  lists: catalogue.Ragged,
+  lists: catalogues.Ragged,
   available: Bool[np.ndarray, " songs"],
   *,
   once: bool,

@@ -6,7 +6,7 @@ import matplotlib.backends.backend_agg
 import matplotlib.figure
 import numpy as np
 
-from pcl_jax import melspectrogram
+from pcl_jax.audio import melspectrogram
 from pcl_jax.data import dataset
 
 _SPECTROGRAMS = 8

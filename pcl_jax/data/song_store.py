@@ -22,8 +22,8 @@ from jaxtyping import Float16, Int, UInt32
 import lmdb
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import melspectrogram
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
 
 FORMAT_VERSION = 1
 MEL_BANDS = melspectrogram.SETTINGS.mel_bands

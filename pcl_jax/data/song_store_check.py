@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 import tqdm
 
-from pcl_jax import errors
+from pcl_jax.common import errors
 from pcl_jax.data import song_store
 
 _SONGS_PER_CALL = 64

@@ -4,8 +4,8 @@ from iterstrat import ml_stratifiers
 from jaxtyping import Bool
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax.data import catalogue
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 
 _MAX_SEED = 2**32 - 1
 
@@ -50,7 +50,7 @@ def choose_share(
 
 
 def split_songs(
-  genres: catalogue.Ragged,
+  genres: catalogues.Ragged,
   num_codes: int,
   *,
   test_share: float,
@@ -89,15 +89,15 @@ def split_songs(
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
   labels = np.zeros((len(genres), num_codes), bool)
   labels[genres.owners(), genres.values - 1] = True
-  split = np.full(len(genres), catalogue.TRAIN, np.int8)
-  split[choose_share(labels, test_share, seed)] = catalogue.TEST
-  rest = np.flatnonzero(split == catalogue.TRAIN)
+  split = np.full(len(genres), catalogues.TRAIN, np.int8)
+  split[choose_share(labels, test_share, seed)] = catalogues.TEST
+  rest = np.flatnonzero(split == catalogues.TRAIN)
   if len(rest):
     share = validation_share / (1 - test_share)
-    split[rest[choose_share(labels[rest], share, seed)]] = catalogue.VALIDATION
+    split[rest[choose_share(labels[rest], share, seed)]] = catalogues.VALIDATION
   counts = np.bincount(split, minlength=3)
   if not counts.all():
-    named = zip(catalogue.SPLIT_NAMES, counts, strict=True)
+    named = zip(catalogues.SPLIT_NAMES, counts, strict=True)
     raise errors.InputError(
       f"{len(genres)} songs are too few for the shares {test_share:g} (test) "
       f"and {validation_share:g} (validation): the split would be "

@@ -17,11 +17,11 @@ import time
 
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax import strategy as strategies
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store_check
+from pcl_jax.data import strategies
 
 _SHOWN = 20  # Problems of one kind; the rest are counted.
 

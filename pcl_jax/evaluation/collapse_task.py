@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcl_jax import collapse
 from pcl_jax import embed
-from pcl_jax.data import catalogue as catalogues
-from pcl_jax.data import plan as plans
+from pcl_jax.data import catalogues
+from pcl_jax.data import plans
 from pcl_jax.data import song_store
+from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import outcome
-from pcl_jax.evaluation import statistics
+from pcl_jax.evaluation import task_results
+from pcl_jax.losses import collapse
 
 _MOST_SONGS = 2048  # Of which all pairs are compared.
 _MOST_PAIRS = 512
@@ -67,7 +67,7 @@ def _alignment_of_pairs(
 
 def _run(
   context: contexts.Context, embeddings: contexts.Embeddings
-) -> outcome.Outcome | str:
+) -> task_results.Outcome | str:
   songs = context.sought
   if len(songs) < 2:
     return f"there are fewer than two {context.split_name} songs"
@@ -77,19 +77,19 @@ def _run(
   found = jax.jit(collapse.diagnostics)(rows)
   # Resampled songs stand beside themselves: no interval of these is honest.
   metrics = {
-    name: outcome.Metric(float(value), math.nan, math.nan, len(songs))
+    name: task_results.Metric(float(value), math.nan, math.nan, len(songs))
     for name, value in found.items()
   }
   aligned = {
     "alignment_of_patches": _alignment_of_patches(context),
     "alignment_of_playlist_pairs": _alignment_of_pairs(context, embeddings),
   }
-  means = functools.partial(statistics.mean_metrics, seed=context.seed)
+  means = functools.partial(bootstrap.mean_metrics, seed=context.seed)
   for name, values in aligned.items():
     metrics |= means({name: values.astype(np.float64)})
   unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
   others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
-  return outcome.Outcome(
+  return task_results.Outcome(
     metrics=metrics,
     per_item={
       "song_id": context.catalogue.song_ids[songs],

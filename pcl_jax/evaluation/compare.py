@@ -11,11 +11,11 @@ import pyarrow
 from pyarrow import parquet
 import pyarrow.compute
 
-from pcl_jax import errors
-from pcl_jax.evaluation import baselines
+from pcl_jax.common import errors
+from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import statistics
-from pcl_jax.evaluation import tasks as registry
+from pcl_jax.evaluation import representations
 
 # Settings that a task finds for itself, so that two runs may differ in them.
 _FOUND = ("chosen_", "found_")
@@ -198,7 +198,7 @@ def _test_task(
 def _test_columns(task, names, number, values, unshared, seed) -> list[Test]:
   if not len(values[0]):
     return []
-  found = statistics.paired_difference(*values, draws=_DRAWS, seed=seed)
+  found = bootstrap.paired_difference(*values, draws=_DRAWS, seed=seed)
   both = ~np.isnan(values[1] - values[0])
   tests = []
   for i, name in enumerate(names):
@@ -277,9 +277,9 @@ def in_words(
     tests: of `compare`.
     notes: likewise.
   """
-  corrected = statistics.holm(np.array([test.p for test in tests]))
+  corrected = bootstrap.holm(np.array([test.p for test in tests]))
   lines = [
-    f"{baselines.TRAINED.capitalize()} encoders, each against that of "
+    f"{representations.TRAINED.capitalize()} encoders, each against that of "
     f"{workdirs[0]}, over the items that both have: paired bootstrap, 95 %",
     f"intervals; p also corrected for the {len(tests)} tests of this table "
     "(Holm).",

@@ -7,11 +7,11 @@ from typing import Any
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import outcome
-from pcl_jax.evaluation import probes
-from pcl_jax.models import audio
+from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation.tagging import probes
+from pcl_jax.models import audio_encoder
 
 Embeddings = Float[np.ndarray, "songs d"]
 EMBEDDINGS = "embeddings"
@@ -59,7 +59,7 @@ class Context:
   data: dataset.DataSet
   seed: int = 0
   options: Options = dataclasses.field(default_factory=Options)
-  encoder: audio.AudioEncoder | None = None
+  encoder: audio_encoder.AudioEncoder | None = None
   meta: dict[str, Any] = dataclasses.field(default_factory=dict)
   chosen: tuple[str, ...] = ()
   memory: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,8 +87,8 @@ class Context:
 
 
 # A reason instead of an outcome: what the data set lacks for this task.
-Run = Callable[[Context, Embeddings], outcome.Outcome | str]
-Baseline = Callable[[Context], outcome.Outcome | str]
+Run = Callable[[Context, Embeddings], task_results.Outcome | str]
+Baseline = Callable[[Context], task_results.Outcome | str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from pcl_jax import errors
-from pcl_jax.data import catalogue as catalogues
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import tasks as registry
+from pcl_jax.evaluation import registry
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:

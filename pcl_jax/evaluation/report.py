@@ -12,8 +12,8 @@ import pyarrow
 from pyarrow import parquet
 
 from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import lookup
-from pcl_jax.evaluation import outcome
+from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation.retrieval import precision_at_k
 
 FILE_NAME = "results.json"
 FOLDER = "evaluation"
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def outcome_as_dict(found: outcome.Outcome | str) -> dict[str, Any]:
+def outcome_as_dict(found: task_results.Outcome | str) -> dict[str, Any]:
   """Returns an outcome, without its items, as plain values.
 
   Args:
@@ -129,8 +129,8 @@ def lookup_in_words(results: dict[str, Any]) -> str:
   queries = {c: row[c]["queries"] for row in table.values() for c in row}
   counts = ", ".join(f"{queries[c]} for {c}" for c in columns)
   lines = [
-    f"Precision at {lookup.NEAREST}, with 95 % bootstrap intervals. Queries: "
-    f"test songs of {results['data']} ({counts});",
+    f"Precision at {precision_at_k.NEAREST}, with 95 % bootstrap intervals. "
+    f"Queries: test songs of {results['data']} ({counts});",
     f"candidates: all other {results['songs'] - 1} songs.",
     "",
     " " * width + "".join(f"{c:<24}" for c in columns),

@@ -19,24 +19,24 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pcl_jax import checkpoint
 from pcl_jax import embed
-from pcl_jax import embedding_table
-from pcl_jax import errors
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import melon_50
-from pcl_jax.evaluation import outcome
-from pcl_jax.evaluation import probe_file
-from pcl_jax.evaluation import probe_training
-from pcl_jax.evaluation import probes
+from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation import report
+from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation.tagging import melon_50
+from pcl_jax.evaluation.tagging import probe_file
+from pcl_jax.evaluation.tagging import probe_training
+from pcl_jax.evaluation.tagging import probes
 
 _SHOWN_SONGS = 20
 
 
 def train(
   workdir: pathlib.Path, data_dir: str | None, kind: str, out: pathlib.Path
-) -> outcome.Outcome:
+) -> task_results.Outcome:
   """Trains a probe on Melon-50 for a run's best encoder and writes it.
 
   Args:
@@ -51,7 +51,7 @@ def train(
   Raises:
     InputError: there is no checkpoint or data set, or it has too few songs.
   """
-  encoder, meta = checkpoint.load_encoder(workdir)
+  encoder, meta = manager.load_encoder(workdir)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   labelled, rows = melon_50.melon_50(data.catalogue)
   features = embed.embed_songs(encoder, data.store, rows)

@@ -14,15 +14,15 @@ from flax import nnx
 import jax.numpy as jnp
 import numpy as np
 
-from pcl_jax import errors
-from pcl_jax.models import audio
+from pcl_jax.common import errors
+from pcl_jax.models import audio_encoder
 from pcl_jax.models import batch_norm
 from pcl_jax.models import convolution
-from pcl_jax.models import genre
+from pcl_jax.models import genre_encoder
 from pcl_jax.models import layers
-from pcl_jax.models import playlist
+from pcl_jax.models import playlist_encoder
 from pcl_jax.models import resnet
-from pcl_jax.models import sc_cnn
+from pcl_jax.models import short_chunk_cnn
 
 _PREFIXES = {
   "resnet": "audio_encoder.resnet_model.",
@@ -52,7 +52,7 @@ def load_encoder(
   *,
   fc_dropout: float = 0.0,
   compute_dtype: Any = jnp.float32,
-) -> audio.AudioEncoder:
+) -> audio_encoder.AudioEncoder:
   """Makes the audio encoder that PyTorch weights belong to.
 
   Backbone, width and the projection's sizes are read off names and shapes.
@@ -74,7 +74,7 @@ def load_encoder(
   hidden = _rows(state_dict, _PROJECTION + "0.weight") or 128
   # Only the shapes: all values are replaced.
   encoder = nnx.eval_shape(
-    lambda: audio.AudioEncoder(
+    lambda: audio_encoder.AudioEncoder(
       backbone,
       width=_rows(state_dict, first),
       fc_hidden_dim=hidden,
@@ -164,7 +164,7 @@ def _check(entries: list[_Entry], state_dict: Mapping[str, np.ndarray]) -> None:
 
 def _entries(module: nnx.Module) -> Iterator[_Entry]:
   """Yields all variables of an encoder with their names."""
-  if isinstance(module, genre.GenreEncoder):
+  if isinstance(module, genre_encoder.GenreEncoder):
     yield _Entry("embeddings.weight", module.embeddings, transposed=False)
   for prefix, layer in _layers(module):
     if isinstance(layer, (convolution.Conv, nnx.Linear)):
@@ -181,16 +181,18 @@ def _entries(module: nnx.Module) -> Iterator[_Entry]:
 def _layers(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
   """Yields every layer with weights under its PyTorch name."""
   match module:
-    case audio.AudioEncoder(backbone=resnet.ResNet18() as backbone):
+    case audio_encoder.AudioEncoder(backbone=resnet.ResNet18() as backbone):
       yield from _resnet_layers(_PREFIXES["resnet"], backbone)
       yield from _mlp_layers(_PROJECTION, module.projection)
-    case audio.AudioEncoder(backbone=sc_cnn.ScCnn() as backbone):
+    case audio_encoder.AudioEncoder(
+      backbone=short_chunk_cnn.ScCnn() as backbone
+    ):
       yield from _sc_cnn_layers(_PREFIXES["sc_cnn"], backbone)
       yield from _mlp_layers(_PROJECTION, module.projection)
-    case playlist.PlaylistEncoder():
+    case playlist_encoder.PlaylistEncoder():
       yield from _mlp_layers("fc.", module.fc)
       yield "fc.4", module.norm
-    case genre.GenreEncoder():
+    case genre_encoder.GenreEncoder():
       yield "w_qs", module.queries
       yield "w_ks", module.keys
       yield "w_vs", module.values
@@ -219,10 +221,10 @@ def _resnet_layers(
 
 
 def _sc_cnn_layers(
-  prefix: str, backbone: sc_cnn.ScCnn
+  prefix: str, backbone: short_chunk_cnn.ScCnn
 ) -> Iterator[tuple[str, nnx.Module]]:
   yield f"{prefix}0", backbone.norm
-  for number in range(1, len(sc_cnn.POOLS) + 1):
+  for number in range(1, len(short_chunk_cnn.POOLS) + 1):
     block = backbone.blocks[f"block{number}"]
     yield f"{prefix}{number}.conv", block.conv
     yield f"{prefix}{number}.bn", block.norm

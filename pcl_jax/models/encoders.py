@@ -8,9 +8,9 @@ import jax
 from jaxtyping import Array, Float
 import numpy as np
 
-from pcl_jax.models import audio
-from pcl_jax.models import genre
-from pcl_jax.models import playlist
+from pcl_jax.models import audio_encoder
+from pcl_jax.models import genre_encoder
+from pcl_jax.models import playlist_encoder
 
 
 class Encoders(nnx.Module):
@@ -34,16 +34,16 @@ class Encoders(nnx.Module):
       genre_table: first values of the genre codes' vectors, for mode G.
       rngs: source of the initial weights.
     """
-    self.audio = audio.AudioEncoder(**audio_params, rngs=rngs)
+    self.audio = audio_encoder.AudioEncoder(**audio_params, rngs=rngs)
     self.cf = (
       None
       if cf_params is None
-      else playlist.PlaylistEncoder(**cf_params, rngs=rngs)
+      else playlist_encoder.PlaylistEncoder(**cf_params, rngs=rngs)
     )
     self.genre_w2v = (
       None
       if genre_params is None
-      else genre.GenreEncoder(genre_table, **genre_params, rngs=rngs)
+      else genre_encoder.GenreEncoder(genre_table, **genre_params, rngs=rngs)
     )
 
   def __call__(

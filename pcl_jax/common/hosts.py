@@ -1,0 +1,238 @@
+"""Several processes, on one host or many, that train as one.
+
+Each process drives its own devices and reads its own rows of the batch; the
+others learn of its end by the heartbeats of `jax.distributed`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from pcl_jax.common import errors
+
+# Environment variables that count the processes a launcher has started.
+_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_ADDRESS = "JAX_COORDINATOR_ADDRESS"
+_TPU_HOSTS = "TPU_WORKER_HOSTNAMES"  # GKE; names with commas between.
+_CONNECT_S = 300.0
+_HEARTBEAT_S = 20  # An end without a word is noticed after so long.
+_SHUTDOWN_S = 20  # How long the others' ends are waited for.
+_ASK_AGAIN_S = 0.5
+_LONGEST = 200  # Characters shown of a value.
+
+
+def are_expected(environment: Mapping[str, str] = os.environ) -> bool:
+  """Tells whether a launcher has started this process as one of several.
+
+  Args:
+    environment: its variables, as Slurm, Open MPI, GKE or a person set them.
+  """
+  counts = [environment.get(name, "") for name in _COUNTS]
+  return (
+    any(count.isdecimal() and int(count) > 1 for count in counts)
+    or "," in environment.get(_TPU_HOSTS, "")
+    or bool(environment.get(_ADDRESS))
+  )
+
+
+def connect(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Joins the other processes; before any device is used.
+
+  Args:
+    coordinator: HOST:PORT that process 0 listens on.
+    num_processes: of the run.
+    process_id: of this one, from 0. What is not given is taken from the
+      cluster's environment: Slurm, Open MPI, GKE or Cloud TPU.
+
+  Raises:
+    InputError: what is needed is neither given nor in the environment.
+    RunError: process 0 did not answer.
+  """
+  if process_id is not None and num_processes is not None:
+    if not 0 <= process_id < num_processes:
+      raise errors.InputError(
+        f"--process_id is {process_id} of --num_processes={num_processes}: "
+        "processes are numbered from 0 to one less than their number."
+      )
+  coordinator = coordinator or os.environ.get(_ADDRESS)
+  if coordinator is not None:
+    _check_address(coordinator)
+    if process_id:
+      _await_coordinator(coordinator)
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      initialization_timeout=int(_CONNECT_S),
+      heartbeat_timeout_seconds=_HEARTBEAT_S,
+      shutdown_timeout_seconds=_SHUTDOWN_S,
+    )
+  except ValueError as error:
+    raise errors.InputError(
+      f"--distributed: {error} Start each process with --coordinator=HOST:PORT "
+      "--num_processes=N --process_id=0 (1, 2...), or all with srun, mpirun or "
+      "on a TPU slice, whose environment says so."
+    ) from error
+  _check_even()
+
+
+def _check_address(coordinator: str) -> None:
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdecimal():
+    raise errors.InputError(
+      f"--coordinator={coordinator} is not of the form HOST:PORT, as in "
+      "--coordinator=node0:12355; give the address of process 0."
+    )
+
+
+def _await_coordinator(coordinator: str) -> None:
+  """Waits until process 0 listens; jax would end without a message.
+
+  Raises:
+    RunError: it does not.
+  """
+  host, _, port = coordinator.rpartition(":")
+  end = time.monotonic() + _CONNECT_S
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+      return
+    except OSError as error:
+      if time.monotonic() > end:
+        raise errors.RunError(
+          f"process 0 does not answer at {coordinator} ({error}). Start it "
+          f"within {_CONNECT_S:.0f} s of the others, and give all of them its "
+          "address and a port that no firewall closes."
+        ) from error
+    time.sleep(_ASK_AGAIN_S)
+
+
+def _check_even() -> None:
+  counts = np.bincount([one.process_index for one in jax.devices()])
+  if len(set(counts.tolist())) > 1:
+    listed = ", ".join(f"{i}: {count}" for i, count in enumerate(counts))
+    raise errors.InputError(
+      f"the processes have different numbers of devices ({listed}): each reads "
+      "an equal part of the batch. Start them on like hosts, or hide devices "
+      "with CUDA_VISIBLE_DEVICES."
+    )
+
+
+def is_first() -> bool:
+  """Tells whether this process is the one that writes and prints."""
+  return jax.process_index() == 0
+
+
+def await_first(task: Callable[[], None]) -> None:
+  """Runs a task in process 0 while the others wait for its end."""
+  if is_first():
+    task()
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("the first process's task")
+
+
+def gather(text: str) -> Sequence[str]:
+  """Returns each process's text, in the order of the processes."""
+  coded = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(coded)))
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[: len(coded)] = coded
+  rows = multihost_utils.process_allgather(padded)
+  return [
+    bytes(row[:size]).decode()
+    for row, size in zip(np.asarray(rows), sizes.tolist(), strict=True)
+  ]
+
+
+def hear_first(text: str) -> str:
+  """Returns the text of process 0, in all processes."""
+  if jax.process_count() == 1:
+    return text
+  return json.loads(gather(json.dumps(text))[0])  # Never without a byte.
+
+
+def check_same(what: Mapping[str, Any]) -> None:
+  """Refuses to train where the processes do not agree.
+
+  Args:
+    what: values fit for json, flat; the same in all processes.
+
+  Raises:
+    InputError: some differ; names them with the values of two processes.
+  """
+  if jax.process_count() == 1:
+    return
+  texts = gather(json.dumps(what, sort_keys=True))
+  first = json.loads(texts[0])
+  for number, text in enumerate(texts):
+    other = json.loads(text)
+    differing = [
+      f"{key} is {_shown(first.get(key))} in process 0 and "
+      f"{_shown(other.get(key))} in process {number}"
+      for key in sorted(first.keys() | other.keys())
+      if first.get(key) != other.get(key)
+    ]
+    if differing:
+      raise errors.InputError(
+        f"the processes of this run differ: {'; '.join(differing)}. Start all "
+        "with the same command line, data set and package versions."
+      )
+
+
+def _shown(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+  """Runs a command's `main`, whose failure ends all processes.
+
+  A process that fails leaves at once, since those that wait for it at the
+  exit would do so for long; process 0 takes the others with it, and process 0
+  misses the heartbeats of any other.
+
+  Args:
+    main: takes no argument; returns an exit code, or None for success.
+  """
+  try:
+    errors.run_command(main)
+  except SystemExit as end:
+    if end.code:
+      _leave(int(end.code))
+    raise
+  except BaseException:
+    if _is_one_of_several():
+      traceback.print_exc()
+      _leave(errors.EXIT_FAILED)
+    raise
+
+
+def _is_one_of_several() -> bool:
+  # Asked first, since counting processes takes hold of the devices.
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _leave(code: int) -> None:
+  if _is_one_of_several():
+    print(
+      f"process {jax.process_index()} ends with exit code {code}, and with it "
+      "the run",
+      file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,109 @@
+"""Files that are whole or absent, and what is compared about them."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+PARTIAL = ".partial"  # Suffix of a file that is being written.
+
+
+@contextlib.contextmanager
+def write_aside(
+  path: str | os.PathLike[str], *, durable: bool = False
+) -> Iterator[pathlib.Path]:
+  """Yields a path to write to, and renames it to `path` at the end.
+
+  A reader never sees half a file, and an error leaves the old file as it was.
+
+  Args:
+    path: the file to write; an existing one is replaced.
+    durable: whether the content is forced to the disk before the file gets its
+      name, so that it also survives a loss of power.
+
+  Yields:
+    `path` with the suffix `.partial`, in the same folder.
+  """
+  path = pathlib.Path(path)
+  partial = path.with_name(path.name + PARTIAL)
+  try:
+    yield partial
+    if durable:
+      with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_text(
+  path: str | os.PathLike[str], text: str, *, durable: bool = False
+) -> None:
+  """Writes a text file in UTF-8, as `write_aside` does."""
+  with write_aside(path, durable=durable) as partial:
+    partial.write_text(text, encoding="utf-8")
+
+
+def write_json(
+  path: str | os.PathLike[str],
+  value: Any,
+  *,
+  indent: int | None = 2,
+  durable: bool = False,
+) -> None:
+  """Writes a json file in UTF-8, as `write_aside` does.
+
+  Args:
+    path: the file to write.
+    value: plain values; NaN and infinities are refused, since json has none.
+    indent: spaces a level; None for one line.
+    durable: as of `write_aside`.
+
+  Raises:
+    ValueError: a number is not finite.
+  """
+  text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+  if not text.isascii() and "\\ud" in ascii(text):
+    # A file name that is not UTF-8 holds surrogates, which UTF-8 cannot.
+    text = json.dumps(value, indent=indent, allow_nan=False)
+  write_text(path, text + "\n", durable=durable)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+  """Returns the content of a json file.
+
+  Raises:
+    OSError: the file cannot be read.
+    ValueError: it holds no json.
+  """
+  return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+  """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(
+  there: Mapping[str, Any], here: Mapping[str, Any], place: str = "there"
+) -> list[str]:
+  """Describes the settings that differ, each as `KEY: PLACE 3, here 4`.
+
+  Args:
+    there: settings on file.
+    here: settings of the program or of the command line.
+    place: what to call the first.
+
+  Returns:
+    One text a key that differs or that only one of them has, sorted by key.
+  """
+  return [
+    f"{key}: {place} {there.get(key)!r}, here {here.get(key)!r}"
+    for key in sorted(there.keys() | here.keys())
+    if there.get(key) != here.get(key)
+  ]

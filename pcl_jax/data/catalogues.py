@@ -1,0 +1,238 @@
+"""The catalogue: songs, artists, genres, playlists and split, as arrays.
+
+Songs are numbered by their row in the catalogue, which holds the songs of the
+song store in the same order; everything else refers to rows.
+"""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+
+from jaxtyping import Bool, Int, Integer, UInt32
+import numpy as np
+
+from pcl_jax.common import errors
+
+FORMAT_VERSION = 1
+FILE_NAME = "catalogue.npz"
+TRAIN, VALIDATION, TEST = 0, 1, 2
+NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
+SPLIT_NAMES = ("train", "validation", "test")
+PAIR_METHODS = ("Playlist", "Artist", "Genre")
+
+
+def find_rows(
+  song_ids: Integer[np.ndarray, " songs"],
+  wanted: Integer[np.ndarray, "*shape"],
+) -> Integer[np.ndarray, "*shape"]:
+  """Returns the row of each wanted song, -1 where it is absent.
+
+  Args:
+    song_ids: ascending, [songs].
+    wanted: song ids.
+  """
+  if not len(song_ids):
+    return np.full(wanted.shape, -1, np.int64)
+  rows = np.minimum(np.searchsorted(song_ids, wanted), len(song_ids) - 1)
+  return np.where(song_ids[rows] == wanted, rows, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+  """Lists of integers of different lengths, laid end to end.
+
+  Attributes:
+    values: all lists, int32 [total].
+    offsets: list i is values[offsets[i]:offsets[i + 1]], int64 [lists + 1].
+  """
+
+  values: Int[np.ndarray, " total"]
+  offsets: Int[np.ndarray, " ends"]
+
+  @classmethod
+  def from_lists(cls, lists: list[list[int]]) -> "Ragged":
+    """Lays lists end to end."""
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    values = [value for one in lists for value in one]
+    return cls(np.array(values, np.int32), offsets)
+
+  def __len__(self) -> int:
+    return len(self.offsets) - 1
+
+  def __getitem__(self, i: int) -> Int[np.ndarray, " n"]:
+    return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+  @property
+  def lengths(self) -> Int[np.ndarray, " lists"]:
+    """Length of each list."""
+    return np.diff(self.offsets)
+
+  def owners(self) -> Int[np.ndarray, " total"]:
+    """Returns, for each value, the number of the list it stands in."""
+    return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
+
+  def transposed(self, size: int) -> "Ragged":
+    """Swaps lists and values: list v holds the lists in which v stands.
+
+    Args:
+      size: number of lists of the result; all values are below it.
+    """
+    order = np.argsort(self.values, kind="stable")
+    counts = np.bincount(self.values, minlength=size)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    return Ragged(self.owners()[order], offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+  """All that is known of the songs of a data set, beside their audio.
+
+  Attributes:
+    song_ids: uint32 [songs], ascending; those of the song store.
+    split: TRAIN, VALIDATION, TEST or NO_SPLIT, int8 [songs].
+    artists: artists of each song, numbered from 0.
+    genres: genre codes of each song, 1..len(genre_codes), sub-genres first;
+      0 is kept for padding.
+    albums: album of each song, int32 [songs], -1 where unknown.
+    playlists: songs of each playlist, without repetition.
+    playlist_files: where each playlist stood, int8 [playlists]: 0 train.json,
+      1 val.json, 2 test.json. Pairs come from all, mode P from train.json.
+    genre_codes: name of code i + 1, [codes].
+    validation_pairs: pair method -> fixed pairs of songs, int32 [pairs, 2].
+  """
+
+  song_ids: UInt32[np.ndarray, " songs"]
+  split: Int[np.ndarray, " songs"]
+  artists: Ragged
+  genres: Ragged
+  albums: Int[np.ndarray, " songs"]
+  playlists: Ragged
+  playlist_files: Int[np.ndarray, " playlists"]
+  genre_codes: np.ndarray
+  validation_pairs: dict[str, np.ndarray]
+
+  def __len__(self) -> int:
+    return len(self.song_ids)
+
+  def rows_of(self, split: int) -> Int[np.ndarray, " rows"]:
+    """Returns the rows of the songs of a split, ascending."""
+    return np.flatnonzero(self.split == split).astype(np.int32)
+
+  @property
+  def learned(self) -> Bool[np.ndarray, " songs"]:
+    """Which songs vectors may be learned from: training and validation."""
+    return np.isin(self.split, (TRAIN, VALIDATION))
+
+  def pair_lists(self, method: str) -> Ragged:
+    """Returns the lists of songs that a pair method draws its pairs from.
+
+    Args:
+      method: Playlist, Artist or Genre.
+    """
+    if method == "Playlist":
+      return self.playlists
+    if method == "Artist":
+      return self.artists.transposed(
+        int(self.artists.values.max(initial=-1)) + 1
+      )
+    if method == "Genre":
+      return self.genres.transposed(len(self.genre_codes) + 1)
+    raise errors.InputError(
+      f"pair_generation_method is {method!r}; it is one of "
+      f"{', '.join(PAIR_METHODS)}, or empty for none."
+    )
+
+  def tags(self, max_num_tags: int) -> Int[np.ndarray, "songs tags"]:
+    """Returns each song's first genre codes, padded with 0.
+
+    Args:
+      max_num_tags: how many are kept.
+
+    Returns:
+      int32 [songs, max_num_tags].
+    """
+    out = np.zeros((len(self), max_num_tags), np.int32)
+    column = np.arange(len(self.genres.values)) - np.repeat(
+      self.genres.offsets[:-1], self.genres.lengths
+    )
+    kept = column < max_num_tags
+    out[self.genres.owners()[kept], column[kept]] = self.genres.values[kept]
+    return out
+
+  def as_arrays(self) -> dict[str, np.ndarray]:
+    """Returns all of it by the names it has in catalogue.npz."""
+    arrays = {
+      "format_version": np.int64(FORMAT_VERSION),
+      "song_ids": self.song_ids,
+      "split": self.split,
+      "albums": self.albums,
+      "playlist_files": self.playlist_files,
+      "genre_codes": self.genre_codes.astype(np.str_),
+    }
+    for name in ("artists", "genres", "playlists"):
+      arrays[f"{name}/values"] = getattr(self, name).values
+      arrays[f"{name}/offsets"] = getattr(self, name).offsets
+    for method, pairs in sorted(self.validation_pairs.items()):
+      arrays[f"validation_pairs/{method}"] = pairs
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+  def save(self, data_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes catalogue.npz into a data set's folder; returns its path."""
+    path = pathlib.Path(data_dir) / FILE_NAME
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+      np.savez(file, **self.as_arrays())
+    partial.replace(path)
+    return path
+
+
+def load(data_dir: str | os.PathLike[str]) -> Catalogue:
+  """Reads a data set's catalogue.
+
+  Args:
+    data_dir: the data set's folder.
+
+  Raises:
+    InputError: it is absent, unreadable or of another format version.
+  """
+  path = pathlib.Path(data_dir) / FILE_NAME
+  if not path.exists():
+    raise errors.InputError(
+      f"{path} does not exist: the data set has no split yet. Make it with "
+      f"python -m preprocessing.data_split --data={data_dir} --melon_dir=..."
+    )
+  try:
+    # np.load leaves a file that it opened and could not read open.
+    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+      arrays = {name: file[name] for name in file.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}). Make it again with "
+      "python -m preprocessing.data_split."
+    ) from error
+  version = int(arrays.get("format_version", -1))
+  if version != FORMAT_VERSION:
+    raise errors.InputError(
+      f"{path} has format version {version}, this version of pcl_jax reads "
+      f"{FORMAT_VERSION}. Make it again with "
+      "python -m preprocessing.data_split."
+    )
+  ragged = {
+    name: Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])
+    for name in ("artists", "genres", "playlists")
+  }
+  return Catalogue(
+    song_ids=arrays["song_ids"],
+    split=arrays["split"],
+    albums=arrays["albums"],
+    playlist_files=arrays["playlist_files"],
+    genre_codes=arrays["genre_codes"],
+    validation_pairs={
+      method: arrays[f"validation_pairs/{method}"]
+      for method in PAIR_METHODS
+      if f"validation_pairs/{method}" in arrays
+    },
+    **ragged,
+  )

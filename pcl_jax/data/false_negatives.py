@@ -1,0 +1,128 @@
+"""Which songs of a batch stand together in a playlist, or share other things.
+
+Such pairs are negatives of the loss that are none. The lists of all songs are
+far too many for a device, and those that hold two songs of one batch are few:
+they are numbered anew for each batch.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+from jaxtyping import Int
+import numpy as np
+import scipy.sparse
+
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+
+KINDS = ("playlist", "artist", "album")
+_LEAST_ENTRIES = 1024
+_MOST_COUNTED = 4096  # Songs of a batch among which pairs are counted.
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedLists:
+  """For each song of a catalogue the lists that it stands in."""
+
+  lists: catalogues.Ragged
+
+  @classmethod
+  def of(
+    cls, catalogue: catalogues.Catalogue, kinds: Sequence[str]
+  ) -> "SharedLists | None":
+    """Gathers lists of some kinds; None of no kind.
+
+    Args:
+      catalogue: of the data set.
+      kinds: of `KINDS`.
+
+    Raises:
+      InputError: a kind is unknown, or the catalogue has nothing of it.
+    """
+    songs, lists, count = [], [], 0
+    for kind in kinds:
+      members = _members(catalogue, kind)
+      if not len(members.values):
+        raise errors.InputError(
+          f"config.loss_params.exclude_sharing has {kind!r} and the data set "
+          f"has no {kind}s: leave it out."
+        )
+      songs.append(members.values)
+      lists.append(members.owners() + count)
+      count += len(members)
+    if not count:
+      return None
+    values = np.concatenate(lists)
+    offsets = np.searchsorted(values, np.arange(count + 1))
+    by_list = catalogues.Ragged(np.concatenate(songs), offsets)
+    return cls(by_list.transposed(len(catalogue)))
+
+  def entries(self, songs: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2 n"]:
+    """Returns the rows of a batch and the lists that several of them share.
+
+    Args:
+      songs: rows of the catalogue, one for each row of the batch.
+
+    Returns:
+      Row and list of each entry, int32 [2, n]; lists are numbered from 0 and
+      fewer than n / 2. n is a power of two, so that few shapes are compiled;
+      what fills it up has the row `len(songs)`.
+    """
+    rows, lists = self._entries_of(songs)
+    numbers, inverse, counts = np.unique(
+      lists, return_inverse=True, return_counts=True
+    )
+    # A song may stand in the batch twice; with itself it shares what it likes.
+    shared = counts > 1
+    renumbered = np.cumsum(shared) - 1
+    kept = shared[inverse] if len(numbers) else np.zeros(0, bool)
+    size = max(_LEAST_ENTRIES, 1 << int(kept.sum()).bit_length())
+    out = np.zeros((2, size), np.int32)
+    out[0] = len(songs)
+    out[0, : kept.sum()] = rows[kept]
+    out[1, : kept.sum()] = renumbered[inverse[kept]]
+    return out
+
+  def share(self, songs: Int[np.ndarray, " rows"]) -> float:
+    """Returns which share of the pairs of different songs have a list.
+
+    Args:
+      songs: of a batch; of many the first few thousand are looked at.
+    """
+    songs = np.unique(songs[:_MOST_COUNTED])
+    rows, lists = self._entries_of(songs)
+    ones = np.ones(len(rows), np.int32)
+    shape = (len(songs), int(lists.max(initial=0)) + 1)
+    matrix = scipy.sparse.csr_matrix((ones, (rows, lists)), shape=shape)
+    pairs = len(songs) * (len(songs) - 1)
+    together = matrix @ matrix.T
+    own = int(np.count_nonzero(together.diagonal()))
+    return (together.nnz - own) / max(pairs, 1)
+
+  def _entries_of(self, songs):
+    """Returns row and list of each entry of some songs, both [entries]."""
+    lengths = self.lists.lengths[songs]
+    rows = np.repeat(np.arange(len(songs)), lengths)
+    place = np.arange(len(rows)) - np.repeat(
+      np.cumsum(lengths) - lengths, lengths
+    )
+    return rows, self.lists.values[self.lists.offsets[songs][rows] + place]
+
+
+def _members(catalogue: catalogues.Catalogue, kind: str) -> catalogues.Ragged:
+  """Returns the songs of each list of a kind."""
+  if kind == "playlist":
+    return catalogue.pair_lists("Playlist")
+  if kind == "artist":
+    return catalogue.pair_lists("Artist")
+  if kind == "album":
+    known = np.flatnonzero(catalogue.albums >= 0).astype(np.int32)
+    albums = catalogue.albums[known]
+    order = np.argsort(albums, kind="stable")
+    count = int(albums.max(initial=-1)) + 1
+    offsets = np.searchsorted(albums[order], np.arange(count + 1))
+    return catalogues.Ragged(known[order], offsets)
+  raise errors.InputError(
+    f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
+    f"{', '.join(KINDS)}, or nothing."
+  )

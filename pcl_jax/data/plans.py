@@ -1,0 +1,249 @@
+"""An epoch as arrays: which songs are read in which step, and from where.
+
+A plan is a pure function of the seed and the epoch. It is decided before
+anything is read, so it does not depend on threads, devices or hosts, and a
+resumed run reads on where it stopped.
+"""
+
+import dataclasses
+
+from jaxtyping import Bool, Int
+import numpy as np
+
+from pcl_jax.data import block_order
+from pcl_jax.data import catalogues
+from pcl_jax.data import pairs
+
+PATCH_FRAMES = 256
+# What follows the seed and the epoch in the seed of each draw.
+_SONGS, _PAIRS, _STARTS, _BLOCKS = 0, 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The batches of an epoch.
+
+  Attributes:
+    songs: rows of the catalogue, int32 [steps, patches]; of two views or of
+      pairs, the first half of a step holds the anchors and the second half,
+      in the same order, their positives.
+    starts: first frame of each patch, int32 [steps, patches].
+    reads: in which order they are read; None where it does not matter.
+  """
+
+  songs: Int[np.ndarray, "steps patches"]
+  starts: Int[np.ndarray, "steps patches"]
+  reads: block_order.Reads | None = None
+
+  def __len__(self) -> int:
+    return len(self.songs)
+
+
+def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
+  """Returns the generator of one purpose in one epoch."""
+  return np.random.Generator(np.random.PCG64([seed, epoch, purpose]))
+
+
+def draw_starts(
+  frames: Int[np.ndarray, "*shape"], rng: np.random.Generator
+) -> Int[np.ndarray, "*shape"]:
+  """Draws patch starts, uniform over 0..frames - 256; 0 for shorter songs.
+
+  Args:
+    frames: length of the song of each patch.
+    rng: draws.
+  """
+  last = np.maximum(frames.astype(np.int64) - PATCH_FRAMES, 0)
+  return rng.integers(0, last + 1).astype(np.int32)
+
+
+def draw_second_starts(
+  frames: Int[np.ndarray, "*shape"],
+  firsts: Int[np.ndarray, "*shape"],
+  double_window: int,
+  rng: np.random.Generator,
+) -> Int[np.ndarray, "*shape"]:
+  """Draws the start of a second patch of each song, near the first.
+
+  It starts at most `double_window` frames from the first and does not overlap
+  it; where the song leaves no such place, it may overlap.
+
+  Args:
+    frames: length of each song.
+    firsts: start of its first patch.
+    double_window: largest distance of the starts, in frames.
+    rng: draws.
+  """
+  last = np.maximum(frames.astype(np.int64) - PATCH_FRAMES, 0)
+  lowest = np.maximum(firsts - double_window, 0)
+  highest = np.minimum(firsts + double_window, last)
+  before = np.maximum(firsts - PATCH_FRAMES - lowest + 1, 0)
+  after = np.maximum(highest - (firsts + PATCH_FRAMES) + 1, 0)
+  apart = before + after
+  drawn = rng.integers(0, np.where(apart > 0, apart, highest - lowest + 1))
+  second = np.where(
+    drawn < before, lowest + drawn, firsts + PATCH_FRAMES + drawn - before
+  )
+  return np.where(apart > 0, second, lowest + drawn).astype(np.int32)
+
+
+def _steps(items: np.ndarray, batch_size: int) -> np.ndarray:
+  """Cuts items into batches; the last incomplete one is dropped."""
+  steps = len(items) // batch_size
+  return items[: steps * batch_size].reshape(
+    steps, batch_size, *items.shape[1:]
+  )
+
+
+def _order(
+  items: np.ndarray,
+  rows: int,
+  batch_size: int,
+  blocks: block_order.Blocks | None,
+  seed: int,
+  epoch: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Orders songs or pairs of songs for batches.
+
+  Args:
+    items: rows of the catalogue, [items] or [items, 2].
+    rows: number of rows of the catalogue.
+    batch_size: items in a batch.
+    blocks: how they are read; None for any order.
+    seed: of the run.
+    epoch: from 0.
+
+  Returns:
+    The items, and when each row's block is read (None without blocks).
+  """
+  if blocks is None:
+    return items, None
+  rng = generator(seed, epoch, _BLOCKS)
+  times = block_order.read_times(items.ravel(), rows, blocks, rng)
+  ready = times[items].reshape(len(items), -1).max(axis=1)
+  order = block_order.draw_order(ready, batch_size, blocks.cached_batches, rng)
+  return items[order], times
+
+
+def _with_reads(plan: Plan, times: np.ndarray | None) -> Plan:
+  if times is None:
+    return plan
+  return dataclasses.replace(
+    plan, reads=block_order.reads_of(plan.songs, times)
+  )
+
+
+def of_songs(
+  songs: Int[np.ndarray, " songs"],
+  frames: Int[np.ndarray, " all"],
+  batch_size: int,
+  *,
+  seed: int,
+  epoch: int,
+  blocks: block_order.Blocks | None = None,
+) -> Plan:
+  """Plans one patch of each song in random order (cross-modal strategies).
+
+  Args:
+    songs: rows of the catalogue to use.
+    frames: length of every song of the catalogue.
+    batch_size: songs in a global batch.
+    seed: of the run.
+    epoch: from 0.
+    blocks: how they are read; None for any order.
+  """
+  order = generator(seed, epoch, _SONGS).permutation(songs)
+  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
+  taken = _steps(order.astype(np.int32), batch_size)
+  starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
+  return _with_reads(Plan(taken, starts), times)
+
+
+def of_two_patches(
+  songs: Int[np.ndarray, " songs"],
+  frames: Int[np.ndarray, " all"],
+  batch_size: int,
+  *,
+  double_window: int,
+  seed: int,
+  epoch: int,
+  blocks: block_order.Blocks | None = None,
+) -> Plan:
+  """Plans two patches of each song (self-supervised strategy).
+
+  Args:
+    songs: rows of the catalogue to use.
+    frames: length of every song of the catalogue.
+    batch_size: songs in a global batch; it has twice as many patches.
+    double_window: largest distance of the two starts, in frames.
+    seed: of the run.
+    epoch: from 0.
+    blocks: how they are read; None for any order.
+  """
+  order = generator(seed, epoch, _SONGS).permutation(songs)
+  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
+  taken = _steps(order.astype(np.int32), batch_size)
+  rng = generator(seed, epoch, _STARTS)
+  firsts = draw_starts(frames[taken], rng)
+  seconds = draw_second_starts(frames[taken], firsts, double_window, rng)
+  plan = Plan(
+    np.concatenate([taken, taken], axis=1),
+    np.concatenate([firsts, seconds], axis=1),
+  )
+  return _with_reads(plan, times)
+
+
+def of_fixed_pairs(
+  drawn: Int[np.ndarray, "pairs 2"],
+  frames: Int[np.ndarray, " all"],
+  batch_size: int,
+  *,
+  seed: int,
+  epoch: int,
+  blocks: block_order.Blocks | None = None,
+) -> Plan:
+  """Plans one patch of each song of given pairs, in their order.
+
+  Args:
+    drawn: pairs of rows of the catalogue.
+    frames: length of every song of the catalogue.
+    batch_size: pairs in a global batch; it has twice as many patches.
+    seed: of the run.
+    epoch: from 0.
+    blocks: how they are read, which decides their order; None to keep it.
+  """
+  drawn, times = _order(drawn, len(frames), batch_size, blocks, seed, epoch)
+  taken = _steps(drawn.astype(np.int32), batch_size)
+  songs = np.concatenate([taken[..., 0], taken[..., 1]], axis=1)
+  starts = draw_starts(frames[songs], generator(seed, epoch, _STARTS))
+  return _with_reads(Plan(songs, starts), times)
+
+
+def of_pairs(
+  lists: catalogues.Ragged,
+  available: Bool[np.ndarray, " songs"],
+  frames: Int[np.ndarray, " all"],
+  batch_size: int,
+  *,
+  once: bool,
+  seed: int,
+  epoch: int,
+  blocks: block_order.Blocks | None = None,
+) -> Plan:
+  """Plans pairs drawn anew (audio intra-modal and hybrid strategies).
+
+  Args:
+    lists: songs of each playlist, artist or genre.
+    available: which songs may be used, [songs].
+    frames: length of every song of the catalogue.
+    batch_size: pairs in a global batch; it has twice as many patches.
+    once: whether a song is in one pair at most.
+    seed: of the run.
+    epoch: from 0.
+    blocks: how they are read; None for any order.
+  """
+  rng = generator(seed, epoch, _PAIRS)
+  drawn = pairs.draw_pairs(lists, available, once=once, rng=rng)
+  return of_fixed_pairs(
+    drawn, frames, batch_size, seed=seed, epoch=epoch, blocks=blocks
+  )

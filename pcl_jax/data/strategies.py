@@ -1,0 +1,176 @@
+"""Strategies: which modes enter the batch and which terms the loss has.
+
+A strategy is `contrast_combos`, a list of pairs of modes, and a
+`pair_generation_method`. The terms are added without weights.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any
+
+from jaxtyping import Array, Float, Int
+
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.losses import dense_nt_xent
+from pcl_jax.losses import nt_xent
+from pcl_jax.losses import tiled_nt_xent
+
+# In the order in which a pair names them.
+MODES = ("audio", "audio_self", "cf", "genre_w2v")
+COMBOS = (
+  ("audio", "audio_self"),
+  ("audio", "cf"),
+  ("audio", "genre_w2v"),
+  ("cf", "genre_w2v"),
+)
+
+
+def _in_words(combos: Sequence[tuple[str, str]]) -> str:
+  return ", ".join(f"[{a}, {b}]" for a, b in combos)
+
+
+def _parse_combo(combo: Any) -> tuple[str, str]:
+  modes = tuple(combo) if isinstance(combo, list | tuple) else (combo,)
+  known = all(mode in MODES for mode in modes)
+  ordered = tuple(sorted(modes, key=MODES.index)) if known else modes
+  if ordered not in COMBOS:
+    raise errors.InputError(
+      f"contrast_combos has the pair {list(modes)}; a pair is one of "
+      f"{_in_words(COMBOS)}, in either order."
+    )
+  return ordered
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+  """What is contrasted with what.
+
+  Attributes:
+    combos: pairs of modes, in the order and spelling of `COMBOS`.
+    pair_method: Playlist, Artist or Genre; empty for none.
+  """
+
+  combos: tuple[tuple[str, str], ...]
+  pair_method: str
+
+  @property
+  def two_patches(self) -> bool:
+    """Whether a batch holds two patches of each song (self-supervised)."""
+    return ("audio", "audio_self") in self.combos
+
+  @property
+  def paired(self) -> bool:
+    """Whether the two halves of a batch belong together, row by row."""
+    return self.two_patches or bool(self.pair_method)
+
+  @property
+  def modes(self) -> tuple[str, ...]:
+    """Modes beside audio that enter the batch through an encoder."""
+    used = {mode for combo in self.combos for mode in combo}
+    return tuple(mode for mode in ("cf", "genre_w2v") if mode in used)
+
+  @property
+  def needs_tags(self) -> bool:
+    """Whether genre codes enter the batch: for mode G or genre weights."""
+    return "genre_w2v" in self.modes or self.pair_method == "Genre"
+
+  @property
+  def name(self) -> str:
+    """Returns the paper's name of it, such as `CM A,G,P`."""
+    letters = {"audio": "A", "genre_w2v": "G", "cf": "P"}
+    if self.two_patches:
+      return "SS"
+    used = {mode for combo in self.combos for mode in combo}
+    cross = ",".join(letters[mode] for mode in letters if mode in used)
+    if not self.pair_method:
+      return f"CM {cross}"
+    if not self.combos:
+      return f"A-IM {self.pair_method}"
+    return f"Hybrid {self.pair_method} + {cross}"
+
+
+def parse(contrast_combos: Any, pair_generation_method: str | None) -> Strategy:
+  """Reads a strategy as config files write it.
+
+  Args:
+    contrast_combos: pairs of modes, as lists or tuples; the published README
+      also writes a single pair without the outer list.
+    pair_generation_method: Playlist, Artist, Genre; empty or None for none.
+
+  Raises:
+    InputError: an unknown mode, pair or method, or nothing to train.
+  """
+  listed = tuple(contrast_combos or ())
+  if len(listed) == 2 and all(isinstance(mode, str) for mode in listed):
+    listed = (listed,)
+  combos = tuple(dict.fromkeys(_parse_combo(combo) for combo in listed))
+  method = pair_generation_method or ""
+  if method and method not in catalogues.PAIR_METHODS:
+    raise errors.InputError(
+      f"pair_generation_method is {method!r}; it is one of "
+      f"{', '.join(catalogues.PAIR_METHODS)}, or empty for none."
+    )
+  strategy = Strategy(combos, method)
+  if not method and not any("audio" in combo for combo in combos):
+    raise errors.InputError(
+      f"contrast_combos is [{_in_words(combos)}] and pair_generation_method is "
+      "empty: nothing would train the audio encoder. Give a pair with audio in "
+      "it, or a pair method."
+    )
+  if strategy.two_patches and (len(combos) > 1 or method):
+    raise errors.InputError(
+      "contrast_combos pairs audio with audio_self (strategy SS), which stands "
+      "alone: remove the other pairs and the pair method, or audio_self."
+    )
+  return strategy
+
+
+def loss_terms(
+  strategy: Strategy,
+  projections: dict[str, Float[Array, "rows d"]],
+  tags: Int[Array, "rows tags"] | None,
+  *,
+  num_codes: int,
+  contrast: Callable[..., Float[Array, ""]],
+  sharing: nt_xent.Sharing | None = None,
+) -> dict[str, Float[Array, ""]]:
+  """Computes the terms of a strategy's loss on one global batch.
+
+  Args:
+    strategy: says which terms there are.
+    projections: the modes' embeddings of each row, [rows, d]. Where the
+      strategy is paired, the first half of the audio rows are the anchors.
+    tags: genre codes of each row, [rows, tags]; only for genre weights.
+    num_codes: number of genre codes.
+    contrast: (anchors, positives, weights, excluded) -> loss.
+    sharing: rows that are no negatives of one another, where there are any.
+
+  Returns:
+    Value of each term in nats, by its published name, and their sum `total`.
+  """
+  audio = projections["audio"]
+  half = audio.shape[0] // 2
+  terms = {}
+  for first, second in strategy.combos:
+    if second == "audio_self":
+      value = contrast(audio[:half], audio[half:], None, sharing)
+    else:
+      value = contrast(
+        projections[first],
+        projections[second],
+        None,
+        None if sharing is None else sharing.twice(),
+      )
+    terms[f"{first}+{second}"] = value
+  if strategy.pair_method:
+    weights = None
+    if strategy.pair_method == "Genre":
+      weights = tiled_nt_xent.SharedGenres(
+        dense_nt_xent.genre_sets(tags, num_codes)
+      )
+    terms[f"audio_{strategy.pair_method}_CO"] = contrast(
+      audio[:half], audio[half:], weights, sharing
+    )
+  terms["total"] = sum(terms.values())
+  return terms

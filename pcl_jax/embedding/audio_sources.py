@@ -1,0 +1,152 @@
+"""Songs to embed: of audio files, or of a prepared data set."""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import patch_batches
+from pcl_jax.common import errors
+from pcl_jax.data import dataset
+from pcl_jax.data import song_store
+from pcl_jax.library import library_files
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Songs in a fixed order.
+
+  Attributes:
+    ids: what each is called, all different.
+    paths: of their audio; empty where there is none.
+    roots: folders that were given, to which playlists may refer.
+    digest: changes when a song is added, removed or changed.
+    pieces: yields the patches of a song, by its number; raises InputError, at
+      any moment, where the song cannot be read.
+  """
+
+  ids: list[str]
+  paths: list[str]
+  roots: list[str]
+  digest: str
+  pieces: Callable[[int], Iterator[patch_batches.Piece]]
+
+
+def _digest(content: list[Any]) -> str:
+  return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _stamp(path: str | pathlib.Path) -> tuple[int, int]:
+  """Returns length and time of change; of a link that leads nowhere, -1."""
+  try:
+    known = os.stat(path)
+  except OSError:
+    return -1, -1
+  return known.st_size, known.st_mtime_ns
+
+
+def _text(name: str) -> str:
+  """Returns a file's name as text, if it is none: what is odd is escaped."""
+  return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _find_audio(
+  places: Sequence[str | os.PathLike[str]],
+) -> tuple[dict[str, str], list[str]]:
+  """Returns the path of each audio file and its id, and the folders given."""
+  folders = [one for one in map(pathlib.Path, places) if one.is_dir()]
+  alone = len(places) == 1 and len(folders) == 1
+  found: dict[str, str] = {}
+  for place in map(pathlib.Path, places):
+    if place.is_dir():
+      for name in library_files.find_files(place, library_files.SOUND):
+        path = os.path.abspath(place / name)
+        found.setdefault(path, name if alone else str(place / name))
+    elif place.exists():
+      found.setdefault(os.path.abspath(place), str(place))
+    else:
+      raise errors.InputError(
+        f"{place} does not exist: give audio files, or folders of them, as "
+        "--audio."
+      )
+  return found, [os.path.abspath(folder) for folder in folders]
+
+
+def audio_files(places: Sequence[str | os.PathLike[str]]) -> Source:
+  """Returns audio files, decoded in bounded memory however long they are.
+
+  Args:
+    places: files, and folders whose audio files, at any depth, are meant. In a
+      single folder an id is the path within it, else it is the path as it is
+      given. A file met twice is one song.
+
+  Raises:
+    InputError: a place does not exist, or there is no audio file at all.
+  """
+  found, roots = _find_audio(places)
+  if not found:
+    raise errors.InputError(
+      f"{', '.join(map(str, places))} has no audio file in it or below. "
+      f"Readable are {decode.FORMATS}: give the folder of your music."
+    )
+  paths = list(found)
+
+  def pieces(number: int) -> Iterator[patch_batches.Piece]:
+    return patch_batches.whole_patches(decode.feature_blocks(paths[number]))
+
+  return Source(
+    ids=list(map(_text, found.values())),
+    paths=list(map(_text, paths)),
+    roots=list(map(_text, roots)),
+    digest=_digest(
+      [[name, path, *_stamp(path)] for path, name in found.items()]
+    ),
+    pieces=pieces,
+  )
+
+
+def _audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
+  """Returns the path of each song of an own library, and its folder."""
+  index = folder / library_files.IDS
+  if not index.exists():
+    return {}, []
+  content = library_files.read_json(index)
+  root = content["audio_dir"]
+  found: dict[int, str] = {}
+  for name, number in content["ids"].items():
+    found.setdefault(number, os.path.join(root, name))
+  return found, [root]
+
+
+def data_set_songs(folder: str | os.PathLike[str]) -> Source:
+  """Returns the songs of a prepared data set, checked as they are read.
+
+  Args:
+    folder: of the data set.
+
+  Raises:
+    InputError: it has no song store, or one of other feature settings.
+  """
+  folder = pathlib.Path(folder)
+  path = folder / dataset.STORE_NAME
+  store = song_store.SongStore(path, readahead=True)
+  numbers = store.song_ids.tolist()
+  known, roots = _audio_paths(folder)
+
+  def pieces(number: int) -> Iterator[patch_batches.Piece]:
+    return patch_batches.whole_patches([store.read_song(number)])
+
+  return Source(
+    ids=list(map(str, numbers)),
+    paths=[known.get(number, "") for number in numbers],
+    roots=roots,
+    # A store is never changed, but it may be replaced by one made anew.
+    digest=_digest(
+      [numbers, store.meta, store.frames.tolist(), _stamp(path / "data.mdb")]
+    ),
+    pieces=pieces,
+  )

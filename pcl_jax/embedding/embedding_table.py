@@ -1,0 +1,266 @@
+"""Embeddings on disk: a Parquet file that says which encoder made them.
+
+One row for each song (or patch): id, path, vector (a list of fixed size of
+float32) and how it was made. The file's metadata holds, as json, the encoder's
+provenance: embeddings of two encoders have nothing to do with one another, and
+are never compared.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+from flax import nnx
+import jax
+from jaxtyping import Float, Int
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.models import audio_encoder
+
+FORMAT_VERSION = 1
+_KEY = b"pcl_jax.embeddings"
+_VERSIONS_OF = ("jax", "flax", "numpy", "soundfile", "soxr", "pyarrow")
+
+
+def weights_digest(encoder: audio_encoder.AudioEncoder) -> str:
+  """Returns the SHA-256 of an encoder's weights and statistics.
+
+  It does not depend on where they came from: two encoders of one digest give
+  the same embeddings, up to rounding.
+
+  Args:
+    encoder: whose arrays are hashed, with their names, types and shapes.
+  """
+  _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
+  digest = hashlib.sha256()
+  for tree in (params, stats):
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(tree))
+    for name, leaf in leaves:
+      array = np.ascontiguousarray(leaf)
+      digest.update(
+        f"{jax.tree_util.keystr(name)} {array.dtype} {array.shape}\n".encode()
+      )
+      digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+def provenance(
+  encoder: audio_encoder.AudioEncoder,
+  meta: dict[str, Any],
+  workdir: str | os.PathLike[str],
+) -> dict[str, Any]:
+  """Returns what a table says of its encoder; plain values, fit for json.
+
+  Args:
+    encoder: as it was loaded.
+    meta: what its checkpoint says of itself.
+    workdir: the run it was loaded from.
+  """
+  versions = {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
+  return {
+    "format_version": FORMAT_VERSION,
+    "weights_sha256": weights_digest(encoder),
+    "workdir": os.path.abspath(workdir),
+    "step": meta["progress"]["step"],
+    "strategy": meta["strategy"],
+    "architecture": meta["architecture"]["audio"],
+    "feature": melspectrogram.SETTINGS.as_dict(),
+    "versions": versions | {"python": platform.python_version()},
+    "device": jax.devices()[0].device_kind,
+  }
+
+
+def schema(
+  length: int, about: dict[str, Any], *, per_patch: bool = False
+) -> pa.Schema:
+  """Returns the columns of a table.
+
+  Args:
+    length: of the vectors.
+    about: its provenance.
+    per_patch: a row for each patch in place of one for each song.
+  """
+  vector = pa.list_(pa.float32(), length)
+  columns = [("id", pa.string()), ("path", pa.string())]
+  if per_patch:
+    columns += [("start_s", pa.float64()), ("vector", vector)]
+  else:
+    columns += [("vector", vector), ("patches", pa.int32())]
+  columns += [("padded", pa.bool_())]
+  content = json.dumps(about, sort_keys=True).encode()
+  return pa.schema(columns, metadata={_KEY: content})
+
+
+def rows(
+  columns: dict[str, Any],
+  vectors: Float[np.ndarray, "rows features"],
+  like: pa.Schema,
+) -> pa.Table:
+  """Returns some rows of a table.
+
+  Args:
+    columns: all but the vectors.
+    vectors: float32 [rows, features].
+    like: the table's columns.
+  """
+  values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+  made = dict(columns)
+  made["vector"] = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+  return pa.table({name: made[name] for name in like.names}, schema=like)
+
+
+def write(path: pathlib.Path, like: pa.Schema, parts: Iterable[pa.Table]):
+  """Writes a table under a temporary name and renames it.
+
+  Args:
+    path: of the file.
+    like: its columns and provenance.
+    parts: its rows, some at a time.
+  """
+  partial = path.with_name(f"{path.name}.partial")
+  # Repeated values are not looked for, there are none in vectors.
+  with parquet.ParquetWriter(
+    partial, like, compression="zstd", use_dictionary=["path"]
+  ) as writer:
+    for part in parts:
+      writer.write_table(part)
+  partial.replace(path)
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
+  reason = str(error).splitlines()[0][:200]
+  return errors.InputError(
+    f"{path} cannot be read as a Parquet file ({reason}): give a file that "
+    "python -m pcl_jax.embed wrote, or make it again."
+  )
+
+
+def read_about(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the provenance of a table.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    InputError: it is absent, damaged, not ours or of another format.
+  """
+  if not path.is_file():
+    raise errors.InputError(
+      f"{path} is not a file: give a table that python -m pcl_jax.embed wrote."
+    )
+  try:
+    metadata = parquet.read_schema(path).metadata or {}
+    content = metadata.get(_KEY)
+    about = None if content is None else dict(json.loads(content))
+  except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    raise _damaged(path, error) from error
+  if about is None:
+    raise errors.InputError(
+      f"{path} is a Parquet file, but not of embeddings with a known encoder "
+      f"(no {_KEY.decode()!r} in its metadata): give one that "
+      "python -m pcl_jax.embed wrote."
+    )
+  if about.get("format_version") != FORMAT_VERSION:
+    raise errors.InputError(
+      f"{path} has format version {about.get('format_version')!r}, this "
+      f"version of pcl_jax reads {FORMAT_VERSION}: make the table again."
+    )
+  return about
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Embeddings of songs.
+
+  Attributes:
+    path: the file they were read from.
+    ids: of the songs.
+    paths: of their audio; empty where not known.
+    vectors: float32 [songs, features].
+    patches: how many patches each is the mean over, [songs].
+    about: the provenance.
+  """
+
+  path: pathlib.Path
+  ids: list[str]
+  paths: list[str]
+  vectors: Float[np.ndarray, "songs features"]
+  patches: Int[np.ndarray, " songs"]
+  about: dict[str, Any]
+
+
+def _parts(path: pathlib.Path) -> Iterator[pa.RecordBatch]:
+  with parquet.ParquetFile(path) as file:
+    yield from file.iter_batches(batch_size=8192)
+
+
+def read(path: pathlib.Path) -> Table:
+  """Reads a table of songs.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    InputError: see `read_about`; or it is of patches, or has no row.
+  """
+  about = read_about(path)
+  if about["per_patch"]:
+    raise errors.InputError(
+      f"{path} has a row for each patch, and songs are asked for: make a table "
+      "without --per_patch."
+    )
+  ids, paths, done = [], [], 0
+  try:
+    with parquet.ParquetFile(path) as file:
+      count = file.metadata.num_rows
+      length = file.schema_arrow.field("vector").type.list_size
+    vectors = np.empty((count, length), np.float32)
+    patches = np.empty(count, np.int32)
+    for part in _parts(path):
+      some = slice(done, done + len(part))
+      flat = part.column("vector").flatten()
+      vectors[some] = flat.to_numpy().reshape(-1, length)
+      patches[some] = part.column("patches").to_numpy()
+      ids += part.column("id").to_pylist()
+      paths += part.column("path").to_pylist()
+      done += len(part)
+  except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+    raise _damaged(path, error) from error
+  return Table(path, ids, paths, vectors, patches, about)
+
+
+def check_same_encoder(
+  ours: dict[str, Any], ours_from: str, theirs: dict[str, Any], theirs_from: str
+) -> None:
+  """Refuses to compare embeddings of two encoders.
+
+  Args:
+    ours: provenance.
+    ours_from: where it was read, for the message.
+    theirs: likewise.
+    theirs_from: likewise.
+
+  Raises:
+    InputError: the weights are not the same; says which steps they are of.
+  """
+  if ours["weights_sha256"] == theirs["weights_sha256"]:
+    return
+  raise errors.InputError(
+    "embeddings of two different encoders cannot be compared: "
+    + " and ".join(
+      f"{name} is of step {about['step']} of {about['workdir']} "
+      f"(weights {about['weights_sha256'][:12]})"
+      for name, about in ((ours_from, ours), (theirs_from, theirs))
+    )
+    + ". Embed both with the same encoder."
+  )

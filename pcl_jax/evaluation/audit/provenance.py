@@ -1,0 +1,111 @@
+"""What results were made with: data, config, code, checkpoint, versions."""
+
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+from typing import Any
+
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.embedding import embedding_table
+from pcl_jax.evaluation.audit import leakage
+from pcl_jax.models import audio_encoder
+from pcl_jax.training import setup
+
+_ROOT = pathlib.Path(__file__).parents[3]
+_SOURCES = ("pcl_jax", "preprocessing", "configs")
+_LIBRARIES = ("scipy", "scikit-learn", "pyarrow")
+_GIT_S = 10
+
+
+def _sha256(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
+
+
+def sources_sha256(root: pathlib.Path = _ROOT) -> str:
+  """Hashes the names and texts of the packages' Python files.
+
+  Args:
+    root: folder of the packages.
+  """
+  digest = hashlib.sha256()
+  for package in _SOURCES:
+    for path in sorted((root / package).rglob("*.py")):
+      digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+      digest.update(_sha256(path.read_bytes()).encode())
+  return digest.hexdigest()
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str | None:
+  """Returns what git says of a folder; None where it says nothing."""
+  if not (root / ".git").exists():
+    return None
+  try:
+    done = subprocess.run(
+      ["git", "-C", str(root), *arguments],
+      capture_output=True,
+      text=True,
+      timeout=_GIT_S,
+      check=True,
+    )
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return done.stdout.strip()
+
+
+def code(root: pathlib.Path = _ROOT) -> dict[str, Any]:
+  """Returns the hash of the sources, and their commit where there is one.
+
+  Args:
+    root: folder of the packages.
+  """
+  changed = _git(root, "status", "--porcelain", "--", *_SOURCES)
+  return {
+    "sources_sha256": sources_sha256(root),
+    "git_commit": _git(root, "rev-parse", "HEAD"),
+    "git_changed_files": None if changed is None else len(changed.splitlines()),
+  }
+
+
+def make(
+  encoder: audio_encoder.AudioEncoder,
+  meta: dict[str, Any],
+  data: dataset.DataSet,
+) -> dict[str, Any]:
+  """Returns what it takes to know whether results can be reproduced.
+
+  Args:
+    encoder: that was evaluated.
+    meta: what the checkpoint says about itself.
+    data: the data set that the run was evaluated on.
+
+  Returns:
+    Plain values, fit for json.
+  """
+  config = json.dumps(meta["config"], sort_keys=True).encode()
+  catalogue = (data.directory / catalogues.FILE_NAME).read_bytes()
+  here = setup.versions() | {
+    name: importlib.metadata.version(name) for name in _LIBRARIES
+  }
+  return {
+    "data": {
+      "directory": str(data.directory),
+      "fingerprint": data.fingerprint(),
+      "catalogue_sha256": _sha256(catalogue),
+      "songs": len(data.store),
+    },
+    "trained_on": {
+      "directory": meta["config"]["data"]["dir"],
+      "fingerprint": meta["data"]["fingerprint"],
+      "same_data": leakage.is_training_data(meta, data),
+    },
+    "config_sha256": _sha256(config),
+    "checkpoint": {
+      "step": meta["progress"]["step"],
+      "encoder_sha256": embedding_table.weights_digest(encoder),
+    },
+    "code": code(),
+    "versions": {"trained": meta["versions"], "evaluated": here},
+  }

@@ -1,0 +1,47 @@
+"""The registry: every task that the evaluation knows, by name.
+
+A task is a function of a context and the embeddings of all songs, [songs, d],
+that returns an Outcome, or in words why this data set cannot give one. Tasks
+are compared between runs item by item, and only where their settings agree;
+settings that a task finds for itself (`compare.protocol`) may differ.
+"""
+
+from pcl_jax.common import errors
+from pcl_jax.evaluation import collapse_task
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation.retrieval import playlist_task
+from pcl_jax.evaluation.retrieval import retrieval_tasks
+from pcl_jax.evaluation.tagging import melon_50_tasks
+
+ALL = "all"
+NONE = "none"
+TASKS: dict[str, contexts.Task] = {
+  **playlist_task.TASKS,
+  **retrieval_tasks.TASKS,
+  **melon_50_tasks.TASKS,
+  **collapse_task.TASKS,
+}
+
+
+def choose(names: str) -> tuple[str, ...]:
+  """Returns the tasks that a list names, in the registry's order.
+
+  Args:
+    names: separated by commas, or `all`, which leaves out the slow ones, or
+      `none`.
+
+  Raises:
+    InputError: a name is unknown, or none was given.
+  """
+  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  if wanted == [ALL]:
+    return tuple(name for name, task in TASKS.items() if not task.slow)
+  if wanted == [NONE]:
+    return ()
+  unknown = sorted(set(wanted) - set(TASKS))
+  if unknown or not wanted:
+    raise errors.InputError(
+      f"--tasks={names} names {', '.join(unknown) or 'no task'}; it is "
+      f"{ALL}, {NONE}, or any of {', '.join(TASKS)}, separated by commas."
+    )
+  return tuple(name for name in TASKS if name in wanted)

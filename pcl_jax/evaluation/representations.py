@@ -1,0 +1,132 @@
+"""The representations of songs that stand in the table, the run's own first."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from flax import nnx
+import numpy as np
+
+from pcl_jax import embed
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import context as contexts
+from pcl_jax.models import audio_encoder
+
+TRAINED = "trained"
+UNTRAINED = "untrained"
+MEAN_MEL = "mean mel"
+MEAN_STD_MEL = "mean and std mel"
+MODE_P = "mode P vectors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Representation:
+  """A way to turn every song of a data set into a vector.
+
+  Attributes:
+    name: of its row in the table.
+    embed: computes the vectors of all songs, [songs, d].
+    encoder: that does so, None where none does.
+    in_lookup: whether it has a row in the table of precision at 5.
+    only_with_baselines: whether the tasks run on it with `--baselines` only.
+  """
+
+  name: str
+  embed: Callable[[], contexts.Embeddings]
+  encoder: audio_encoder.AudioEncoder | None = None
+  in_lookup: bool = False
+  only_with_baselines: bool = True
+
+
+def representations(
+  encoder: audio_encoder.AudioEncoder,
+  meta: dict[str, Any],
+  data: dataset.DataSet,
+) -> list[Representation]:
+  """Returns the run's encoder and what it is held against.
+
+  Args:
+    encoder: of the run.
+    meta: what its checkpoint says about itself.
+    data: the data set.
+  """
+  untrained = audio_encoder.AudioEncoder(
+    **meta["architecture"]["audio"], rngs=nnx.Rngs(meta["config"]["seed"])
+  )
+  songs = np.arange(len(data.store), dtype=np.int32)
+  store = data.store
+  return [
+    Representation(
+      f"{TRAINED} ({meta['strategy']})",
+      lambda: embed.embed_songs(encoder, store, songs),
+      encoder,
+      in_lookup=True,
+      only_with_baselines=False,
+    ),
+    Representation(
+      UNTRAINED,
+      lambda: embed.embed_songs(untrained, store, songs),
+      untrained,
+      in_lookup=True,
+    ),
+    Representation(
+      MEAN_MEL, lambda: embed.mean_mel(store, songs), in_lookup=True
+    ),
+    Representation(MEAN_STD_MEL, lambda: embed.mean_std_mel(store, songs)),
+  ]
+
+
+def mode_p(data: dataset.DataSet, split: int) -> Representation | str:
+  """Returns the playlist vectors as a representation, or why there is none.
+
+  Args:
+    data: the data set.
+    split: whose songs are sought.
+  """
+  path = data.directory / dataset.PLAYLIST_VECTORS
+  if split == catalogues.TEST:
+    return (
+      "they are learned from training and validation songs and say nothing of "
+      "test songs; with --split=validation they stand in the table as an upper "
+      "line"
+    )
+  if not path.exists():
+    return (
+      f"{path} does not exist; make it with python -m "
+      f"preprocessing.playlist_vectors --data={data.directory}"
+    )
+  try:
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError) as error:
+    return f"{path} cannot be read ({error})"
+  if vectors.ndim != 2 or len(vectors) != len(data.catalogue):
+    return f"{path} has shape {vectors.shape} and is of another catalogue"
+  # The bias, the last column, says how popular a song is, not what it is like.
+  return Representation(MODE_P, lambda: np.asarray(vectors[:, :-1], np.float32))
+
+
+def checked(
+  name: str, embeddings: contexts.Embeddings, song_ids: np.ndarray
+) -> contexts.Embeddings:
+  """Returns embeddings in which every song has finite numbers.
+
+  Args:
+    name: of the representation.
+    embeddings: of all songs.
+    song_ids: of the songs.
+
+  Raises:
+    InputError: some have not; names the first.
+  """
+  bad = ~np.isfinite(embeddings).all(axis=1)
+  if bad.any():
+    raise errors.InputError(
+      f"{name}: the embeddings of {int(bad.sum())} of {len(bad)} songs are not "
+      f"finite, the first of song {int(song_ids[np.argmax(bad)])}. Nothing can "
+      "be measured with them: the checkpoint is of a run that went astray (see "
+      "its metrics.jsonl), or the song store is damaged (python -m "
+      "pcl_jax.data.verify)."
+    )
+  return embeddings

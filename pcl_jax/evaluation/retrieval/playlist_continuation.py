@@ -1,0 +1,272 @@
+"""Playlist continuation: which new songs go with a playlist's known songs?
+
+The context of a playlist are its training and validation songs, its targets the
+test songs; candidates are all test songs. Each context song lists its nearest
+candidates. A candidate ranks by how many lists hold it, then by its mean cosine
+with the context.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+
+from jaxtyping import Float, Int, Integer
+import numpy as np
+
+from pcl_jax.data import catalogues
+from pcl_jax.embedding import search
+from pcl_jax.evaluation.retrieval import ranking
+
+NEIGHBOURS = 100
+# Where the bands of results begin: context songs of a playlist, and other
+# playlists that a target stands in.
+CONTEXT_EDGES = (1, 6, 21, 51)
+POPULARITY_EDGES = (0, 1, 6, 21)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What is given and what is to be found; songs are rows of the catalogue.
+
+  Attributes:
+    playlists: number of each playlist that has both, [kept].
+    contexts: known songs of each.
+    targets: songs to be found of each.
+    candidates: songs that may be found, ascending.
+  """
+
+  playlists: Int[np.ndarray, " kept"]
+  contexts: catalogues.Ragged
+  targets: catalogues.Ragged
+  candidates: Int[np.ndarray, " candidates"]
+
+
+def _select(lists: catalogues.Ragged, kept: np.ndarray, rows: np.ndarray):
+  """Returns some values of some lists, as lists."""
+  owners = lists.owners()[kept]
+  lengths = np.bincount(owners, minlength=len(lists))[rows]
+  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+  values = lists.values[kept][np.isin(owners, rows)]
+  return catalogues.Ragged(values, offsets)
+
+
+def pose(
+  playlists: catalogues.Ragged,
+  split: Int[np.ndarray, " songs"],
+  known: Sequence[int] = (catalogues.TRAIN, catalogues.VALIDATION),
+  hidden: int = catalogues.TEST,
+) -> Problem:
+  """Parts playlists into context and targets.
+
+  Args:
+    playlists: songs of each.
+    split: of each song.
+    known: splits of the context.
+    hidden: split of the targets.
+
+  Returns:
+    The playlists that have both, in order.
+  """
+  of = split[playlists.values]
+  given, sought = np.isin(of, known), of == hidden
+  owners, size = playlists.owners(), len(playlists)
+  both = np.bincount(owners[given], minlength=size) > 0
+  both &= np.bincount(owners[sought], minlength=size) > 0
+  rows = np.flatnonzero(both)
+  return Problem(
+    playlists=rows,
+    contexts=_select(playlists, given, rows),
+    targets=_select(playlists, sought, rows),
+    candidates=np.flatnonzero(split == hidden),
+  )
+
+
+def _best_of(
+  votes: Int[np.ndarray, " votes"], k: int
+) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"], int]:
+  """Returns what may be among the k best, its votes, and how many there are.
+
+  Those with fewer votes than the k-th need no cosine: they come after it.
+  """
+  found, counts = np.unique(votes, return_counts=True)
+  distinct = len(found)
+  if distinct > k:
+    enough = counts >= np.partition(counts, distinct - k)[distinct - k]
+    found, counts = found[enough], counts[enough]
+  return found, counts, distinct
+
+
+def continue_playlists(
+  embeddings: Float[np.ndarray, "songs d"],
+  problem: Problem,
+  k: int = NEIGHBOURS,
+) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
+  """Yields each playlist's continuation.
+
+  Args:
+    embeddings: of all songs, finite, [songs, d].
+    problem: contexts and candidates.
+    k: length of each context song's list, and of the continuation.
+
+  Yields:
+    Songs, best first, k or fewer; and how many distinct songs the lists held.
+    Equal votes and cosines go by the song's row.
+  """
+  used, others = np.unique(problem.contexts.values), problem.candidates
+  songs = ranking.unit(embeddings[used])
+  candidates = ranking.unit(embeddings[others])
+  lists, _ = search.top_k(songs, candidates, min(k, len(others)))
+  for i in range(len(problem.playlists)):
+    rows = np.searchsorted(used, problem.contexts[i])
+    found, counts, distinct = _best_of(lists[rows].ravel(), k)
+    cosines = candidates[found] @ songs[rows].mean(axis=0, dtype=np.float32)
+    order = np.lexsort((found, -cosines, -counts))
+    yield others[found[order[:k]]], distinct
+
+
+def published_length(distinct: int, k: int = NEIGHBOURS) -> int:
+  """Returns how many songs the published code returns.
+
+  Args:
+    distinct: songs that the lists held.
+    k: wanted; with fewer than k + 1 songs the last of them is lost.
+  """
+  return k if distinct > k else distinct - 1
+
+
+def _discounted(hits: np.ndarray) -> float:
+  return float((hits / np.log2(np.arange(2, len(hits) + 2))).sum())
+
+
+def judge(
+  found: Integer[np.ndarray, " found"],
+  targets: Integer[np.ndarray, " targets"],
+  k: int = NEIGHBOURS,
+) -> dict[str, float]:
+  """Measures one continuation.
+
+  Args:
+    found: songs, best first, k at most.
+    targets: songs to be found; at least one.
+    k: length of a full list.
+
+  Returns:
+    `recall` (hits / targets), `recall_at_10`, `average_precision` (denominator
+    the smaller of targets and k), `ndcg` (ideal: all targets first),
+    `r_precision` (hits among the first as many as there are targets), and
+    `ndcg_published`, whose
+    ideal knows only the targets that were found: one hit in the first place
+    scores 1 however many were missed.
+  """
+  hits = np.isin(found, targets)
+  places = np.flatnonzero(hits) + 1
+  number = np.arange(1, len(places) + 1)
+  gain, size = _discounted(hits), len(targets)
+  ideal = _discounted(np.ones(min(size, k)))
+  return {
+    "recall": len(places) / size,
+    "recall_at_10": int((places <= 10).sum()) / size,
+    "average_precision": float((number / places).sum()) / min(size, k),
+    "ndcg": gain / ideal,
+    "r_precision": int((places <= size).sum()) / size,
+    "ndcg_published": gain / _discounted(np.ones(len(places)))
+    if len(places)
+    else 0.0,
+  }
+
+
+def popularity(
+  playlists: catalogues.Ragged, songs: int
+) -> Int[np.ndarray, " songs"]:
+  """Counts the playlists that hold each song, [songs]."""
+  return np.bincount(playlists.values, minlength=songs)
+
+
+def by_popularity(
+  problem: Problem, counts: Int[np.ndarray, " songs"], k: int = NEIGHBOURS
+) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
+  """Yields the candidates that stand in most other playlists: a baseline.
+
+  Args:
+    problem: contexts and candidates.
+    counts: of `popularity`; a playlist's own songs count one less for it.
+    k: length of the continuation.
+  """
+  songs = problem.candidates
+  order = np.lexsort((songs, -counts[songs]))
+  for i in range(len(problem.playlists)):
+    targets = problem.targets[i]
+    # Only its targets move, and by one: they and the first k are enough.
+    near = np.union1d(songs[order[: k + len(targets)]], targets)
+    own = np.isin(near, targets)
+    found = near[np.lexsort((near, own - counts[near]))][:k]
+    yield found, len(songs)
+
+
+def at_random(
+  problem: Problem, seed: int, k: int = NEIGHBOURS
+) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
+  """Yields candidates drawn for each playlist: a baseline.
+
+  Args:
+    problem: contexts and candidates.
+    seed: of the draws.
+    k: length of the continuation.
+  """
+  rng = np.random.default_rng(seed)
+  songs = problem.candidates
+  for _ in range(len(problem.playlists)):
+    yield rng.choice(songs, min(k, len(songs)), replace=False), len(songs)
+
+
+def band_names(edges: Sequence[int]) -> list[str]:
+  """Names the bands between edges: (1, 6) gives `1-5` and `6+`."""
+  names = []
+  for low, high in zip(edges[:-1], edges[1:], strict=True):
+    names.append(f"{low}" if high == low + 1 else f"{low}-{high - 1}")
+  return [*names, f"{edges[-1]}+"]
+
+
+def table_of(
+  problem: Problem,
+  continuations: Iterator[tuple[Int[np.ndarray, " found"], int]],
+  counts: Int[np.ndarray, " songs"],
+  k: int = NEIGHBOURS,
+) -> dict[str, np.ndarray]:
+  """Judges every playlist.
+
+  Args:
+    problem: contexts and targets.
+    continuations: songs found for each playlist, and how many distinct ones
+      there were to choose from.
+    counts: of `popularity`.
+    k: length of a full continuation.
+
+  Returns:
+    Columns of one value a playlist: `playlist`, the measures of `judge`,
+    `recall_context_BAND` (playlists of so many context songs, nan for others),
+    `recall_popularity_BAND` (of its targets that stand in so many other
+    playlists; nan where it has none), `shortened` (1 where the published list
+    is shorter than k).
+  """
+  names = [f"recall_popularity_{b}" for b in band_names(POPULARITY_EDGES)]
+  rows = []
+  for i, (found, distinct) in enumerate(continuations):
+    targets = problem.targets[i]
+    row = judge(found, targets, k)
+    length = published_length(distinct, k)
+    published = judge(found[:length], targets, k)["ndcg_published"]
+    row["ndcg_published"] = published
+    row["shortened"] = float(length < min(k, distinct))
+    hits = np.isin(targets, found)
+    band = np.digitize(counts[targets] - 1, POPULARITY_EDGES[1:])
+    for b, name in enumerate(names):
+      mine = hits[band == b]
+      row[name] = mine.mean() if len(mine) else np.nan
+    rows.append(row)
+  columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+  band = np.digitize(problem.contexts.lengths, CONTEXT_EDGES[1:])
+  for b, name in enumerate(band_names(CONTEXT_EDGES)):
+    columns[f"recall_context_{name}"] = np.where(
+      band == b, columns["recall"], np.nan
+    )
+  return {"playlist": problem.playlists} | columns

@@ -1,0 +1,276 @@
+"""How robust is an encoder? Curves of similarity and of a probe's accuracy.
+
+python -m pcl_jax.evaluation.robustness --workdir=runs/sample --audio=~/music
+python -m pcl_jax.evaluation.robustness --workdir=runs/sample --audio=~/music
+  --changes=gain,mp3 --plot=robustness.png    (on one line)
+
+Recordings are made louder, noisy, duller, faster or slower, higher or lower,
+and encoded as MP3. For each change and strength the table says how near the
+changed recording's embedding is to the clean one's (cosine, with 95 % bootstrap
+intervals), how often the clean one is the nearest of all clean ones, and how
+often a linear probe, trained on clean recordings to tell the folders they lie
+in (artists, genres), is still right. Writes robustness.json and
+robustness.parquet (each recording) into the workdir.
+"""
+
+import argparse
+from collections.abc import Sequence
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import matplotlib.backends.backend_agg
+import matplotlib.figure
+import numpy as np
+
+from pcl_jax import embed
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.embedding import audio_sources
+from pcl_jax.evaluation import report
+from pcl_jax.evaluation.robustness import audio_changes
+from pcl_jax.evaluation.robustness import robustness_measures
+
+FILE_NAME = "robustness.json"
+TABLE_NAME = "robustness.parquet"
+_BATCH_PATCHES = 64
+_SHOWN_FAILURES = 10
+
+
+def choose_changes(
+  names: str,
+) -> tuple[tuple[audio_changes.Change, ...], dict[str, str]]:
+  """Returns the changes that a list names, and why others are not available.
+
+  Args:
+    names: separated by commas, or `all`.
+
+  Raises:
+    InputError: a name is unknown.
+  """
+  known = {change.name: change for change in audio_changes.CHANGES}
+  wanted = [name.strip() for name in names.split(",") if name.strip()]
+  wanted = list(known) if wanted == ["all"] else wanted
+  unknown = [name for name in wanted if name not in known]
+  if unknown or not wanted:
+    raise errors.InputError(
+      f"--changes={names} names {', '.join(unknown) or 'no change'}; it is "
+      f"all, or any of {', '.join(known)}, separated by commas."
+    )
+  missing = {}
+  if "mp3" in wanted and not audio_changes.has_mp3():
+    missing["mp3"] = "this libsndfile does not write MP3"
+  chosen = [known[name] for name in wanted if name not in missing]
+  return tuple(chosen), missing
+
+
+def measure(
+  workdir: pathlib.Path,
+  source: audio_sources.Source,
+  *,
+  changes: str = "all",
+  seconds: float = 30.0,
+  **probe: Any,
+) -> tuple[dict[str, Any], dict[str, list]]:
+  """Measures the robustness of a run's best encoder.
+
+  Args:
+    workdir: of the run.
+    source: recordings.
+    changes: names, separated by commas, or `all`.
+    seconds: how much of each recording is used, from its beginning.
+    **probe: options of the probe.
+
+  Returns:
+    Plain values, fit for json, and columns of a value for each recording.
+
+  Raises:
+    InputError: there is no checkpoint, or no recording can be read.
+  """
+  if not 0 < seconds < math.inf:
+    raise errors.InputError(f"--seconds is {seconds:g}; it is above 0.")
+  chosen, missing = choose_changes(changes)
+  encoder, meta = manager.load_encoder(workdir)
+  found = robustness_measures.embed_changes(
+    embed.make_embedder(encoder),
+    source,
+    chosen,
+    seconds=seconds,
+    batch_patches=_BATCH_PATCHES,
+  )
+  rows, table = robustness_measures.measure_similarity(found)
+  units = {change.name: change.unit for change in chosen}
+  for row in rows:
+    row["unit"] = units[row["change"]]
+  about = robustness_measures.measure_probe(found, rows, **probe)
+  between = robustness_measures.between_songs(found.clean)
+  return {
+    "step": meta["progress"]["step"],
+    "recordings": len(found.ids),
+    "seconds": seconds,
+    "cosine_of_different_recordings": None if math.isnan(between) else between,
+    "probe": about,
+    "changes": rows,
+    "not_available": missing,
+    "failures": found.failures,
+  }, table
+
+
+def _cell(metric: dict[str, Any] | None) -> str:
+  if metric is None:
+    return ""
+  low, high = metric["interval_95"]
+  return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def in_words(results: dict[str, Any]) -> str:
+  """Returns the table that people read."""
+  probe = results["probe"]
+  lines = [
+    f"Robustness of {results['recordings']} recordings, the first "
+    f"{results['seconds']:g} s of each; 95 % bootstrap intervals."
+  ]
+  between = results["cosine_of_different_recordings"]
+  if between is not None:
+    lines.append(
+      f"Two different recordings have a mean cosine of {between:.3f}."
+    )
+  if "not_given" in probe:
+    lines.append(f"No probe: {probe['not_given']}.")
+  else:
+    lines.append(
+      f"Probe: {probe['classes']} folders, {probe['test_songs']} test "
+      f"recordings, accuracy {_cell(probe['clean_accuracy'])} when clean."
+    )
+  head = ["change", "strength", "cosine", "found first", "accuracy", "drop"]
+  cells = [
+    [
+      row["change"],
+      f"{row['strength']:g} {row['unit']}",
+      _cell(row["cosine"]),
+      _cell(row["found_first"]),
+      _cell(row.get("accuracy")),
+      _cell(row.get("drop")),
+    ]
+    for row in results["changes"]
+  ]
+  if "not_given" in probe:
+    head, cells = head[:4], [row[:4] for row in cells]
+  lines += ["", *report.grid(head, cells)]
+  lines += [
+    f"{name}: not available: {why}"
+    for name, why in results["not_available"].items()
+  ]
+  failures = results["failures"]
+  if failures:
+    lines.append(f"{len(failures)} recordings could not be read:")
+    shown = list(failures.items())[:_SHOWN_FAILURES]
+    lines += [f"  {name}: {why}" for name, why in shown]
+  return "\n".join(lines)
+
+
+def draw(results: dict[str, Any], path: pathlib.Path) -> None:
+  """Draws a curve for each kind of change, as PNG."""
+  names = list(dict.fromkeys(row["change"] for row in results["changes"]))
+  columns = min(4, len(names))
+  lines = -(-len(names) // columns)
+  figure = matplotlib.figure.Figure(
+    (3.4 * columns, 2.8 * lines + 0.4), layout="constrained"
+  )
+  grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+  for axes, name in zip(grid, names, strict=False):
+    rows = [row for row in results["changes"] if row["change"] == name]
+    _draw_change(axes, rows, results)
+    axes.set_title(name, fontsize=10)
+  for axes in grid[len(names) :]:
+    axes.set_visible(False)
+  handles, labels = grid[0].get_legend_handles_labels()
+  figure.legend(
+    handles, labels, loc="outside lower center", ncols=3, fontsize=9
+  )
+  # Without pyplot: no window system is asked for, no figure is kept.
+  matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+  partial = path.with_name(path.name + ".partial")
+  figure.savefig(partial, format="png", dpi=110)
+  partial.replace(path)
+
+
+def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
+  x = [row["strength"] for row in rows]
+  curves = {
+    "cosine with the clean embedding": "cosine",
+    "clean one is the nearest": "found_first",
+    "probe's accuracy": "accuracy",
+  }
+  for color, (label, key) in enumerate(curves.items()):
+    if key not in rows[0]:
+      continue
+    bounds = np.array([row[key]["interval_95"] for row in rows])
+    y = [row[key]["value"] for row in rows]
+    axes.plot(x, y, "o-", color=f"C{color}", label=label, markersize=4)
+    axes.fill_between(x, *bounds.T, color=f"C{color}", alpha=0.15, linewidth=0)
+  between = results["cosine_of_different_recordings"]
+  if between is not None:
+    axes.axhline(
+      between, color="C0", linestyle=":", label="cosine of different recordings"
+    )
+  if "clean_accuracy" in results["probe"]:
+    axes.axhline(
+      results["probe"]["clean_accuracy"]["value"],
+      color="C2",
+      linestyle=":",
+      label="probe's accuracy when clean",
+    )
+  if rows[0]["unit"] == "Hz":
+    axes.set_xscale("log")
+    axes.set_xticks(x, [f"{one:g}" for one in x])
+    axes.minorticks_off()
+  axes.set_xlabel(rows[0]["unit"])
+  axes.set_ylim(top=1.05)
+  axes.grid(alpha=0.3)
+
+
+def _write(path: pathlib.Path, results: dict[str, Any]) -> None:
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+  partial.replace(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+  """Parses the command line, prints the table, writes files."""
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--workdir", required=True, help="folder of the run")
+  add("--audio", required=True, nargs="+", help="audio files, or folders")
+  known = ", ".join(change.name for change in audio_changes.CHANGES)
+  add("--changes", default="all", help=f"all (default), or any of {known}")
+  add(
+    "--seconds",
+    type=float,
+    default=30.0,
+    help="how much of each recording is used, from its beginning (default 30)",
+  )
+  add("--plot", help="PNG file for the curves")
+  flags = parser.parse_args(argv)
+  workdir = pathlib.Path(flags.workdir).expanduser()
+  places = [os.path.expanduser(place) for place in flags.audio]
+  results, table = measure(
+    workdir,
+    audio_sources.audio_files(places),
+    changes=flags.changes,
+    seconds=flags.seconds,
+  )
+  _write(workdir / FILE_NAME, results)
+  columns = {name: np.array(values) for name, values in table.items()}
+  report.write_items(workdir / TABLE_NAME, {"trained": columns})
+  print(in_words(results))
+  if flags.plot:
+    draw(results, pathlib.Path(flags.plot).expanduser())
+    print(f"\ncurves: {flags.plot}")
+  print(f"written to {workdir / FILE_NAME}")
+  return errors.EXIT_FAILED if results["failures"] else None

@@ -1,0 +1,277 @@
+"""How far changes of the audio move its embeddings, and mislead a probe."""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import patch_batches
+from pcl_jax.common import errors
+from pcl_jax.data import stratify
+from pcl_jax.embedding import audio_sources
+from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation.robustness import audio_changes
+from pcl_jax.evaluation.tagging import labelled_sets
+from pcl_jax.evaluation.tagging import probes
+
+LEAST_OF_FOLDER = 5  # Songs of a folder that is a class of the probe.
+_MIN_NORM = 1e-8
+_QUERIES = 1024  # Compared with all clean songs at a time.
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+  """Embeddings of songs, clean and changed.
+
+  Attributes:
+    ids: of the songs that could be read.
+    clean: of each, float32 [songs, d].
+    changed: (name of the change, strength) -> [songs, d].
+    failures: songs that could not be read, and why.
+  """
+
+  ids: tuple[str, ...]
+  clean: Float[np.ndarray, "songs d"]
+  changed: dict[tuple[str, int | float], Float[np.ndarray, "songs d"]]
+  failures: dict[str, str]
+
+
+def _versions(
+  samples: np.ndarray,
+  variants: Sequence[tuple[audio_changes.Change, int | float]],
+  song: int,
+) -> Iterator[np.ndarray]:
+  """Yields the recording, then each changed version of it."""
+  yield samples
+  for change, strength in variants:
+    # Each song has noise of its own, the same at every strength.
+    rng = np.random.default_rng([song, _number_of(change.name)])
+    yield change.apply(samples, strength, rng)
+
+
+def _number_of(name: str) -> int:
+  """Returns a number of a name, the same in every process."""
+  return int.from_bytes(name.encode()[:8], "little")
+
+
+def embed_changes(
+  embedder: Callable,
+  source: audio_sources.Source,
+  changes: Sequence[audio_changes.Change],
+  *,
+  seconds: float,
+  batch_patches: int,
+) -> Embedded:
+  """Embeds the beginning of each recording, clean and after each change.
+
+  Args:
+    embedder: patches [n, 256, 48] to vectors [n, d].
+    source: the recordings.
+    changes: that are tried.
+    seconds: how much of each recording is used, from its beginning.
+    batch_patches: patches encoded at once.
+
+  Raises:
+    InputError: no recording can be read.
+  """
+  variants = [(c, strength) for c in changes for strength in c.strengths]
+  versions = 1 + len(variants)
+  failures: dict[str, str] = {}
+
+  def pieces() -> Iterator[tuple[int, np.ndarray]]:
+    for song, path in enumerate(source.paths):
+      try:
+        blocks = list(decode.audio_blocks(path, to_s=seconds))
+      except errors.InputError as error:
+        failures[source.ids[song]] = getattr(error, "reason", str(error))
+        continue
+      made = _versions(np.concatenate(blocks), variants, song)
+      for version, samples in enumerate(made):
+        feature = melspectrogram.log_mel(samples).astype(np.float16)
+        for piece in patch_batches.whole_patches([feature]):
+          yield song * versions + version, piece.patches
+
+  sums: Any = None
+  counts = np.zeros(len(source.ids) * versions)
+  batches = patch_batches.gathered(pieces(), batch_patches)
+  for owners, vectors in patch_batches.encoded(embedder, batches):
+    if sums is None:
+      sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, owners, vectors)
+    np.add.at(counts, owners, 1)
+  if sums is None:
+    first, reason = next(iter(failures.items()))
+    raise errors.InputError(
+      f"none of {len(failures)} recordings can be read (first: {first}: "
+      f"{reason}). Give a folder of audio files as --audio."
+    )
+  read = np.flatnonzero(counts[::versions])
+  means = sums.reshape(-1, versions, sums.shape[1])[read]
+  means /= counts.reshape(-1, versions)[read][..., None]
+  means = means.astype(np.float32)
+  changed = {
+    (change.name, strength): means[:, 1 + number]
+    for number, (change, strength) in enumerate(variants)
+  }
+  ids = tuple(source.ids[song] for song in read)
+  return Embedded(ids, means[:, 0], changed, failures)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+  norms = np.linalg.norm(rows, axis=1, keepdims=True)
+  return rows / np.maximum(norms, _MIN_NORM)
+
+
+def similarities(
+  clean: Float[np.ndarray, "songs d"], changed: Float[np.ndarray, "songs d"]
+) -> tuple[Float[np.ndarray, " songs"], Int[np.ndarray, " songs"]]:
+  """Compares changed songs with all clean ones.
+
+  Args:
+    clean: embeddings.
+    changed: of the same songs.
+
+  Returns:
+    The cosine of each with its own clean embedding, and that one's rank among
+    all clean ones, 1 for the nearest.
+  """
+  clean, changed = _unit(clean), _unit(changed)
+  own = (clean * changed).sum(axis=1)
+  ranks = np.zeros(len(own), np.int64)
+  for begin in range(0, len(own), _QUERIES):
+    some = np.arange(begin, min(begin + _QUERIES, len(own)))
+    cosines = changed[some] @ clean.T
+    # The same product for itself, so that rounding does not decide.
+    mine = cosines[np.arange(len(some)), some]
+    ranks[some] = 1 + (cosines > mine[:, None]).sum(axis=1)
+  return own.astype(np.float32), ranks
+
+
+def between_songs(clean: Float[np.ndarray, "songs d"]) -> float:
+  """Returns the mean cosine of two different clean songs; nan of one song."""
+  unit = _unit(clean).astype(np.float64)
+  pairs = len(unit) * (len(unit) - 1)
+  if not pairs:
+    return float("nan")
+  total = (unit.sum(axis=0) ** 2).sum() - (unit**2).sum()
+  return float(total / pairs)
+
+
+def folders(
+  ids: Sequence[str],
+) -> tuple[labelled_sets.LabelledSet, Int[np.ndarray, " rows"]]:
+  """Makes a set in which a song's tag is the folder it lies in.
+
+  Args:
+    ids: paths of the songs.
+
+  Returns:
+    The set, split 60/20/20 stratified over folders, and the place of each of
+    its songs in `ids`; songs of folders with fewer than `LEAST_OF_FOLDER` are
+    not in it.
+
+  Raises:
+    InputError: there are fewer than two such folders.
+  """
+  names = np.array([pathlib.PurePath(one).parent.as_posix() for one in ids])
+  known, counts = np.unique(names, return_counts=True)
+  tags = known[counts >= LEAST_OF_FOLDER]
+  if len(tags) < 2:
+    raise errors.InputError(
+      f"{len(known)} folders hold the recordings and {len(tags)} of them at "
+      f"least {LEAST_OF_FOLDER}; a probe needs two such folders, one for each "
+      "class (artists, genres)"
+    )
+  rows = np.flatnonzero(np.isin(names, tags))
+  labels = names[rows][:, None] == tags[None]
+  split = np.full(len(rows), labelled_sets.TRAIN)
+  test = stratify.choose_share(labels, 0.2, 0)
+  split[test] = labelled_sets.TEST
+  inner = stratify.choose_share(labels[~test], 0.25, 0)
+  split[np.flatnonzero(~test)[inner]] = labelled_sets.VALIDATION
+  return labelled_sets.LabelledSet(
+    name="folders",
+    tags=tuple(tags.tolist()),
+    ids=tuple(ids[row] for row in rows),
+    labels=labels,
+    split=split,
+    one_each=True,
+  ), rows
+
+
+def _metric(values: np.ndarray) -> dict[str, Any]:
+  low, high = bootstrap.bootstrap_interval(np.asarray(values, np.float64))
+  return {"value": float(np.mean(values)), "interval_95": [low, high]}
+
+
+def measure_similarity(found: Embedded) -> tuple[list[dict], dict[str, list]]:
+  """Measures each change: rows of the curves, and columns of all songs."""
+  rows: list[dict[str, Any]] = []
+  table: dict[str, list] = {
+    name: [] for name in ("song", "change", "strength", "cosine", "rank")
+  }
+  for (change, strength), vectors in found.changed.items():
+    cosines, ranks = similarities(found.clean, vectors)
+    rows.append(
+      {
+        "change": change,
+        "strength": strength,
+        "cosine": _metric(cosines),
+        "found_first": _metric(ranks == 1),
+        "median_rank": float(np.median(ranks)),
+      }
+    )
+    count = len(found.ids)
+    table["song"] += found.ids
+    table["change"] += [change] * count
+    table["strength"] += [float(strength)] * count
+    table["cosine"] += cosines.tolist()
+    table["rank"] += ranks.tolist()
+  return rows, table
+
+
+def measure_probe(
+  found: Embedded, rows: list[dict[str, Any]], **options: Any
+) -> dict[str, Any]:
+  """Trains a probe for folders on clean songs; adds its drops to the rows.
+
+  Args:
+    found: the embeddings.
+    rows: of `measure_similarity`, changed in place.
+    **options: of `probes.train_probe`.
+
+  Returns:
+    What the probe is, or under `not_given` why there is none.
+  """
+  try:
+    labelled, places = folders(found.ids)
+    clean, probe = probes.train_probe(found.clean[places], labelled, **options)
+  except errors.InputError as error:
+    return {"not_given": str(error)}
+  test = labelled.split == labelled_sets.TEST
+  own = labelled.labels[test].argmax(axis=1)
+
+  def correct(vectors: np.ndarray) -> np.ndarray:
+    found = probe.probabilities(vectors[places][test]).argmax(axis=1)
+    return (found == own).astype(np.float64)
+
+  right = correct(found.clean)
+  for row in rows:
+    after = correct(found.changed[row["change"], row["strength"]])
+    row["accuracy"] = _metric(after)
+    row["drop"] = _metric(right - after)
+  return {
+    "classes": len(labelled.tags),
+    "test_songs": int(test.sum()),
+    "clean_accuracy": _metric(right),
+    "left_out": {
+      f"songs of folders with fewer than {LEAST_OF_FOLDER}": len(found.ids)
+      - len(places)
+    },
+    "settings": clean.settings,
+  }

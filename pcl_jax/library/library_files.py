@@ -1,0 +1,204 @@
+"""The files of an own library, and what is on record about them."""
+
+from collections.abc import Iterable
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import ffmpeg
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+
+IDS = "song_ids.json"
+RECORDS = "song_files.jsonl"
+# Suffixes of sound. Those that libsndfile does not read (AAC, WMA, ...) are
+# here too: ffmpeg decodes them, or they are named in skipped.json.
+SOUND = (
+  ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf "
+  ".w64 .rf64 .m4a .m4b .aac .wma .alac .ape .wv .mpc .tta .dsf .dff .ra .mka "
+  ".ac3 .amr .tak"
+).split()
+_NOT_THERE = (-1, -1)
+
+Stamp = tuple[int, int]  # A file's length in bytes, its time of change in ns.
+
+
+@dataclasses.dataclass(frozen=True)
+class SongFile:
+  """What has become of an audio file.
+
+  Attributes:
+    path: relative to the library's folder, with '/'.
+    id: of its song.
+    bytes: its length.
+    mtime_ns: when it was changed.
+    sha256: of its feature; empty if it has none.
+    reason: why it is left out; empty if it is a song of the store.
+    duplicate_of: path of the song that has the same feature, or empty.
+    needs: what it may be readable with and is not there, or empty.
+  """
+
+  path: str
+  id: int
+  bytes: int
+  mtime_ns: int
+  sha256: str = ""
+  reason: str = ""
+  duplicate_of: str = ""
+  needs: str = ""
+
+  @property
+  def stamp(self) -> Stamp:
+    """The file's length and time of change."""
+    return self.bytes, self.mtime_ns
+
+
+def find_files(folder: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
+  """Lists the files with some suffixes anywhere in a folder.
+
+  Args:
+    folder: where to look; names that begin with a dot are passed over, links
+      to folders are followed, and each folder is visited once.
+    suffixes: as '.mp3', in any case.
+
+  Returns:
+    Paths relative to the folder, with '/', sorted.
+  """
+  wanted = {suffix.lower() for suffix in suffixes}
+  seen, found = set(), []
+  for root, folders, files in os.walk(folder, followlinks=True):
+    real = os.path.realpath(root)
+    if real in seen:
+      folders.clear()
+      continue
+    seen.add(real)
+    folders[:] = sorted(name for name in folders if name[0] != ".")
+    relative = pathlib.Path(root).relative_to(folder)
+    found += [
+      (relative / name).as_posix()
+      for name in files
+      if name[0] != "." and os.path.splitext(name)[1].lower() in wanted
+    ]
+  return sorted(found)
+
+
+def stamps(folder: pathlib.Path, suffixes: Iterable[str]) -> dict[str, Stamp]:
+  """Returns the files with some suffixes, and the stamp of each."""
+  found = {}
+  for path in find_files(folder, suffixes):
+    try:
+      known = os.stat(folder / path)
+      found[path] = known.st_size, known.st_mtime_ns
+    except OSError:  # A link that leads nowhere.
+      found[path] = _NOT_THERE
+  return found
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads json that one of these commands wrote.
+
+  Raises:
+    InputError: it is not readable any more.
+  """
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}). Copy it again, or delete the data "
+      "set's folder and make it again."
+    ) from error
+
+
+def write_records(path: pathlib.Path, records: Iterable[SongFile]) -> None:
+  """Writes one line for each file, sorted by path."""
+  lines = [
+    json.dumps(dataclasses.asdict(one))
+    for one in sorted(records, key=lambda one: one.path)
+  ]
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text("\n".join([*lines, ""]), encoding="utf-8")
+  partial.replace(path)
+
+
+def read_records(path: pathlib.Path) -> dict[str, SongFile]:
+  """Reads the lines of `write_records`: path -> record; none if it is absent.
+
+  Raises:
+    InputError: a line is damaged.
+  """
+  if not path.exists():
+    return {}
+  try:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [SongFile(**json.loads(line)) for line in lines]
+  except (OSError, ValueError, TypeError) as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}). Copy it again, or make the data set "
+      "anew with --force."
+    ) from error
+  return {one.path: one for one in found}
+
+
+def worth_another_try(audio_dir: pathlib.Path, record: SongFile) -> bool:
+  """Returns whether what a file lacked is there now."""
+  if record.needs == ffmpeg.NAME:
+    return ffmpeg.find() is not None
+  if record.needs == decode.ACCESS:
+    return os.access(audio_dir / record.path, os.R_OK)
+  return False
+
+
+def number_songs(
+  audio_dir: pathlib.Path, paths: Iterable[str], ids: dict[str, int]
+) -> dict[str, int]:
+  """Gives every song an id that it keeps.
+
+  Args:
+    audio_dir: the library's folder, for the message.
+    paths: all songs there are, sorted.
+    ids: path -> id of songs that have one.
+
+  Returns:
+    `ids` with the new ones, in the order of `paths`, behind the old.
+
+  Raises:
+    InputError: there are no songs.
+  """
+  paths = list(paths)
+  if not paths:
+    raise errors.InputError(
+      f"{audio_dir} has no audio file in it or below. Readable are "
+      f"{decode.FORMATS}: give the folder of your music as --audio."
+    )
+  free = max(ids.values(), default=-1) + 1
+  new = [path for path in paths if path not in ids]
+  return ids | {path: free + i for i, path in enumerate(new)}
+
+
+def write_skipped(
+  path: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
+) -> list[dict[str, Any]]:
+  """Writes skipped.json: all songs that ever were and are not in the store.
+
+  Args:
+    path: of skipped.json.
+    ids: path -> id of all songs that ever were.
+    records: path -> record of all files that are there.
+
+  Returns:
+    Its content, in the order of the ids.
+  """
+  skipped = []
+  for name, song_id in sorted(ids.items(), key=lambda one: one[1]):
+    record = records.get(name)
+    reason = record.reason if record else "it is no longer in the folder"
+    if reason:
+      entry: dict[str, Any] = {"id": song_id, "file": name, "reason": reason}
+      if record and record.duplicate_of:
+        entry["duplicate_of"] = record.duplicate_of
+      skipped.append(entry)
+  storage.write_json(path, skipped)
+  return skipped

@@ -1,0 +1,130 @@
+"""What an own library became, in words."""
+
+import pathlib
+from typing import Any
+
+from pcl_jax.audio import ffmpeg
+
+_REPORT = "library.json"
+_SKIPPED = "skipped.json"
+_SHOWN_FILES = 5
+
+
+def change(
+  data_dir: pathlib.Path, changes: dict[str, int] | None, *, anew: bool
+) -> str:
+  """Words how a data set differs from the one it has replaced.
+
+  Args:
+    data_dir: the data set's folder.
+    changes: counts of files, see `own_library`; None if all are as they were.
+    anew: whether everything was decoded again.
+  """
+  counts = changes or {}
+  words = [
+    f"{counts.get(name, 0)} {text}"
+    for name, text in {
+      "added": "added",
+      "removed": "removed",
+      "changed": "changed",
+      "tried_again": "left out before and tried again",
+    }.items()
+    if name != "tried_again" or counts.get(name)
+  ]
+  if changes is None:
+    words = ["all as before"]
+  elif not anew:
+    words.append(f"{counts['kept']} kept without decoding")
+  if counts.get("playlist_files"):
+    words.append(f"{counts['playlist_files']} playlist files not as before")
+  return (
+    f"{data_dir} was brought up to date: audio files {', '.join(words)}. The "
+    "split and the vectors were made anew, so that songs may have moved "
+    "between training, validation and test: a run trained on the old data set "
+    "stays usable but cannot be continued, and is not to be compared with new "
+    "ones. Train in a new --workdir."
+  )
+
+
+def _left_out(report: dict[str, Any]) -> list[str]:
+  """Words how many songs are left out, and why, where there are any."""
+  if not report["left_out"]:
+    return []
+  parts = {
+    "duplicates of another": len(report["duplicates"]),
+    "no longer there": report["gone"],
+    f"not readable without {ffmpeg.NAME}": report["need_ffmpeg"],
+  }
+  parts["not usable"] = report["left_out"] - sum(parts.values())
+  words = ", ".join(f"{n} {text}" for text, n in parts.items() if n)
+  lines = [
+    f"{report['left_out']} songs left out ({words}): {_SKIPPED} says why"
+  ]
+  if report["need_ffmpeg"]:
+    lines.append(
+      f"the decoder {ffmpeg.NAME} is not on PATH: {ffmpeg.HOW_TO_GET}, then "
+      f"give this command again for the {report['need_ffmpeg']} songs that "
+      "could not be opened without it"
+    )
+  return lines
+
+
+def _about_playlists(report: dict[str, Any]) -> list[str]:
+  """Words what was wrong with playlists, where anything was."""
+  lines = []
+  files = report["playlist_files"]
+  missing = sum(len(one["not_found"]) for one in files)
+  unread = sum(len(one["left_out"]) for one in files)
+  if missing or unread:
+    lines.append(
+      f"playlist entries that no song was found for: {missing}; that mean "
+      f"songs left out: {unread}; {_REPORT} lists them"
+    )
+  damaged = [
+    f"{one['file']} ({one['unreadable']})"
+    for one in files
+    if "unreadable" in one
+  ]
+  others = [
+    f"{one['file']} ({one['reason']})" for one in report["not_playlists"]
+  ]
+  for what, found in (
+    ("playlist files that cannot be read", damaged),
+    ("files that are no playlists", others),
+  ):
+    if found:
+      more = "; ..." if len(found) > _SHOWN_FILES else ""
+      shown = "; ".join(found[:_SHOWN_FILES])
+      lines.append(f"{what}: {len(found)}: {shown}{more}")
+  return lines
+
+
+def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
+  """Words library.json for people, in a few lines.
+
+  Args:
+    report: its content.
+    data_dir: the data set's folder.
+  """
+  lines = [
+    f"{data_dir}: {report['songs']} songs, {report['hours']:.2f} hours, "
+    f"{report['artists']} artists ({report['songs_without_artist']} songs "
+    f"without), {report['genres']} genres ({report['songs_without_genre']} "
+    f"songs without), {report['playlists']} playlists"
+  ]
+  lines += _left_out(report) + _about_playlists(report)
+  if report["tags_unreadable"]:
+    number = len(report["tags_unreadable"])
+    lines.append(f"files with unreadable tags: {number}; {_REPORT} lists them")
+  for strategy, need in report["unavailable"].items():
+    lines.append(f"not available: {strategy} (the library lacks {need})")
+  # A fifth of the songs may not be for training.
+  batch_size = max(min(384, report["songs"] // 4), 1)
+  lines.append(
+    "next: python launch.py --config=configs/ss_resnet.py "
+    f"--config.data.dir={data_dir} --config.data.batch_size={batch_size} "
+    f"--workdir=runs/{data_dir.name}"
+  )
+  text = "\n".join(lines)
+  # File names are bytes: what is no character is shown as an escape.
+  return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,300 @@
+"""Decodes an own library into a song store."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import tqdm
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.data import song_store
+from pcl_jax.library import library_files
+from pcl_jax.library.library_files import SongFile
+from preprocessing.library import decoding
+from preprocessing.melon import melon_meta
+
+STORE = "songs.lmdb"
+SKIPPED = "skipped.json"
+_COMMIT_SONGS = 32
+_COMMIT_BYTES = 1 << 27  # Hours of audio a song: committed sooner.
+
+_Decoded = tuple[SongFile, np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """The part of every track that is used.
+
+  Attributes:
+    from_s: where it begins, in seconds.
+    to_s: where it ends; None for the track's end.
+  """
+
+  from_s: float = 0.0
+  to_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A finished song store that features are copied from.
+
+  Attributes:
+    store: its folder.
+    records: path -> record of the files it was made of.
+  """
+
+  store: pathlib.Path
+  records: dict[str, SongFile]
+
+
+def _decode(
+  audio_dir: pathlib.Path, record: SongFile, window: Window
+) -> _Decoded:
+  """Returns a file's record and feature, or the record with the reason."""
+  found = decoding.decode(audio_dir / record.path, window.from_s, window.to_s)
+  feature, reason = found.feature, found.reason
+  if feature is not None:
+    if feature.max() > np.float16(melspectrogram.SILENCE):
+      digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
+      return dataclasses.replace(record, sha256=digest), feature
+    reason = "it is silent from beginning to end"
+  return dataclasses.replace(record, reason=reason, needs=found.needs), None
+
+
+def _decoded(
+  audio_dir: pathlib.Path,
+  todo: Iterable[SongFile],
+  window: Window,
+  threads: int,
+) -> Iterator[_Decoded]:
+  """Yields the features of files, in their order, few of them waiting."""
+  return decoding.in_order(
+    lambda record: _decode(audio_dir, record, window), todo, threads
+  )
+
+
+def _copied(base: Base, songs: Iterable[SongFile]) -> Iterator[_Decoded]:
+  """Yields the features that a finished store has."""
+  store = song_store.SongStore(base.store)
+  for record in songs:
+    position = int(np.searchsorted(store.song_ids, record.id))
+    yield record, store.read_song(position)
+
+
+def _commit(
+  writer: song_store.SongWriter, records: list[SongFile], songs: list
+) -> None:
+  """Commits features, and with them what became of the files so far."""
+  if records:
+    note = json.dumps([dataclasses.asdict(one) for one in records])
+    writer.add(songs, note.encode())
+
+
+def _fill(
+  writer: song_store.SongWriter,
+  decoded: Iterable[_Decoded],
+  known: dict[str, SongFile],
+) -> dict[str, SongFile]:
+  """Commits features as they come; of two alike, the first is the song.
+
+  Args:
+    writer: of the store.
+    decoded: records and features of files.
+    known: path -> record of the files that are done.
+
+  Returns:
+    `known` and the records of `decoded`.
+  """
+  known = dict(known)
+  first = {one.sha256: one.path for one in known.values() if not one.reason}
+  records, songs, size = [], [], 0
+  for record, feature in decoded:
+    if feature is not None:
+      same = first.setdefault(record.sha256, record.path)
+      if same != record.path:
+        record = dataclasses.replace(
+          record, reason=f"it has the same audio as {same}", duplicate_of=same
+        )
+      else:
+        songs.append((record.id, feature))
+        size += feature.nbytes
+    records.append(record)
+    known[record.path] = record
+    if len(records) >= _COMMIT_SONGS or size >= _COMMIT_BYTES:
+      _commit(writer, records, songs)
+      records, songs, size = [], [], 0
+  _commit(writer, records, songs)
+  return known
+
+
+def _noted(
+  writer: song_store.SongWriter,
+  audio_dir: pathlib.Path,
+  now: dict[str, library_files.Stamp],
+) -> dict[str, SongFile]:
+  """Returns the records that an interrupted run committed and that hold.
+
+  A song that was committed stands, even if its file is another by now: that
+  shows when the data set is finished and compared with the folder again.
+  """
+  found = [SongFile(**one) for note in writer.notes for one in json.loads(note)]
+  records = {one.path: one for one in found}
+  left_out = {path: one for path, one in records.items() if one.reason}
+  songs = {path: one for path, one in records.items() if not one.reason}
+  return songs | _unchanged(audio_dir, now, left_out)
+
+
+def _unchanged(
+  audio_dir: pathlib.Path,
+  now: dict[str, library_files.Stamp],
+  records: dict[str, SongFile],
+) -> dict[str, SongFile]:
+  """Returns the records of the files that are as they were."""
+  return {
+    path: one
+    for path, one in records.items()
+    if now.get(path) == one.stamp
+    and not library_files.worth_another_try(audio_dir, one)
+  }
+
+
+def _reusable(
+  audio_dir: pathlib.Path,
+  now: dict[str, library_files.Stamp],
+  records: dict[str, SongFile],
+) -> dict[str, SongFile]:
+  """Returns the records that need no decoding: a duplicate needs its song."""
+  same = _unchanged(audio_dir, now, records)
+  return {
+    path: one
+    for path, one in same.items()
+    if not one.duplicate_of or one.duplicate_of in same
+  }
+
+
+def _link(base: Base, store: pathlib.Path) -> None:
+  """Gives a finished store, which never changes, a second name."""
+  partial = store.with_name(store.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir()
+  try:
+    os.link(base.store / "data.mdb", partial / "data.mdb")
+  except OSError:  # Not every file system has links.
+    shutil.copyfile(base.store / "data.mdb", partial / "data.mdb")
+  partial.rename(store)
+
+
+def _check_songs(
+  writer: song_store.SongWriter, folder: pathlib.Path, audio_dir: pathlib.Path
+) -> None:
+  if writer.done:
+    return
+  skipped = library_files.read_json(folder / SKIPPED)
+  raise errors.InputError(
+    f"none of the {len(skipped)} audio files of {audio_dir} can be used; "
+    f"the first is {skipped[0]['file']}: {skipped[0]['reason']}. All are in "
+    f"{folder / SKIPPED}. Readable are {decode.FORMATS}."
+  )
+
+
+def _write(
+  writer: song_store.SongWriter,
+  audio_dir: pathlib.Path,
+  base: Base | None,
+  kept: dict[str, SongFile],
+  noted: dict[str, SongFile],
+  todo: list[SongFile],
+  window: Window,
+  threads: int,
+) -> dict[str, SongFile]:
+  """Copies and decodes what an interrupted run did not commit (`noted`).
+
+  Returns:
+    The record of every file.
+  """
+  known = kept | noted
+  todo = [one for one in todo if one.path not in known]
+  songs = [
+    one for path, one in kept.items() if not one.reason and path not in noted
+  ]
+  copied = _copied(base, songs) if base else iter(())
+  bar = tqdm.tqdm(
+    todo, "audio", len(known) + len(todo), initial=len(known), unit="file"
+  )
+  found = itertools.chain(copied, _decoded(audio_dir, bar, window, threads))
+  return _fill(writer, found, known)
+
+
+def write_store(
+  audio_dir: pathlib.Path,
+  folder: pathlib.Path,
+  base: Base | None,
+  window: Window,
+  threads: int,
+) -> None:
+  """Writes the song store, the list of songs left out and the files' records.
+
+  Interrupted, it goes on with what was committed.
+
+  Args:
+    audio_dir: the library's folder.
+    folder: where songs.lmdb, skipped.json, song_ids.json and song_files.jsonl
+      are written. A song_ids.json that is there says which ids are taken.
+    base: where the features of unchanged files are copied from, if anywhere.
+    window: the part of every track that is used.
+    threads: how many files are decoded at once.
+
+  Raises:
+    InputError: no file is usable, `base` is damaged, or the disk is full.
+  """
+  now = library_files.stamps(audio_dir, library_files.SOUND)
+  index = folder / library_files.IDS
+  ids = library_files.read_json(index)["ids"] if index.exists() else {}
+  ids = library_files.number_songs(audio_dir, now, ids)
+  here = os.fspath(audio_dir.resolve())
+  melon_meta.write_json(index, {"audio_dir": here, "ids": ids})
+  kept = _reusable(audio_dir, now, base.records) if base else {}
+  todo = [
+    SongFile(path, ids[path], *stamp)
+    for path, stamp in now.items()
+    if path not in kept
+  ]
+  if base and not todo and _songs(base.records) == _songs(kept):
+    _link(base, folder / STORE)
+    _write_lists(folder, ids, kept)
+    return
+  writer = song_store.SongWriter(folder / STORE)
+  try:
+    noted = _noted(writer, audio_dir, now)
+    records = _write(
+      writer, audio_dir, base, kept, noted, todo, window, threads
+    )
+    _write_lists(folder, ids, records)
+    _check_songs(writer, folder, audio_dir)
+    writer.finish(
+      {
+        "made_by": "preprocessing.own_library",
+        **dataclasses.asdict(window),
+      }
+    )
+  finally:
+    writer.close()
+
+
+def _songs(records: dict[str, SongFile]) -> set[str]:
+  return {path for path, one in records.items() if not one.reason}
+
+
+def _write_lists(
+  folder: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
+) -> None:
+  library_files.write_records(folder / library_files.RECORDS, records.values())
+  library_files.write_skipped(folder / SKIPPED, ids, records)

@@ -1,0 +1,147 @@
+"""Whatever an audio file holds, it is read or refused in words."""
+
+from collections.abc import Callable
+import pathlib
+import tempfile
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import soundfile
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import ffmpeg
+from pcl_jax.library import audio_tags
+
+_SUFFIXES = ("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")
+_SAMPLES, _RATE_HZ = 9000, 16_000
+_HEADER_BYTES = 64  # Half of the edits are made here: most is decided there.
+_QUICK, _LONG = 12, 300
+
+_places = st.integers(0, _HEADER_BYTES) | st.integers(0, 1 << 16)
+_edits = st.one_of(
+  st.tuples(st.just("flip"), _places, st.integers(1, 255)),
+  st.tuples(st.just("put in"), _places, st.binary(min_size=1, max_size=40)),
+  st.tuples(st.just("take out"), _places, st.integers(1, 400)),
+  st.tuples(st.just("cut off"), _places, st.none()),
+  st.tuples(st.just("overwrite"), _places, st.binary(min_size=1, max_size=40)),
+)
+
+
+def _mutated(content: bytes, edits: list[tuple]) -> bytes:
+  """Applies edits; places wrap around at the end of what is there."""
+  data = bytearray(content)
+  for kind, place, value in edits:
+    place %= len(data) + 1
+    if kind == "flip" and place < len(data):
+      data[place] ^= value
+    elif kind == "put in":
+      data[place:place] = value
+    elif kind == "take out":
+      del data[place : place + value]
+    elif kind == "cut off":
+      del data[place:]
+    elif kind == "overwrite":
+      data[place : place + len(value)] = value
+  return bytes(data)
+
+
+def _fuzzed(examples: int) -> Callable:
+  """Returns a decorator: so many examples, others each time where many."""
+  settings = hypothesis.settings(
+    max_examples=examples,
+    deadline=None,
+    database=None,
+    derandomize=examples < _LONG,
+    suppress_health_check=list(hypothesis.HealthCheck),
+  )
+  given = hypothesis.given(st.lists(_edits, max_size=4))
+  return lambda test: settings(given(test))
+
+
+@pytest.fixture(scope="module")
+def songs() -> dict[str, bytes]:
+  """The bytes of a short song in every format that libsndfile writes."""
+  made = {}
+  with tempfile.TemporaryDirectory() as folder:
+    audio = np.random.default_rng(0).normal(0, 0.1, (_SAMPLES, 2))
+    for suffix in _SUFFIXES:
+      path = pathlib.Path(folder) / f"a.{suffix}"
+      soundfile.write(path, audio, _RATE_HZ)
+      made[suffix] = path.read_bytes()
+  return made
+
+
+def _check(content: bytes, suffix: str) -> bool:
+  """Reads a file, or what is wrong with it; returns whether it was read."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / f"a.{suffix}"
+    path.write_bytes(content)
+    audio_tags.read_tags(path)
+    try:
+      feature = decode.read_feature(path)
+    except decode.UnreadableAudio as error:
+      assert error.reason and path.name in str(error)
+      assert "\n" not in error.reason
+      return False
+    assert feature.dtype == np.float16 and feature.shape[1] == 48
+    assert len(feature) and np.isfinite(feature).all()
+    return True
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch):
+  """Takes every program away."""
+  monkeypatch.setenv("PATH", "")
+
+
+@pytest.mark.parametrize("suffix", _SUFFIXES)
+def test_what_is_mutated_can_be_read(songs, without_ffmpeg, suffix):
+  assert _check(songs[suffix], suffix)
+  assert _mutated(songs[suffix], []) == songs[suffix]
+
+
+@pytest.mark.parametrize("suffix", _SUFFIXES)
+@_fuzzed(_QUICK)
+def test_a_damaged_song_is_read_or_refused(
+  songs, without_ffmpeg, suffix, edits
+):
+  _check(_mutated(songs[suffix], edits), suffix)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", _SUFFIXES)
+@_fuzzed(_LONG)
+def test_many_damaged_songs_are_read_or_refused(
+  songs, without_ffmpeg, suffix, edits
+):
+  _check(_mutated(songs[suffix], edits), suffix)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "m4a", "wma"])
+@hypothesis.settings(
+  max_examples=_QUICK,
+  deadline=None,
+  database=None,
+  derandomize=True,
+  suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(content=st.binary(max_size=3000))
+def test_any_bytes_are_read_or_refused(without_ffmpeg, suffix, content):
+  _check(content, suffix)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(ffmpeg.find() is None, reason="needs ffmpeg on PATH")
+@pytest.mark.parametrize("suffix", ["flac", "mp3", "m4a", "wma"])
+@_fuzzed(30)
+def test_a_damaged_song_is_read_or_refused_by_ffmpeg(songs, suffix, edits):
+  # Of another name than its format, too: ffmpeg looks at what is in it.
+  _check(_mutated(songs.get(suffix, songs["w64"]), edits), suffix)
+
+
+@pytest.mark.skipif(ffmpeg.find() is None, reason="needs ffmpeg on PATH")
+@_fuzzed(3)
+def test_some_damaged_songs_are_read_or_refused_by_ffmpeg(songs, edits):
+  _check(_mutated(songs["mp3"], [("overwrite", 0, b"?" * 40), *edits]), "m4a")

@@ -1,0 +1,123 @@
+"""Tests of pcl_jax.patch_batches and of pcl_jax.read_ahead."""
+
+import contextlib
+import itertools
+import threading
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import patch_batches
+from pcl_jax.common import read_ahead
+
+
+def _song(frames: int, seed: int = 0) -> np.ndarray:
+  rng = np.random.default_rng(seed)
+  return rng.standard_normal((frames, 48)).astype(np.float16)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 1100), st.lists(st.integers(1, 400), max_size=8))
+def test_patches_do_not_depend_on_the_blocks_a_song_comes_in(frames, cuts):
+  song = _song(frames)
+  pieces = list(patch_batches.whole_patches(np.split(song, np.cumsum(cuts))))
+  patches = np.concatenate([piece.patches for piece in pieces])
+  if frames < 256:
+    assert [piece.padded for piece in pieces] == [True]
+    np.testing.assert_array_equal(patches[0, :frames], song)
+    assert (patches[0, frames:] == melspectrogram.SILENCE).all()
+  else:
+    assert not any(piece.padded for piece in pieces)
+    whole = song[: frames // 256 * 256].reshape(-1, 256, 48)
+    np.testing.assert_array_equal(patches, whole)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 7), max_size=6), st.integers(1, 5))
+def test_batches_hold_all_patches_in_order_and_have_one_shape(counts, size):
+  pieces = [
+    (owner, np.full((count, 256, 48), owner, np.float16))
+    for owner, count in enumerate(counts)
+  ]
+  batches = list(patch_batches.gathered(pieces, size))
+  found = [owner for batch in batches for owner in batch.owners.tolist()]
+  assert found == [i for i, count in enumerate(counts) for _ in range(count)]
+  for batch in batches:
+    assert batch.patches.shape == (size, 256, 48)
+    count = len(batch.owners)
+    assert count == size or batch is batches[-1]
+    np.testing.assert_array_equal(batch.patches[:count, 7, 7], batch.owners)
+    assert (batch.patches[count:] == melspectrogram.SILENCE).all()
+
+
+def test_a_song_without_an_end_is_never_held():
+  blocks = itertools.repeat(_song(100))
+  pieces = ((0, one.patches) for one in patch_batches.whole_patches(blocks))
+  batches = patch_batches.gathered(pieces, 3)
+  vectors = patch_batches.encoded(lambda patches: patches[:, 0], batches)
+  owners, found = next(vectors)
+  assert owners.tolist() == [0, 0, 0]
+  np.testing.assert_array_equal(found[0], _song(100)[0])
+
+
+def test_the_next_batch_is_sent_before_the_last_is_waited_for():
+  events = []
+
+  class Vectors:
+    def __init__(self, number):
+      self._number = number
+
+    def __array__(self, dtype=None, copy=None):
+      events.append(f"wait {self._number}")
+      return np.zeros((2, 1), np.float32)
+
+  def embedder(patches):
+    number = int(patches[0, 0, 0])
+    events.append(f"send {number}")
+    return Vectors(number)
+
+  pieces = [(i, np.full((2, 256, 48), i, np.float16)) for i in range(3)]
+  list(patch_batches.encoded(embedder, patch_batches.gathered(pieces, 2)))
+  expected = "send 0, send 1, wait 0, send 2, wait 1, wait 2"
+  assert ", ".join(events) == expected
+
+
+def _numbers(stream: int):
+  """A stream of as many numbers as its own, and the fifth fails."""
+  for number in range(100 * stream):
+    yield stream, number
+  if stream == 5:
+    raise ValueError("stream 5 is damaged")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streams_come_in_order_and_fail_where_they_fail(threads):
+  streams = read_ahead.in_order(
+    _numbers, [3, 5, 0, 9], threads=threads, ahead=2
+  )
+  found = []
+  for stream, pieces in streams:
+    count = 0
+    try:
+      for count, piece in enumerate(pieces, start=1):
+        assert piece == (stream, count - 1)
+    except ValueError as error:
+      assert str(error) == "stream 5 is damaged" and stream == 5
+    found.append((stream, count))
+  assert found == [(3, 300), (5, 500), (0, 0), (9, 900)]
+
+
+def test_threads_end_when_nobody_reads_on():
+  before = threading.active_count()
+  streams = read_ahead.in_order(
+    lambda _: itertools.count(), itertools.count(), threads=2
+  )
+  with contextlib.closing(streams):
+    number, pieces = next(streams)
+    assert number == 0 and next(iter(pieces)) == 0
+    assert threading.active_count() > before
+  assert threading.active_count() == before

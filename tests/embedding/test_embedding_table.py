@@ -1,0 +1,366 @@
+"""Tests of python -m pcl_jax.embed: files and data sets to a table."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+from pyarrow import parquet
+import pytest
+
+from pcl_jax import embed
+from pcl_jax.audio import decode
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import dataset
+from pcl_jax.data import song_store
+from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_table
+from pcl_jax.library import library_files
+from tests.support import quick_backbone
+from tests.support import quick_run
+from tests.support import tiny_data
+from tests.support import tiny_library
+
+BATCH = "--batch_patches=4"
+# Seconds, and the patches they make: a frame is 0.016 s.
+SONGS = {
+  "a/one sample.wav": (1 / 16_000, 1),
+  "a/short.wav": (1.0, 1),
+  "b/c/long.flac": (33.0, 8),
+  "b/song.WAV": (9.0, 2),
+  "tail.wav": (12.2, 2),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """Folder of a run, and of audio; the quick backbone stays registered."""
+  root = tmp_path_factory.mktemp("embed")
+  for number, (name, (seconds, _)) in enumerate(SONGS.items()):
+    rate_hz = 44_100 if name.endswith("flac") else 16_000
+    tiny_library.write_song(
+      root / "music" / name, 300.0 * 1.4**number, seconds=seconds,
+      rate_hz=rate_hz,
+    )  # fmt: skip
+  (root / "music" / "cover.jpg").write_bytes(b"no sound")
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    quick_run.save(root / "run", step=7)
+    yield root
+
+
+def _embed(made, *flags, out: pathlib.Path) -> int | None:
+  return embed.main([f"--workdir={made / 'run'}", f"--out={out}", *flags])
+
+
+def _embed_music(made, out: pathlib.Path, *flags: str) -> bytes:
+  """Embeds the audio; returns the table's bytes."""
+  assert not _embed(made, f"--audio={made / 'music'}", BATCH, *flags, out=out)
+  return out.read_bytes()
+
+
+def _vectors_by_hand(made, path: pathlib.Path, layer: int = 0) -> np.ndarray:
+  """Encodes the whole patches of a file one by one."""
+  encoder, _ = manager.load_encoder(made / "run")
+  song = decode.read_feature(path).astype(np.float32)
+  if len(song) < 256:
+    song = np.pad(song, ((0, 256 - len(song)), (0, 0)), constant_values=-2)
+  return np.array(
+    [
+      encoder(jnp.asarray(song[None, i : i + 256]), False)[layer][0]
+      for i in range(0, len(song) - 255, 256)
+    ]
+  )
+
+
+def test_each_file_becomes_the_mean_over_its_whole_patches(
+  made, tmp_path, capsys
+):
+  out = tmp_path / "music.parquet"
+  _embed_music(made, out)
+  table = embedding_table.read(out)
+  assert table.ids == list(SONGS)
+  assert table.paths == [str(made / "music" / name) for name in SONGS]
+  assert table.patches.tolist() == [patches for _, patches in SONGS.values()]
+  for name, vector in zip(SONGS, table.vectors, strict=True):
+    expected = _vectors_by_hand(made, made / "music" / name).mean(axis=0)
+    np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-6)
+  padded = parquet.read_table(out)["padded"].to_pylist()
+  assert padded == [True, True, False, False, False]
+  printed = capsys.readouterr().out
+  assert "5 songs, 14 patches" in printed
+  assert "padded with silence: 2" in printed
+  assert json.loads(embedding_run.failures_path(out).read_text()) == []
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    "music.parquet",
+    "music.parquet.failures.json",
+  ]
+
+
+def test_the_table_names_its_encoder(made, tmp_path):
+  out = tmp_path / "music.parquet"
+  _embed_music(made, out)
+  about = embedding_table.read_about(out)
+  encoder, meta = manager.load_encoder(made / "run")
+  assert about["step"] == 7
+  assert about["workdir"] == str(made / "run")
+  assert about["weights_sha256"] == embedding_table.weights_digest(encoder)
+  assert about["architecture"] == quick_run.AUDIO
+  assert about["feature"] == meta["feature"]
+  assert about["layer"] == "features"
+  assert "jax" in about["versions"]
+  other = quick_run.save(tmp_path / "other", seed=1)
+  other, _ = manager.load_encoder(other)
+  assert about["weights_sha256"] != embedding_table.weights_digest(other)
+
+
+def test_two_runs_write_the_same_bytes(made, tmp_path):
+  first = _embed_music(made, tmp_path / "a.parquet", "--threads=1")
+  assert first == _embed_music(made, tmp_path / "b.parquet", "--threads=4")
+
+
+def test_a_song_does_not_depend_on_what_is_embedded_beside_it(made, tmp_path):
+  _embed_music(made, tmp_path / "all.parquet")
+  together = embedding_table.read(tmp_path / "all.parquet")
+  song = made / "music" / "b/song.WAV"
+  _embed(made, f"--audio={song}", BATCH, out=tmp_path / "one.parquet")
+  alone = embedding_table.read(tmp_path / "one.parquet")
+  assert alone.ids == alone.paths == [str(song)]
+  np.testing.assert_allclose(
+    alone.vectors[0], together.vectors[3], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_one_shape_is_compiled_however_long_the_songs_are(
+  made, tmp_path, monkeypatch
+):
+  traced = []
+  call = quick_backbone.QuickBackbone.__call__
+
+  def counted(self, mel, training):
+    traced.append(mel.shape)
+    return call(self, mel, training)
+
+  monkeypatch.setattr(quick_backbone.QuickBackbone, "__call__", counted)
+  monkeypatch.setattr(embed, "vector_length", lambda *_: 16)  # Traces too.
+  _embed_music(made, tmp_path / "music.parquet")
+  assert traced == [(4, 256, 48)]
+
+
+def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
+  _embed_music(made, tmp_path / "songs.parquet")
+  songs = embedding_table.read(tmp_path / "songs.parquet")
+  out = tmp_path / "patches.parquet"
+  _embed_music(made, out, "--per_patch")
+  table = parquet.read_table(out)
+  assert table.column_names == ["id", "path", "start_s", "vector", "padded"]
+  rows = table.to_pylist()
+  for name, (_, count), mean in zip(
+    SONGS, SONGS.values(), songs.vectors, strict=True
+  ):
+    mine = [row for row in rows if row["id"] == name]
+    assert [row["start_s"] for row in mine] == [4.096 * i for i in range(count)]
+    vectors = np.array([row["vector"] for row in mine])
+    np.testing.assert_allclose(vectors.mean(axis=0), mean, rtol=1e-6, atol=1e-7)
+  with pytest.raises(errors.InputError, match="a row for each patch"):
+    embedding_table.read(out)
+
+
+def test_the_projection_can_be_had(made, tmp_path):
+  out = tmp_path / "music.parquet"
+  _embed_music(made, out, "--layer=projection")
+  table = embedding_table.read(out)
+  assert table.vectors.shape == (5, 4)
+  assert table.about["layer"] == "projection"
+  expected = _vectors_by_hand(made, made / "music" / "b/song.WAV", layer=1)
+  np.testing.assert_allclose(
+    table.vectors[3], expected.mean(axis=0), rtol=1e-5, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize("per_patch", [(), ("--per_patch",)])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+  made, tmp_path, monkeypatch, per_patch
+):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  expected = _embed_music(made, tmp_path / "whole.parquet", *per_patch)
+  out = tmp_path / "music.parquet"
+  replace, read = pathlib.Path.replace, decode.feature_blocks
+  paths = [str(made / "music" / name) for name in SONGS]
+  decoded, fell_at = [], 0
+
+  def watched(path, *args, **kwargs):
+    decoded.append(path)
+    return read(path, *args, **kwargs)
+
+  monkeypatch.setattr(decode, "feature_blocks", watched)
+  while not out.exists():
+    # The plan, five parts, the list of failures: one file further each time.
+    left = 1 if fell_at < 7 else 2
+
+    def interrupted(self, target):
+      nonlocal left
+      if left == 0:
+        raise KeyboardInterrupt
+      left -= 1
+      return replace(self, target)
+
+    decoded.clear()
+    with monkeypatch.context() as patch:
+      patch.setattr(pathlib.Path, "replace", interrupted)
+      try:
+        _embed_music(made, out, *per_patch)
+      except KeyboardInterrupt:
+        fell_at += 1
+    assert fell_at <= 7
+    assert set(decoded) <= set(paths[max(fell_at - 2, 0) :])  # Not again.
+  assert out.read_bytes() == expected
+  assert fell_at == 7
+  assert decoded == []  # At last all parts were there.
+  assert not out.with_name(out.name + embedding_run.PARTS).exists()
+
+
+def test_parts_of_other_songs_are_not_used(made, tmp_path, monkeypatch, capsys):
+  music = tmp_path / "music"
+  shutil.copytree(made / "music", music)
+  out = tmp_path / "music.parquet"
+  with monkeypatch.context() as patch:
+    patch.setattr(embedding_run, "_report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      _embed(made, f"--audio={music}", BATCH, out=out)
+  (music / "tail.wav").unlink()
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert "everything is embedded anew" in capsys.readouterr().out
+  assert embedding_table.read(out).ids == list(SONGS)[:-1]
+
+
+def test_a_finished_table_is_kept_or_made_anew_with_force(
+  made, tmp_path, capsys
+):
+  music = tmp_path / "music"
+  shutil.copytree(made / "music", music)
+  out = tmp_path / "music.parquet"
+  flags = [f"--audio={music}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  before = out.stat().st_mtime_ns
+  assert not _embed(made, *flags, out=out)
+  assert "nothing to do" in capsys.readouterr().out
+  assert out.stat().st_mtime_ns == before
+  (music / "tail.wav").unlink()
+  with pytest.raises(errors.InputError, match="songs_sha256 differ.*--force"):
+    _embed(made, *flags, out=out)
+  assert not _embed(made, *flags, "--force", out=out)
+  assert len(embedding_table.read(out).ids) == 4
+
+
+def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
+  made, tmp_path, capsys
+):
+  music = tmp_path / "music"
+  shutil.copytree(made / "music", music)
+  (music / "a/broken.mp3").write_text("this is not music")
+  whole = (music / "b/c/long.flac").read_bytes()
+  # Patches of its first half are encoded before the damage is met.
+  (music / "b/cut.flac").write_bytes(whole[: len(whole) // 2])
+  # A name that is not text.
+  os.symlink("nowhere.wav", os.fsencode(music / "b/go") + b"\xffne.wav")
+  out = tmp_path / "music.parquet"
+  code = _embed(made, f"--audio={music}", BATCH, out=out)
+  assert code == errors.EXIT_FAILED
+  table = embedding_table.read(out)
+  assert table.ids == list(SONGS)
+  _embed_music(made, tmp_path / "good.parquet")
+  good = embedding_table.read(tmp_path / "good.parquet")
+  np.testing.assert_allclose(table.vectors, good.vectors, rtol=1e-5, atol=1e-6)
+  failures = json.loads(embedding_run.failures_path(out).read_text())
+  names = [one["id"] for one in failures]
+  assert names == ["a/broken.mp3", "b/cut.flac", r"b/go\udcffne.wav"]
+  printed = capsys.readouterr().out
+  for one in failures:
+    assert one["path"] == str(music / one["id"])
+    assert f"{one['path']}: {one['reason']}" in printed
+  assert "damaged" in failures[1]["reason"]
+
+
+def test_where_nothing_can_be_read_there_is_no_table(made, tmp_path):
+  (tmp_path / "a.wav").write_text("this is not music")
+  out = tmp_path / "out.parquet"
+  with pytest.raises(errors.RunError, match="none of the 1 songs.*a.wav"):
+    _embed(made, f"--audio={tmp_path / 'a.wav'}", out=out)
+  assert not out.exists()
+  assert len(json.loads(embedding_run.failures_path(out).read_text())) == 1
+
+
+@pytest.fixture
+def data(tmp_path) -> pathlib.Path:
+  """A prepared data set; its first two songs have audio files."""
+  folder = tmp_path / "data"
+  folder.mkdir()
+  catalogue = tiny_data.tiny_catalogue()
+  tiny_data.tiny_store(folder / dataset.STORE_NAME, catalogue, (100, 900))
+  ids = catalogue.song_ids[:2].tolist()
+  content = {"audio_dir": "/music", "ids": {"a.mp3": ids[0], "b.mp3": ids[1]}}
+  (folder / library_files.IDS).write_text(json.dumps(content))
+  return folder
+
+
+def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
+  out = tmp_path / "data.parquet"
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  table = embedding_table.read(out)
+  store = song_store.SongStore(data / dataset.STORE_NAME)
+  assert table.ids == list(map(str, store.song_ids.tolist()))
+  assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
+  encoder, _ = manager.load_encoder(made / "run")
+  expected = embed.embed_songs(
+    encoder, store, np.arange(60, dtype=np.int32), batch_patches=4
+  )
+  np.testing.assert_allclose(table.vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):
+  store = song_store.SongStore(data / dataset.STORE_NAME)
+  song = store.read_song(30).tobytes()
+  file = data / dataset.STORE_NAME / "data.mdb"
+  content = bytearray(file.read_bytes())
+  content[content.index(song) + 1000] ^= 1
+  (tmp_path / "copy.mdb").write_bytes(content)
+  (tmp_path / "copy.mdb").replace(file)  # Another inode: it is opened anew.
+  out = tmp_path / "data.parquet"
+  code = _embed(made, f"--data={data}", BATCH, out=out)
+  assert code == errors.EXIT_FAILED
+  (failure,) = json.loads(embedding_run.failures_path(out).read_text())
+  assert failure["id"] == str(store.song_ids[30])
+  assert "is damaged" in failure["reason"]
+  assert failure["reason"] in capsys.readouterr().out
+  assert len(embedding_table.read(out).ids) == 59
+
+
+def test_bad_input_is_refused_in_one_message(made, tmp_path):
+  out = tmp_path / "out.parquet"
+  (tmp_path / "empty").mkdir()
+  for flags, message in {
+    f"--audio={tmp_path / 'absent'}": "absent does not exist",
+    f"--audio={tmp_path / 'empty'}": "empty has no audio file",
+    f"--data={tmp_path / 'empty'}": "not a song store",
+  }.items():
+    with pytest.raises(errors.InputError, match=message):
+      _embed(made, flags, out=out)
+  music = f"--audio={made / 'music'}"
+  with pytest.raises(errors.InputError, match="not the workdir of a run"):
+    embed.main([f"--workdir={tmp_path / 'empty'}", music, f"--out={out}"])
+  other = quick_run.save(tmp_path / "other", feature={"mel_bands": 96})
+  with pytest.raises(errors.InputError, match="mel_bands: 96 there, 48 here"):
+    embed.main([f"--workdir={other}", music, f"--out={out}"])
+  assert not out.exists()
+
+
+def test_a_file_that_is_not_ours_is_not_overwritten(made, tmp_path):
+  out = tmp_path / "out.parquet"
+  out.write_text("precious")
+  with pytest.raises(errors.InputError, match="cannot be read as a Parquet"):
+    _embed(made, f"--audio={made / 'music'}", out=out)
+  assert out.read_text() == "precious"

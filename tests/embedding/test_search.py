@@ -1,0 +1,117 @@
+"""Tests of pcl_jax.nearest."""
+
+from hypothesis import example
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from pcl_jax.common import errors
+from pcl_jax.embedding import search
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def _by_sorting(queries, candidates, k, excluded):
+  """Ranks every candidate by numpy in float64."""
+
+  def unit(rows):
+    rows = rows.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(norms, 1e-8)
+
+  scores = unit(queries) @ unit(candidates).T
+  for row, column in enumerate(excluded):
+    if column >= 0:
+      scores[row, column] = -np.inf
+  order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+  return order, np.take_along_axis(scores, order, axis=1)
+
+
+# One of few shapes each, so that few are compiled.
+@settings(deadline=None, max_examples=20)
+@given(
+  n=st.sampled_from([1, 3, 7]),
+  m=st.sampled_from([1, 40, 200]),
+  k=st.sampled_from([1, 5]),
+  tiles=st.sampled_from([(2, 16), (1024, 64), (3, 8192)]),
+  seed=st.integers(0, 999),
+)
+@example(n=5, m=1000, k=2, tiles=(4, 256), seed=0)  # Groups within a tile.
+@example(n=2, m=3, k=7, tiles=(2, 2), seed=0)  # More asked for than there are.
+def test_the_nearest_are_those_of_a_full_sort(n, m, k, tiles, seed):
+  rng = np.random.default_rng(seed)
+  queries = rng.normal(size=(n, 8)).astype(np.float32)
+  candidates = rng.normal(size=(m, 8)).astype(np.float32)
+  excluded = rng.integers(-1, m, n).astype(np.int32)
+  indices, scores = search.top_k(
+    queries,
+    candidates,
+    k,
+    excluded=excluded,
+    query_tile=tiles[0],
+    candidate_tile=tiles[1],
+  )
+  assert indices.shape == scores.shape == (n, k)
+  expected, expected_scores = _by_sorting(queries, candidates, k, excluded)
+  for row in range(n):
+    # Every candidate but the excluded one can be found.
+    count = min(k, m - (excluded[row] >= 0))
+    np.testing.assert_array_equal(indices[row, :count], expected[row, :count])
+    np.testing.assert_allclose(
+      scores[row, :count], expected_scores[row, :count], atol=1e-6
+    )
+    assert (indices[row, count:] == search.NONE).all()
+    assert np.isneginf(scores[row, count:]).all()
+
+
+@pytest.mark.parametrize("candidate_tile", [24, 256, 8192])
+def test_ties_go_to_the_lower_index(candidate_tile):
+  # Rows of one 1 among zeros: all cosines are exactly 0 or 1.
+  axis = np.random.default_rng(0).integers(0, 4, 512)
+  candidates = np.eye(4, dtype=np.float32)[axis]
+  indices, scores = search.top_k(
+    np.eye(4, dtype=np.float32), candidates, 3, candidate_tile=candidate_tile
+  )
+  for row in range(4):
+    assert indices[row].tolist() == np.flatnonzero(axis == row)[:3].tolist()
+  np.testing.assert_array_equal(scores, np.ones((4, 3), np.float32))
+
+
+def test_the_lengths_of_rows_do_not_matter_and_none_is_near_to_zero():
+  rng = np.random.default_rng(0)
+  queries = rng.normal(size=(3, 8)).astype(np.float32)
+  candidates = rng.normal(size=(40, 8)).astype(np.float32)
+  found, scores = search.top_k(queries, candidates, 5)
+  lengths = rng.uniform(0.1, 100, (40, 1)).astype(np.float32)
+  again, same = search.top_k(7 * queries, lengths * candidates, 5)
+  np.testing.assert_array_equal(again, found)
+  np.testing.assert_allclose(same, scores, atol=1e-6)
+  _, scores = search.top_k(np.zeros((1, 8), np.float32), candidates, 1)
+  assert scores.tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("which", ["queries", "candidates"])
+def test_a_row_that_is_not_finite_is_named(which):
+  rows = {
+    "queries": np.ones((3, 8), np.float32),
+    "candidates": np.ones((40, 8), np.float32),
+  }
+  rows[which][2, 5] = np.nan
+  with pytest.raises(errors.InputError, match=f"row 2 of the {which}"):
+    search.top_k(rows["queries"], rows["candidates"], 5)
+
+
+def test_no_queries_find_nothing():
+  indices, scores = search.top_k(
+    np.zeros((0, 8), np.float32), np.ones((40, 8), np.float32), 5
+  )
+  assert indices.shape == scores.shape == (0, 5)
+
+
+def test_nothing_is_found_among_no_candidates():
+  indices, _ = search.top_k(
+    np.ones((2, 8), np.float32), np.ones((0, 8), np.float32), 5
+  )
+  assert (indices == search.NONE).all()

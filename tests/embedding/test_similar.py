@@ -1,0 +1,269 @@
+"""Tests of pcl_jax.similar."""
+
+import csv
+import pathlib
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+import pytest
+
+from pcl_jax import embed
+from pcl_jax import similar
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.embedding import embedding_table
+from pcl_jax.evaluation.retrieval import playlist_continuation
+from pcl_jax.library import playlist_files
+from tests.support import quick_backbone
+from tests.support import quick_run
+from tests.support import tiny_library
+
+SONGS, LENGTH = 60, 8
+
+
+def _table(
+  path: pathlib.Path, seed: int = 0, songs: int = SONGS, root: str = "/music"
+) -> embedding_table.Table:
+  """Writes a table of random vectors, and reads it.
+
+  Args:
+    path: of the file.
+    seed: of the vectors.
+    songs: how many.
+    root: folder of the songs; empty for a table without paths.
+  """
+  vectors = np.random.default_rng(seed).normal(size=(songs, LENGTH))
+  about = {
+    "format_version": embedding_table.FORMAT_VERSION,
+    "per_patch": False,
+    "roots": [root] if root else [],
+    "weights_sha256": "0" * 64,
+    "workdir": "/runs/gone",
+    "checkpoint": "best",
+    "step": 3,
+  }
+  like = embedding_table.schema(LENGTH, about)
+  ids = [f"{number}.mp3" for number in range(songs)]
+  columns = {
+    "id": ids,
+    "path": [f"{root}/{one}" if root else "" for one in ids],
+    "patches": [1] * songs,
+    "padded": [False] * songs,
+  }
+  rows = embedding_table.rows(columns, vectors.astype(np.float32), like)
+  embedding_table.write(path, like, [rows])
+  return embedding_table.read(path)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> pathlib.Path:
+  found = tmp_path_factory.mktemp("similar") / "music.parquet"
+  _table(found)
+  return found
+
+
+@pytest.fixture(scope="module")
+def table(path) -> embedding_table.Table:
+  return embedding_table.read(path)
+
+
+def _cosines(table, query: np.ndarray) -> np.ndarray:
+  norms = np.linalg.norm(table.vectors, axis=1) * np.linalg.norm(query)
+  return table.vectors @ query / norms
+
+
+def test_the_nearest_songs_are_printed_and_written(
+  path, table, tmp_path, capsys
+):
+  names = ["--query=7.mp3", f"--csv={tmp_path / 'a.csv'}", "-k=5"]
+  names.append(f"--m3u={tmp_path / 'a.m3u'}")
+  similar.main([f"--embeddings={path}", *names])
+  cosines = _cosines(table, table.vectors[7])
+  cosines[7] = -2  # The query itself is not found.
+  expected = np.argsort(-cosines)[:5]
+  with open(tmp_path / "a.csv", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  assert list(rows[0]) == ["rank", "score", "id", "path"]
+  assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"]
+  assert [row["id"] for row in rows] == [f"{i}.mp3" for i in expected]
+  for row, song in zip(rows, expected, strict=True):
+    assert float(row["score"]) == pytest.approx(cosines[song], abs=1e-4)
+  printed = capsys.readouterr().out.splitlines()
+  assert "query: 7.mp3, in the table" in printed
+  for row in rows:
+    assert list(row.values()) in [line.split() for line in printed]
+  playlists, _ = playlist_files.read_playlists(tmp_path / "a.m3u")
+  found = [entry.shown for entry in playlists[0].entries]
+  assert found == [row["path"] for row in rows]
+
+
+def test_a_song_is_found_by_its_path_too(table):
+  assert similar.find_row(table, "/music/3.mp3") == 3
+  assert similar.find_row(table, "/music/../music/3.mp3") == 3
+  assert similar.find_row(table, "/elsewhere/3.mp3") is None
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 99), st.sampled_from([1, 4]))
+def test_a_playlist_is_continued_as_evaluation_does(seed, count):
+  rng = np.random.default_rng(seed)
+  vectors = rng.normal(size=(300, LENGTH)).astype(np.float32)
+  members = rng.choice(300, count, replace=False)
+  table = embedding_table.Table(
+    path=pathlib.Path("of a test"),
+    ids=list(map(str, range(300))),
+    paths=[""] * 300,
+    vectors=vectors,
+    patches=np.ones(300, np.int32),
+    about={},
+  )
+  found = similar.continue_playlist(table, members, 20)
+  split = np.full(300, catalogues.TEST)
+  split[members] = catalogues.TRAIN
+  problem = playlist_continuation.Problem(
+    playlists=np.zeros(1, np.int64),
+    contexts=catalogues.Ragged.from_lists([members.tolist()]),
+    targets=catalogues.Ragged.from_lists([[]]),
+    candidates=np.flatnonzero(split == catalogues.TEST),
+  )
+  ((expected, _),) = playlist_continuation.continue_playlists(vectors, problem)
+  np.testing.assert_array_equal(found.rows, expected[:20])
+  assert found.lists.tolist() == sorted(found.lists.tolist(), reverse=True)
+  unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+  mean = (unit[found.rows] @ unit[members].T).mean(axis=1)
+  np.testing.assert_allclose(found.scores, mean, rtol=1e-5)
+
+
+def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
+  path, tmp_path, capsys
+):
+  file = tmp_path / "mine.m3u"
+  # Absolute, as an id, relative to the folder embedded, twice, and unknown.
+  file.write_text(
+    "#EXTM3U\n/music/3.mp3\n4.mp3\n./5.MP3\n3.mp3\nfile:///music/6.mp3\n"
+    "/other/ghost.mp3\n"
+  )
+  out = tmp_path / "found.csv"
+  similar.main(
+    [f"--embeddings={path}", f"--playlist={file}", "-k=50", f"--csv={out}"]
+  )
+  printed = capsys.readouterr().out
+  assert "6 entries, 4 songs of the table" in printed
+  assert "not in the table: 1\n  /other/ghost.mp3" in printed
+  with open(out, encoding="utf-8") as opened:
+    rows = list(csv.DictReader(opened))
+  assert list(rows[0]) == ["rank", "score", "lists", "id", "path"]
+  assert len(rows) == 50
+  assert not {row["id"] for row in rows} & {f"{i}.mp3" for i in (3, 4, 5, 6)}
+
+
+def test_a_file_of_several_playlists_needs_a_title(path, tmp_path, capsys):
+  file = tmp_path / "all.csv"
+  file.write_text("playlist,path\nold,1.mp3\nnew,2.mp3\n")
+  flags = [f"--embeddings={path}", f"--playlist={file}"]
+  with pytest.raises(errors.InputError, match="2 playlists.*'old', 'new'"):
+    similar.main(flags)
+  similar.main([*flags, "--title=new"])
+  assert "playlist: new, 1 entries, 1 songs" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+  """Folder of a run, of six songs and of their table."""
+  root = tmp_path_factory.mktemp("embedded")
+  for number in range(6):
+    tiny_library.write_song(
+      root / "music" / f"{number}.wav", 200.0 * 1.5**number, seconds=9.0
+    )
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    quick_run.save(root / "run")
+    embed.main(
+      [
+        f"--workdir={root / 'run'}",
+        f"--audio={root / 'music'}",
+        f"--out={root / 'music.parquet'}",
+        "--batch_patches=4",
+      ]
+    )
+    yield root
+
+
+def test_an_audio_file_is_nearest_to_its_own_copy(embedded, tmp_path, capsys):
+  copy = tmp_path / "copy.wav"
+  copy.write_bytes((embedded / "music" / "4.wav").read_bytes())
+  flags = [f"--embeddings={embedded / 'music.parquet'}", "-k=2"]
+  similar.main([*flags, f"--query={copy}"])
+  printed = capsys.readouterr().out.splitlines()
+  assert printed[0] == f"query: {copy}, embedded as the table's songs were"
+  assert printed[3].split()[:3] == ["1", "1.0000", "4.wav"]
+  # The file of the table itself is not found, being the query.
+  similar.main([*flags, f"--query={embedded / 'music' / '4.wav'}"])
+  printed = capsys.readouterr().out
+  assert "query: 4.wav, in the table" in printed
+  assert printed.count("4.wav") == 1
+
+
+def test_a_query_of_another_encoder_is_refused(embedded, tmp_path):
+  query = tiny_library.write_song(tmp_path / "query.wav")
+  other = quick_run.save(tmp_path / "other", seed=1, step=9)
+  flags = [f"--embeddings={embedded / 'music.parquet'}", "-k=2"]
+  with pytest.raises(errors.InputError, match="two different encoders") as info:
+    similar.main([*flags, f"--query={query}", f"--workdir={other}"])
+  assert f"step 1 of {embedded / 'run'}" in str(info.value)
+  assert f"step 9 of {other}" in str(info.value)
+  # The same weights elsewhere are the same encoder.
+  moved = quick_run.save(tmp_path / "moved", step=5)
+  similar.main([*flags, f"--query={query}", f"--workdir={moved}"])
+
+
+def test_a_run_that_was_moved_is_asked_for(path, tmp_path):
+  query = tiny_library.write_song(tmp_path / "query.wav")
+  with pytest.raises(errors.InputError, match="/runs/gone .*--workdir"):
+    similar.main([f"--embeddings={path}", f"--query={query}"])
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--query=77.mp3"], "neither a file nor an id .*Near to it are: 7.mp3"),
+    (["--query=7.mp3", "-k=60"], "-k is 60, and .* has 59 songs to find"),
+    (["--query=../tests", "-k=61"], "-k is 61, and .* has 60 songs to find"),
+    (["--playlist=mine.txt"], "none of the suffixes"),
+    (["--playlist=absent.m3u"], "absent.m3u cannot be read"),
+  ],
+)
+def test_what_cannot_be_looked_up_is_refused(path, flags, message, monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[1])
+  with pytest.raises(errors.InputError, match=message):
+    similar.main([f"--embeddings={path}", *flags])
+
+
+def test_a_playlist_of_strangers_is_refused(path, tmp_path):
+  (tmp_path / "a.m3u").write_text("ghost.mp3\n")
+  with pytest.raises(errors.InputError, match="no song of .*a.m3u is in"):
+    similar.main([f"--embeddings={path}", f"--playlist={tmp_path / 'a.m3u'}"])
+
+
+def test_a_playlist_cannot_be_written_without_paths(tmp_path):
+  _table(tmp_path / "a.parquet", root="")
+  flags = [f"--embeddings={tmp_path / 'a.parquet'}", "--query=1.mp3"]
+  with pytest.raises(errors.InputError, match="--m3u needs the paths"):
+    similar.main([*flags, f"--m3u={tmp_path / 'a.m3u'}"])
+
+
+def test_a_table_that_is_not_ours_is_refused(tmp_path):
+  file = tmp_path / "a.parquet"
+  flags = [f"--embeddings={file}", "--query=1.mp3"]
+  with pytest.raises(errors.InputError, match="is not a file"):
+    similar.main(flags)
+  file.write_bytes(b"PAR1 and nothing else")
+  with pytest.raises(errors.InputError, match="cannot be read as a Parquet"):
+    similar.main(flags)
+  parquet.write_table(pa.table({"id": ["1.mp3"]}), file)
+  with pytest.raises(errors.InputError, match="not of embeddings"):
+    similar.main(flags)

@@ -1,0 +1,344 @@
+"""Tests of pcl_jax.evaluate."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+from pyarrow import parquet
+import pyarrow.compute
+import pytest
+
+from pcl_jax import embed
+from pcl_jax import evaluate
+from pcl_jax.audio import melspectrogram
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import report
+from pcl_jax.evaluation import representations
+from pcl_jax.evaluation.retrieval import precision_at_k
+from pcl_jax.evaluation.retrieval import relevance
+from pcl_jax.evaluation.tagging import fine_tune
+from pcl_jax.training import setup
+from tests.support import quick_backbone
+from tests.support import quick_run
+from tests.support import tiny_data
+
+
+def _prepare(directory, **changes):
+  """Writes a prepared data set; returns its folder."""
+  directory.mkdir()
+  catalogue = dataclasses.replace(tiny_data.tiny_catalogue(), **changes)
+  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, (200, 300))
+  catalogue.save(directory)
+  return directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """Config and folder of a run of two steps; the backbone stays registered."""
+  root = tmp_path_factory.mktemp("evaluate")
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    config = quick_run.train_epoch(root / "run", _prepare(root / "data"))
+    yield config, root / "run"
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+  return shutil.copytree(trained[1], tmp_path / "run")
+
+
+def _precisions_by_hand(values, queries, embeddings) -> list[float]:
+  """Looks up the five nearest songs of each query, one by one."""
+  unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+  found = []
+  for query in queries.tolist():
+    mine = set(values[query].tolist())
+    shares = [
+      song != query and bool(mine & set(values[song].tolist()))
+      for song in range(len(values))
+    ]
+    if any(shares):
+      others = [song for song in range(len(values)) if song != query]
+      others.sort(key=lambda song: -float(unit[query] @ unit[song]))
+      found.append(np.mean([shares[song] for song in others[:5]]))
+  return found
+
+
+def test_sub_genres_are_the_codes_that_do_not_end_in_00():
+  catalogue = dataclasses.replace(
+    tiny_data.tiny_catalogue(),
+    genre_codes=np.array(["GN0101", "GN0100", "GN0200", "GN0201"]),
+    genres=catalogues.Ragged.from_lists(
+      [[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]
+    ),
+  )
+  found = relevance.sub_genres(catalogue)
+  assert len(found) == 60
+  assert [found[i].tolist() for i in range(5)] == [[1], [], [], [4, 1], []]
+
+
+def test_precisions_are_those_found_by_hand():
+  catalogue = tiny_data.tiny_catalogue()
+  rows = np.random.default_rng(0).standard_normal((60, 7))
+  results = precision_at_k.precisions(catalogue, rows)
+  lists = {
+    "sub-genre": relevance.sub_genres(catalogue),
+    "artist": catalogue.artists,
+  }
+  assert list(results) == list(lists)
+  for name, values in lists.items():
+    queries = catalogue.rows_of(catalogues.TEST)
+    expected = _precisions_by_hand(values, queries, rows)
+    result = results[name]
+    assert result["precision_at_5"] == pytest.approx(np.mean(expected))
+    assert result["queries"] == len(expected)
+    low, high = result["interval_95"]
+    assert 0 <= low <= result["precision_at_5"] <= high <= 1
+
+
+def test_songs_that_lie_with_their_artist_are_all_found():
+  artist = np.arange(60) % 6  # Ten songs each: nine to find.
+  catalogue = dataclasses.replace(
+    tiny_data.tiny_catalogue(),
+    artists=catalogues.Ragged.from_lists([[int(a)] for a in artist]),
+    genres=catalogues.Ragged.from_lists([[]] * 60),
+  )
+  results = precision_at_k.precisions(catalogue, np.eye(6)[artist])
+  assert list(results) == ["artist"]  # There is no sub-genre to look for.
+  assert results["artist"]["precision_at_5"] == 1.0
+  assert results["artist"]["interval_95"] == [1.0, 1.0]
+
+
+def test_a_test_song_that_shares_nothing_is_no_query():
+  catalogue = tiny_data.tiny_catalogue()
+  queries = catalogue.rows_of(catalogues.TEST)
+  artists = [[0]] * 60
+  artists[queries[0]] = [1]
+  catalogue = dataclasses.replace(
+    catalogue, artists=catalogues.Ragged.from_lists(artists)
+  )
+  rows = np.random.default_rng(0).standard_normal((60, 7))
+  results = precision_at_k.precisions(catalogue, rows)
+  assert results["artist"]["queries"] == len(queries) - 1
+
+
+def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
+  config, workdir = trained
+  results = evaluate.evaluate(workdir, None).results
+  table = results["precision_at_5"]
+  assert list(table) == ["trained (SS)", "untrained", "mean mel"]
+  assert results["step"] == 3
+  assert results["songs"] == 60
+  assert results["data"] == config.data.dir
+  data = dataset.DataSet(config.data.dir)
+  songs = np.arange(60, dtype=np.int32)
+  encoder, _ = manager.load_encoder(workdir)
+  assert table["trained (SS)"] == precision_at_k.precisions(
+    data.catalogue, embed.embed_songs(encoder, data.store, songs)
+  )
+  assert table["mean mel"] == precision_at_k.precisions(
+    data.catalogue, embed.mean_mel(data.store, songs)
+  )
+
+
+def test_the_untrained_network_has_the_weights_the_run_began_with(
+  trained, monkeypatch
+):
+  config, workdir = trained
+  seen = []
+
+  def embed_songs(encoder, store, songs):
+    seen.append(np.array(encoder.backbone.fc.kernel[...]))
+    return np.ones((len(songs), 2), np.float32)
+
+  monkeypatch.setattr(embed, "embed_songs", embed_songs)
+  evaluate.evaluate(workdir, None)
+  begun = setup.build(config, jax.devices()[:1]).state["params"]["audio"]
+  np.testing.assert_array_equal(seen[1], begun["backbone"]["fc"]["kernel"])
+  assert np.abs(seen[0] - seen[1]).max() > 0
+
+
+def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
+  evaluate.main([f"--workdir={workdir}", "--tasks=artist,hubs"])
+  printed = capsys.readouterr().out
+  results = json.loads((workdir / report.FILE_NAME).read_text())
+  lines = report.lookup_in_words(results).splitlines()
+  assert printed.splitlines()[: len(lines)] == lines
+  for name, row in results["precision_at_5"].items():
+    (line,) = [line for line in lines if line.startswith(name)]
+    for result in row.values():
+      low, high = result["interval_95"]
+      cell = f"{result['precision_at_5']:.3f}  [{low:.3f}, {high:.3f}]"
+      assert cell in line
+      assert str(result["queries"]) in printed
+  assert "all other 59 songs" in printed
+  assert str(workdir / report.FILE_NAME) in printed.splitlines()[-1]
+  assert not list(workdir.glob("*.partial"))
+
+
+def test_the_latest_checkpoint_is_measured_where_it_is_asked_for(
+  workdir, monkeypatch
+):
+  load, asked = manager.load_encoder, []
+
+  def note(folder, which):
+    asked.append(which)
+    return load(folder, which)
+
+  monkeypatch.setattr(manager, "load_encoder", note)
+  for words in ([], ["--checkpoint=latest"]):
+    evaluate.main([f"--workdir={workdir}", "--tasks=none", *words])
+    results = json.loads((workdir / report.FILE_NAME).read_text())
+    assert results["checkpoint"] == asked[-1]
+  assert asked == ["best", "latest"]
+
+
+def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
+  other = _prepare(tmp_path / "other", albums=np.full(60, -1, np.int32))
+  results = evaluate.evaluate(trained[1], str(other)).results
+  assert results["data"] == str(other)
+
+
+def test_a_data_set_with_nothing_to_look_up_is_refused(trained, tmp_path):
+  split = np.full(60, catalogues.TRAIN, np.int8)
+  other = _prepare(tmp_path / "other", split=split)
+  with pytest.raises(errors.InputError, match="no test song") as error:
+    evaluate.evaluate(trained[1], str(other))
+  assert str(other) in str(error.value)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, made):
+  folder = tmp_path / "nothing"
+  if made:
+    folder.mkdir()
+  with pytest.raises(errors.InputError, match="not the workdir of a run"):
+    evaluate.main([f"--workdir={folder}"])
+
+
+def test_an_encoder_of_other_feature_settings_is_refused(trained, tmp_path):
+  feature = melspectrogram.SETTINGS.as_dict() | {"hop_samples": 160}
+  other = quick_run.save(tmp_path / "other", feature=feature)
+  with pytest.raises(errors.InputError, match="hop_samples: 160 there, 256"):
+    evaluate.main([f"--workdir={other}", f"--data={trained[0].data.dir}"])
+
+
+def test_fine_tuning_has_a_row_from_scratch_among_the_baselines(
+  trained, monkeypatch
+):
+  config, workdir = trained
+  weights = []
+
+  def fine_tuned(encoder, store, rows, labelled):
+    weights.append(np.array(encoder.backbone.fc.kernel[...]))
+    return "measured" if len(weights) == 1 else "from scratch"
+
+  monkeypatch.setattr(fine_tune, "fine_tune", fine_tuned)
+  results = evaluate.evaluate(
+    workdir, None, tasks=("melon_50_fine_tune",), baselines=True
+  ).results
+  rows = results["tasks"]["melon_50_fine_tune"]
+  found = {name: row["not_given"] for name, row in rows.items()}
+  no_encoder = "there is no encoder to fine-tune"
+  assert found == {
+    "trained (SS)": "measured",
+    "untrained": "from scratch",
+    "mean mel": no_encoder,
+    "mean and std mel": no_encoder,
+  }
+  begun = setup.build(config, jax.devices()[:1]).state["params"]["audio"]
+  np.testing.assert_array_equal(weights[1], begun["backbone"]["fc"]["kernel"])
+  assert np.abs(weights[0] - weights[1]).max() > 0
+
+
+def test_a_task_that_cannot_end_well_leaves_the_others_their_results(
+  trained, monkeypatch
+):
+  def astray(*_):
+    raise errors.RunError("the scores are not finite")
+
+  monkeypatch.setattr(fine_tune, "fine_tune", astray)
+  results = evaluate.evaluate(
+    trained[1], None, tasks=("artist", "melon_50_fine_tune")
+  ).results
+  rows = {name: row["trained (SS)"] for name, row in results["tasks"].items()}
+  assert rows["melon_50_fine_tune"] == {
+    "not_given": "the scores are not finite"
+  }
+  assert rows["artist"]["metrics"]
+
+
+def test_tasks_run_on_every_baseline_and_all_their_items_are_written(
+  workdir, capsys
+):
+  evaluate.main(
+    [f"--workdir={workdir}", "--tasks=playlist_continuation,artist,collapse",
+     "--baselines", "--split=validation", "--neighbours=3"]
+  )  # fmt: skip
+  printed = capsys.readouterr().out
+  results = json.loads((workdir / report.FILE_NAME).read_text())
+  rows = ["trained (SS)", "untrained", "mean mel", "mean and std mel"]
+  expected = {
+    "playlist_continuation": [*rows, "popularity", "random"],
+    "artist": rows,
+    "collapse": rows,
+  }
+  assert {t: list(r) for t, r in results["tasks"].items()} == expected
+  for task, names in expected.items():
+    table = parquet.read_table(workdir / report.FOLDER / f"{task}.parquet")
+    given = results["tasks"][task]
+    for name in names:
+      mine = table.filter(pyarrow.compute.equal(table[report.ROW], name))
+      metric = next(iter(given[name]["metrics"].values()))
+      assert len(mine) == metric["items"], (task, name)
+      assert name in printed
+  # No vectors were made for this data set: the reason is printed.
+  assert "playlist_vectors.npy does not exist" in printed
+  assert "numbers flatter" in printed
+  assert "copies, training, validation, validation pairs" in printed
+  made = results["certificate"]
+  assert made["trained_on"]["same_data"]
+  assert made["checkpoint"]["step"] == results["step"]
+  assert made["data"]["fingerprint"] == results["fingerprint"]
+
+
+def test_a_run_does_not_differ_from_itself(workdir, tmp_path, capsys):
+  evaluate.main([f"--workdir={workdir}", "--tasks=artist"])
+  other = shutil.copytree(workdir, tmp_path / "other")
+  capsys.readouterr()
+  evaluate.main(["--compare", str(workdir), str(other), "--tasks=artist"])
+  lines = capsys.readouterr().out.splitlines()
+  rows = [line for line in lines if line.startswith("artist")]
+  assert len(rows) == 6
+  assert all("+0.000" in row and "1.0000" in row for row in rows)
+
+
+def test_mode_p_is_an_upper_line_where_it_is_defined_and_else_a_reason(
+  trained, tmp_path
+):
+  data = dataset.DataSet(_prepare(tmp_path / "data"))
+  made = representations.mode_p(data, catalogues.TEST)
+  assert "say nothing of test songs" in made
+  made = representations.mode_p(data, catalogues.VALIDATION)
+  assert "does not exist" in made
+  vectors = np.random.default_rng(0).random((60, 9)).astype(np.float32)
+  np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors)
+  made = representations.mode_p(data, catalogues.VALIDATION)
+  np.testing.assert_array_equal(made.embed(), vectors[:, :-1])
+  np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors[:40])
+  assert "another catalogue" in representations.mode_p(
+    data, catalogues.VALIDATION
+  )
+
+
+def test_an_unknown_task_is_refused_before_anything_is_computed(workdir):
+  with pytest.raises(errors.InputError, match="playlist_continuation"):
+    evaluate.main([f"--workdir={workdir}", "--tasks=nonsense"])
+  with pytest.raises(errors.InputError, match="--min_playlists=0"):
+    evaluate.main([f"--workdir={workdir}", "--min_playlists=0"])
+  assert not (workdir / report.FILE_NAME).exists()

@@ -1,0 +1,205 @@
+"""Tests of pcl_jax.evaluation.tagging_set: prepared sets are read, embedded."""
+
+import json
+import shutil
+
+from flax import nnx
+import numpy as np
+import pytest
+
+from pcl_jax import embed
+from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.data import song_store
+from pcl_jax.evaluation.tagging import labelled_sets
+from pcl_jax.evaluation.tagging import probes
+from pcl_jax.evaluation.tagging import tagging_set
+from pcl_jax.models import audio_encoder
+from preprocessing import tagging_sets
+from preprocessing.tagging import gtzan
+from preprocessing.tagging import tagging_store
+from tests.support import quick_backbone
+from tests.support import tiny_tagging
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+LONG_S = {"rock.00000": 9.0, "jazz.00002": 4.1, "pop.00001": 13.0}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  """A prepared set of 30 clips in shards of four, three of them long."""
+  folder = tmp_path_factory.mktemp("gtzan")
+  lists, source = tiny_tagging.make_gtzan(folder)
+  for name, seconds in LONG_S.items():
+    path = source / "genres" / name.partition(".")[0] / f"{name}.wav"
+    tiny_tagging.write_clip(path, seed=len(name), seconds=seconds)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(gtzan, "PUBLISHED", 30)
+    patch.setattr(tagging_store, "SHARD_CLIPS", 4)
+    clip_list = tagging_sets.read_lists("gtzan", lists)
+    tagging_sets.prepare(clip_list, source, folder / "out")
+  return folder
+
+
+def _mean_mel(patches):
+  return np.asarray(patches, np.float32).mean(axis=1)
+
+
+def _store_of(opened, path):
+  """Returns a song store with the features of a set's clips."""
+  writer = song_store.SongWriter(path)
+  writer.add([(i, clip.mel) for i, clip in enumerate(opened.clips())])
+  writer.finish({})
+  return song_store.SongStore(path)
+
+
+def test_clips_come_with_their_labels_split_and_feature(prepared):
+  found = tagging_set.TaggingSet(prepared / "out")
+  assert (found.name, found.part, len(found)) == ("gtzan-filtered", "whole", 30)
+  assert found.one_each and not found.partial and found.left_out == {}
+  clips = list(found.clips())
+  assert [clip.split for clip in clips] == [
+    split
+    for split in (
+      labelled_sets.TRAIN,
+      labelled_sets.VALIDATION,
+      labelled_sets.TEST,
+    )
+    for _ in range(10)
+  ]
+  for clip in clips:
+    genre, number = clip.id.split(".")
+    assert found.tags[int(clip.labels.argmax())] == genre
+    assert clip.labels.sum() == 1 and int(number) == clip.split
+    path = prepared / "audio" / "genres" / genre / f"{clip.id}.wav"
+    np.testing.assert_array_equal(clip.mel, decode.read_feature(path))
+
+
+@pytest.mark.parametrize("batch_patches", [1, 3, 64])
+def test_a_clips_embedding_is_the_mean_over_its_whole_patches(
+  prepared, batch_patches
+):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  found, rows = tagging_set.embed_clips(
+    opened, _mean_mel, batch_patches=batch_patches
+  )
+  assert rows.shape == (30, 48) and rows.dtype == np.float32
+  for clip, row in zip(opened.clips(), rows, strict=True):
+    mel = clip.mel.astype(np.float64)
+    whole = len(mel) // 256 * 256
+    if whole:
+      mel = mel[:whole]
+    else:
+      silence = np.full((256 - len(mel), 48), melspectrogram.SILENCE)
+      mel = np.concatenate([mel, silence])
+    np.testing.assert_allclose(row, mel.mean(axis=0), atol=2e-6)
+  assert found.ids == tuple(clip.id for clip in opened.clips())
+  assert found.name == opened.name and found.tags == gtzan.GENRES
+
+
+def test_clips_are_embedded_as_songs_of_a_store_are(
+  prepared, tmp_path, monkeypatch
+):
+  quick_backbone.register(monkeypatch)
+  encoder = audio_encoder.AudioEncoder(
+    quick_backbone.NAME, width=4, rngs=nnx.Rngs(0)
+  )
+  opened = tagging_set.TaggingSet(prepared / "out")
+  store = _store_of(opened, tmp_path / "songs.lmdb")
+  expected = embed.embed_songs(encoder, store, np.arange(30), batch_patches=16)
+  _, rows = tagging_set.embed_clips(
+    opened, embed.make_embedder(encoder), batch_patches=16
+  )
+  np.testing.assert_array_equal(rows, expected)
+
+
+def test_the_patches_of_a_clip_have_its_embedding_as_their_mean(prepared):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  expected, means = tagging_set.embed_clips(opened, _mean_mel, batch_patches=7)
+  found, patches, owners = tagging_set.embed_patches(
+    opened, _mean_mel, batch_patches=7
+  )
+  assert found.ids == expected.ids
+  lengths = [len(clip.mel) for clip in opened.clips()]
+  counts = np.maximum(np.array(lengths) // 256, 1)
+  np.testing.assert_array_equal(owners, np.repeat(np.arange(30), counts))
+  for clip, mean in enumerate(means):
+    own = patches[owners == clip].mean(axis=0)
+    np.testing.assert_allclose(own, mean, atol=1e-6)
+
+
+def test_statistics_of_the_mel_are_those_of_a_store(prepared, tmp_path):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  store = _store_of(opened, tmp_path / "songs.lmdb")
+  found, rows = tagging_set.mel_statistics(opened)
+  np.testing.assert_array_equal(rows, embed.mean_std_mel(store, np.arange(30)))
+  assert found.ids == tuple(clip.id for clip in opened.clips())
+
+
+def test_a_probe_learns_genres_from_a_prepared_set(prepared):
+  opened = tagging_set.TaggingSet(prepared / "out")
+  found, rows = tagging_set.embed_clips(opened, _mean_mel)
+  result = probes.probe(
+    rows, found, seeds=(0,), rates=(0.01,), decays=(0.0,), draws=20
+  )
+  assert result.settings["set"] == "gtzan-filtered"
+  # Tones of each genre are alike in the three splits; chance is 0.1.
+  assert result.metrics["accuracy"].value > 0.3
+
+
+def test_a_feature_of_other_settings_is_refused_with_both_values(
+  prepared, tmp_path
+):
+  shutil.copytree(prepared / "out", tmp_path / "out")
+  path = tmp_path / "out" / "metadata.json"
+  meta = json.loads(path.read_text())
+  meta["feature"]["hop_samples"] = 512
+  path.write_text(json.dumps(meta))
+  with pytest.raises(errors.InputError, match="hop_samples: 512 there, 256"):
+    tagging_set.TaggingSet(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (b"{", "is damaged or not of a tagging set"),
+    (b"{}", "KeyError"),
+    (b"[]", "is damaged"),
+    (b"\xff", "is damaged"),
+  ],
+)
+def test_damaged_metadata_is_refused(prepared, tmp_path, content, message):
+  shutil.copytree(prepared / "out", tmp_path / "out")
+  (tmp_path / "out" / "metadata.json").write_bytes(content)
+  with pytest.raises(errors.InputError, match=message):
+    tagging_set.TaggingSet(tmp_path / "out")
+
+
+def test_another_format_and_another_folder_are_refused(prepared, tmp_path):
+  with pytest.raises(errors.InputError, match="not a prepared tagging set"):
+    tagging_set.TaggingSet(prepared / "audio")
+  shutil.copytree(prepared / "out", tmp_path / "out")
+  path = tmp_path / "out" / "metadata.json"
+  meta = json.loads(path.read_text())
+  path.write_text(json.dumps(meta | {"format_version": 2}))
+  with pytest.raises(errors.InputError, match="format version 2"):
+    tagging_set.TaggingSet(tmp_path / "out")
+
+
+@pytest.mark.parametrize("how", ["removed", "truncated", "zeroed", "flipped"])
+def test_damaged_records_are_refused_in_words(prepared, tmp_path, how):
+  shutil.copytree(prepared / "out", tmp_path / "out")
+  path = sorted((tmp_path / "out").glob("*test.array_record*"))[1]
+  content = bytearray(path.read_bytes())
+  if how == "removed":
+    path.unlink()
+  elif how == "truncated":
+    path.write_bytes(content[: len(content) // 2])
+  elif how == "zeroed":
+    path.write_bytes(bytes(len(content)))
+  else:
+    content[len(content) // 8] ^= 0xFF
+    path.write_bytes(content)
+  with pytest.raises(errors.InputError, match="missing or damaged"):
+    list(tagging_set.TaggingSet(tmp_path / "out").clips())

@@ -1,0 +1,92 @@
+"""Tests of preprocessing.song_finder."""
+
+from urllib import parse
+
+from pcl_jax.library import song_finder
+
+
+def test_entries_are_found_however_they_are_spelled(tmp_path):
+  music = tmp_path / "music"
+  (music / "lists").mkdir(parents=True)
+  ids = {"A/x y.mp3": 0, "A/100%.mp3": 1, "Caf\u00e9/b#c.mp3": 2, "d.mp3": 3}
+  (tmp_path / "link").symlink_to(music)
+  finder = song_finder.SongFinder(music, ids)
+  entries = {
+    "../A/x y.mp3": 0,
+    "..\\A\\x y.mp3": 0,
+    "..\\A\\x%20y.mp3": 0,
+    "A/x y.mp3": 0,
+    "../a/X Y.MP3": 0,
+    "../lists/../A//x%20y.mp3": 0,
+    "../A/100%.mp3": 1,
+    "../A/100%25.mp3": 1,
+    "../Cafe\u0301/b#c.mp3": 2,
+    (music / "d.mp3").as_posix(): 3,
+    (tmp_path / "link" / "d.mp3").as_posix(): 3,
+    (music / "d.mp3").as_uri(): 3,
+    (music / "A" / "x y.mp3").as_uri(): 0,
+    "../../music/d.mp3": 3,
+    "../absent.mp3": None,
+    "http://example.org/d.mp3": None,
+    "/d.mp3": None,
+    "C:\\Music\\d.mp3": None,
+    "../A": None,
+    "\0": None,
+  }
+  found = {entry: finder.find(music / "lists", entry) for entry in entries}
+  assert found == entries
+
+
+def test_songs_that_differ_in_case_alone_need_their_exact_name(tmp_path):
+  finder = song_finder.SongFinder(
+    tmp_path, {"a.mp3": 0, "A.mp3": 1, "b.mp3": 2}
+  )
+  found = [finder.find(tmp_path, name) for name in ("A.mp3", "a.MP3", "B.mp3")]
+  assert found == [1, None, 2]
+
+
+def test_addresses_of_files_are_found_however_they_are_written(tmp_path):
+  ids = {"A/x y.mp3": 0, "caf\u00e9.mp3": 1, "a#b.mp3": 2, "?.mp3": 3}
+  finder = song_finder.SongFinder(tmp_path, ids)
+  here = parse.quote(tmp_path.as_posix())
+  entries = {
+    f"file://{here}/A/x%20y.mp3": 0,
+    f"FILE://localhost{here}/A/x%20y.mp3": 0,
+    f"file:{here}/A/x y.mp3": 0,
+    f"file://{here}/A%5Cx%20y.mp3": 0,
+    "file:A/x%20y.mp3": 0,
+    "file://A/x%20y.mp3": 0,
+    "caf%C3%A9.mp3": 1,
+    "caf%E9.mp3": 1,
+    f"file://{here}/caf%E9.mp3": 1,
+    f"file://{here}/a%23b.mp3": 2,
+    f"file://{here}/a#b.mp3": 2,
+    f"file://{here}/%3F.mp3": 3,
+    f"file://{here}/A/x%20y.mp3#t=30": 0,
+    f"file://{here}/A/x%20y.mp3?t=30": 0,
+    "file://[bad/x.mp3": None,
+    "file:": None,
+    "file://": None,
+    "": None,
+  }
+  found = {entry: finder.find(tmp_path, entry) for entry in entries}
+  assert found == entries
+
+
+def test_names_that_are_not_utf_8_are_found(tmp_path):
+  name = b"\xe9t\x92.mp3".decode("utf-8", "surrogateescape")
+  finder = song_finder.SongFinder(tmp_path, {name: 5})
+  # As decoded from cp1252, from latin-1, and escaped.
+  for entry in ("ét\u2019.mp3", "ét\x92.mp3", "%E9t%92.mp3", name):
+    assert finder.find(tmp_path, entry) == 5
+
+
+def test_two_paths_of_one_song_are_one_even_in_other_case(tmp_path):
+  finder = song_finder.SongFinder(tmp_path, {"a.mp3": 4, "A.mp3": 4})
+  assert finder.find(tmp_path, "A.MP3") == 4
+
+
+def test_what_no_file_can_be_called_is_not_found(tmp_path):
+  finder = song_finder.SongFinder(tmp_path, {"a.mp3": 0})
+  for entry in ("\ud800.mp3", "%ED%A0%80", "a" * 100_000, "%00", "/" * 9999):
+    assert finder.find(tmp_path, entry) is None

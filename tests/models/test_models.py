@@ -1,0 +1,377 @@
+"""Tests of the networks: golden numbers, gradients, statistics, weights."""
+
+import functools
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcl_jax.common import errors
+from pcl_jax.interop import torch_names
+from pcl_jax.models import audio_encoder
+from pcl_jax.models import batch_norm
+from pcl_jax.models import convolution
+from pcl_jax.models import genre_encoder
+from pcl_jax.models import layers
+from pcl_jax.models import playlist_encoder
+from pcl_jax.models import resnet
+from pcl_jax.models import short_chunk_cnn
+from tests.support import golden_weights
+
+BACKBONES = ("resnet", "sc_cnn")
+# Allowed differences from the golden numbers, as parts of the largest number of
+# an array; measured on one CPU: 1.7e-6 in evaluation, 6.6e-6 in training (batch
+# norm over six patches amplifies rounding), 4e-7 for the running statistics,
+# 5e-7 for the playlist and genre encoders.
+SHARES = {"eval": 3e-6, "train": 1.2e-5, "statistics": 1e-6, "others": 1e-6}
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+  drawn = np.random.default_rng(seed).standard_normal(shape)
+  return jnp.asarray(drawn, jnp.float32)
+
+
+def parts(module):
+  graph, weights, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+  return graph, nnx.to_pure_dict(weights), nnx.to_pure_dict(stats)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def apply(graph, weights, stats, x, training):
+  module = nnx.merge(graph, weights, stats, copy=True)
+  out = module(x, training=training)
+  return out, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+def assert_close(got, golden, share):
+  np.testing.assert_allclose(
+    got, golden, rtol=0, atol=share * np.abs(golden).max()
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def both_with_gradients(ours, oracle, *inputs):
+  """Returns (value, gradients) of both for one random pull."""
+  pull_with = normal(*jax.eval_shape(oracle, *inputs).shape, seed=3)
+  results = []
+  for function in (ours, oracle):
+    value, pull = jax.vjp(function, *inputs)
+    results.append((value, pull(pull_with)))
+  return results
+
+
+def table(rows=21, dims=8):
+  drawn = np.random.default_rng(1).standard_normal((rows, dims))
+  return drawn.astype(np.float32)
+
+
+@nnx.jit
+def attention_of(encoder, tags):
+  return encoder.attention(encoder.embeddings[...][tags], tags)
+
+
+def small_genre_encoder(dropout=0.0):
+  return genre_encoder.GenreEncoder(
+    table(), n_head=2, d_k=4, d_v=4, dropout=dropout, rngs=nnx.Rngs(0)
+  )
+
+
+@pytest.fixture(scope="module")
+def golden():
+  folder = golden_weights.REFERENCE.parent
+  with np.load(folder / "encoders.npz") as stored:
+    return dict(stored)
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def golden_run(request, golden):
+  """An encoder with golden weights, its outputs, and it after training."""
+  name = request.param
+  encoder = torch_names.load_encoder(golden_weights.draw_state_dict(name))
+  x = jnp.asarray(golden[f"{name}/x"].transpose(0, 2, 1))
+  outputs = {}
+  outputs["eval"], kept = apply(*parts(encoder), x, False)
+  outputs["train"], moved = apply(*parts(encoder), x, True)
+  return name, encoder, outputs, kept, moved
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_features_and_projection_are_the_published_ones(
+  golden_run, golden, mode
+):
+  name, _, outputs, _, _ = golden_run
+  features, projection = outputs[mode]
+  assert_close(features, golden[f"{name}/{mode}/features"], SHARES[mode])
+  assert_close(projection, golden[f"{name}/{mode}/projection"], SHARES[mode])
+
+
+def test_training_moves_the_running_statistics_as_published(golden_run, golden):
+  name, encoder, _, _, moved = golden_run
+  trained = nnx.clone(encoder)
+  nnx.update(trained, moved)
+  arrays = torch_names.state_dict(trained)
+  checked = 0
+  for key, value in golden.items():
+    if key.startswith(f"{name}/after_train/"):
+      assert_close(arrays[key.rsplit("/", 1)[1]], value, SHARES["statistics"])
+      checked += 1
+  assert checked == 4
+
+
+def test_evaluation_leaves_the_running_statistics_alone(golden_run):
+  _, encoder, _, kept, _ = golden_run
+  jax.tree.map(np.testing.assert_array_equal, kept, parts(encoder)[2])
+
+
+def test_the_playlist_encoder_gives_the_published_numbers(golden):
+  encoder = nnx.eval_shape(
+    lambda: playlist_encoder.PlaylistEncoder(rngs=nnx.Rngs(0))
+  )
+  torch_names.load_into(encoder, golden_weights.draw_state_dict("cf"))
+  out, _ = apply(*parts(encoder), jnp.asarray(golden["cf/x"]), False)
+  assert_close(out, golden["cf/eval/out"], SHARES["others"])
+
+
+def test_the_genre_encoder_gives_the_published_numbers(golden):
+  weights = golden_weights.draw_state_dict("genre_w2v")
+  encoder = nnx.eval_shape(
+    lambda: genre_encoder.GenreEncoder(table(250, 128), rngs=nnx.Rngs(0))
+  )
+  torch_names.load_into(encoder, weights)
+  tags = jnp.asarray(golden["genre_w2v/tags"], jnp.int32)
+  out, _ = apply(*parts(encoder), tags, False)
+  assert_close(out, golden["genre_w2v/eval/out"], SHARES["others"])
+  attention = attention_of(encoder, tags)
+  assert_close(attention, golden["genre_w2v/eval/attention"], SHARES["others"])
+
+
+@pytest.mark.parametrize(
+  ("name", "count"), [("resnet", 11_170_240), ("sc_cnn", 3_398_018)]
+)
+def test_a_backbone_has_as_many_parameters_as_published(name, count):
+  encoder = nnx.eval_shape(
+    lambda: audio_encoder.AudioEncoder(name, rngs=nnx.Rngs(0))
+  )
+  weights = jax.tree.leaves(nnx.state(encoder.backbone, nnx.Param))
+  assert sum(leaf.size for leaf in weights) == count
+  assert encoder.backbone.features == 1024
+
+
+@pytest.mark.parametrize(
+  ("inputs", "outputs", "size", "stride"),
+  [(1, 5, 7, 2), (1, 4, 3, 1), (3, 40, 3, 2), (3, 40, 1, 2), (3, 4, 3, 1)],
+)
+def test_a_convolution_and_its_gradients_are_those_of_lax(
+  inputs, outputs, size, stride
+):
+  x = normal(2, 9, 6, inputs)
+  kernel = normal(size, size, inputs, outputs, seed=1)
+
+  def oracle(x, kernel):
+    padding = [(size // 2, size // 2)] * 2
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+      x, kernel, (stride, stride), padding, dimension_numbers=layout
+    )
+
+  ours = functools.partial(convolution.convolve, stride=stride)
+  got, want = both_with_gradients(ours, oracle, x, kernel)
+  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=5e-5)
+  jax.tree.map(close, got, want)
+
+
+def windows(window, strides, padding):
+  return lambda x: nnx.max_pool(x, window, strides=strides, padding=padding)
+
+
+@pytest.mark.parametrize(
+  ("ours", "oracle"),
+  [
+    (
+      functools.partial(layers.max_pool, window=(2, 2)),
+      windows((2, 2), (2, 2), "VALID"),
+    ),
+    (
+      functools.partial(layers.max_pool, window=(3, 1)),
+      windows((3, 1), (3, 1), "VALID"),
+    ),
+    (
+      layers.overlapping_max_pool,
+      windows((3, 3), (2, 2), ((1, 1), (1, 1))),
+    ),
+  ],
+)
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 7, 5, 3)])
+def test_a_max_pool_and_its_gradient_are_those_of_reduce_window(
+  ours, oracle, shape
+):
+  got, want = both_with_gradients(ours, oracle, normal(*shape))
+  np.testing.assert_array_equal(got[0], want[0])
+  np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
+
+
+def test_batch_norm_keeps_the_unbiased_variance_and_divides_by_the_biased():
+  norm = batch_norm.BatchNorm(3)
+  x = 2.0 * normal(2, 2, 3) + 5.0
+  y = norm(x, training=True)
+  rows = np.asarray(x, np.float64).reshape(4, 3)
+  scaled = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+  np.testing.assert_allclose(np.reshape(y, (4, 3)), scaled, atol=1e-5)
+  np.testing.assert_allclose(norm.mean[...], 0.1 * rows.mean(0), rtol=1e-6)
+  unbiased = 0.9 + 0.1 * rows.var(0, ddof=1)
+  np.testing.assert_allclose(norm.var[...], unbiased, rtol=1e-6)
+
+
+def test_batch_norm_in_training_refuses_a_single_element():
+  with pytest.raises(ValueError, match="at least 2 elements"):
+    batch_norm.BatchNorm(3)(normal(1, 1, 3), training=True)
+
+
+def test_a_batch_over_eight_devices_normalises_and_learns_as_on_one():
+  conv = functools.partial(
+    convolution.Conv, kernel_init=layers.he_fan_out, rngs=nnx.Rngs(0)
+  )
+  chain = nnx.Dict(
+    conv1=conv(1, 4, 3),
+    norm=batch_norm.BatchNorm(4),
+    conv2=conv(4, 32, 3, stride=2),
+  )
+  graph, weights, stats = parts(chain)
+
+  @jax.jit
+  def step(weights, x):
+    def loss(weights):
+      chain = nnx.merge(graph, weights, stats, copy=True)
+      y = chain["conv2"](chain["norm"](chain["conv1"](x), training=True))
+      return (y**3).mean(), nnx.to_pure_dict(nnx.state(chain, nnx.BatchStat))
+
+    return jax.grad(loss, has_aux=True)(weights)
+
+  x = normal(16, 8, 6, 1) + jnp.arange(16.0).reshape(16, 1, 1, 1)
+  mesh = jax.make_mesh(
+    (8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  split = jax.NamedSharding(mesh, jax.P("data"))
+  whole = jax.NamedSharding(mesh, jax.P())
+  alone = step(weights, x)
+  spread = step(jax.device_put(weights, whole), jax.device_put(x, split))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5),
+    spread,
+    alone,
+  )
+
+
+def test_the_order_of_genre_codes_does_not_matter_and_padding_takes_nothing():
+  encoder = small_genre_encoder()
+  tags = jnp.asarray([[3, 7, 20, 0], [20, 3, 7, 0]], jnp.int32)
+  out = encoder(tags, training=False)
+  np.testing.assert_allclose(out[0], out[1], atol=1e-5)
+  attention = attention_of(encoder, tags)
+  np.testing.assert_array_equal(attention[..., 3], 0.0)
+  np.testing.assert_allclose(attention.sum(-1), 1.0, rtol=1e-6)
+
+
+def test_the_padding_row_of_the_genre_table_is_trained_like_the_others():
+  tags = jnp.asarray([[3, 7, 0, 0]], jnp.int32)
+  weighting = normal(1, 8)
+
+  def loss(encoder):
+    return (encoder(tags, training=False) * weighting).sum()
+
+  gradient = nnx.jit(nnx.grad(loss))(small_genre_encoder())["embeddings"][...]
+  used = np.flatnonzero(np.abs(gradient).sum(axis=1))
+  np.testing.assert_array_equal(used, [0, 3, 7])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_dropout_needs_a_key_only_when_it_drops(rate):
+  encoder = small_genre_encoder(rate)
+  tags = jnp.asarray([[3, 7, 0, 0]], jnp.int32)
+  in_evaluation = encoder(tags, training=False)
+  if rate == 0.0:
+    np.testing.assert_array_equal(encoder(tags, training=True), in_evaluation)
+    return
+  with pytest.raises(ValueError, match="rate 0.4 .* needs a random key"):
+    encoder(tags, training=True)
+  key = jax.random.key(0)
+  dropped = encoder(tags, training=True, key=key)
+  assert not np.allclose(dropped, in_evaluation)
+  again = encoder(tags, training=True, key=key)
+  np.testing.assert_array_equal(dropped, again)
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+  x = jnp.ones(100_000)
+  y = layers.dropout(x, 0.3, True, jax.random.key(0))
+  assert abs(float((y == 0).mean()) - 0.3) < 0.01
+  np.testing.assert_allclose(np.unique(y), [0.0, 1 / 0.7], rtol=1e-6)
+
+
+def test_weights_start_as_pytorch_starts_them():
+  kernel = resnet.BasicBlock(64, 64, rngs=nnx.Rngs(0)).conv2.kernel[...]
+  assert abs(float(kernel.std()) / np.sqrt(2 / (9 * 64)) - 1) < 0.02
+  block = short_chunk_cnn.ConvBlock(32, 64, pool=(2, 2), rngs=nnx.Rngs(0))
+  linear = layers.linear(128, 64, rngs=nnx.Rngs(0))
+  for layer, fan_in in [(block.conv, 9 * 32), (linear, 128)]:
+    for array in (layer.kernel[...], layer.bias[...]):
+      assert 0.9 < float(jnp.abs(array).max()) * np.sqrt(fan_in) <= 1.0
+      assert abs(float(array.mean())) * np.sqrt(fan_in) < 0.4
+  encoder = small_genre_encoder()
+  np.testing.assert_array_equal(encoder.embeddings[...], table())
+
+
+def test_fan_out_counts_the_outputs():
+  kernel = layers.he_fan_out(jax.random.key(0), (3, 3, 8, 256), jnp.float32)
+  assert abs(float(kernel.std()) / np.sqrt(2 / (9 * 256)) - 1) < 0.02
+
+
+def test_an_encoder_splits_into_named_arrays_and_runs_in_both_modes_of_flax():
+  outputs = []
+  for graph_mode in (True, False):
+    with nnx.set_graph_mode(graph_mode):
+      encoder = torch_names.load_encoder(
+        golden_weights.draw_narrow_state_dict("sc_cnn")
+      )
+      graph, weights, stats = parts(encoder)
+      x = normal(2, 256, 48).astype(jnp.float16)
+      outputs.append(apply(graph, weights, stats, x, False)[0])
+  leaves = jax.tree_util.tree_leaves_with_path((weights, stats))
+  keys = [key.key for path, _ in leaves for key in path[1:]]
+  assert all(isinstance(key, str) for key in keys)
+  features, projection = outputs[0]
+  assert features.shape == (2, 64) and projection.shape == (2, 128)
+  assert features.dtype == projection.dtype == jnp.float32
+  jax.tree.map(np.testing.assert_array_equal, *outputs)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_features_and_statistics_stay_float32_with_bfloat16_convolutions(name):
+  encoder = torch_names.load_encoder(
+    golden_weights.draw_narrow_state_dict(name), compute_dtype=jnp.bfloat16
+  )
+  graph, weights, stats = parts(encoder)
+  run = functools.partial(apply, graph, training=True)
+  out = jax.eval_shape(run, weights, stats, normal(4, 256, 48))
+  assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+
+
+def test_bfloat16_convolutions_come_near_the_float32_ones():
+  x = normal(4, 256, 48)
+  weights = golden_weights.draw_narrow_state_dict("sc_cnn")
+  features = []
+  for dtype in (jnp.float32, jnp.bfloat16):
+    encoder = torch_names.load_encoder(weights, compute_dtype=dtype)
+    (out, _), _ = apply(*parts(encoder), x, False)
+    features.append(np.asarray(out))
+  difference = np.abs(features[0] - features[1]).mean()
+  assert 0 < difference < 0.05 * features[0].std()
+
+
+def test_an_unknown_backbone_or_width_is_refused_with_the_choices():
+  with pytest.raises(errors.InputError, match="'vgg'.*resnet, sc_cnn"):
+    audio_encoder.AudioEncoder("vgg", rngs=nnx.Rngs(0))
+  with pytest.raises(errors.InputError, match="width is 0.*128"):
+    audio_encoder.AudioEncoder("sc_cnn", width=0, rngs=nnx.Rngs(0))

@@ -1,0 +1,143 @@
+"""Tests of preprocessing.library_meta, library_files and audio_tags."""
+
+import json
+
+from mutagen import apev2
+from mutagen import asf
+from mutagen import id3
+from mutagen import wave
+import numpy as np
+import pytest
+import soundfile
+
+from pcl_jax.library import audio_tags
+from pcl_jax.library import library_files
+from preprocessing.library import library_meta
+from preprocessing.melon import melon_meta
+from tests.support import tiny_library
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_tags_are_read_and_split(tmp_path, suffix):
+  path = tiny_library.write_song(
+    tmp_path / f"a.{suffix}",
+    title="Title",
+    artist=["One; Two", "one", " Three "],
+    album="Album",
+    albumartist="Various",
+    genre=["Rock", "Jazz;Blues"],
+    date="2013-05-06",
+  )
+  tags = audio_tags.read_tags(path)
+  assert tags.artists == ("One", "Two", "Three")
+  assert tags.genres == ("Rock", "Jazz", "Blues")
+  assert (tags.titles, tags.albums) == (("Title",), ("Album",))
+  assert tags.album_artists == ("Various",)
+  ids = {"Folder/" + path.name: 7}
+  (tmp_path / "Folder").mkdir()
+  path.rename(tmp_path / "Folder" / path.name)
+  library_meta.write_meta(tmp_path, tmp_path / "meta", ids, {7})
+  (song,) = tiny_library.read_json(tmp_path / "meta" / "song_meta.json")
+  assert song["id"] == 7 and song["issue_date"] == "20130506"
+  assert song["artist_name_basket"] == ["One", "Two", "Three"]
+  assert song["artist_id_basket"] == [0, 1, 2]
+
+
+def test_tags_of_wav_files_are_read(tmp_path):
+  path = tiny_library.write_song(tmp_path / "a.wav")
+  file = wave.WAVE(path)
+  file.add_tags()
+  file.tags.add(id3.TPE1(encoding=3, text=["One", "Two"]))
+  file.tags.add(id3.TCON(encoding=3, text=["(17)"]))
+  file.save()
+  tags = audio_tags.read_tags(path)
+  assert (tags.artists, tags.genres) == (("One", "Two"), ("Rock",))
+  with soundfile.SoundFile(tmp_path / "b.wav", "w", 16_000, 1) as file:
+    file.artist = "Three"
+    file.write(np.ones(100))
+  assert audio_tags.read_tags(tmp_path / "b.wav").artists == ("Three",)
+
+
+def test_unreadable_tags_are_reported_and_stop_nothing(tmp_path):
+  path = tmp_path / "Folder" / "a.flac"
+  path.parent.mkdir()
+  path.write_bytes(b"no such thing" * 100)
+  assert audio_tags.read_tags(path).unreadable
+  ids = {"Folder/a.flac": 0}
+  found = library_meta.write_meta(tmp_path, tmp_path / "meta", ids, {0})
+  assert found["tags_unreadable"].keys() == ids.keys()
+  (song,) = tiny_library.read_json(tmp_path / "meta" / "song_meta.json")
+  assert song["artist_name_basket"] == ["Folder"]
+
+
+def test_a_file_beside_no_folder_and_tag_has_no_artist(tmp_path):
+  tiny_library.write_song(tmp_path / "a.flac")
+  found = library_meta.write_meta(tmp_path, tmp_path / "m", {"a.flac": 0}, {0})
+  assert (found["artists"], found["songs_without_artist"]) == (0, 1)
+
+
+def test_links_are_followed_and_a_circle_ends(tmp_path):
+  audio = tiny_library.make(tmp_path / "music", artists=1, songs=2)
+  tiny_library.write_song(tmp_path / "elsewhere" / "z.wav")
+  (audio / "link").symlink_to(tmp_path / "elsewhere")
+  (audio / "Artist 0" / "circle").symlink_to(audio)
+  found = library_files.find_files(audio, [".wav"])
+  assert found == ["Artist 0/0.wav", "Artist 0/1.wav", "link/z.wav"]
+
+
+def test_file_names_that_are_not_utf_8_are_kept(tmp_path):
+  name = b"\xe9t\xe9.wav".decode("utf-8", "surrogateescape")
+  melon_meta.write_json(tmp_path / "a.json", {name: "é"})
+  assert tiny_library.read_json(tmp_path / "a.json") == {name: "é"}
+  json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+
+
+def test_tags_of_wma_and_ape_files_have_the_common_names(monkeypatch, tmp_path):
+  windows = asf.ASFTags()
+  windows["Author"] = ["One", "Two"]
+  windows["WM/AlbumTitle"] = ["Album"]
+  windows["WM/Genre"] = ["Rock"]
+  windows["WM/Year"] = ["1999"]
+  windows["WM/Picture"] = [asf.ASFByteArrayAttribute(b"picture")]
+  ape = apev2.APEv2()
+  ape["Artist"] = ["One", "Two"]
+  ape["Album"], ape["Genre"], ape["Year"] = "Album", "Rock", "1999"
+  ape["Cover Art (Front)"] = apev2.APEValue(b"picture", apev2.BINARY)
+
+  for tags in (windows, ape):
+    monkeypatch.setattr(
+      audio_tags.mutagen,
+      "File",
+      lambda *_, tags=tags, **__: type("File", (), {"tags": tags})(),
+    )
+    found = audio_tags.read_tags(tmp_path / "a.wma")
+    assert found == audio_tags.Tags(
+      artists=("One", "Two"),
+      albums=("Album",),
+      genres=("Rock",),
+      dates=("1999",),
+    )
+
+
+def test_every_file_with_a_suffix_is_stamped_a_broken_link_too(tmp_path):
+  path = tiny_library.write_song(tmp_path / "b.WAV")
+  (tmp_path / "a.wav").symlink_to(tmp_path / "nowhere")
+  (tmp_path / ".c.wav").touch()
+  known = path.stat()
+  assert library_files.stamps(tmp_path, [".wav"]) == {
+    "a.wav": (-1, -1),
+    "b.WAV": (known.st_size, known.st_mtime_ns),
+  }
+
+
+def test_records_of_files_come_back_whatever_their_names(tmp_path):
+  name = b"\xe9 \xe2\x80\xa8".decode("utf-8", "surrogateescape")
+  one = library_files.SongFile(name, 3, 100, 7, sha256="ab")
+  other = library_files.SongFile("a", 1, 1, 1, reason="no", needs="ffmpeg")
+  path = tmp_path / "records.jsonl"
+  assert library_files.read_records(path) == {}
+  library_files.write_records(path, [one, other])
+  assert library_files.read_records(path) == {"a": other, name: one}
+  path.write_text("{}\n")
+  with pytest.raises(library_files.errors.InputError, match=r"records\.jsonl"):
+    library_files.read_records(path)

@@ -1,0 +1,293 @@
+"""Tests of preprocessing.own_library: a data set is brought up to date."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pcl_jax.audio import decode
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import song_store
+from preprocessing import own_library
+from preprocessing import playlist_vectors
+from preprocessing.library import library_store
+from preprocessing.library import staging
+from tests.support import tiny_library
+
+SMALL = tiny_library.SMALL
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+  """Names of the files decoded so far."""
+  names, read = [], decode.read_feature
+
+  def noting(path, *part):
+    names.append(path.name)
+    return read(path, *part)
+
+  monkeypatch.setattr(decode, "read_feature", noting)
+  return names
+
+
+@pytest.fixture
+def library(tmp_path, decoded):
+  """A library of nine songs and its data set."""
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  own_library.build_library(audio, tmp_path / "data", **SMALL)
+  decoded.clear()
+  return audio, tmp_path / "data"
+
+
+def _features(data):
+  store = song_store.SongStore(data / "songs.lmdb")
+  return {
+    int(song_id): store.read_song(i).tobytes()
+    for i, song_id in enumerate(store.song_ids)
+  }
+
+
+def _is_whole(data):
+  """Checks that a data set's parts belong together, and its features."""
+  report = tiny_library.read_json(data / "library.json")
+  assert len(dataset.DataSet(data).store) == report["songs"]
+  assert len(_features(data)) == report["songs"]
+  assert {path.name for path in data.iterdir()} == {
+    "songs.lmdb",
+    "kakao_meta",
+    "skipped.json",
+    "song_ids.json",
+    "song_files.jsonl",
+    "library.json",
+    "catalogue.npz",
+    "data_split.json",
+  }
+  return True
+
+
+def test_a_second_run_without_changes_does_nothing(library, decoded, capsys):
+  audio, data = library
+  before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+  own_library.main([f"--audio={audio}", f"--out={data}", *tiny_library.FLAGS])
+  assert "nothing to do" in capsys.readouterr().out
+  assert not decoded
+  assert before == {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+
+
+def test_a_second_run_decodes_only_what_is_new_and_keeps_ids(
+  library, decoded, capsys
+):
+  audio, data = library
+  before, ids = (
+    _features(data),
+    tiny_library.read_json(data / "song_ids.json")["ids"],
+  )
+  tiny_library.write_song(audio / "A new artist" / "new.wav", 333.0)
+  tiny_library.write_song(audio / "Artist 1" / "1.wav", 777.0, seconds=0.5)
+  (audio / "Artist 2" / "2.wav").unlink()
+  own_library.main([f"--audio={audio}", f"--out={data}", *tiny_library.FLAGS])
+  assert sorted(decoded) == ["1.wav", "new.wav"]
+  out = capsys.readouterr().out
+  assert "1 added, 1 removed, 1 changed, 7 kept without decoding" in out
+  assert "cannot be continued" in out and "split" in out
+  after = tiny_library.read_json(data / "song_ids.json")["ids"]
+  assert after == ids | {"A new artist/new.wav": 9}
+  features = _features(data)
+  assert features.keys() == {0, 1, 2, 3, 4, 5, 6, 7, 9}
+  changed = ids["Artist 1/1.wav"]
+  assert {i for i in before.keys() & features if before[i] != features[i]} == {
+    changed
+  }
+  (gone,) = tiny_library.read_json(data / "skipped.json")
+  assert (gone["id"], gone["file"]) == (8, "Artist 2/2.wav")
+  assert "no longer in the folder" in gone["reason"]
+  assert catalogues.load(data).song_ids.tolist() == [*range(8), 9]
+  assert _is_whole(data)
+  # What is there is what a data set made at once has.
+  fresh = data.with_name("fresh")
+  own_library.build_library(audio, fresh, **SMALL)
+  assert sorted(_features(fresh).values()) == sorted(features.values())
+
+
+def test_force_decodes_all_again_and_keeps_ids(library, decoded):
+  audio, data = library
+  ids = tiny_library.read_json(data / "song_ids.json")["ids"]
+  tiny_library.write_song(audio / "A new artist" / "0.wav", 333.0)
+  own_library.build_library(audio, data, force=True, **SMALL)
+  assert len(decoded) == 10 and _is_whole(data)
+  after = tiny_library.read_json(data / "song_ids.json")["ids"]
+  assert after == ids | {"A new artist/0.wav": 9}
+
+
+def test_other_settings_need_force(library, decoded):
+  audio, data = library
+  other = {**SMALL, "seed": 1}
+  with pytest.raises(errors.InputError, match="seed=0 there, 1 now.*--force"):
+    own_library.build_library(audio, data, **other)
+  moved = audio.rename(audio.with_name("moved"))
+  with pytest.raises(errors.InputError, match="begun from the folder"):
+    own_library.build_library(moved, data, **SMALL)
+  assert _is_whole(data) and not decoded
+  own_library.build_library(moved, data, force=True, **other)
+  assert len(decoded) == 9
+
+
+def test_a_new_playlist_alone_needs_no_decoding_and_no_new_store(
+  library, decoded, monkeypatch, capsys
+):
+  monkeypatch.setattr(
+    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = library
+  inode = (data / "songs.lmdb" / "data.mdb").stat().st_ino
+  (audio / "a.m3u").write_text("Artist 0/0.wav\nArtist 0/1.wav")
+  report = own_library.build_library(audio, data, **SMALL)
+  assert report["playlists"] == 1 and not decoded and _is_whole(data)
+  assert (data / "songs.lmdb" / "data.mdb").stat().st_ino == inode
+  assert "1 playlist files not as before" in capsys.readouterr().out
+  (audio / "a.m3u").write_text("Artist 0/0.wav")
+  report = own_library.build_library(audio, data, **SMALL)
+  assert report["playlist_files"][0]["songs"] == 1
+  (audio / "a.m3u").unlink()
+  report = own_library.build_library(audio, data, **SMALL)
+  assert report["playlist_files"] == [] and not decoded
+
+
+def test_a_duplicate_takes_the_place_of_a_song_that_goes(library, decoded):
+  audio, data = library
+  shutil.copyfile(audio / "Artist 0" / "0.wav", audio / "a copy.wav")
+  report = own_library.build_library(audio, data, **SMALL)
+  # What is a song stays one, though the other comes first by name.
+  assert report["duplicates"] == {"a copy.wav": "Artist 0/0.wav"}
+  features = _features(data)
+  (audio / "Artist 0" / "0.wav").unlink()
+  report = own_library.build_library(audio, data, **SMALL)
+  assert report["duplicates"] == {} and report["songs"] == 9
+  assert decoded == ["a copy.wav", "a copy.wav"]
+  assert _features(data)[9] == features[0]
+
+
+def test_songs_that_lacked_a_decoder_are_tried_again_once_it_is_there(
+  library, decoded, monkeypatch, tmp_path, capsys
+):
+  audio, data = library
+  monkeypatch.setenv("PATH", "")
+  (audio / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+  report = own_library.build_library(audio, data, **SMALL)
+  assert report["need_ffmpeg"] == 1
+  decoded.clear()
+  own_library.build_library(audio, data, **SMALL)
+  assert "nothing to do" in capsys.readouterr().out and not decoded
+  programs = tiny_library.put_program(tmp_path / "bin", "ffmpeg", "exit 1")
+  monkeypatch.setenv("PATH", str(programs))
+  report = own_library.build_library(audio, data, **SMALL)
+  assert decoded == ["song.m4a"] and report["need_ffmpeg"] == 0
+  assert "1 left out before and tried again" in capsys.readouterr().out
+  own_library.build_library(audio, data, **SMALL)
+  assert "nothing to do" in capsys.readouterr().out
+
+
+def test_an_update_that_fails_leaves_the_old_data_set(library, monkeypatch):
+  audio, data = library
+  before = _features(data)
+  for path in audio.rglob("*.wav"):
+    path.write_bytes(b"no audio")
+  with pytest.raises(errors.InputError, match="none of the 9 audio files"):
+    own_library.build_library(audio, data, **SMALL)
+  assert _features(data) == before
+  assert len(dataset.DataSet(data).store) == 9
+  tiny_library.make(audio, artists=3, songs=3)
+  own_library.build_library(audio, data, **SMALL)
+  assert _features(data) == before and _is_whole(data)
+
+
+def test_an_interrupted_update_goes_on_and_sees_what_changed_meanwhile(
+  library, decoded, monkeypatch
+):
+  audio, data = library
+  monkeypatch.setattr(library_store, "_COMMIT_SONGS", 3)
+  for i in range(6):
+    tiny_library.write_song(audio / "New" / f"n{i}.wav", 900.0 + 40 * i)
+  read, count = decode.read_feature, 0
+
+  def interrupted(path, *part):
+    nonlocal count
+    count += 1
+    if count == 5:
+      raise KeyboardInterrupt
+    return read(path, *part)
+
+  monkeypatch.setattr(decode, "read_feature", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    own_library.build_library(audio, data, **SMALL)
+  assert len(_features(data)) == 9  # The old one.
+  (audio / "New" / "n0.wav").unlink()  # It was committed.
+  (audio / "Artist 0" / "0.wav").unlink()  # It was copied.
+  tiny_library.write_song(audio / "New" / "n1.wav", 555.0)
+  own_library.build_library(audio, data, **SMALL)
+  assert _is_whole(data) and len(_features(data)) == 13
+  fresh = data.with_name("fresh")
+  own_library.build_library(audio, fresh, **SMALL)
+  assert sorted(_features(fresh).values()) == sorted(_features(data).values())
+
+
+@pytest.mark.parametrize("at", range(29))
+def test_a_crash_while_parts_are_moved_is_made_good_by_the_next_run(
+  tmp_path, monkeypatch, at
+):
+  data = tmp_path / "data"
+  new = data / staging.UNFINISHED
+  for folder, word in ((data, "old"), (new, "new")):
+    for name in staging.PARTS:
+      if word == "old" or name != "genre_vectors.npy":
+        (folder / name).mkdir(parents=True)
+        (folder / name / word).touch()
+  (data / "the user's own").touch()
+  rename, count = type(data).rename, 0
+
+  def crashing(path, target):
+    nonlocal count
+    count += 1
+    if count == at + 1:
+      raise KeyboardInterrupt
+    return rename(path, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(type(data), "rename", crashing)
+    try:
+      staging.finish(data)
+    except KeyboardInterrupt:
+      pass
+  # The old one is whole, or the new one is ready to be moved.
+  if at == 0:
+    assert (data / "library.json" / "old").exists()
+    staging.finish(data)
+  else:
+    staging.move(data)
+  found = {path.parent.name for path in data.rglob("new")}
+  assert found == set(staging.PARTS) - {"genre_vectors.npy"}
+  assert not list(data.rglob("old"))
+  assert (data / "the user's own").exists()
+
+
+def test_a_reader_of_the_old_store_is_not_disturbed(library):
+  audio, data = library
+  old = song_store.SongStore(data / "songs.lmdb")
+  first = old.read_song(0)
+  (audio / "Artist 0" / "0.wav").unlink()
+  own_library.build_library(audio, data, **SMALL)
+  np.testing.assert_array_equal(old.read_song(0), first)
+  assert len(song_store.SongStore(data / "songs.lmdb")) == 8
+
+
+def test_a_run_that_kept_no_song_stands_in_nobodys_way(tmp_path):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(errors.InputError, match="no audio file"):
+    own_library.build_library(tmp_path / "empty", tmp_path / "data", **SMALL)
+  with pytest.raises(errors.InputError, match="none of the 9 audio files"):
+    own_library.build_library(audio, tmp_path / "data", from_s=900.0, **SMALL)
+  own_library.build_library(audio, tmp_path / "data", **SMALL)
+  _is_whole(tmp_path / "data")

@@ -1,0 +1,399 @@
+"""Tests of preprocessing.own_library: a data set is made, whole or in parts."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import soundfile
+
+from pcl_jax.audio import decode
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import song_store
+from preprocessing import own_library
+from preprocessing import playlist_vectors
+from preprocessing.library import library_report
+from preprocessing.library import library_store
+from tests.support import real_library
+from tests.support import tiny_library
+
+
+def _meta(data_dir, name):
+  return tiny_library.read_json(data_dir / "kakao_meta" / name)
+
+
+def _interrupt(*_):
+  raise KeyboardInterrupt
+
+
+def test_a_folder_of_audio_becomes_a_data_set(tmp_path):
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert (report["songs"], report["left_out"], report["artists"]) == (20, 0, 4)
+  store = song_store.SongStore(data / "songs.lmdb")
+  ids = tiny_library.read_json(data / "song_ids.json")["ids"]
+  assert list(ids) == sorted(ids) and list(ids.values()) == list(range(20))
+  for path, song_id in ids.items():
+    expected = decode.read_feature(audio / path)
+    np.testing.assert_array_equal(store.read_song(song_id), expected)
+  made = catalogues.load(data)
+  assert np.bincount(made.split).tolist() == [12, 4, 4]
+  assert made.artists.transposed(4).lengths.tolist() == [5, 5, 5, 5]
+
+
+def test_what_the_library_lacks_is_said_by_strategy(tmp_path):
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert report["unavailable"].keys() == {
+    "CM and Hybrid with cf",
+    "CM and Hybrid with genre_w2v",
+    "A-IM and Hybrid with Playlist pairs",
+    "A-IM and Hybrid with Genre pairs",
+  }
+  assert not list(data.glob("*_vectors.npy"))
+  assert "cf (the library lacks playlists)" in library_report.summary(
+    report, data
+  )
+
+
+def test_vectors_are_made_where_there_are_playlists_and_genres(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  for i in range(20):
+    genre = ["Rock; Folk", "Jazz"][i % 2]
+    tiny_library.write_song(
+      audio / f"{i:02d}.flac", 200.0 + 40 * i, genre=genre, artist=f"{i % 5}"
+    )
+  for i in range(4):
+    names = [f"{j:02d}.flac" for j in range(20) if j % 4 == i]
+    (audio / f"{i}.m3u").write_text("\n".join(["#EXTM3U", *names]))
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert report["unavailable"] == {}
+  assert np.load(data / "playlist_vectors.npy").shape == (20, 5)
+  assert np.load(data / "genre_vectors.npy").shape == (7, 4)
+  made = catalogues.load(data)
+  expected = ["GN0100", "GN0101", "GN0200", "GN0201", "GN0300", "GN0301"]
+  assert made.genre_codes.tolist() == expected
+  assert [one.tolist() for one in made.playlists] == [
+    list(range(i, 20, 4)) for i in range(4)
+  ]
+  names = _meta(data, "genre_gn_all.json")
+  assert [names[code] for code in expected[::2]] == ["Folk", "Jazz", "Rock"]
+  first = _meta(data, "song_meta.json")[0]
+  assert first["song_gn_gnr_basket"] == ["GN0300", "GN0100"]
+  assert first["song_gn_dtl_gnr_basket"] == ["GN0301", "GN0101"]
+
+
+def test_every_entry_of_a_playlist_is_accounted_for(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  (audio / "Artist 2" / "junk.mp3").write_bytes(b"junk" * 100)
+  entries = ["0.wav", "1.wav", "0.wav", "gone.wav", "junk.mp3"]
+  (audio / "Artist 2" / "mix.m3u").write_text("\n".join(entries))
+  (audio / "nothing.M3U").write_text("# nothing\n")
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  nothing, mix = sorted(report["playlist_files"], key=lambda one: one["songs"])
+  assert mix["file"] == "Artist 2/mix.m3u" and mix["entries"] == 5
+  assert (mix["songs"], mix["repeated"]) == (2, 1)
+  assert (mix["not_found"], mix["left_out"]) == (["gone.wav"], ["junk.mp3"])
+  assert nothing["entries"] == 0 and report["playlists"] == 1
+  assert _meta(data, "train.json")[0]["plylst_title"] == "mix"
+  assert "no song was found for: 1" in library_report.summary(report, data)
+
+
+def test_files_that_cannot_be_used_are_left_out_with_their_reasons(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv("PATH", "")
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  (audio / "empty.mp3").touch()
+  (audio / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+  (audio / ".hidden.mp3").write_bytes(b"not a song")
+  (audio / "cover.jpg").write_bytes(b"not a song")
+  soundfile.write(audio / "silent.wav", np.zeros(16_000), 16_000)
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert (report["songs"], report["left_out"]) == (20, 3)
+  skipped = tiny_library.read_json(data / "skipped.json")
+  assert [one["id"] for one in skipped] == [20, 21, 22]
+  reasons = {one["file"]: one["reason"] for one in skipped}
+  assert reasons.keys() == {"empty.mp3", "silent.wav", "song.m4a"}
+  assert "0 bytes" in reasons["empty.mp3"]
+  assert "silent" in reasons["silent.wav"]
+  assert "cannot be opened" in reasons["song.m4a"]
+  assert "the decoder ffmpeg" in reasons["song.m4a"]
+  assert "apt install ffmpeg" in reasons["song.m4a"]
+  summary = library_report.summary(report, data)
+  assert "(1 not readable without ffmpeg, 2 not usable)" in summary
+  assert "again for the 1 songs" in summary
+
+
+def test_a_library_without_anything_usable_is_refused(tmp_path):
+  with pytest.raises(errors.InputError, match="not a folder"):
+    own_library.build_library(tmp_path / "absent", tmp_path / "data")
+  (tmp_path / "music").mkdir()
+  with pytest.raises(errors.InputError, match="no audio file"):
+    own_library.build_library(tmp_path / "music", tmp_path / "data")
+  (tmp_path / "music" / "junk.mp3").write_bytes(b"junk" * 100)
+  with pytest.raises(errors.InputError, match=r"junk\.mp3.*cannot be opened"):
+    own_library.build_library(tmp_path / "music", tmp_path / "data")
+  assert not (tmp_path / "data" / "songs.lmdb").exists()
+
+
+def test_an_interrupted_build_goes_on_to_the_same_store(tmp_path, monkeypatch):
+  audio = tiny_library.make(tmp_path / "music")
+  (audio / "Artist 1" / "junk.mp3").write_bytes(b"junk" * 100)
+  monkeypatch.setattr(library_store, "_COMMIT_SONGS", 4)
+  own_library.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
+
+  calls, read = [], decode.read_feature
+
+  def interrupted(path, *part):
+    calls.append(path)
+    if len(calls) == 11:
+      raise KeyboardInterrupt
+    return read(path, *part)
+
+  monkeypatch.setattr(decode, "read_feature", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  assert not (tmp_path / "parts" / "songs.lmdb").exists()
+  own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  assert len(set(calls)) == 21 and 21 < len(calls) < 11 + 21
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  assert tiny_library.read_records(
+    parts / "songs.lmdb"
+  ) == tiny_library.read_records(whole / "songs.lmdb")
+  for name in ("skipped.json", "library.json", "catalogue.npz"):
+    assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_another_folder_does_not_go_on_with_what_was_begun(
+  tmp_path, monkeypatch
+):
+  one, other = (
+    tiny_library.make(tmp_path / "one"),
+    tiny_library.make(tmp_path / "other"),
+  )
+  data = tmp_path / "data"
+  with monkeypatch.context() as patch:
+    patch.setattr(song_store.SongWriter, "finish", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      own_library.build_library(one, data, **tiny_library.SMALL)
+  with pytest.raises(errors.InputError, match="begun from the folder"):
+    own_library.build_library(other, data, **tiny_library.SMALL)
+  assert (
+    own_library.build_library(one, data, **tiny_library.SMALL)["songs"] == 20
+  )
+
+
+def test_a_data_set_of_another_kind_is_left_alone(tmp_path):
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  writer = song_store.SongWriter(data / "songs.lmdb")
+  writer.add([(0, np.zeros((4, 48), np.float16))])
+  writer.finish({})
+  with pytest.raises(errors.InputError, match="not made of audio files"):
+    own_library.build_library(audio, data, force=True, **tiny_library.SMALL)
+
+
+def test_a_library_of_real_recordings_is_built(shared_dir, tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  pieces = real_library.cut_recordings(shared_dir / "audio", audio)
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert pieces == 3 + 8 + 1 + 1 + 14 + 6
+  assert (report["songs"], report["left_out"]) == (pieces, 0)
+  songs = _meta(data, "song_meta.json")
+  counts = {}
+  for song in songs:
+    (artist,) = song["artist_name_basket"]
+    counts[artist] = counts.get(artist, 0) + 1
+    assert artist == pathlib.PurePosixPath(song["path"]).parent.name
+  assert counts == {
+    "drum_bass": 3,
+    "ragtime": 8,
+    "robin": 1,
+    "solo_trumpet": 1,
+    "sugar_plum_fairy": 14,
+    "sweet_waltz": 6,
+  }
+  frames = song_store.SongStore(data / "songs.lmdb").frames
+  assert np.bincount(frames)[501] == pieces - 2  # The two shorter ones.
+
+
+def test_files_with_the_same_audio_are_one_song_that_playlists_keep(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  first = audio / "Artist 1" / "0.wav"
+  (audio / "Z").mkdir()
+  (audio / "Z" / "again.wav").write_bytes(first.read_bytes())
+  sound, rate_hz = soundfile.read(first, dtype="int16")
+  soundfile.write(audio / "A.flac", sound, rate_hz)  # Other bytes.
+  lists = {"a": "Z/again.wav\nArtist 2/0.wav", "b": "A.flac\nZ/again.wav"}
+  for name, text in lists.items():
+    (audio / f"{name}.m3u").write_text(text)
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  assert (report["songs"], report["left_out"]) == (20, 2)
+  same = {"Artist 1/0.wav": "A.flac", "Z/again.wav": "A.flac"}
+  assert report["duplicates"] == same
+  skipped = tiny_library.read_json(data / "skipped.json")
+  assert {one["file"]: one["duplicate_of"] for one in skipped} == same
+  ids = tiny_library.read_json(data / "song_ids.json")["ids"]
+  a, b = (one["songs"] for one in _meta(data, "train.json"))
+  assert a == [ids["A.flac"], ids["Artist 2/0.wav"]] and b == [ids["A.flac"]]
+  assert [one["repeated"] for one in report["playlist_files"]] == [0, 1]
+  assert not any(one["left_out"] for one in report["playlist_files"])
+  assert "2 duplicates of another" in library_report.summary(report, data)
+
+
+def test_playlists_of_every_format_are_read_and_bad_ones_are_named(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  texts = {
+    "a.m3u8": "Artist 0/0.wav",
+    "b.pls": "[playlist]\nFile1=Artist 0\\1.wav",
+    "c.csv": "path,playlist\nArtist 0/2.wav,One\nArtist 0/3.wav,Two\ngone,One",
+    "d.jspf": '{"playlist": {"track": [{"location": "Artist%200/4.wav"}]}}',
+    "e.xspf": "<playlist><trackList><track><location>Artist%201/0.wav"
+    "</location></track></trackList></playlist>",
+    "bad.xspf": "<!DOCTYPE playlist><playlist/>",
+    "bad.jspf": "{",
+    "table.csv": "name,year\nx,1999",
+    "other.json": "{}",
+    "other.xml": "<x/>",
+  }
+  for name, text in texts.items():
+    (audio / name).write_text(text)
+  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  found = {
+    one["plylst_title"]: one["songs"] for one in _meta(data, "train.json")
+  }
+  assert found == {
+    "a": [0], "b": [1], "One": [2], "Two": [3], "d": [4], "e": [5]
+  }  # fmt: skip
+  files = {one["file"]: one for one in report["playlist_files"]}
+  assert "DOCTYPE" in files["bad.xspf"]["unreadable"]
+  assert "not json" in files["bad.jspf"]["unreadable"]
+  assert files["c.csv"]["playlists"] == 2
+  assert files["c.csv"]["not_found"] == ["gone"]
+  (other,) = report["not_playlists"]
+  assert other["file"] == "table.csv" and "name,year" in other["reason"]
+  summary = library_report.summary(report, data)
+  for name in ("bad.xspf", "bad.jspf", "table.csv"):
+    assert name in summary
+
+
+def test_a_window_is_taken_of_every_track_and_short_ones_are_left_out(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  for i in range(8):
+    seconds = 0.5 if i == 7 else 2.0 + 0.5 * i
+    tiny_library.write_song(audio / f"{i}.flac", 200 + 50 * i, seconds=seconds)
+  report = own_library.build_library(
+    audio, data, from_s=1.0, to_s=3.0, **tiny_library.SMALL
+  )
+  assert (report["songs"], report["left_out"]) == (7, 1)
+  (short,) = tiny_library.read_json(data / "skipped.json")
+  assert short["file"] == "7.flac"
+  assert "ends at 0.50 s" in short["reason"] and "from_s" in short["reason"]
+  store = song_store.SongStore(data / "songs.lmdb")
+  assert store.frames.tolist() == [64, 95, 126, 126, 126, 126, 126]
+  assert store.meta["source"]["from_s"] == 1.0
+  assert store.meta["source"]["to_s"] == 3.0
+
+
+@pytest.mark.parametrize(
+  "window",
+  [(-1.0, None), (1.0, 1.0), (0.0, float("nan")), (float("inf"), None)],
+)
+def test_a_window_without_anything_in_it_is_refused(tmp_path, window):
+  audio = tiny_library.make(tmp_path / "music", artists=1, songs=1)
+  with pytest.raises(errors.InputError, match="--(from|to)_s is"):
+    own_library.build_library(
+      audio, tmp_path / "data", from_s=window[0], to_s=window[1]
+    )
+  assert not (tmp_path / "data").exists()
+
+
+def test_duplicates_are_the_same_after_an_interruption(tmp_path, monkeypatch):
+  audio = tiny_library.make(tmp_path / "music")
+  for i in range(4):
+    content = (audio / "Artist 0" / f"{i}.wav").read_bytes()
+    (audio / "Artist 3" / f"again {i}.wav").write_bytes(content)
+  monkeypatch.setattr(library_store, "_COMMIT_SONGS", 4)
+  own_library.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
+  commit = library_store._commit
+  for at in (2, 5):
+    count = 0
+
+    def stopping(*args, at=at):
+      nonlocal count
+      count += 1
+      if count == at:
+        raise KeyboardInterrupt
+      commit(*args)
+
+    monkeypatch.setattr(library_store, "_commit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+      own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  monkeypatch.setattr(library_store, "_commit", commit)
+  own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  for name in ("skipped.json", "library.json", "song_files.jsonl"):
+    whole, parts = tmp_path / "whole" / name, tmp_path / "parts" / name
+    assert parts.read_bytes() == whole.read_bytes()
+  report = tiny_library.read_json(tmp_path / "parts" / "library.json")
+  assert len(report["duplicates"]) == 4
+
+
+def test_a_restart_with_another_window_is_refused(tmp_path, monkeypatch):
+  audio = tiny_library.make(tmp_path / "music", artists=2)
+  data = tmp_path / "data"
+  settings = {**tiny_library.SMALL, "from_s": 0.1}
+  with monkeypatch.context() as patch:
+    patch.setattr(song_store.SongWriter, "finish", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      own_library.build_library(audio, data, **settings)
+  with pytest.raises(errors.InputError, match=r"from_s=0\.1 there, 0\.0 now"):
+    own_library.build_library(audio, data, **tiny_library.SMALL)
+  own_library.build_library(audio, data, **settings)
+  with pytest.raises(errors.InputError, match=r"from_s=0\.1 there, 0\.0 now"):
+    own_library.build_library(audio, data, **tiny_library.SMALL)
+  with pytest.raises(errors.InputError, match="to_s=None there, 0.3 now"):
+    own_library.build_library(audio, data, to_s=0.3, **settings)
+  own_library.build_library(audio, data, force=True, **tiny_library.SMALL)
+  frames = song_store.SongStore(data / "songs.lmdb").frames
+  assert set(frames.tolist()) == {26}
+
+
+def test_a_decoder_that_fails_in_a_new_way_does_not_end_the_run(
+  tmp_path, monkeypatch
+):
+  audio = tiny_library.make(tmp_path / "music", artists=2)
+  read = decode.read_feature
+
+  def failing(path, *part):
+    if path.name == "3.wav":
+      raise RuntimeError("no one thought of this")
+    return read(path, *part)
+
+  monkeypatch.setattr(decode, "read_feature", failing)
+  report = own_library.build_library(
+    audio, tmp_path / "data", **tiny_library.SMALL
+  )
+  assert report["left_out"] == 2
+  one, _ = tiny_library.read_json(tmp_path / "data" / "skipped.json")
+  assert "RuntimeError: no one thought of this" in one["reason"]
+
+
+def test_the_help_says_all_that_is_needed(capsys):
+  with pytest.raises(SystemExit):
+    own_library.main(["--help"])
+  text = capsys.readouterr().out
+  for word in "--from_s --to_s --force ffmpeg .xspf .jspf .csv .pls".split():
+    assert word in text

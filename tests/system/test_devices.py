@@ -1,0 +1,112 @@
+"""A step is the same on any number of devices, for every strategy.
+
+The best-known fault of contrastive training on several GPUs is that each takes
+negatives, or gradients, or batch statistics, of its own rows alone: the run
+goes on and learns something else.
+"""
+
+import functools
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pcl_jax.data import strategies
+from pcl_jax.training import mixup
+from pcl_jax.training import optimizers
+from tests.support import small_step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+A_P, A_G, G_P = small_step.A_P, small_step.A_G, small_step.G_P
+# The terms of the other variants are among these; which songs are pairs, by
+# playlist or artist, is the plan's.
+STRATEGIES = {
+  "SS": ([["audio", "audio_self"]], ""),
+  "CM A,G,P": ([A_P, A_G, G_P], ""),
+  "A-IM Playlist": ([], "Playlist"),
+  "Hybrid Genre + A,G,P": ([A_P, A_G, G_P], "Genre"),
+}
+KEY = 7
+
+
+@pytest.fixture(autouse=True, scope="module")
+def mixed_as_drawn():
+  """Mixes with what mixup draws here: compiling the draw takes long."""
+  drawn = jax.device_get(
+    mixup.draw(jax.random.key(KEY), small_step.ROWS, 5.0, 2.0)
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(mixup, "draw", lambda *_: tuple(map(jnp.asarray, drawn)))
+    yield
+
+
+@functools.cache
+def _step(name, devices):
+  """Returns terms, gradients, statistics and parameters of a mixed step."""
+  strategy = strategies.parse(*STRATEGIES[name])
+  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+  # A trace without decay only notes the gradient, as it is before Adam.
+  optimizer = optax.chain(
+    optax.trace(0.0), optimizers.make_optimizer(0.01, 0.2)
+  )
+  state, (step, _), split = small_step.start(
+    model,
+    optimizer,
+    small_step.recipe(strategy, 5.0),
+    devices,
+  )
+  batch = split(small_step.batch())
+  state, terms = step(state, batch, jax.random.key(KEY))
+  gradients = optax.tree.get(state, "trace")
+  return jax.device_get(
+    (terms, gradients, state["batch_stats"], state["params"])
+  )
+
+
+def _assert_same_step(one, several):
+  for name, value in one[0].items():
+    np.testing.assert_allclose(several[0][name], value, rtol=1e-5, err_msg=name)
+  for expected, found in zip(one[1:], several[1:], strict=True):
+    small_step.assert_close(found, expected, 1e-4)
+
+
+@pytest.mark.parametrize(
+  "name, devices",
+  [(name, 8) for name in STRATEGIES]
+  + [
+    pytest.param(
+      name,
+      devices,
+      # The last one has the terms of all.
+      marks=[] if name.startswith("Hybrid") else pytest.mark.long,
+    )
+    for name in STRATEGIES
+    for devices in (2, 4)
+  ],
+)
+def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
+  name, devices
+):
+  one = _step(name, 1)
+  assert any(map(np.any, jax.tree.leaves(one[1])))
+  _assert_same_step(one, _step(name, devices))
+
+
+def test_negatives_of_the_own_device_alone_would_be_noticed():
+  """What the tests above guard against is no rounding."""
+  whole = _step("A-IM Playlist", 1)[0]["total"]
+  halves = []
+  for part in (slice(0, None, 2), slice(1, None, 2)):
+    strategy = strategies.parse(*STRATEGIES["A-IM Playlist"])
+    state, (_, evaluate), split = small_step.start(
+      small_step.SmallEncoders(rngs=nnx.Rngs(0)),
+      optax.identity(),
+      small_step.recipe(strategy),
+    )
+    rows = {k: v[part] for k, v in small_step.batch().items()}
+    halves.append(evaluate(state, split(rows), jax.random.key(KEY))["total"])
+  assert abs(np.mean(halves) - whole) > 0.1

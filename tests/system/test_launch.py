@@ -1,0 +1,127 @@
+"""The command line: what it refuses, in which words, with which exit code."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import tiny_run
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "launch.py", *arguments],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "words"),
+  [
+    (["--config=configs/cm_resnet.py:x", "--workdir=w"], ["'x'", "a_g_p"]),
+    (["--config=configs/nothing.py", "--workdir=w"], ["configs/nothing.py"]),
+    (
+      [
+        "--config=configs/ss_resnet.py",
+        "--workdir=w",
+        "--config.opt_params.lrr=1",
+      ],
+      ["opt_params.lrr", "Did you mean lr?"],
+    ),
+    (
+      [
+        "--config=configs/ss_resnet.py",
+        "--workdir=w",
+        "--config.opt_params.lr=high",
+      ],
+      ["config.opt_params.lr", "high"],
+    ),
+    (
+      ["--config", "configs/ss_resnet.py", "--workdir", "w"]
+      + ["--config.opt_params.lrr", "1"],
+      ["opt_params.lrr", "Did you mean lr?"],
+    ),
+    (
+      ["--config=configs/ss_resnet.py", "--workdir=w", "--config.seed.x=1"],
+      ["config.seed.x", "only a value"],
+    ),
+    (["--config=", "--workdir=w"], ["--config=: the config file", "no path"]),
+    (["--config=configs", "--workdir=w"], ["--config=configs", "directory"]),
+    (["--config=configs/published_yaml.py", "--workdir=w"], [":my.yaml"]),
+    (
+      ["--config=configs/published_yaml.py:no.yaml", "--workdir=w"],
+      ["no.yaml cannot be read"],
+    ),
+    (["--workdir=w"], ["--config"]),
+    (["--config=configs/ss_resnet.py"], ["--workdir"]),
+    (
+      ["--config=configs/ss_resnet.py", "--workdir=w", "--wordir=w"],
+      ["wordir", "workdir"],
+    ),
+    (["--config=configs/ss_resnet.py", "--workdir=w", "more"], ["'more'"]),
+  ],
+)
+def test_a_bad_command_line_is_one_message_and_exit_code_2(arguments, words):
+  done = _launch(*arguments)
+  assert done.returncode == 2
+  assert "Traceback" not in done.stderr
+  assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+  for word in words:
+    assert word in done.stderr
+
+
+def test_help_shows_commands_and_flags():
+  done = _launch("--help")
+  assert done.returncode == 0
+  assert "--workdir" in done.stdout
+  assert "python launch.py --config=configs/sample.py" in done.stdout
+
+
+def _refused(data: pathlib.Path, workdir: pathlib.Path, *more: str) -> str:
+  """Launches strategy SS on a data set; returns what was said in refusal."""
+  done = _launch(
+    "--config=configs/ss_sc_cnn.py:smoke",
+    f"--config.data.dir={data}",
+    "--config.data.sample_songs=0",
+    f"--workdir={workdir}",
+    *more,
+  )
+  assert done.returncode == 2, done.stdout + done.stderr
+  assert "Traceback" not in done.stderr
+  return done.stderr
+
+
+def test_what_is_wrong_with_the_data_set_is_said_with_its_remedy(tmp_path):
+  # The other things that can be wrong are in test_run, without a process each.
+  absent = _refused(tmp_path / "absent", tmp_path / "run")
+  assert "does not exist" in absent and "preprocessing.own_library" in absent
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_trained_and_the_same_command_finds_it_done(tmp_path):
+  data = tiny_run.make_data_set(tmp_path / "data")
+  arguments = (
+    "--config=configs/ss_sc_cnn.py:smoke",
+    f"--config.data.dir={data}",
+    "--config.epochs=1",
+    "--config.model_params.audio.width=1",
+    f"--workdir={tmp_path / 'run'}",
+  )
+  done = _launch(*arguments, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+  assert done.returncode == 0, done.stderr
+  assert "epoch 0 validation: audio+audio_self" in done.stdout
+  assert "done: 4 steps; best checkpoint: step 4" in done.stdout
+  # Neither progress bars, where nobody watches, nor the libraries' talk.
+  assert done.stderr == ""
+  again = _launch(*arguments)
+  assert again.returncode == 0, again.stderr
+  assert "going on from step 4" in again.stdout

@@ -1,0 +1,211 @@
+"""Tests of pcl_jax.nonfinite and pcl_jax.replay: numbers that go wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from pcl_jax.common import errors
+from pcl_jax.data import dataset
+from pcl_jax.training import loop
+from pcl_jax.training import nonfinite
+from pcl_jax.training import replay
+from pcl_jax.training import setup
+from tests.support import tiny_run
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quickly")
+
+
+STEPS, EPOCHS = 4, 2
+
+
+@pytest.fixture(scope="module")
+def config(data_dir, quickly):
+  return tiny_run.quick_config(data_dir)
+
+
+def _spoiling(steps):
+  """Makes the patches of some steps of the run no numbers."""
+
+  def wrap(train_step):
+    def step(state, batch, key):
+      with jax.transfer_guard("allow"):
+        if int(state["step"]) + 1 in steps:
+          batch = batch | {"audio": batch["audio"] * np.float16(np.nan)}
+      return train_step(state, batch, key)
+
+    return step
+
+  return wrap
+
+
+@pytest.fixture(scope="module")
+def skipping(config, tmp_path_factory, quick_compilation, quickly):
+  """Workdir of a run in which the steps 2, 5 and 6 are not finite."""
+  workdir = tmp_path_factory.mktemp("skipping")
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_run.wrap_step(patch, _spoiling({2, 5, 6}))
+    tiny_run.train_on_one(config, workdir)
+  return workdir
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_written_down(
+  skipping, unbroken, config
+):
+  rows = tiny_run.rows_of(skipping)
+  skipped = [row for row in rows if row["kind"] == nonfinite.KIND]
+  assert skipped == [
+    {
+      "kind": "skipped",
+      "step": step,
+      "epoch": epoch,
+      "skipped_steps": total,
+      "skipped_in_a_row": in_a_row,
+    }
+    for step, epoch, total, in_a_row in (
+      (2, 0, 1, 1),
+      (5, 1, 2, 1),
+      (6, 1, 3, 2),
+    )
+  ]
+  totals = {r["step"]: r["total"] for r in rows if r["kind"] == "train"}
+  assert [step for step, total in totals.items() if total is None] == [2, 5, 6]
+  assert sorted(p.name for p in (skipping / nonfinite.FOLDER).iterdir()) == [
+    "2.json", "5.json", "6.json"
+  ]  # fmt: skip
+  found = json.loads((skipping / nonfinite.FOLDER / "5.json").read_text())
+  run = setup.build(config, jax.devices()[:1])
+  plan = loop.plan_epoch(run, 1)
+  expected = run.data.store.song_ids[plan.songs[0]].tolist()
+  assert found["songs"] == expected and len(expected) == 16
+  assert found["starts"] == plan.starts[0].tolist()
+  assert (found["step"], found["epoch"], found["seed"]) == (5, 1, 0)
+  # The first step was the same, and so were its weights.
+  assert rows[0] == tiny_run.rows_of(unbroken)[0]
+
+
+@pytest.mark.parametrize("stop_at", [2, 5, 7])
+def test_a_run_with_skipped_steps_is_resumed_bitwise(
+  stop_at, skipping, config, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    tiny_run.wrap_step(patch, _spoiling({2, 5, 6}))
+    with patch.context() as inner:
+      told = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+      tiny_run.wrap_step(inner, tiny_run.at_step(stop_at, told))
+      tiny_run.train_on_one(config, tmp_path)
+    # What was skipped may be why, and is not saved.
+    assert tiny_run.latest_step_of(tmp_path) == {2: None, 5: 4, 7: 7}[stop_at]
+    tiny_run.train_on_one(config, tmp_path)
+  tiny_run.assert_same_end(tmp_path, skipping, config, STEPS * EPOCHS)
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run(
+  data_dir, tmp_path, monkeypatch
+):
+  config = tiny_run.quick_config(data_dir, train__max_nonfinite_steps=3)
+  with monkeypatch.context() as patch:
+    tiny_run.wrap_step(patch, _spoiling({2, 5, 6, 7}))
+    with pytest.raises(errors.RunError) as caught:
+      tiny_run.train_on_one(config, tmp_path)
+  for word in ("step 7 is not finite", "3 in a row", "--replay=", "are kept"):
+    assert word in str(caught.value)
+  assert tiny_run.latest_step_of(tmp_path) == 4
+
+
+def test_a_replay_finds_what_was_not_finite_first(
+  data_dir, skipping, config, tmp_path, monkeypatch, capsys
+):
+  """The batch is whole again, so a parameter is spoiled in its place."""
+  file = skipping / nonfinite.FOLDER / "6.json"
+  before = sorted(skipping.rglob("*"))
+  lines = replay.replay(config, skipping, file)
+  assert "all is finite" in lines[-1]
+  build = setup.build
+
+  def spoiled(*arguments):
+    run = build(*arguments)
+    original = run.train_step
+
+    def step(state, batch, key):
+      state, terms = original(state, batch, key)
+      bias = state["params"]["audio"]["backbone"]["fc"]["bias"]
+      state["params"]["audio"]["backbone"]["fc"]["bias"] = bias.at[0].set(
+        np.nan
+      )
+      return state, terms
+
+    return dataclasses.replace(run, train_step=step)
+
+  monkeypatch.setattr(setup, "build", spoiled)
+  lines = replay.replay(config, skipping, file)
+  said = "\n".join(lines)
+  assert "params/audio/backbone/fc/bias: 1 of 8 are not finite" in said
+  assert (
+    "first output of a module that is not finite: audio/backbone/fc" in said
+  )
+  assert "the term total: 1 of 1" in said
+  assert "the NaN checker: invalid value" in said
+  assert said in capsys.readouterr().out
+  assert sorted(skipping.rglob("*")) == before
+
+
+def test_a_replay_of_another_run_is_refused(
+  data_dir, skipping, config, tmp_path
+):
+  file = tmp_path / "5.json"
+  found = json.loads((skipping / nonfinite.FOLDER / "5.json").read_text())
+  file.write_text(json.dumps(found | {"starts": found["starts"][::-1]}))
+  with pytest.raises(errors.InputError, match="other songs than step 5"):
+    replay.replay(config, skipping, file)
+  file.write_text("{}")
+  with pytest.raises(errors.InputError, match="nonfinite"):
+    replay.replay(config, skipping, file)
+
+
+def _spoil_record(data, song, value):
+  """Changes a number of a song's record on the disk, everywhere in it."""
+  store = dataset.DataSet(data).store
+  feature = store.read_song(song)
+  spoiled = np.full_like(feature, value)
+  path = data / dataset.STORE_NAME / "data.mdb"
+  whole = path.read_bytes()
+  assert whole.count(feature.tobytes()) == 1
+  path.write_bytes(whole.replace(feature.tobytes(), spoiled.tobytes()))
+
+
+@pytest.mark.parametrize(
+  "value, share",
+  [
+    (30000.0, 0.001),
+    (np.nan, 0.02),
+    pytest.param(np.nan, 0.001, marks=pytest.mark.long),
+    pytest.param(30000.0, 0.02, marks=pytest.mark.long),
+  ],
+)
+def test_a_damaged_record_is_not_learnt_of_and_named(
+  value, share, tmp_path, monkeypatch, capsys
+):
+  """One of sixty songs is too many, unless so many are let pass."""
+  monkeypatch.setattr(nonfinite, "_MOST_DAMAGED", share)
+  data = tiny_run.make_data_set(tmp_path / "data")
+  opened = dataset.DataSet(data)
+  config = tiny_run.quick_config(data, epochs=1)
+  run = setup.build(config, jax.devices()[:1])
+  song = int(loop.plan_epoch(run, 0).songs[1, 0])
+  _spoil_record(data, song, value)
+  tiny_run.forget_built()
+  named = f"song {opened.store.song_ids[song]} of"
+  if share < 1 / 60:
+    with pytest.raises(errors.RunError, match="1 of 60 songs .* damaged"):
+      tiny_run.train_on_one(config, tmp_path / "w")
+  else:
+    progress = tiny_run.train_on_one(config, tmp_path / "w")
+    assert progress["skipped_steps"] == 1 and progress["step"] == STEPS
+    rows = tiny_run.rows_of(tmp_path / "w")
+    assert [r["step"] for r in rows if r["kind"] == nonfinite.KIND] == [2]
+  assert named in capsys.readouterr().err

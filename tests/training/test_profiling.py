@@ -1,0 +1,171 @@
+"""Tests of pcl_jax.speed and pcl_jax.versions."""
+
+import types
+
+from flax import nnx
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pcl_jax.common import errors
+from pcl_jax.common import versions
+from pcl_jax.data import strategies
+from pcl_jax.training import profiling
+from pcl_jax.training import train_step
+
+
+class _Product(nnx.Module):
+  """A matrix product, of which the operations are known."""
+
+  def __init__(self):
+    self.kernel = nnx.Param(jnp.zeros((256 * 48, 8)))
+
+  def __call__(self, batch, training, key=None):
+    rows = batch["audio"].reshape(len(batch["audio"]), -1)
+    return {"audio": rows @ self.kernel[...]}
+
+
+def test_operations_of_a_step_are_those_of_its_products_however_it_is_cut():
+  optimizer = optax.sgd(0.1)
+  graphdef, state = train_step.new_state(_Product(), optimizer)
+  strategy = strategies.parse([["audio", "audio_self"]], "")
+  mesh = train_step.make_mesh(jax.devices()[:2])
+  batch = profiling.shapes_of_batch(64, {"cf": np.zeros((5, 3), np.float32)})
+  assert batch["cf"].shape == (64, 3)
+  del batch["cf"]
+  counted = [
+    profiling.step_operations(
+      graphdef,
+      optimizer,
+      train_step.Recipe(strategy, 1, 0.1, None, microbatches=parts),
+      mesh,
+      state,
+      batch,
+    )
+    for parts in (1, 4)
+  ]
+  assert counted[0] == counted[1]
+  # Forward, and the kernel's gradient; nobody asks for that of the patches.
+  products = 2 * 2 * 64 * 256 * 48 * 8
+  assert products < counted[0] < 1.3 * products
+
+
+@pytest.mark.parametrize(
+  "analysis", [lambda _: None, lambda _: {}, lambda _: {"flops": None}]
+)
+def test_where_nobody_counts_operations_the_figure_is_left_out(
+  monkeypatch, analysis
+):
+  monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", analysis)
+  optimizer = optax.sgd(0.1)
+  graphdef, state = train_step.new_state(_Product(), optimizer)
+  counted = profiling.step_operations(
+    graphdef,
+    optimizer,
+    train_step.Recipe(
+      strategies.parse([["audio", "audio_self"]], ""), 1, 0.1, None
+    ),
+    train_step.make_mesh(jax.devices()[:1]),
+    state,
+    profiling.shapes_of_batch(8, {}),
+  )
+  assert counted is None
+  assert "tflops_per_s" not in profiling.figures(
+    counted, 1.0, jax.devices()[:1]
+  )
+
+
+@pytest.mark.parametrize(
+  "kind, teraflops",
+  [
+    ("NVIDIA H200", 989),
+    ("NVIDIA A100-SXM4-80GB", 312),
+    ("TPU v5p", 459),
+    ("TPU v5 lite", 197),
+    ("cpu", None),
+  ],
+)
+def test_the_peak_of_a_device_is_known_by_its_name(kind, teraflops):
+  expected = None if teraflops is None else teraflops * 1e12
+  assert profiling.peak_of(kind) == expected
+
+
+def test_figures_hold_what_is_known_of_the_devices():
+  device = types.SimpleNamespace(
+    device_kind="NVIDIA H100 80GB HBM3",
+    process_index=0,
+    memory_stats=lambda: {"peak_bytes_in_use": 5_000_000_000},
+  )
+  assert profiling.figures(989e12, 0.5, [device, device]) == {
+    "tflops_per_s": 494.5,
+    "mfu": 0.25,
+    "device_memory_gb": 5.0,
+  }
+  assert profiling.figures(None, 0.5, jax.devices()) == {}
+
+
+def test_programs_are_kept_where_nobody_has_said_otherwise(
+  tmp_path, monkeypatch
+):
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    profiling.keep_compiled(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == before
+    jax.config.update("jax_compilation_cache_dir", None)
+    profiling.keep_compiled(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+  "pair", [("0.10.2", "0.12.8"), ("0.11.2", "0.12.12"), ("0.12.0.1", "0.13")]
+)
+def test_pairs_of_versions_that_the_requirements_name_are_taken(pair):
+  versions.check(*pair)
+
+
+@pytest.mark.parametrize(
+  "pair",
+  [("0.9.0", "0.12.8"), ("0.10.2", "0.12.0"), ("0.11.2", "0.12.8")],
+)
+def test_pairs_of_versions_that_do_not_work_are_refused(pair):
+  with pytest.raises(errors.InputError, match=f"jax {pair[0]} with flax"):
+    versions.check(*pair)
+
+
+def test_the_installed_versions_are_taken():
+  versions.check()
+
+
+@pytest.mark.parametrize("left", [0, 20, None])
+def test_a_damaged_file_of_the_compilation_cache_is_warned_of_and_made_anew(
+  left, tmp_path
+):
+  """Cut to so many bytes, or with a flipped one in its middle."""
+
+  def compile_anew():
+    return jax.jit(lambda x: jnp.sin(x) * 3 + 1)(np.float32(0.0))
+
+  old = jax.config.jax_compilation_cache_dir
+  seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  compilation_cache.reset_cache()
+  try:
+    assert compile_anew() == 1
+    files = [one for one in tmp_path.iterdir() if one.name.endswith("-cache")]
+    assert files
+    for path in files:
+      data = bytearray(path.read_bytes())
+      data[len(data) // 2] ^= 255
+      path.write_bytes(data if left is None else data[:left])
+    with pytest.warns(UserWarning, match="Error reading persistent compil"):
+      assert compile_anew() == 1
+  finally:
+    jax.config.update("jax_compilation_cache_dir", old)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    compilation_cache.reset_cache()

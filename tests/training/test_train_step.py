@@ -1,0 +1,214 @@
+"""Tests of pcl_jax.train_step."""
+
+import functools
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pcl_jax.data import strategies
+from pcl_jax.models import encoders
+from pcl_jax.training import optimizers
+from pcl_jax.training import train_step
+from tests.support import small_step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RATE, DECAY = 0.01, 0.2
+SS = strategies.parse([["audio", "audio_self"]], "")
+
+
+@functools.cache
+def _first_step():
+  """Takes a first step of the hybrid strategy.
+
+  Returns:
+    Its terms, gradients and batch statistics; the parameters before and after.
+  """
+  # A trace without decay only notes the gradient, as it is before Adam.
+  optimizer = optax.chain(
+    optax.trace(0.0), optimizers.make_optimizer(RATE, DECAY)
+  )
+  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+  state, (step, _), split = small_step.start(
+    model, optimizer, small_step.recipe()
+  )
+  before = jax.device_get(state["params"])
+  state, terms = step(state, split(small_step.batch()), jax.random.key(7))
+  gradients = optax.tree.get(state, "trace")
+  return jax.device_get(
+    ((terms, gradients, state["batch_stats"]), before, state["params"])
+  )
+
+
+def _sc_cnn() -> encoders.Encoders:
+  return encoders.Encoders(
+    audio_params={"backbone_type": "sc_cnn", "width": 4}, rngs=nnx.Rngs(0)
+  )
+
+
+def test_a_fixed_batch_is_learnt_by_the_cnn_alike_on_1_and_8_devices():
+  batch, key = small_step.batch(frames=256), jax.random.key(0)
+  optimizer = optimizers.make_optimizer(2e-3, 0.0)
+  totals, gradients, stats = {}, {}, {}
+  for devices, steps in ((1, 6), (8, 1)):
+    state, (step, _), split = small_step.start(
+      _sc_cnn(), optimizer, small_step.recipe(SS), devices
+    )
+    split_batch = split(batch)
+    totals[devices] = []
+    for i in range(steps):
+      state, terms = step(state, split_batch, key)
+      totals[devices].append(float(terms["total"]))
+      if not i:  # The first moments are then a tenth of the gradient.
+        gradients[devices] = jax.device_get(optax.tree.get(state, "mu"))
+        stats[devices] = jax.device_get(state["batch_stats"])
+  assert totals[1][-1] < 0.1 * totals[1][0]
+  np.testing.assert_allclose(totals[8], totals[1][:1], rtol=1e-5)
+  small_step.assert_close(stats[8], stats[1], 1e-5)
+  small_step.assert_close(gradients[8], gradients[1], 1e-3)
+
+
+def _adam_by_hand(p, gradients, lr, decay, decoupled=False):
+  """Takes steps of Adam in float64, L2 in the gradient or beside it."""
+  p = p.astype(np.float64)
+  m, v = np.zeros_like(p), np.zeros_like(p)
+  for t, g in enumerate(gradients, start=1):
+    g = g.astype(np.float64) + (0 if decoupled else decay * p)
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    p = p - lr * (step + (decay * p if decoupled else 0))
+  return p
+
+
+def test_weight_decay_enters_the_gradient_before_the_moments_of_adam():
+  rng = np.random.default_rng(0)
+  start = rng.standard_normal((3, 4)).astype(np.float32)
+  gradients = 0.1 * rng.standard_normal((5, 3, 4)).astype(np.float32)
+  optimizer = optimizers.make_optimizer(0.01, 0.2)
+  params = {"a": jnp.asarray(start), "bias": jnp.asarray(start[0])}
+  state = optimizer.init(params)
+  for g in gradients:
+    g = {"a": jnp.asarray(g), "bias": jnp.asarray(g[0])}
+    updates, state = optimizer.update(g, state, params)
+    params = optax.apply_updates(params, updates)
+  expected = _adam_by_hand(start, gradients, 0.01, 0.2)
+  np.testing.assert_allclose(params["a"], expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(params["bias"], expected[0], rtol=1e-5, atol=1e-6)
+  apart = _adam_by_hand(start, gradients, 0.01, 0.2, decoupled=True)
+  assert np.abs(expected - apart).max() > 0.01
+
+
+def test_a_step_decays_every_parameter_of_every_encoder_biases_too():
+  (_, gradients, _), before, after = _first_step()
+
+  def check(p, g, actual):
+    expected = _adam_by_hand(p, [g], RATE, DECAY)
+    # Where gradient and decay cancel out, Adam turns rounding into a step.
+    sure = np.abs(g + DECAY * p) > 1e-5
+    np.testing.assert_allclose(actual[sure], expected[sure], atol=1e-5)
+    assert sure.mean() > 0.9
+
+  jax.tree.map(check, before, gradients, after)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+  """A state of the small encoders, and their steps with mixup."""
+  optimizer = optimizers.make_optimizer(0.0, 0.0)  # So that nothing moves.
+  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+  state, steps, split = small_step.start(
+    model, optimizer, small_step.recipe(SS, 7.0)
+  )
+  host = jax.device_get(state)
+  where = jax.tree.map(lambda x: x.sharding, state)
+
+  def fresh(**changes):
+    return jax.device_put(host | changes, where)
+
+  return host, fresh, steps, split(small_step.batch())
+
+
+def test_evaluation_changes_no_state_and_repeats_itself(mixed):
+  host, fresh, (train, evaluate), batch = mixed
+  state = fresh()
+  first = jax.device_get(evaluate(state, batch, jax.random.key(0)))
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), host)
+  again = jax.device_get(evaluate(state, batch, jax.random.key(0)))
+  assert first == again
+  trained, terms = train(state, batch, jax.random.key(0))
+  norm = trained["batch_stats"]["norm"]
+  assert np.abs(norm["mean"] - host["batch_stats"]["norm"]["mean"]).min() > 0
+  assert float(terms["total"]) != float(first["total"])
+
+
+def test_evaluation_returns_the_batch_statistics_it_was_given():
+  graphdef, state = train_step.new_state(
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)), optax.identity()
+  )
+  moved = jax.tree.map(lambda x: x + 0.5, state["batch_stats"])
+
+  @jax.jit
+  def stats(params, batch_stats, batch):
+    loss = train_step.compute_loss(
+      graphdef,
+      small_step.recipe(SS),
+      train_step.make_mesh(jax.devices()[:1]),
+      params,
+      batch_stats,
+      batch,
+      jax.random.key(0),
+      training=False,
+    )
+    return loss[1][1]
+
+  found = stats(state["params"], moved, small_step.batch())
+  jax.tree.map(np.testing.assert_array_equal, found, moved)
+
+
+def test_mixup_changes_the_loss_and_follows_the_key(mixed):
+  host, fresh, (_, evaluate), batch = mixed
+  _, (_, unmixed), _ = small_step.start(
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)),
+    optax.identity(),
+    small_step.recipe(SS),
+  )
+  state = fresh()
+
+  def total(step, seed):
+    return float(step(state, batch, jax.random.key(seed))["total"])
+
+  plain = {k: host[k] for k in ("params", "batch_stats")}
+  off = {
+    float(unmixed(plain, batch, jax.random.key(seed))["total"])
+    for seed in range(3)
+  }
+  on = {total(evaluate, seed) for seed in range(3)}
+  assert len(off) == 1  # Nor is there dropout in evaluation.
+  assert len(on) == 3
+  assert not off & on
+
+
+def test_each_step_draws_anew_and_a_resumed_run_draws_the_same(mixed):
+  _, fresh, (train, _), batch = mixed
+  key = jax.random.key(0)
+  state, unbroken = fresh(), []
+  for _ in range(3):
+    state, terms = train(state, batch, key)
+    unbroken.append(float(terms["total"]))
+  assert int(state["step"]) == 3
+  assert len(set(unbroken)) == 3
+  resumed = fresh(step=np.int32(2))
+  _, terms = train(resumed, batch, key)
+  # The losses do not depend on the running statistics of the steps between.
+  assert float(terms["total"]) == unbroken[2]
+
+
+def test_a_training_step_frees_the_state_it_was_given(mixed):
+  _, fresh, (train, _), batch = mixed
+  state = fresh()
+  train(state, batch, jax.random.key(0))
+  assert state["params"]["fc"]["hidden"]["kernel"].is_deleted()
