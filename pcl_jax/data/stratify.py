@@ -1,7 +1,7 @@
 """Splits songs into train, validation and test, stratified over labels."""
 
 from iterstrat import ml_stratifiers
-from jaxtyping import Bool
+from jaxtyping import Bool, Int8
 import numpy as np
 
 from pcl_jax.common import errors
@@ -49,6 +49,38 @@ def choose_share(
   return chosen
 
 
+def divide(
+  labels: Bool[np.ndarray, "songs labels"],
+  *,
+  test_share: float,
+  validation_share: float,
+  seed: int,
+) -> Int8[np.ndarray, " songs"]:
+  """Divides songs into three parts, stratified over their labels.
+
+  First the test songs are chosen of all, then the validation songs of the rest.
+
+  Args:
+    labels: which song has which label.
+    test_share: share of all songs.
+    validation_share: share of all songs.
+    seed: seed of both divisions.
+
+  Returns:
+    TRAIN, VALIDATION or TEST of each song.
+
+  Raises:
+    InputError: the songs cannot be divided.
+  """
+  split = np.full(len(labels), catalogues.TRAIN, np.int8)
+  split[choose_share(labels, test_share, seed)] = catalogues.TEST
+  rest = np.flatnonzero(split == catalogues.TRAIN)
+  if len(rest):
+    share = validation_share / (1 - test_share)
+    split[rest[choose_share(labels[rest], share, seed)]] = catalogues.VALIDATION
+  return split
+
+
 def split_songs(
   genres: catalogues.Ragged,
   num_codes: int,
@@ -59,8 +91,7 @@ def split_songs(
 ) -> np.ndarray:
   """Splits songs, stratified over their genre codes.
 
-  First the test songs are chosen of all, then the validation songs of the
-  rest, by the iterative stratification of Sechidis et al., `On the
+  The iterative stratification is that of Sechidis et al., `On the
   Stratification of Multi-Label Data`, ECML PKDD 2011. Without any code the
   songs are shuffled.
 
@@ -89,12 +120,9 @@ def split_songs(
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
   labels = np.zeros((len(genres), num_codes), bool)
   labels[genres.owners(), genres.values - 1] = True
-  split = np.full(len(genres), catalogues.TRAIN, np.int8)
-  split[choose_share(labels, test_share, seed)] = catalogues.TEST
-  rest = np.flatnonzero(split == catalogues.TRAIN)
-  if len(rest):
-    share = validation_share / (1 - test_share)
-    split[rest[choose_share(labels[rest], share, seed)]] = catalogues.VALIDATION
+  split = divide(
+    labels, test_share=test_share, validation_share=validation_share, seed=seed
+  )
   counts = np.bincount(split, minlength=3)
   if not counts.all():
     named = zip(catalogues.SPLIT_NAMES, counts, strict=True)

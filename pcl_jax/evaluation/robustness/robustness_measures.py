@@ -189,11 +189,7 @@ def folders(
     )
   rows = np.flatnonzero(np.isin(names, tags))
   labels = names[rows][:, None] == tags[None]
-  split = np.full(len(rows), labelled_sets.TRAIN)
-  test = stratify.choose_share(labels, 0.2, 0)
-  split[test] = labelled_sets.TEST
-  inner = stratify.choose_share(labels[~test], 0.25, 0)
-  split[np.flatnonzero(~test)[inner]] = labelled_sets.VALIDATION
+  split = stratify.divide(labels, test_share=0.2, validation_share=0.2, seed=0)
   return labelled_sets.LabelledSet(
     name="folders",
     tags=tuple(tags.tolist()),

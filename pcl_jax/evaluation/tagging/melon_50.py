@@ -1,6 +1,6 @@
 """Melon-50: tagging test songs with their 50 most frequent sub-genres."""
 
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 import numpy as np
 
 from pcl_jax.common import errors
@@ -10,9 +10,6 @@ from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.evaluation.tagging import labelled_sets
 
 TAGS = 50
-_TEST_SHARE = 0.2
-_VALIDATION_SHARE = 0.25  # Of the rest.
-_SEED = 0
 
 
 def frequent_codes(
@@ -30,35 +27,26 @@ def frequent_codes(
   return np.array(sorted(ranked[-TAGS:], key=lambda i: codes[i]), np.int64)
 
 
-def _divide(
-  labels: Bool[np.ndarray, "songs tags"],
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the test songs, and which of the rest are for validation."""
-  test = stratify.choose_share(labels, _TEST_SHARE, _SEED)
-  inner = stratify.choose_share(labels[~test], _VALIDATION_SHARE, _SEED)
-  return test, inner
+def _published(split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Repeats the published mistake: a song may be in two parts.
 
+  Positions among the training and validation songs are read as positions among
+  all songs.
 
-def _right_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Splits songs 60/20/20: each song, and its part."""
-  test, inner = _divide(labels)
-  split = np.full(len(labels), labelled_sets.TRAIN)
-  split[test] = labelled_sets.TEST
-  split[np.flatnonzero(~test)[inner]] = labelled_sets.VALIDATION
-  return np.arange(len(labels)), split
+  Args:
+    split: the right split.
 
-
-def _published_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Splits as the published script does; a song may stand in two parts.
-
-  Places in the rest, from which training and validation songs are drawn, are
-  taken for places among all songs.
+  Returns:
+    The songs, and the part of each.
   """
-  test, inner = _divide(labels)
-  parts = (np.flatnonzero(~inner), np.flatnonzero(inner), np.flatnonzero(test))
-  names = (labelled_sets.TRAIN, labelled_sets.VALIDATION, labelled_sets.TEST)
-  songs = np.concatenate(parts)
-  return songs, np.repeat(names, [len(part) for part in parts])
+  inner = split[split != labelled_sets.TEST]
+  parts = {
+    labelled_sets.TRAIN: np.flatnonzero(inner == labelled_sets.TRAIN),
+    labelled_sets.VALIDATION: np.flatnonzero(inner == labelled_sets.VALIDATION),
+    labelled_sets.TEST: np.flatnonzero(split == labelled_sets.TEST),
+  }
+  songs = np.concatenate(list(parts.values()))
+  return songs, np.repeat(list(parts), [len(part) for part in parts.values()])
 
 
 def overlap(labelled: labelled_sets.LabelledSet) -> int:
@@ -100,9 +88,10 @@ def melon_50(
       "genres."
     )
   labels = np.asarray(has[:, kept + 1].toarray() > 0)
-  places, split = (_published_split if published_split else _right_split)(
-    labels
-  )
+  places = np.arange(len(songs))
+  split = stratify.divide(labels, test_share=0.2, validation_share=0.2, seed=0)
+  if published_split:
+    places, split = _published(split)
   rows = songs[places]
   made = labelled_sets.LabelledSet(
     name="melon-50-published" if published_split else "melon-50",
