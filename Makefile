@@ -1,11 +1,14 @@
-# make demo   sample data, training, evaluation
-# make test   lint and all tests
+# make demo          sample data, training, evaluation
+# make test          lint and all tests, but for the long ones
+# make test-long     the long tests
+# make test-newest   lint and a short selection of tests on the newest Python
 PYTHON ?= python3
+NEWEST ?= python3.13
 VENV := .venv
 RUN := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long test-newest short lint clean
 
 demo: $(VENV)/.installed
 	$(RUN) launch.py --config=configs/sample.py --workdir=runs/demo
@@ -17,13 +20,20 @@ test: $(VENV)/.installed-dev lint
 test-long: $(VENV)/.installed-dev
 	$(RUN) -m pytest -q -m long
 
+test-newest:
+	$(MAKE) PYTHON=$(NEWEST) VENV=.venv-newest short
+
+short: $(VENV)/.installed-dev lint
+	$(RUN) -m pytest -q -n 2 --dist loadfile -m "not long" \
+	  tests/losses tests/models tests/checkpoint tests/embedding
+
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
 
 # Nothing is downloaded again until the requirements change.
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +45,4 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs data/sample data/smoke
+	rm -rf .venv .venv-newest runs data/sample data/smoke

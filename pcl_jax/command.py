@@ -1,0 +1,123 @@
+"""The program `pcl-jax`: one name for every command.
+
+pcl-jax train --config=pcl:hybrid_resnet --workdir=runs/hybrid
+pcl-jax embed --workdir=runs/hybrid --audio=~/music --out=music.parquet
+pcl-jax prepare own_library --audio=~/music --out=data/mine
+
+`pcl-jax COMMAND --help` describes a command, `pcl-jax prepare` lists those that
+make data sets. --config=pcl:NAME names a config file that came with the
+package, as in pcl:hybrid_resnet:artist+a_p; a path works as well.
+"""
+
+from collections.abc import Sequence
+import importlib.util
+import pathlib
+import runpy
+import sys
+
+from pcl_jax.common import errors
+
+# What runs, and the extra of the package that installs what it imports.
+_COMMANDS = {
+  "train": ("launch", "train"),
+  "embed": ("pcl_jax.embed", ""),
+  "similar": ("pcl_jax.similar", ""),
+  "evaluate": ("pcl_jax.evaluate", "evaluate"),
+  "tag": ("pcl_jax.evaluation.tag", "evaluate"),
+  "robustness": ("pcl_jax.evaluation.robustness", "evaluate"),
+  "checkpoint": ("pcl_jax.checkpoint", ""),
+  "verify": ("pcl_jax.data.verify", ""),
+  "inspect": ("pcl_jax.data.inspect", "prepare"),
+}
+_PREPARE = "prepare"
+_PREFIX = "pcl:"
+_PACKAGE = pathlib.Path(__file__).parent
+
+
+def root() -> pathlib.Path:
+  """Returns the folder of launch.py, configs and preprocessing.
+
+  A wheel carries them inside the package, since other packages may well have
+  modules of these names; in a checkout they lie next to the package.
+  """
+  carried = _PACKAGE / "_carried"
+  return carried if carried.is_dir() else _PACKAGE.parent
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+  """Returns the modules of a folder that are not for import only."""
+  internal = ("__init__", "common", "published_yaml")
+  return sorted(p.stem for p in folder.glob("*.py") if p.stem not in internal)
+
+
+def _find_config(word: str) -> str:
+  """Replaces pcl:NAME[:ARGUMENT] by the path of that config file."""
+  name, colon, argument = word.removeprefix(_PREFIX).partition(":")
+  path = root() / "configs" / f"{name}.py"
+  if not path.is_file():
+    raise errors.InputError(
+      f"--config={word}: no config of this name came with the package. Give "
+      f"one of {', '.join(_names(path.parent))}, or the path of a file."
+    )
+  return f"{path}{colon}{argument}"
+
+
+def _with_config(words: Sequence[str]) -> list[str]:
+  """Replaces names of configs in --config=NAME and --config NAME."""
+  found = []
+  for before, word in zip(["", *words], words, strict=False):
+    flag, equals, value = word.partition("=")
+    if flag.lstrip("-") == "config" and value.startswith(_PREFIX):
+      word = f"{flag}{equals}{_find_config(value)}"
+    elif before.lstrip("-") == "config" and word.startswith(_PREFIX):
+      word = _find_config(word)
+    found.append(word)
+  return found
+
+
+def _choose(words: Sequence[str]) -> tuple[str, str, list[str]]:
+  """Returns the module a command line asks for, its extra, and the rest."""
+  name, *rest = words
+  if name in _COMMANDS:
+    return *_COMMANDS[name], _with_config(rest) if name == "train" else rest
+  if name != _PREPARE:
+    raise errors.InputError(
+      f"{name!r} is no command of pcl-jax. Give one of "
+      f"{', '.join([*_COMMANDS, _PREPARE])}."
+    )
+  makers = _names(root() / "preprocessing")
+  if not rest or rest[0] not in makers:
+    given = f"{rest[0]!r} makes no data set" if rest else "what to make?"
+    raise errors.InputError(
+      f"pcl-jax prepare: {given}. Give one of {', '.join(makers)}."
+    )
+  return f"preprocessing.{rest[0]}", "prepare", rest[1:]
+
+
+def _run(words: Sequence[str]) -> None:
+  if not words or words[0] in ("-h", "--help", "help"):
+    print(f"{__doc__}\nCommands: {', '.join([*_COMMANDS, _PREPARE])}")
+    return
+  module, extra, rest = _choose(words)
+  sys.path.insert(0, str(root()))
+  sys.argv = [f"pcl-jax {words[0]}", *rest]
+  try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+  except ModuleNotFoundError as error:
+    name = (error.name or "").partition(".")[0]
+    ours = importlib.util.find_spec(name) if name else None
+    if ours is not None or not extra:
+      raise
+    raise errors.InputError(
+      f"`pcl-jax {words[0]}` needs the package {name}, which the base install "
+      f'leaves out. Install it with pip install "pcl_jax[{extra}]".'
+    ) from error
+
+
+def main() -> None:
+  """Runs the command that the command line names, and ends."""
+  errors.run_command(lambda: _run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+  main()

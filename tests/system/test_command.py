@@ -1,0 +1,89 @@
+"""Tests of the program pcl-jax: it finds each command, and configs by name."""
+
+import pathlib
+import runpy
+import sys
+import tomllib
+
+import pytest
+
+from pcl_jax import command
+from pcl_jax.common import errors
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch):
+  """Runs a command line; returns what would be run, and with which words."""
+
+  def run(*words: str) -> tuple[str, list[str]]:
+    found = []
+    monkeypatch.setattr(
+      runpy, "run_module", lambda module, **_: found.extend([module, sys.argv])
+    )
+    monkeypatch.setattr(sys, "argv", ["pcl-jax", *words])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+      command.main()
+    return (found[0], found[1][1:]) if found else ("", [str(ended.value.code)])
+
+  return run
+
+
+@pytest.mark.parametrize("module, _", command._COMMANDS.values())
+def test_each_command_is_a_module_that_can_be_run(module, _):
+  path = ROOT / module.replace(".", "/")
+  file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+  assert '__name__ == "__main__"' in file.read_text()
+
+
+def test_words_behind_a_command_are_its_own(run):
+  assert run("embed", "--out=a b") == ("pcl_jax.embed", ["--out=a b"])
+  line = "prepare", "own_library", "--audio=x"
+  assert run(*line) == ("preprocessing.own_library", ["--audio=x"])
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_a_config_that_came_along_is_named_without_its_place(run, form):
+  module, words = run("train", *form.format("pcl:ss_resnet:smoke").split())
+  assert module == "launch"
+  path = ROOT / "configs" / "ss_resnet.py"
+  assert "=".join(words) == f"--config={path}:smoke"
+  other = form.format("mine.py:smoke").split()
+  assert run("train", *other)[1] == other
+
+
+@pytest.mark.parametrize(
+  "words, told",
+  [
+    (["trian"], "'trian' is no command"),
+    (["prepare", "songs"], "'songs' makes no data set"),
+    (["prepare"], "Give one of data_split, genre_vectors,"),
+    (["train", "--config=pcl:ss_resnot"], "Give one of aim_resnet,"),
+  ],
+)
+def test_a_name_that_nothing_has_is_refused_with_those_there_are(
+  run, capsys, words, told
+):
+  assert run(*words) == ("", [str(errors.EXIT_BAD_INPUT)])
+  assert told in capsys.readouterr().err
+
+
+def test_a_package_that_an_extra_brings_is_named_with_it(run, monkeypatch):
+  def lacks(module, **_):
+    raise ModuleNotFoundError("No module", name="absent_package.part")
+
+  monkeypatch.setattr(command, "runpy", type("", (), {"run_module": lacks}))
+  with pytest.raises(errors.InputError, match=r'"pcl_jax\[train\]"'):
+    command._run(["train"])
+  with pytest.raises(ModuleNotFoundError):
+    command._run(["embed"])
+
+
+def test_what_the_extras_bring_is_what_they_are_named_for():
+  extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+  ]
+  named = {extra for _, extra in command._COMMANDS.values() if extra}
+  assert named | {"prepare"} == extras.keys() - {"all"}
