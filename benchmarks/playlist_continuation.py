@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise errors.InputError(f"--share={flags.share} is above 0, at most 1.")
   sizes = [int(n * flags.share) for n in (SONGS, CANDIDATES, PLAYLISTS)]
   rows, split, lists = _draw(*sizes, flags.dims)
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   songs = np.unique(problem.contexts.values)
   search.top_k(rows[:8], rows[:8], 1)  # Starts the device.
   before, began = _peak_mb(), time.perf_counter()
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   first = next(found)  # Once all lists of neighbours are there.
   neighbours_s = time.perf_counter() - began
   counts = playlist_continuation.popularity(lists, len(split))
-  playlist_continuation.table_of(
+  playlist_continuation.score_playlists(
     problem, itertools.chain([first], found), counts
   )
   rest_s = time.perf_counter() - began - neighbours_s

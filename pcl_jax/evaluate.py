@@ -1,4 +1,4 @@
-"""What is a trained encoder worth? Tasks, baselines and certainty.
+"""Measures what a trained encoder is worth, with baselines and intervals.
 
 python -m pcl_jax.evaluate --workdir=runs/sample
 python -m pcl_jax.evaluate --workdir=runs/sample --tasks=artist,hubs --baselines
@@ -7,245 +7,164 @@ python -m pcl_jax.evaluate --compare runs/a runs/b
 
 Runs the tasks on the features of the run's best encoder, prints the table, and
 writes results.json and, for each task, the values of all its items
-(evaluation/TASK.parquet) into the run's folder. Beside it stand the precision
-at 5 of looking test songs up among all others, for the encoder, the same
-network before training and the mean of the mel-spectrogram over time; with
---baselines these and more go through all tasks. --compare tests runs that were
-evaluated against each other, item by item.
+(evaluation/TASK.parquet) into the run's folder. The table also has the
+precision at 5 of test songs that are looked up among all other songs, for the
+encoder, for the same network before training and for the mean of the
+mel-spectrogram over time; with --baselines these and more run through all
+tasks. --compare tests runs that were evaluated against each other, item by
+item.
 """
 
-from collections.abc import Mapping, Sequence
-import dataclasses
+import argparse
+from collections.abc import Sequence
 import pathlib
-import time
-from types import MappingProxyType
-from typing import Any
 
 from absl import logging
 
-from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.data import dataset
-from pcl_jax.evaluation import compare as comparison
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import evaluate_flags
+from pcl_jax.evaluation import compare
+from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import representations as baseline_rows
-from pcl_jax.evaluation import task_results
-from pcl_jax.evaluation.audit import leakage
-from pcl_jax.evaluation.audit import provenance
-from pcl_jax.evaluation.retrieval import precision_at_k
+from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_task
 
-FORMAT_VERSION = 2
 
-
-def _run_tasks(
-  tasks: dict[str, contexts.Task],
-  context: contexts.Context,
-  embeddings: contexts.Embeddings,
-) -> tuple[dict[str, task_results.Outcome | str], dict[str, float]]:
-  """Runs tasks on one representation; outcomes and seconds."""
-  found, seconds = {}, {}
-  for name, task in tasks.items():
-    began = time.monotonic()
-    logging.info("task %s", name)
-    found[name] = task.run(context, embeddings)
-    seconds[name] = round(time.monotonic() - began, 2)
-  return found, seconds
-
-
-class _Collector:
-  """Gathers what was measured, by task and by representation."""
-
-  def __init__(self, chosen: tuple[str, ...]):
-    self.rows: dict[str, dict[str, Any]] = {name: {} for name in chosen}
-    self.tables: dict[str, dict[str, Any]] = {name: {} for name in chosen}
-    self.lookup: dict[str, Any] = {}
-    self.seconds: dict[str, dict[str, float]] = {}
-
-  def add(self, row: str, found: dict[str, task_results.Outcome | str]) -> None:
-    for task, one in found.items():
-      self.rows[task][row] = report.outcome_as_dict(one)
-      if isinstance(one, task_results.Outcome):
-        self.tables[task][row] = one.per_item
-
-  def measured(self) -> bool:
-    tasks = any(any(rows) for rows in self.tables.values())
-    return tasks or any(self.lookup.values())
-
-
-def _run_representations(
-  representations: list[baseline_rows.Representation],
-  tasks: dict[str, contexts.Task],
-  context: contexts.Context,
-  collector: _Collector,
-  *,
-  baselines: bool,
-) -> None:
-  """Adds the rows of the run's encoder and of what it is held against."""
-  catalogue = context.catalogue
-  for one in representations:
-    with_tasks = baselines or not one.only_with_baselines
-    if not (with_tasks or one.in_lookup):
-      continue
-    rows = baseline_rows.checked(one.name, one.embed(), catalogue.song_ids)
-    if one.in_lookup:
-      collector.lookup[one.name] = precision_at_k.precisions(catalogue, rows)
-    if with_tasks:
-      mine = dataclasses.replace(context, encoder=one.encoder, memory={})
-      found, seconds = _run_tasks(tasks, mine, rows)
-      collector.add(one.name, found)
-      collector.seconds[one.name] = seconds
-
-
-def _run_baselines(
-  tasks: dict[str, contexts.Task],
-  context: contexts.Context,
-  collector: _Collector,
-) -> str | None:
-  """Adds rows that no encoder makes; returns why mode P has none."""
-  for task_name, task in tasks.items():
-    for name, run in task.baselines.items():
-      collector.add(name, {task_name: run(context)})
-  vectors = baseline_rows.mode_p(context.data, context.options.split)
-  if isinstance(vectors, str):
-    return vectors
-  fresh = dataclasses.replace(context, encoder=None, memory={})
-  found, _ = _run_tasks(tasks, fresh, vectors.embed())
-  collector.add(vectors.name, found)
-  return None
-
-
-def evaluate(
-  workdir: pathlib.Path,
-  data_dir: str | None,
-  *,
-  tasks: tuple[str, ...] = (),
-  extra: Mapping[str, contexts.Task] = MappingProxyType({}),
-  baselines: bool = False,
-  options: contexts.Options | None = None,
-  which: str = "best",
-) -> report.Evaluation:
-  """Runs tasks on a run's encoder, and on the baselines.
-
-  Args:
-    workdir: of the run.
-    data_dir: data set to evaluate on; None for the one it trained on.
-    tasks: names in the registry.
-    extra: further tasks, by name (`tagging_task.tasks_of`).
-    baselines: whether the tasks run on the baselines too.
-    options: of the tasks.
-    which: the `best` checkpoint by validation loss, or the `latest`.
-
-  Raises:
-    InputError: there is no checkpoint or no data set, or nothing in the data
-      set can be measured.
-  """
-  encoder, meta = manager.load_encoder(workdir, which)
-  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
-  context = contexts.Context(
-    data,
-    seed=meta["config"]["seed"],
-    options=options or contexts.Options(),
-    meta=meta,
-    chosen=(*tasks, *extra),
+def _add_what(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that say what is evaluated."""
+  add = parser.add_argument
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--workdir", help="folder of the run")
+  what.add_argument(
+    "--compare",
+    nargs="+",
+    metavar="RUN",
+    help="folders of evaluated runs; each is tested against the first",
   )
-  chosen = {name: registry.TASKS[name] for name in tasks} | dict(extra)
-  collector = _Collector(context.chosen)
-  rows = baseline_rows.representations(encoder, meta, data)
-  _run_representations(rows, chosen, context, collector, baselines=baselines)
-  without = _run_baselines(chosen, context, collector) if baselines else None
-  if not collector.measured():
-    raise errors.InputError(
-      f"{data.directory} has no test song that shares an artist or a sub-genre "
-      "with another song: there is nothing to look up. Split it again with a "
-      "larger --test_share."
-    )
-  results = {
-    "format_version": FORMAT_VERSION,
-    "checkpoint": which,
-    "step": meta["progress"]["step"],
-    "data": str(data.directory),
-    "fingerprint": data.fingerprint(),
-    "songs": len(data.store),
-    "trained": rows[0].name,
-    "options": dataclasses.asdict(context.options),
-    "precision_at_5": collector.lookup,
-    "tasks": collector.rows,
-    "seconds": collector.seconds,
-    "checks": [dataclasses.asdict(one) for one in leakage.check(meta, data)],
-    "certificate": provenance.make(encoder, meta, data),
-    "notes": _notes(context.options.split, without),
-  }
-  return report.Evaluation(results, collector.tables)
+  add(
+    "--checkpoint",
+    choices=("best", "latest"),
+    default="best",
+    help="the best one by validation loss, or the latest (%(default)s)",
+  )
+  add("--data", help="data set (default: the one the run trained on)")
+  add(
+    "--tasks",
+    default=registry.ALL,
+    help=f"{registry.ALL} (default), {registry.NONE}, or any of "
+    f"{', '.join(registry.TASKS)}, separated by commas",
+  )
+  add(
+    "--tagging",
+    metavar="DIR[,DIR]",
+    default="",
+    help="public tagging sets that preprocessing.tagging_sets has prepared",
+  )
+  add(
+    "--baselines",
+    action="store_true",
+    help="run the tasks also on the untrained encoder, on statistics of the "
+    "mel and on mode P's vectors where these are defined; playlist "
+    "continuation also by popularity and at random",
+  )
 
 
-def _notes(split: int, without_mode_p: str | None) -> list[str]:
-  """Returns what the reader of the table has to know."""
-  notes = []
-  if split != catalogues.TEST:
-    notes.append(
-      "Sought are validation songs, which chose the checkpoint and from which "
-      "mode P and mode G learned: these numbers flatter."
-    )
-  if without_mode_p:
-    notes.append(f"{baseline_rows.MODE_P}: {without_mode_p}")
-  return notes
+def _add_how(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that become `task_base.Options`."""
+  add = parser.add_argument
+  add(
+    "--split",
+    choices=("test", "validation"),
+    default="test",
+    help="split of the songs that retrieval and playlist continuation look "
+    "for (default %(default)s)",
+  )
+  add(
+    "--min_playlists",
+    type=int,
+    default=1,
+    help="number of playlists that two similar songs share (default 1)",
+  )
+  add(
+    "--largest_artist",
+    type=int,
+    help="ignore artists and albums with more songs, such as `various artists`",
+  )
+  add(
+    "--neighbours",
+    type=int,
+    default=100,
+    help="length of a playlist's continuation (default 100)",
+  )
+  add(
+    "--published_split",
+    action="store_true",
+    help="split Melon-50 with the mistake of the published script, by which "
+    "most test songs are training songs too: only for comparison with numbers "
+    "measured so",
+  )
+  add(
+    "--tagging_mean",
+    choices=(task_base.EMBEDDINGS, *probes.MEANS),
+    default=task_base.EMBEDDINGS,
+    help="what is averaged over a clip's patches, with --tagging: their "
+    "embeddings before the probe (default), or what the probe says of each",
+  )
 
 
-def in_words(
-  results: dict[str, Any],
-  extra: Mapping[str, contexts.Task] = MappingProxyType({}),
-) -> str:
-  """Returns the table that people read.
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="python -m pcl_jax.evaluate",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  _add_what(parser)
+  _add_how(parser)
+  flags = parser.parse_args(argv)
+  flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
+  return flags
 
-  Args:
-    results: of `evaluate`.
-    extra: the further tasks it was given.
-  """
-  tasks = registry.TASKS | dict(extra)
-  parts = [report.lookup_in_words(results)]
-  parts += [
-    report.task_in_words(name, tasks[name], rows)
-    for name, rows in results["tasks"].items()
-  ]
-  parts += ["\n".join(results["notes"] + leakage.in_words(results["checks"]))]
-  return "\n\n".join(part for part in parts if part)
+
+def _compare(flags: argparse.Namespace) -> None:
+  workdirs = [pathlib.Path(one) for one in flags.compare]
+  names = None  # All that the runs have.
+  if flags.tasks != registry.ALL:
+    names = registry.choose(flags.tasks)
+    names += tuple(tagging_task.tasks_of(flags.tagging))
+  print(compare.format_tests(workdirs, *compare.compare(workdirs, names)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, prints the table, writes the results."""
-  flags = evaluate_flags.parse(argv, __doc__)
-  chosen = registry.choose(flags.tasks)
-  options = evaluate_flags.options_of(flags)
-  folders = [one for one in (flags.tagging or "").split(",") if one.strip()]
-  extra = tagging_task.tasks_of(folders) if folders else {}
+  flags = _parse(argv)
   if flags.compare:
-    workdirs = [pathlib.Path(one) for one in flags.compare]
-    every = flags.tasks == registry.ALL  # Of what the runs have.
-    named = None if every else (*chosen, *extra)
-    tested = comparison.compare(workdirs, named)
-    print(comparison.in_words(workdirs, *tested))
+    _compare(flags)
     return
   workdir = pathlib.Path(flags.workdir)
-  found = evaluate(
+  found = evaluator.evaluate(
     workdir,
     flags.data,
-    tasks=chosen,
-    extra=extra,
+    tasks=flags.tasks,
+    tagging=flags.tagging,
     baselines=flags.baselines,
-    options=options,
+    options=task_base.Options(
+      split=catalogues.SPLIT_NAMES.index(flags.split),
+      min_playlists=flags.min_playlists,
+      largest_artist=flags.largest_artist,
+      neighbours=flags.neighbours,
+      published_split=flags.published_split,
+      tagging_mean=flags.tagging_mean,
+    ),
     which=flags.checkpoint,
   )
   paths = report.write(workdir, found)
-  print(in_words(found.results, extra))
+  print(report.format_evaluation(found))
   print(f"\nitems of each task: {workdir / report.FOLDER}")
   print(f"written to {paths[0]}")
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of reading only.
+  logging.set_verbosity(logging.ERROR)  # Orbax warns that it only reads.
   errors.run_command(main)

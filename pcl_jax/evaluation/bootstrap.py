@@ -6,7 +6,7 @@ import math
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 
 _MOST_DRAWN = 1 << 22  # Items held at once; all resamples would be gigabytes.
 
@@ -80,7 +80,7 @@ def bootstrap_interval(
 
 def mean_metrics(
   columns: dict[str, np.ndarray], *, draws: int = 2000, seed: int = 0
-) -> dict[str, task_results.Metric]:
+) -> dict[str, task_base.Metric]:
   """Turns columns of values into metrics: their means and 95 % intervals.
 
   Args:
@@ -99,13 +99,11 @@ def mean_metrics(
     means = resampled_means(table, draws=draws, seed=seed)
   for i, name in enumerate(columns):
     if not counts[i]:
-      metrics[name] = task_results.Metric(math.nan, math.nan, math.nan, 0)
+      metrics[name] = task_base.Metric(math.nan, math.nan, math.nan, 0)
       continue
     low, high = np.nanquantile(means[:, i], [0.025, 0.975])
     value = float(np.nanmean(table[:, i]))
-    metrics[name] = task_results.Metric(
-      value, float(low), float(high), counts[i]
-    )
+    metrics[name] = task_base.Metric(value, float(low), float(high), counts[i])
   return metrics
 
 

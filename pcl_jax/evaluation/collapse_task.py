@@ -1,6 +1,5 @@
 """Collapse diagnostics as a task: how much of its space an encoder uses."""
 
-import functools
 import math
 
 import jax
@@ -12,8 +11,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from pcl_jax.evaluation import bootstrap
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse
 
 _MOST_SONGS = 2048  # Of which all pairs are compared.
@@ -21,7 +19,7 @@ _MOST_PAIRS = 512
 _BATCH = 64
 
 
-def _two_patches(context: contexts.Context, songs: np.ndarray) -> np.ndarray:
+def _two_patches(context: task_base.Context, songs: np.ndarray) -> np.ndarray:
   """Returns the features of the first two patches of songs, [2, songs, d]."""
   features = embed.make_embedder(context.encoder)
   size = context.encoder.backbone.features
@@ -38,11 +36,11 @@ def _two_patches(context: contexts.Context, songs: np.ndarray) -> np.ndarray:
   return out.reshape(2, len(songs), size)
 
 
-def _alignment_of_patches(context: contexts.Context) -> np.ndarray:
+def _alignment_of_patches(context: task_base.Context) -> np.ndarray:
   """Returns the alignment of two patches of each song, of some songs."""
   if context.encoder is None:
     return np.zeros(0)
-  songs = context.sought
+  songs = context.queries
   songs = songs[context.data.store.frames[songs] >= 2 * plans.PATCH_FRAMES]
   rng = np.random.default_rng(context.seed)
   songs = np.sort(rng.permutation(songs)[:_MOST_PAIRS])
@@ -52,61 +50,62 @@ def _alignment_of_patches(context: contexts.Context) -> np.ndarray:
   return np.asarray(collapse.alignments(first, second))
 
 
-def _alignment_of_pairs(
-  context: contexts.Context, embeddings: contexts.Embeddings
-) -> np.ndarray:
+def _alignment_of_pairs(context: task_base.Context) -> np.ndarray:
   """Returns the alignment of the validation songs that share a playlist."""
   pairs = context.catalogue.validation_pairs.get("Playlist", ())
   if not len(pairs):
     return np.zeros(0)
   rng = np.random.default_rng(context.seed)
   pairs = pairs[rng.permutation(len(pairs))[:_MOST_PAIRS]]
-  rows = jnp.asarray(embeddings, jnp.float32)
+  rows = jnp.asarray(context.embeddings, jnp.float32)
   return np.asarray(collapse.alignments(rows[pairs[:, 0]], rows[pairs[:, 1]]))
 
 
-def _run(
-  context: contexts.Context, embeddings: contexts.Embeddings
-) -> task_results.Outcome | str:
-  songs = context.sought
-  if len(songs) < 2:
-    return f"there are fewer than two {context.split_name} songs"
-  rng = np.random.default_rng(context.seed)
-  songs = np.sort(rng.permutation(songs)[:_MOST_SONGS])
-  rows = embeddings[songs].astype(np.float32)
-  found = jax.jit(collapse.diagnostics)(rows)
-  # Resampled songs stand beside themselves: no interval of these is honest.
-  metrics = {
-    name: task_results.Metric(float(value), math.nan, math.nan, len(songs))
-    for name, value in found.items()
-  }
-  aligned = {
-    "alignment_of_patches": _alignment_of_patches(context),
-    "alignment_of_playlist_pairs": _alignment_of_pairs(context, embeddings),
-  }
-  means = functools.partial(bootstrap.mean_metrics, seed=context.seed)
-  for name, values in aligned.items():
-    metrics |= means({name: values.astype(np.float64)})
-  unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
-  others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
-  return task_results.Outcome(
-    metrics=metrics,
-    per_item={
-      "song_id": context.catalogue.song_ids[songs],
-      "mean_cosine": others.astype(np.float64),
-    },
-    settings={
-      "songs": context.split_name,
-      "at_most": _MOST_SONGS,
-      "pairs": catalogues.SPLIT_NAMES[catalogues.VALIDATION],
-    },
-  )
+class Collapse(task_base.Task):
+  """Measures how many directions the embeddings of songs use."""
 
-
-TASKS = {
-  "collapse": contexts.Task(
+  title = (
     "How much of its space the encoder uses (effective rank up to the number "
-    "of dimensions)",
-    _run,
+    "of dimensions)"
   )
-}
+
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Measures a representation."""
+    songs = context.queries
+    if len(songs) < 2:
+      raise task_base.NotAvailable(
+        f"there are fewer than two {context.split_name} songs"
+      )
+    rng = np.random.default_rng(context.seed)
+    songs = np.sort(rng.permutation(songs)[:_MOST_SONGS])
+    rows = context.embeddings[songs].astype(np.float32)
+    found = jax.jit(collapse.diagnostics)(rows)
+    # A resample contains songs twice: an interval of these would mislead.
+    metrics = {
+      name: task_base.Metric(float(value), math.nan, math.nan, len(songs))
+      for name, value in found.items()
+    }
+    aligned = {
+      "alignment_of_patches": _alignment_of_patches(context),
+      "alignment_of_playlist_pairs": _alignment_of_pairs(context),
+    }
+    for name, values in aligned.items():
+      column = {name: values.astype(np.float64)}
+      metrics |= bootstrap.mean_metrics(column, seed=context.seed)
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
+    others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
+    return task_base.Result(
+      metrics=metrics,
+      per_item={
+        "song_id": context.catalogue.song_ids[songs],
+        "mean_cosine": others.astype(np.float64),
+      },
+      settings={
+        "songs": context.split_name,
+        "at_most": _MOST_SONGS,
+        "pairs": catalogues.SPLIT_NAMES[catalogues.VALIDATION],
+      },
+    )
+
+
+TASKS = {"collapse": Collapse()}

@@ -267,7 +267,7 @@ def compare(
   return tests, notes
 
 
-def in_words(
+def format_tests(
   workdirs: Sequence[pathlib.Path], tests: list[Test], notes: list[str]
 ) -> str:
   """Returns the table of the tests.

@@ -1,21 +1,21 @@
 """The registry: every task that the evaluation knows, by name.
 
-A task is a function of a context and the embeddings of all songs, [songs, d],
-that returns an Outcome, or in words why this data set cannot give one. Tasks
-are compared between runs item by item, and only where their settings agree;
-settings that a task finds for itself (`compare.protocol`) may differ.
+To add a task, derive a class from `task_base.Task` and put an instance into
+TASKS. Tasks are compared between runs item by item, and only where their
+settings agree; settings that a task finds for itself (`compare.protocol`) may
+differ.
 """
 
 from pcl_jax.common import errors
 from pcl_jax.evaluation import collapse_task
-from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import playlist_task
 from pcl_jax.evaluation.retrieval import retrieval_tasks
 from pcl_jax.evaluation.tagging import melon_50_tasks
 
 ALL = "all"
 NONE = "none"
-TASKS: dict[str, contexts.Task] = {
+TASKS: dict[str, task_base.Task] = {
   **playlist_task.TASKS,
   **retrieval_tasks.TASKS,
   **melon_50_tasks.TASKS,

@@ -1,6 +1,6 @@
 """What an evaluation found, as files and as the table that people read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import math
@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.retrieval import precision_at_k
 
 FILE_NAME = "results.json"
@@ -27,11 +27,13 @@ class Evaluation:
 
   Attributes:
     results: plain values, fit for json.
-    tables: task -> representation -> columns of one value an item.
+    items: task -> representation -> columns of one value an item.
+    tasks: the tasks, by name.
   """
 
   results: dict[str, Any]
-  tables: dict[str, dict[str, dict[str, np.ndarray]]]
+  items: dict[str, dict[str, dict[str, np.ndarray]]]
+  tasks: Mapping[str, task_base.Task]
 
 
 def _plain(value: Any) -> Any:
@@ -47,14 +49,8 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def outcome_as_dict(found: task_results.Outcome | str) -> dict[str, Any]:
-  """Returns an outcome, without its items, as plain values.
-
-  Args:
-    found: of a task; or why there is none.
-  """
-  if isinstance(found, str):
-    return {"not_given": found}
+def as_dict(found: task_base.Result) -> dict[str, Any]:
+  """Returns a result, without its items, as plain values."""
   metrics = {
     name: {
       "value": metric.value,
@@ -86,7 +82,7 @@ def write(workdir: pathlib.Path, found: Evaluation) -> list[pathlib.Path]:
   folder.mkdir(exist_ok=True)
   paths = [
     write_items(folder / f"{task}.parquet", rows)
-    for task, rows in found.tables.items()
+    for task, rows in found.items.items()
     if rows
   ]
   path = workdir / FILE_NAME
@@ -119,7 +115,7 @@ def write_items(
   return path
 
 
-def lookup_in_words(results: dict[str, Any]) -> str:
+def format_precision(results: dict[str, Any]) -> str:
   """Returns the table of precision at 5; empty where there is none."""
   table = results["precision_at_5"]
   columns = list(dict.fromkeys(c for row in table.values() for c in row))
@@ -164,15 +160,15 @@ def grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
   ]
 
 
-def task_in_words(
-  name: str, task: contexts.Task, rows: dict[str, dict[str, Any]]
+def format_task(
+  name: str, task: task_base.Task, rows: dict[str, dict[str, Any]]
 ) -> str:
   """Returns a task's part of the table.
 
   Args:
     name: of the task.
     task: its entry in the registry.
-    rows: representation -> what `outcome_as_dict` gave.
+    rows: representation -> what `as_dict` gave, or why there is no result.
   """
   title = f"{task.title} ({name})"
   given = {k: row for k, row in rows.items() if "not_given" not in row}
@@ -218,3 +214,16 @@ def _notes(given: dict[str, dict[str, Any]], shown: list[str]) -> list[str]:
   }
   notes += [f"left out: {count} {why}" for why, count in left_out.items()]
   return ["; ".join(notes)]
+
+
+def format_evaluation(found: Evaluation) -> str:
+  """Returns the table that people read."""
+  results = found.results
+  parts = [format_precision(results)]
+  parts += [
+    format_task(name, found.tasks[name], rows)
+    for name, rows in results["tasks"].items()
+  ]
+  lines = results["notes"] + leakage.format_checks(results["checks"])
+  parts.append("\n".join(lines))
+  return "\n\n".join(part for part in parts if part)

@@ -11,7 +11,7 @@ from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import context as contexts
+from pcl_jax.evaluation import task_base
 from pcl_jax.models import audio_encoder
 
 TRAINED = "trained"
@@ -26,18 +26,16 @@ class Representation:
   """A way to turn every song of a data set into a vector.
 
   Attributes:
-    name: of its row in the table.
+    name: name of its row in the table.
     embed: computes the vectors of all songs, [songs, d].
-    encoder: that does so, None where none does.
+    encoder: the encoder that does so; None where none does.
     in_lookup: whether it has a row in the table of precision at 5.
-    only_with_baselines: whether the tasks run on it with `--baselines` only.
   """
 
   name: str
-  embed: Callable[[], contexts.Embeddings]
+  embed: Callable[[], task_base.Embeddings]
   encoder: audio_encoder.AudioEncoder | None = None
-  in_lookup: bool = False
-  only_with_baselines: bool = True
+  in_lookup: bool = True
 
 
 def representations(
@@ -45,71 +43,72 @@ def representations(
   meta: dict[str, Any],
   data: dataset.DataSet,
 ) -> list[Representation]:
-  """Returns the run's encoder and what it is held against.
+  """Returns the run's encoder and, after it, what it is compared with.
 
   Args:
-    encoder: of the run.
-    meta: what its checkpoint says about itself.
+    encoder: the encoder of the run.
+    meta: the metadata of its checkpoint.
     data: the data set.
   """
   untrained = audio_encoder.AudioEncoder(
     **meta["architecture"]["audio"], rngs=nnx.Rngs(meta["config"]["seed"])
   )
-  songs = np.arange(len(data.store), dtype=np.int32)
-  store = data.store
+  store, songs = data.store, np.arange(len(data.store), dtype=np.int32)
   return [
     Representation(
       f"{TRAINED} ({meta['strategy']})",
       lambda: embed.embed_songs(encoder, store, songs),
       encoder,
-      in_lookup=True,
-      only_with_baselines=False,
     ),
     Representation(
       UNTRAINED,
       lambda: embed.embed_songs(untrained, store, songs),
       untrained,
-      in_lookup=True,
     ),
+    Representation(MEAN_MEL, lambda: embed.mean_mel(store, songs)),
     Representation(
-      MEAN_MEL, lambda: embed.mean_mel(store, songs), in_lookup=True
+      MEAN_STD_MEL, lambda: embed.mean_std_mel(store, songs), in_lookup=False
     ),
-    Representation(MEAN_STD_MEL, lambda: embed.mean_std_mel(store, songs)),
   ]
 
 
-def mode_p(data: dataset.DataSet, split: int) -> Representation | str:
-  """Returns the playlist vectors as a representation, or why there is none.
+def mode_p(data: dataset.DataSet, split: int) -> task_base.Embeddings:
+  """Returns the playlist vectors of all songs.
 
   Args:
     data: the data set.
-    split: whose songs are sought.
+    split: the split of the queries.
+
+  Raises:
+    NotAvailable: there are none that say something about the queries.
   """
   path = data.directory / dataset.PLAYLIST_VECTORS
   if split == catalogues.TEST:
-    return (
+    raise task_base.NotAvailable(
       "they are learned from training and validation songs and say nothing of "
       "test songs; with --split=validation they stand in the table as an upper "
       "line"
     )
   if not path.exists():
-    return (
+    raise task_base.NotAvailable(
       f"{path} does not exist; make it with python -m "
       f"preprocessing.playlist_vectors --data={data.directory}"
     )
   try:
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
   except (OSError, ValueError) as error:
-    return f"{path} cannot be read ({error})"
+    raise task_base.NotAvailable(f"{path} cannot be read ({error})") from error
   if vectors.ndim != 2 or len(vectors) != len(data.catalogue):
-    return f"{path} has shape {vectors.shape} and is of another catalogue"
+    raise task_base.NotAvailable(
+      f"{path} has shape {vectors.shape} and belongs to another catalogue"
+    )
   # The bias, the last column, says how popular a song is, not what it is like.
-  return Representation(MODE_P, lambda: np.asarray(vectors[:, :-1], np.float32))
+  return np.asarray(vectors[:, :-1], np.float32)
 
 
 def checked(
-  name: str, embeddings: contexts.Embeddings, song_ids: np.ndarray
-) -> contexts.Embeddings:
+  name: str, embeddings: task_base.Embeddings, song_ids: np.ndarray
+) -> task_base.Embeddings:
   """Returns embeddings in which every song has finite numbers.
 
   Args:

@@ -25,7 +25,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file
 from pcl_jax.evaluation.tagging import probe_training
@@ -36,7 +36,7 @@ _SHOWN_SONGS = 20
 
 def train(
   workdir: pathlib.Path, data_dir: str | None, kind: str, out: pathlib.Path
-) -> task_results.Outcome:
+) -> task_base.Result:
   """Trains a probe on Melon-50 for a run's best encoder and writes it.
 
   Args:

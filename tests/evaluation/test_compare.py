@@ -10,8 +10,9 @@ from pcl_jax import evaluate
 from pcl_jax.common import errors
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import compare
+from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 
 ROW = "trained (SS)"
 SHOWN = ("average_precision", "r_precision")
@@ -21,7 +22,7 @@ def _write(folder, values, *, ids=None, fingerprint="f", settings=None):
   """Writes the evaluation of a run with one task; returns its folder."""
   ids = np.arange(len(values), dtype=np.uint32) if ids is None else ids
   columns = {name: values for name in SHOWN}
-  found = task_results.Outcome(
+  found = task_base.Result(
     metrics=bootstrap.mean_metrics(columns),
     per_item={"song_id": ids} | columns,
     settings=settings or {"queries": "test"},
@@ -32,9 +33,9 @@ def _write(folder, values, *, ids=None, fingerprint="f", settings=None):
     "data": "data/x",
     "fingerprint": fingerprint,
     "trained": ROW,
-    "tasks": {"artist": {ROW: report.outcome_as_dict(found)}},
+    "tasks": {"artist": {ROW: report.as_dict(found)}},
   }
-  report.write(folder, report.Evaluation(results, {"artist": rows}))
+  report.write(folder, report.Evaluation(results, {"artist": rows}, {}))
   return folder
 
 
@@ -135,7 +136,8 @@ def test_undefined_numbers_are_null_in_results_and_said_in_the_table(tmp_path):
   results = json.loads((folder / report.FILE_NAME).read_text())
   metric = results["tasks"]["artist"][ROW]["metrics"]["r_precision"]
   assert metric == {"value": None, "interval_95": [None, None], "items": 0}
-  text = evaluate.in_words(
-    results | {"precision_at_5": {}, "notes": [], "checks": []} | {"songs": 5}
+  results |= {"precision_at_5": {}, "notes": [], "checks": [], "songs": 5}
+  text = report.format_evaluation(
+    report.Evaluation(results, {}, registry.TASKS)
   )
   assert "undefined" in text

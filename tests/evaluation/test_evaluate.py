@@ -17,8 +17,10 @@ from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.evaluation.tagging import fine_tune
@@ -129,7 +131,7 @@ def test_a_test_song_that_shares_nothing_is_no_query():
 
 def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   config, workdir = trained
-  results = evaluate.evaluate(workdir, None).results
+  results = evaluator.evaluate(workdir, tasks="none").results
   table = results["precision_at_5"]
   assert list(table) == ["trained (SS)", "untrained", "mean mel"]
   assert results["step"] == 3
@@ -157,7 +159,7 @@ def test_the_untrained_network_has_the_weights_the_run_began_with(
     return np.ones((len(songs), 2), np.float32)
 
   monkeypatch.setattr(embed, "embed_songs", embed_songs)
-  evaluate.evaluate(workdir, None)
+  evaluator.evaluate(workdir, tasks="none")
   begun = setup.build(config, jax.devices()[:1]).state["params"]["audio"]
   np.testing.assert_array_equal(seen[1], begun["backbone"]["fc"]["kernel"])
   assert np.abs(seen[0] - seen[1]).max() > 0
@@ -167,7 +169,7 @@ def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
   evaluate.main([f"--workdir={workdir}", "--tasks=artist,hubs"])
   printed = capsys.readouterr().out
   results = json.loads((workdir / report.FILE_NAME).read_text())
-  lines = report.lookup_in_words(results).splitlines()
+  lines = report.format_precision(results).splitlines()
   assert printed.splitlines()[: len(lines)] == lines
   for name, row in results["precision_at_5"].items():
     (line,) = [line for line in lines if line.startswith(name)]
@@ -200,7 +202,7 @@ def test_the_latest_checkpoint_is_measured_where_it_is_asked_for(
 
 def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
   other = _prepare(tmp_path / "other", albums=np.full(60, -1, np.int32))
-  results = evaluate.evaluate(trained[1], str(other)).results
+  results = evaluator.evaluate(trained[1], str(other), tasks="none").results
   assert results["data"] == str(other)
 
 
@@ -208,7 +210,7 @@ def test_a_data_set_with_nothing_to_look_up_is_refused(trained, tmp_path):
   split = np.full(60, catalogues.TRAIN, np.int8)
   other = _prepare(tmp_path / "other", split=split)
   with pytest.raises(errors.InputError, match="no test song") as error:
-    evaluate.evaluate(trained[1], str(other))
+    evaluator.evaluate(trained[1], str(other), tasks="none")
   assert str(other) in str(error.value)
 
 
@@ -236,11 +238,11 @@ def test_fine_tuning_has_a_row_from_scratch_among_the_baselines(
 
   def fine_tuned(encoder, store, rows, labelled):
     weights.append(np.array(encoder.backbone.fc.kernel[...]))
-    return "measured" if len(weights) == 1 else "from scratch"
+    raise errors.RunError("measured" if len(weights) == 1 else "from scratch")
 
   monkeypatch.setattr(fine_tune, "fine_tune", fine_tuned)
-  results = evaluate.evaluate(
-    workdir, None, tasks=("melon_50_fine_tune",), baselines=True
+  results = evaluator.evaluate(
+    workdir, tasks="melon_50_fine_tune", baselines=True
   ).results
   rows = results["tasks"]["melon_50_fine_tune"]
   found = {name: row["not_given"] for name, row in rows.items()}
@@ -263,8 +265,8 @@ def test_a_task_that_cannot_end_well_leaves_the_others_their_results(
     raise errors.RunError("the scores are not finite")
 
   monkeypatch.setattr(fine_tune, "fine_tune", astray)
-  results = evaluate.evaluate(
-    trained[1], None, tasks=("artist", "melon_50_fine_tune")
+  results = evaluator.evaluate(
+    trained[1], tasks="artist,melon_50_fine_tune"
   ).results
   rows = {name: row["trained (SS)"] for name, row in results["tasks"].items()}
   assert rows["melon_50_fine_tune"] == {
@@ -322,23 +324,25 @@ def test_mode_p_is_an_upper_line_where_it_is_defined_and_else_a_reason(
   trained, tmp_path
 ):
   data = dataset.DataSet(_prepare(tmp_path / "data"))
-  made = representations.mode_p(data, catalogues.TEST)
-  assert "say nothing of test songs" in made
-  made = representations.mode_p(data, catalogues.VALIDATION)
-  assert "does not exist" in made
+
+  def reason(split):
+    with pytest.raises(task_base.NotAvailable) as error:
+      representations.mode_p(data, split)
+    return str(error.value)
+
+  assert "say nothing of test songs" in reason(catalogues.TEST)
+  assert "does not exist" in reason(catalogues.VALIDATION)
   vectors = np.random.default_rng(0).random((60, 9)).astype(np.float32)
   np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors)
   made = representations.mode_p(data, catalogues.VALIDATION)
-  np.testing.assert_array_equal(made.embed(), vectors[:, :-1])
+  np.testing.assert_array_equal(made, vectors[:, :-1])
   np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors[:40])
-  assert "another catalogue" in representations.mode_p(
-    data, catalogues.VALIDATION
-  )
+  assert "another catalogue" in reason(catalogues.VALIDATION)
 
 
 def test_an_unknown_task_is_refused_before_anything_is_computed(workdir):
   with pytest.raises(errors.InputError, match="playlist_continuation"):
     evaluate.main([f"--workdir={workdir}", "--tasks=nonsense"])
-  with pytest.raises(errors.InputError, match="--min_playlists=0"):
+  with pytest.raises(errors.InputError, match="min_playlists=0"):
     evaluate.main([f"--workdir={workdir}", "--min_playlists=0"])
   assert not (workdir / report.FILE_NAME).exists()

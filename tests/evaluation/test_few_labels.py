@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import few_labels
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probes
@@ -49,7 +49,7 @@ def test_all_labels_are_the_ordinary_probe_and_fewer_are_worth_less():
   assert songs == pytest.approx(training / 10, abs=1)
   # One song is no curve.
   assert found[0.01].startswith("share (1 % of ")
-  one = few_labels.as_outcome(found)
+  one = few_labels.as_result(found)
   assert one.left_out[found[0.01]] == 1
   for share, name in ((0.1, "10_percent"), (1.0, "100_percent")):
     for metric in ("roc_auc", "average_precision"):
@@ -76,7 +76,6 @@ def test_where_every_share_is_too_small_there_is_no_outcome():
   _, labelled = labelled_example.make()
   features = np.zeros((200, 2), np.float32)
   found = few_labels.curve(features, labelled, shares=(0.005, 0.01), **QUICK)
-  assert not any(
-    isinstance(one, task_results.Outcome) for one in found.values()
-  )
-  assert "fewer than" in few_labels.as_outcome(found)
+  assert not any(isinstance(one, task_base.Result) for one in found.values())
+  with pytest.raises(task_base.NotAvailable, match="fewer than"):
+    few_labels.as_result(found)

@@ -74,7 +74,9 @@ def test_an_honest_data_set_passes_every_check_that_can_be_made(clean):
     "validation pairs",
   ]
   assert all(one.passed for one in found.values())
-  lines = leakage.in_words([dataclasses.asdict(one) for one in found.values()])
+  lines = leakage.format_checks(
+    [dataclasses.asdict(one) for one in found.values()]
+  )
   assert lines == [
     "Checked that no test song took part in training: copies, training, "
     "validation, validation pairs"
@@ -92,7 +94,7 @@ def test_a_copy_of_a_test_song_in_training_is_found_and_named(tmp_path):
   assert check.passed is False
   assert check.found.startswith(f"2 of {len(tests)} test songs")
   assert check.songs == tuple(catalogue.song_ids[[tests[3], tests[5]]].tolist())
-  (line,) = leakage.in_words([dataclasses.asdict(check)])
+  (line,) = leakage.format_checks([dataclasses.asdict(check)])
   assert line.startswith("LEAK, copies: 2 of")
   assert str(check.songs[0]) in line
 
@@ -139,7 +141,7 @@ def test_tables_made_under_another_split_are_found(tmp_path, capsys):
   (data.directory / "playlist_vectors.json").unlink()
   found = _found(_meta(data, **both), data)
   assert found["mode P"].passed is None
-  (line,) = leakage.in_words([dataclasses.asdict(found["mode P"])])
+  (line,) = leakage.format_checks([dataclasses.asdict(found["mode P"])])
   assert line.startswith("NOT CHECKED, mode P")
 
 

@@ -10,8 +10,8 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import registry
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import fine_tune
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import melon_50
@@ -138,7 +138,7 @@ def context(tmp_path):
   # Every song is a test song, so that there are some in each part.
   split = np.full(60, catalogues.TEST, np.int8)
   dataclasses.replace(catalogue, split=split).save(directory)
-  return contexts.Context(dataset.DataSet(directory))
+  return task_base.Context(dataset.DataSet(directory))
 
 
 def test_the_task_probes_the_embeddings_of_test_songs(
@@ -154,15 +154,16 @@ def test_the_task_probes_the_embeddings_of_test_songs(
 
   monkeypatch.setattr(probes, "probe", quick_probe)
   embeddings = np.random.default_rng(0).standard_normal((60, 4))
-  found = registry.TASKS["melon_50_linear"].run(context, embeddings)
+  context = dataclasses.replace(context, embeddings=embeddings)
+  found = registry.TASKS["melon_50_linear"].run(context)
   assert found.settings["probe"] == "linear"
   assert found.settings["tags"] == len(asked[0][1].tags)
   assert found.settings["songs_in_test_and_another_part"] == 0
   np.testing.assert_array_equal(asked[0][0], embeddings)
   assert capsys.readouterr().out == ""
-  published = contexts.Options(published_split=True)
-  context = dataclasses.replace(context, options=published, memory={})
-  found = registry.TASKS["melon_50_linear"].run(context, embeddings)
+  published = task_base.Options(published_split=True)
+  context = dataclasses.replace(context, options=published)
+  found = registry.TASKS["melon_50_linear"].run(context)
   features, labelled = asked[1]
   rows = [int(np.flatnonzero(context.catalogue.song_ids == int(one))[0])
           for one in labelled.ids]  # fmt: skip
@@ -177,8 +178,9 @@ def test_a_data_set_without_sub_genres_has_no_melon_50(context):
   catalogue = dataclasses.replace(context.catalogue, genres=bare)
   context.data.catalogue = catalogue
   for name in ("melon_50", "melon_50_few_labels"):
-    found = registry.TASKS[name].run(context, np.zeros((60, 4)))
-    assert "none of the 60 test songs has a sub-genre" in found
+    message = "none of the 60 test songs has a sub-genre"
+    with pytest.raises(task_base.NotAvailable, match=message):
+      registry.TASKS[name].run(context)
 
 
 def test_fine_tuning_runs_by_name_alone_and_needs_an_encoder(
@@ -187,18 +189,18 @@ def test_fine_tuning_runs_by_name_alone_and_needs_an_encoder(
   assert "melon_50_fine_tune" not in registry.choose("all")
   assert "melon_50" in registry.choose("all")
   (name,) = registry.choose("melon_50_fine_tune")
-  found = registry.TASKS[name].run(context, np.zeros((60, 4)))
-  assert found == "there is no encoder to fine-tune"
-  given = []
+  with pytest.raises(task_base.NotAvailable, match="no encoder to fine-tune"):
+    registry.TASKS[name].run(context)
+  given, measured = [], task_base.Result({}, {})
   monkeypatch.setattr(
-    fine_tune, "fine_tune", lambda *given_: given.append(given_) or "measured"
+    fine_tune, "fine_tune", lambda *given_: given.append(given_) or measured
   )
   quick_backbone.register(monkeypatch)
   encoder = audio_encoder.AudioEncoder(
     quick_backbone.NAME, width=1, rngs=nnx.Rngs(0)
   )
   context = dataclasses.replace(context, encoder=encoder)
-  assert registry.TASKS[name].run(context, np.zeros((60, 4))) == "measured"
+  assert registry.TASKS[name].run(context) is measured
   labelled, rows = melon_50.melon_50(context.catalogue)
   assert given[0][:2] == (encoder, context.data.store)
   np.testing.assert_array_equal(given[0][2], rows)

@@ -15,10 +15,9 @@ _quick = settings(deadline=None, max_examples=20)
 PUBLISHED = ("recall", "average_precision", "ndcg_published")
 
 
-@pytest.fixture(scope="module")
-def golden(request):
-  path = request.path.parent / "golden" / "playlist_continuation.npz"
-  with np.load(path) as file:
+@pytest.fixture
+def golden(golden_dir):
+  with np.load(golden_dir / "playlist_continuation.npz") as file:
     return dict(file)
 
 
@@ -26,7 +25,7 @@ def _golden_problem(golden):
   rows = catalogues.find_rows(golden["song_ids"], golden["playlist_songs"])
   assert (rows >= 0).all()
   lists = catalogues.Ragged(rows.astype(np.int32), golden["playlist_ptr"])
-  return playlist_continuation.pose(lists, golden["split"])
+  return playlist_continuation.split_playlists(lists, golden["split"])
 
 
 def test_lists_and_measures_are_those_of_the_published_code(golden):
@@ -38,7 +37,7 @@ def test_lists_and_measures_are_those_of_the_published_code(golden):
   for i, (songs, distinct) in enumerate(lists):
     songs = songs[: playlist_continuation.published_length(distinct, k)]
     found.append(golden["song_ids"][songs])
-    judged = playlist_continuation.judge(songs, problem.targets[i], k)
+    judged = playlist_continuation.score(songs, problem.targets[i], k)
     rows.append([judged[name] for name in PUBLISHED])
   assert len(found) == len(golden["top_ptr"]) - 1
   np.testing.assert_array_equal(
@@ -71,7 +70,7 @@ def _random_problem(seed: int, songs: int = 30, playlists: int = 12):
 @given(_seeds)
 def test_context_and_targets_part_each_playlist(seed):
   _, split, lists = _random_problem(seed)
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   np.testing.assert_array_equal(problem.candidates, np.flatnonzero(split == 2))
   kept = 0
   for i in range(len(lists)):
@@ -103,7 +102,7 @@ def _continue_by_hand(rows, context, candidates, k):
 @given(_seeds, st.integers(1, 12))
 def test_a_continuation_ranks_by_votes_then_by_mean_cosine(seed, k):
   rows, split, lists = _random_problem(seed)
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   found = playlist_continuation.continue_playlists(rows, problem, k)
   for i, (songs, distinct) in enumerate(found):
     expected = _continue_by_hand(
@@ -118,7 +117,7 @@ def test_ndcg_is_the_usual_one_and_the_published_one_knows_only_hits(seed, k):
   rng = np.random.default_rng(seed)
   songs = rng.permutation(20)
   targets = rng.choice(20, int(rng.integers(1, 10)), replace=False)
-  found = playlist_continuation.judge(songs[:k], targets, k)
+  found = playlist_continuation.score(songs[:k], targets, k)
   relevance = np.isin(songs, targets)[None].astype(float)
   scores = np.arange(20, 0, -1.0)[None]
   assert found["ndcg"] == pytest.approx(
@@ -131,7 +130,7 @@ def test_ndcg_is_the_usual_one_and_the_published_one_knows_only_hits(seed, k):
 
 
 def test_one_hit_of_ten_at_the_top_is_1_as_published_and_22_percent_as_usual():
-  found = playlist_continuation.judge(
+  found = playlist_continuation.score(
     np.arange(100), np.arange(0, 1000, 100), 100
   )
   assert found["ndcg_published"] == 1.0
@@ -150,7 +149,7 @@ def test_the_published_list_is_one_short_where_songs_run_out():
 @given(_seeds, st.integers(1, 8))
 def test_popularity_does_not_count_the_playlist_in_question(seed, k):
   _, split, lists = _random_problem(seed)
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   counts = playlist_continuation.popularity(lists, len(split))
   found = playlist_continuation.by_popularity(problem, counts, k)
   for i, (songs, _) in enumerate(found):
@@ -171,20 +170,20 @@ def test_random_continuations_find_the_share_that_they_draw():
     [[0, *rng.choice(np.arange(10, songs), 20, replace=False).tolist()]
      for _ in range(300)]
   )  # fmt: skip
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   counts = playlist_continuation.popularity(lists, songs)
   drawn = playlist_continuation.at_random(problem, 0, k)
-  table = playlist_continuation.table_of(problem, drawn, counts, k)
+  table = playlist_continuation.score_playlists(problem, drawn, counts, k)
   # 40 of 390 candidates; 6000 targets, so a standard error of 0.004.
   assert table["recall"].mean() == pytest.approx(40 / 390, abs=0.016)
 
 
 def test_bands_part_the_playlists_and_their_targets():
   rows, split, lists = _random_problem(1, playlists=40)
-  problem = playlist_continuation.pose(lists, split)
+  problem = playlist_continuation.split_playlists(lists, split)
   counts = playlist_continuation.popularity(lists, len(split))
   found = playlist_continuation.continue_playlists(rows, problem, 4)
-  table = playlist_continuation.table_of(problem, found, counts, 4)
+  table = playlist_continuation.score_playlists(problem, found, counts, 4)
   contexts = [name for name in table if name.startswith("recall_context_")]
   assert contexts == [
     f"recall_context_{band}" for band in ("1-5", "6-20", "21-50", "51+")

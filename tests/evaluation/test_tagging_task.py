@@ -12,9 +12,7 @@ import pytest
 from pcl_jax import evaluate
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import evaluate_flags
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.evaluation.tagging import tagging_task
@@ -104,7 +102,7 @@ def context(monkeypatch, data_dir):
   encoder = audio_encoder.AudioEncoder(
     quick_backbone.NAME, width=4, rngs=nnx.Rngs(0)
   )
-  return contexts.Context(dataset.DataSet(data_dir), encoder=encoder)
+  return task_base.Context(dataset.DataSet(data_dir), encoder=encoder)
 
 
 def test_a_command_line_puts_public_sets_into_table_and_results(
@@ -153,12 +151,12 @@ def test_the_clips_of_a_set_are_embedded_once_for_all_probes(
   monkeypatch.setattr(
     probes,
     "probe",
-    lambda features, found, kind: task_results.Outcome(
+    lambda features, found, kind: task_base.Result(
       {}, {}, settings={"probe": kind, "shape": features.shape}
     ),
   )
   tasks = tagging_task.tasks_of([str(gtzan_set)])
-  found = [task.run(context, None) for task in tasks.values()]
+  found = [context.once(task.run) for task in tasks.values()]
   assert len(found) == 2 and len(calls) == 1
   for one, kind in zip(found, ("linear", "mlp"), strict=True):
     assert one.settings["probe"] == kind
@@ -166,7 +164,7 @@ def test_the_clips_of_a_set_are_embedded_once_for_all_probes(
     assert one.left_out == {"unreadable": 1}
 
 
-@pytest.mark.parametrize("mean", contexts.MEANS[1:])
+@pytest.mark.parametrize("mean", probes.MEANS)
 def test_what_a_probe_says_of_the_patches_can_be_averaged_and_is_named(
   gtzan_set, context, monkeypatch, mean
 ):
@@ -177,12 +175,10 @@ def test_what_a_probe_says_of_the_patches_can_be_averaged_and_is_named(
     "probe",
     lambda *args, **how: given.append(how) or probe(*args, **how),
   )
-  options = evaluate_flags.options_of(
-    evaluate_flags.parse(["--workdir=x", f"--tagging_mean={mean}"], "")
-  )
+  options = task_base.Options(tagging_mean=mean)
   context = dataclasses.replace(context, options=options)
   (task,) = tagging_task.tasks_of([str(gtzan_set)], kinds=("linear",)).values()
-  found = task.run(context, None)
+  found = task.run(context)
   assert found.settings["aggregation"] == f"mean of patch {mean}"
   assert given[0]["mean_of"] == mean
   assert set(given[0]["owners"].tolist()) == set(range(29))
@@ -201,7 +197,7 @@ def test_splits_of_the_same_tracks_are_measured_each_and_in_the_mean(
     "mtg_jamendo-instrument-split1-whole-linear",
     "mtg_jamendo-instrument-splits01-whole-linear",
   ]
-  first, second, mean = [task.run(context, None) for task in tasks.values()]
+  first, second, mean = [context.once(task.run) for task in tasks.values()]
   assert first.settings["set"] != second.settings["set"]
   for name, metric in mean.metrics.items():
     both = [first.metrics[name], second.metrics[name]]
@@ -227,9 +223,8 @@ def test_without_an_encoder_there_is_a_reason_instead_of_a_number(
 ):
   task = tagging_task.tasks_of([str(gtzan_set)], kinds=("linear",))
   (run,) = [one.run for one in task.values()]
-  without = contexts.Context(context.data)
-  reason = run(without, np.zeros((3, 2), np.float32))
-  assert "has other clips" in reason
+  with pytest.raises(task_base.NotAvailable, match="has other clips"):
+    run(task_base.Context(context.data, np.zeros((60, 2), np.float32)))
 
 
 def test_the_same_set_twice_and_no_set_are_refused(gtzan_set, tmp_path):
@@ -247,4 +242,5 @@ def test_a_set_that_cannot_be_probed_is_a_reason_not_an_end(
 
   monkeypatch.setattr(probes, "probe", refuse)
   for task in tagging_task.tasks_of([str(gtzan_set)]).values():
-    assert task.run(context, None) == "no metric is defined"
+    with pytest.raises(task_base.NotAvailable, match="no metric is defined"):
+      task.run(context)

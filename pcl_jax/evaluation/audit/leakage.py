@@ -244,7 +244,7 @@ def check(meta: dict[str, Any], data: dataset.DataSet) -> list[Check]:
   return checks + _check_vectors(meta, trained_on)
 
 
-def in_words(checks: list[dict[str, Any]]) -> list[str]:
+def format_checks(checks: list[dict[str, Any]]) -> list[str]:
   """Returns the checks' lines below the table.
 
   Args:

@@ -49,7 +49,7 @@ def _select(lists: catalogues.Ragged, kept: np.ndarray, rows: np.ndarray):
   return catalogues.Ragged(values, offsets)
 
 
-def pose(
+def split_playlists(
   playlists: catalogues.Ragged,
   split: Int[np.ndarray, " songs"],
   known: Sequence[int] = (catalogues.TRAIN, catalogues.VALIDATION),
@@ -137,7 +137,7 @@ def _discounted(hits: np.ndarray) -> float:
   return float((hits / np.log2(np.arange(2, len(hits) + 2))).sum())
 
 
-def judge(
+def score(
   found: Integer[np.ndarray, " found"],
   targets: Integer[np.ndarray, " targets"],
   k: int = NEIGHBOURS,
@@ -226,7 +226,7 @@ def band_names(edges: Sequence[int]) -> list[str]:
   return [*names, f"{edges[-1]}+"]
 
 
-def table_of(
+def score_playlists(
   problem: Problem,
   continuations: Iterator[tuple[Int[np.ndarray, " found"], int]],
   counts: Int[np.ndarray, " songs"],
@@ -242,7 +242,7 @@ def table_of(
     k: length of a full continuation.
 
   Returns:
-    Columns of one value a playlist: `playlist`, the measures of `judge`,
+    Columns of one value a playlist: `playlist`, the measures of `score`,
     `recall_context_BAND` (playlists of so many context songs, nan for others),
     `recall_popularity_BAND` (of its targets that stand in so many other
     playlists; nan where it has none), `shortened` (1 where the published list
@@ -252,9 +252,9 @@ def table_of(
   rows = []
   for i, (found, distinct) in enumerate(continuations):
     targets = problem.targets[i]
-    row = judge(found, targets, k)
+    row = score(found, targets, k)
     length = published_length(distinct, k)
-    published = judge(found[:length], targets, k)["ndcg_published"]
+    published = score(found[:length], targets, k)["ndcg_published"]
     row["ndcg_published"] = published
     row["shortened"] = float(length < min(k, distinct))
     hits = np.isin(targets, found)

@@ -1,68 +1,56 @@
 """Playlist continuation as a task, with its baselines."""
 
 from collections.abc import Callable, Iterator
-import functools
-
-import numpy as np
 
 from pcl_jax.data import catalogues
 from pcl_jax.evaluation import bootstrap
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import playlist_continuation
 
-_SHOWN = (
-  "recall",
-  "recall_at_10",
-  "average_precision",
-  "ndcg",
-  "r_precision",
-  "ndcg_published",
-)
-# What the context of a playlist is, by the split of the songs sought.
+# Splits of a playlist's context, by the split of the targets.
 _KNOWN = {
   catalogues.TEST: (catalogues.TRAIN, catalogues.VALIDATION),
   catalogues.VALIDATION: (catalogues.TRAIN,),
 }
 
 
-def _pose(context: contexts.Context) -> playlist_continuation.Problem:
-  return playlist_continuation.pose(
-    context.catalogue.playlists,
-    context.catalogue.split,
-    _KNOWN[context.options.split],
-    context.options.split,
-  )
-
-
-def _judge(
-  context: contexts.Context,
-  find: Callable[[playlist_continuation.Problem, np.ndarray], Iterator],
-) -> task_results.Outcome | str:
-  """Judges what `find` yields for a problem and the songs' popularity."""
-  lists, split = context.catalogue.playlists, context.split_name
+def _split(context: task_base.Context) -> playlist_continuation.Problem:
+  lists = context.catalogue.playlists
   if not len(lists.values):
-    return "the data set has no playlists"
-  problem = _pose(context)
+    raise task_base.NotAvailable("the data set has no playlists")
+  target = context.options.split
+  problem = playlist_continuation.split_playlists(
+    lists, context.catalogue.split, _KNOWN[target], target
+  )
   if not len(problem.playlists):
-    return f"no playlist holds {split} songs and songs to find them by"
+    raise task_base.NotAvailable(
+      f"no playlist holds {context.split_name} songs and songs to find them by"
+    )
+  return problem
+
+
+def _score(
+  context: task_base.Context,
+  continuations: Callable[[playlist_continuation.Problem, int], Iterator],
+) -> task_base.Result:
+  """Scores the continuations of a problem, each of a given length."""
+  problem, k = _split(context), context.options.neighbours
+  lists, split = context.catalogue.playlists, context.options.split
   counts = playlist_continuation.popularity(lists, len(context.catalogue))
-  k = context.options.neighbours
-  columns = playlist_continuation.table_of(
-    problem, find(problem, counts), counts, k
+  columns = playlist_continuation.score_playlists(
+    problem, continuations(problem, k), counts, k
   )
   shortened = int(columns.pop("shortened").sum())
   measured = {n: c for n, c in columns.items() if n != "playlist"}
+  name = context.split_name
   left_out = len(lists) - len(problem.playlists)
-  return task_results.Outcome(
+  return task_base.Result(
     metrics=bootstrap.mean_metrics(measured, seed=context.seed),
     per_item=columns,
-    left_out={f"playlists without {split} songs or without others": left_out},
+    left_out={f"playlists without {name} songs or without others": left_out},
     settings={
-      "targets": split,
-      "context": [
-        catalogues.SPLIT_NAMES[s] for s in _KNOWN[context.options.split]
-      ],
+      "targets": name,
+      "context": [catalogues.SPLIT_NAMES[s] for s in _KNOWN[split]],
       "candidates_number": len(problem.candidates),
       "neighbours": k,
       "found_lists_the_published_code_shortens": shortened,
@@ -70,39 +58,46 @@ def _judge(
   )
 
 
-def _run(
-  context: contexts.Context, embeddings: contexts.Embeddings
-) -> task_results.Outcome | str:
-  def find(problem, counts):
-    del counts
-    return playlist_continuation.continue_playlists(
-      embeddings, problem, context.options.neighbours
+def _popular(context: task_base.Context) -> task_base.Result:
+  lists = context.catalogue.playlists
+  counts = playlist_continuation.popularity(lists, len(context.catalogue))
+  return _score(
+    context,
+    lambda problem, k: playlist_continuation.by_popularity(problem, counts, k),
+  )
+
+
+def _random(context: task_base.Context) -> task_base.Result:
+  return _score(
+    context,
+    lambda problem, k: playlist_continuation.at_random(
+      problem, context.seed, k
+    ),
+  )
+
+
+class PlaylistContinuation(task_base.Task):
+  """Measures which songs of a playlist are found by its other songs."""
+
+  title = "Playlist continuation"
+  shown = (
+    "recall",
+    "recall_at_10",
+    "average_precision",
+    "ndcg",
+    "r_precision",
+    "ndcg_published",
+  )
+  baselines = {"popularity": _popular, "random": _random}
+
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Measures a representation."""
+    return _score(
+      context,
+      lambda problem, k: playlist_continuation.continue_playlists(
+        context.embeddings, problem, k
+      ),
     )
 
-  return _judge(context, find)
 
-
-def _popular(context: contexts.Context) -> task_results.Outcome | str:
-  k = context.options.neighbours
-  return _judge(
-    context, functools.partial(playlist_continuation.by_popularity, k=k)
-  )
-
-
-def _random(context: contexts.Context) -> task_results.Outcome | str:
-  def find(problem, counts):
-    del counts
-    k = context.options.neighbours
-    return playlist_continuation.at_random(problem, context.seed, k)
-
-  return _judge(context, find)
-
-
-TASKS = {
-  "playlist_continuation": contexts.Task(
-    "Playlist continuation",
-    _run,
-    baselines={"popularity": _popular, "random": _random},
-    shown=_SHOWN,
-  )
-}
+TASKS = {"playlist_continuation": PlaylistContinuation()}

@@ -15,7 +15,7 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import stratify
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probe_data
 from pcl_jax.evaluation.tagging import probes
@@ -85,7 +85,7 @@ def curve(
   seeds: Sequence[int] = (0, 1, 2),
   draws: int = 1000,
   **options: Any,
-) -> dict[float, task_results.Outcome | str]:
+) -> dict[float, task_base.Result | str]:
   """Probes features with fewer and fewer training labels.
 
   Args:
@@ -108,7 +108,7 @@ def curve(
   drawn = {
     seed: nested(labelled.labels[training], shares, seed) for seed in seeds
   }
-  found: dict[float, task_results.Outcome | str] = {}
+  found: dict[float, task_base.Result | str] = {}
   for place, share in enumerate(shares):
     subsets = {seed: drawn[seed][place] for seed in seeds}
     least = min(int(kept.sum()) for kept in subsets.values())
@@ -130,7 +130,7 @@ def _measure(
   subsets: dict[int, np.ndarray],
   draws: int,
   options: dict[str, Any],
-) -> task_results.Outcome:
+) -> task_base.Result:
   """Trains a probe on each seed's subset and measures them together."""
   chosen, unlearnt = [], []
   for seed, kept in subsets.items():
@@ -150,16 +150,19 @@ def _measure(
   return tagging_results.of_scores(scores, labelled, settings, draws=draws)
 
 
-def as_outcome(
-  found: dict[float, task_results.Outcome | str],
-) -> task_results.Outcome | str:
-  """Puts a curve's outcomes into one, or says why there is none.
+def as_result(
+  found: dict[float, task_base.Result | str],
+) -> task_base.Result:
+  """Puts a curve's results into one.
 
   Args:
     found: as `curve` returns it.
 
   Returns:
     Metrics and columns named `roc_auc_1_percent` and so on.
+
+  Raises:
+    NotAvailable: every share is too small.
   """
   metrics, columns, settings, left_out = {}, {}, {}, {}
   for share, one in found.items():
@@ -174,5 +177,5 @@ def as_outcome(
     settings |= {"set": one.settings["set"], f"chosen_{name}": one.settings}
     left_out |= one.left_out
   if not metrics:
-    return "; ".join(left_out)
-  return task_results.Outcome(metrics, columns, left_out, settings)
+    raise task_base.NotAvailable("; ".join(left_out))
+  return task_base.Result(metrics, columns, left_out, settings)

@@ -21,7 +21,7 @@ from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probe_data
 from pcl_jax.evaluation.tagging import probe_training
@@ -248,7 +248,7 @@ def fine_tune(
   *,
   draws: int = 1000,
   **schedule: Any,
-) -> task_results.Outcome:
+) -> task_base.Result:
   """Trains a copy of an encoder on a labelled set, and measures it.
 
   One device computes. A song shorter than a patch is padded with silence.

@@ -1,27 +1,22 @@
 """The tasks on Melon-50: probes, few labels, fine-tuning."""
 
-from collections.abc import Callable
-import functools
+import abc
 
 from jaxtyping import Int
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.evaluation import context as contexts
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import few_labels
 from pcl_jax.evaluation.tagging import fine_tune
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probes
 
-Made = tuple[labelled_sets.LabelledSet, Int[np.ndarray, " rows"]]
-Measure = Callable[
-  [contexts.Context, contexts.Embeddings, Made], task_results.Outcome | str
-]
 
-
-def _make(context: contexts.Context) -> Made:
+def _make(
+  context: task_base.Context,
+) -> tuple[labelled_sets.LabelledSet, Int[np.ndarray, " rows"]]:
   labelled, rows = melon_50.melon_50(
     context.catalogue, published_split=context.options.published_split
   )
@@ -35,69 +30,72 @@ def _make(context: contexts.Context) -> Made:
   return labelled, rows
 
 
-def _with_set(
-  measure: Measure, context: contexts.Context, embeddings: contexts.Embeddings
-) -> task_results.Outcome | str:
-  """Measures on Melon-50, or says why that cannot be.
+class Melon50Task(task_base.Task):
+  """A task on Melon-50, whose set all of them share."""
 
-  Args:
-    measure: of the context, the embeddings and the set with its rows.
-    context: of the evaluation.
-    embeddings: of all songs.
-  """
-  try:
-    made = context.once("melon_50", lambda: _make(context))
-    found = measure(context, embeddings, made)
-  except (errors.InputError, errors.RunError) as error:
-    return str(error)  # The other tasks can be measured.
-  if isinstance(found, task_results.Outcome):
-    found.settings["tags"] = len(made[0].tags)
-    found.settings["songs_in_test_and_another_part"] = melon_50.overlap(made[0])
-  return found
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Measures a representation."""
+    try:
+      labelled, rows = context.once(_make)
+      found = self.measure(context, labelled, rows)
+    except (errors.InputError, errors.RunError) as error:
+      raise task_base.NotAvailable(str(error)) from error
+    found.settings["tags"] = len(labelled.tags)
+    found.settings["songs_in_test_and_another_part"] = melon_50.overlap(
+      labelled
+    )
+    return found
 
-
-def _probe(
-  kind: str,
-  _: contexts.Context,
-  embeddings: contexts.Embeddings,
-  made: Made,
-) -> task_results.Outcome:
-  labelled, rows = made
-  return probes.probe(embeddings[rows], labelled, kind=kind)
+  @abc.abstractmethod
+  def measure(
+    self,
+    context: task_base.Context,
+    labelled: labelled_sets.LabelledSet,
+    rows: Int[np.ndarray, " rows"],
+  ) -> task_base.Result:
+    """Measures the songs of the set, which are some rows of the catalogue."""
 
 
-def _few_labels(
-  _: contexts.Context, embeddings: contexts.Embeddings, made: Made
-) -> task_results.Outcome | str:
-  labelled, rows = made
-  return few_labels.as_outcome(few_labels.curve(embeddings[rows], labelled))
+class Probe(Melon50Task):
+  """A probe of frozen embeddings."""
+
+  def __init__(self, kind: str, title: str):
+    self.kind, self.title = kind, title
+
+  def measure(self, context, labelled, rows):
+    """Trains and scores a probe."""
+    return probes.probe(context.embeddings[rows], labelled, kind=self.kind)
 
 
-def _fine_tune(
-  context: contexts.Context, _: contexts.Embeddings, made: Made
-) -> task_results.Outcome | str:
-  if context.encoder is None:
-    return "there is no encoder to fine-tune"
-  labelled, rows = made
-  return fine_tune.fine_tune(
-    context.encoder, context.data.store, rows, labelled
-  )
+class FewLabels(Melon50Task):
+  """A linear probe with fewer and fewer training labels."""
+
+  title = "Melon-50, linear probe with few labels"
+
+  def measure(self, context, labelled, rows):
+    """Trains and scores probes."""
+    found = few_labels.curve(context.embeddings[rows], labelled)
+    return few_labels.as_result(found)
 
 
-def _task(title: str, measure: Measure, *, slow: bool = False) -> contexts.Task:
-  run = functools.partial(_with_set, measure)
-  return contexts.Task(title, run, slow=slow)
+class FineTune(Melon50Task):
+  """The whole encoder, trained further."""
+
+  title = "Melon-50, whole encoder fine-tuned"
+  slow = True
+
+  def measure(self, context, labelled, rows):
+    """Fine-tunes and scores a copy of the encoder."""
+    if context.encoder is None:
+      raise task_base.NotAvailable("there is no encoder to fine-tune")
+    return fine_tune.fine_tune(
+      context.encoder, context.data.store, rows, labelled
+    )
 
 
-TASKS = {
-  "melon_50": _task("Melon-50, MLP probe", functools.partial(_probe, "mlp")),
-  "melon_50_linear": _task(
-    "Melon-50, linear probe", functools.partial(_probe, "linear")
-  ),
-  "melon_50_few_labels": _task(
-    "Melon-50, linear probe with few labels", _few_labels
-  ),
-  "melon_50_fine_tune": _task(
-    "Melon-50, whole encoder fine-tuned", _fine_tune, slow=True
-  ),
+TASKS: dict[str, task_base.Task] = {
+  "melon_50": Probe("mlp", "Melon-50, MLP probe"),
+  "melon_50_linear": Probe("linear", "Melon-50, linear probe"),
+  "melon_50_few_labels": FewLabels(),
+  "melon_50_fine_tune": FineTune(),
 }

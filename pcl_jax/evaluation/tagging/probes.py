@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probe_data
 from pcl_jax.evaluation.tagging import probe_file
@@ -273,7 +273,7 @@ def train_probe(
   *,
   draws: int = 1000,
   **options: Any,
-) -> tuple[task_results.Outcome, probe_file.TrainedProbe]:
+) -> tuple[task_base.Result, probe_file.TrainedProbe]:
   """Trains probes, chooses rate and decay, measures the chosen.
 
   Args:
@@ -310,7 +310,7 @@ def probe(
   seeds: Sequence[int] = (0, 1, 2),
   out: str | os.PathLike[str] | None = None,
   **options: Any,
-) -> task_results.Outcome:
+) -> task_base.Result:
   """Measures features by a probe trained on them.
 
   Args:

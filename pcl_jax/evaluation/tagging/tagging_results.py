@@ -6,7 +6,7 @@ from jaxtyping import Float
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import tagging_metrics
 
@@ -22,16 +22,14 @@ def _correct(
   return (scores.argmax(axis=-1) == own[None]).astype(np.float64)
 
 
-def _accuracy(
-  correct: np.ndarray, draws: int, seed: int
-) -> task_results.Metric:
+def _accuracy(correct: np.ndarray, draws: int, seed: int) -> task_base.Metric:
   songs = correct.mean(axis=0)
   means = [
     songs @ weights / len(songs)
     for weights in tagging_metrics.draw_weights(len(songs), draws, seed)
   ]
   low, high = tagging_metrics.interval(np.concatenate(means))
-  return task_results.Metric(float(songs.mean()), low, high, len(songs))
+  return task_base.Metric(float(songs.mean()), low, high, len(songs))
 
 
 def _spread(by_seed: Float[np.ndarray, " seeds"]) -> float | None:
@@ -41,11 +39,11 @@ def _spread(by_seed: Float[np.ndarray, " seeds"]) -> float | None:
 
 def _macro(
   values: Float[np.ndarray, "seeds tags"], drawn: Float[np.ndarray, " draws"]
-) -> tuple[task_results.Metric, float | None]:
+) -> tuple[task_base.Metric, float | None]:
   """Returns a macro mean with its interval, and its spread over seeds."""
   means = values.mean(axis=1)
   low, high = tagging_metrics.interval(drawn)
-  metric = task_results.Metric(float(means.mean()), low, high, values.shape[1])
+  metric = task_base.Metric(float(means.mean()), low, high, values.shape[1])
   return metric, _spread(means)
 
 
@@ -79,7 +77,7 @@ def of_scores(
   *,
   draws: int = 1000,
   bootstrap_seed: int = 0,
-) -> task_results.Outcome:
+) -> task_base.Result:
   """Computes the metrics of a tagging task, with intervals, and its table.
 
   Args:
@@ -127,7 +125,7 @@ def of_scores(
     for (name, values), drawn in zip(found.items(), resampled, strict=True):
       metrics[name], spread[name] = _macro(values[:, kept], drawn)
   left_out = {UNTESTED: int((~tested).sum()), UNLEARNT: int((~learnt).sum())}
-  return task_results.Outcome(
+  return task_base.Result(
     metrics=metrics,
     per_item=_per_tag(areas, precisions, labelled, labels, correct),
     left_out={reason: count for reason, count in left_out.items() if count},

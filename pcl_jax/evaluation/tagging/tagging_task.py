@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
@@ -12,9 +12,8 @@ import tqdm
 from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
-from pcl_jax.evaluation import context as contexts
 from pcl_jax.evaluation import representations
-from pcl_jax.evaluation import task_results
+from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import probes
@@ -43,151 +42,136 @@ class _Embedded(NamedTuple):
 
 
 def _embed(
-  opened: tagging_set.TaggingSet, context: contexts.Context
+  opened: tagging_set.TaggingSet, context: task_base.Context
 ) -> _Embedded:
   embedder = embed.make_embedder(context.encoder)
   bar = functools.partial(
     tqdm.tqdm, desc=opened.name, total=len(opened), unit="clip"
   )
-  if context.options.tagging_mean == contexts.EMBEDDINGS:
+  if context.options.tagging_mean == task_base.EMBEDDINGS:
     return _Embedded(*tagging_set.embed_clips(opened, embedder, progress=bar))
   return _Embedded(*tagging_set.embed_patches(opened, embedder, progress=bar))
 
 
-def _key(opened: tagging_set.TaggingSet, what: str) -> str:
-  return f"{opened.directory}: {what}"
-
-
-def _probe(
-  opened: tagging_set.TaggingSet,
-  kind: str,
-  embedded: _Embedded,
-  mean_of: str = contexts.EMBEDDINGS,
-) -> task_results.Outcome | str:
-  """Probes the clips of a set, and says what of it is measured."""
-  how = {}
-  if embedded.owners is not None:
-    how = {"owners": embedded.owners, "mean_of": mean_of}
-  try:
-    measured = probes.probe(embedded.rows, embedded.labelled, kind=kind, **how)
-  except errors.InputError as error:  # The other tasks can be measured.
-    return str(error)
-  return dataclasses.replace(
-    measured,
-    left_out=opened.left_out | measured.left_out,
-    settings=measured.settings
-    | {
-      "aggregation": f"mean of patch {mean_of}",
-      "part": opened.part,
-      "partial": opened.partial,
-    },
-  )
-
-
-def _measure(
-  opened: tagging_set.TaggingSet,
-  kind: str,
-  context: contexts.Context,
-  embeddings: contexts.Embeddings | None = None,
-) -> task_results.Outcome | str:
-  """Runs the task on a context's encoder; once, whoever asks for it."""
-  del embeddings  # Of the data set's songs.
-  if context.encoder is None:
-    return _WITHOUT
-  embedded = context.once(
-    _key(opened, "embeddings"), lambda: _embed(opened, context)
-  )
-  return context.once(
-    _key(opened, kind),
-    lambda: _probe(opened, kind, embedded, context.options.tagging_mean),
-  )
-
-
-def _measure_mel(
-  opened: tagging_set.TaggingSet,
-  kind: str,
-  columns: slice,
-  context: contexts.Context,
-) -> task_results.Outcome | str:
-  """Runs the task on statistics of the mel over time: a baseline."""
-  found, rows = context.once(
-    _key(opened, "statistics"), lambda: tagging_set.mel_statistics(opened)
-  )
-  return context.once(
-    _key(opened, f"{kind} {columns}"),
-    lambda: _probe(opened, kind, _Embedded(found, rows[:, columns])),
-  )
-
-
-def _mean_of(
-  found: Sequence[Any], **arguments: Any
-) -> task_results.Outcome | str:
-  """Returns the mean over the outcomes of several splits of the same tags."""
-  outcomes = [one(**arguments) for one in found]
-  reasons = [one for one in outcomes if isinstance(one, str)]
-  if reasons:
-    return reasons[0]
+def _mean_of(results: Sequence[task_base.Result]) -> task_base.Result:
+  """Returns the mean over the results of several splits of the same tags."""
   metrics = {}
-  for name in outcomes[0].metrics:
-    some = [one.metrics[name] for one in outcomes]
-    metrics[name] = task_results.Metric(
+  for name in results[0].metrics:
+    some = [one.metrics[name] for one in results]
+    metrics[name] = task_base.Metric(
       float(np.mean([one.value for one in some])),
       float(np.mean([one.low for one in some])),
       float(np.mean([one.high for one in some])),
       min(one.items for one in some),
     )
-  columns = list(outcomes[0].per_item)
-  tables = [one.per_item for one in outcomes]
+  columns = list(results[0].per_item)
+  tables = [one.per_item for one in results]
   per_item = {columns[0]: tables[0][columns[0]]}
   for column in columns[1:]:
     per_item[column] = np.mean([table[column] for table in tables], axis=0)
   spread = {
-    name: float(np.std([one.metrics[name].value for one in outcomes], ddof=1))
+    name: float(np.std([one.metrics[name].value for one in results], ddof=1))
     for name in metrics
   }
   settings = {
     "interval": INTERVAL,
     # Compared between runs are the splits themselves.
-    "found_by_split": [one.settings for one in outcomes],
+    "found_by_split": [one.settings for one in results],
     "found_std_over_splits": spread,
   }
-  return task_results.Outcome(metrics, per_item, settings=settings)
+  return task_base.Result(metrics, per_item, settings=settings)
 
 
-def _task(title: str, run: Any, baselines: dict[str, Any]) -> contexts.Task:
-  return contexts.Task(title, run, baselines=baselines, shown=SHOWN)
+class _Shared:
+  """What the probes of a set share, for one representation."""
+
+  def __init__(self, opened: tagging_set.TaggingSet):
+    self.opened = opened
+
+  def embedded(self, context: task_base.Context) -> _Embedded:
+    """Embeds the clips by a context's encoder."""
+    return _embed(self.opened, context)
+
+  def statistics(self, context: task_base.Context):
+    """Returns the clips and statistics of their mel over time."""
+    del context
+    return tagging_set.mel_statistics(self.opened)
 
 
-def _of_set(opened: tagging_set.TaggingSet, kind: str) -> contexts.Task:
-  bands = song_store.MEL_BANDS
-  mel = {
-    representations.MEAN_MEL: slice(0, bands),
-    representations.MEAN_STD_MEL: slice(0, 2 * bands),
-  }
-  return _task(
-    f"{opened.name}, {kind} probe",
-    functools.partial(_measure, opened, kind),
-    {
-      name: functools.partial(_measure_mel, opened, kind, columns)
-      for name, columns in mel.items()
-    },
-  )
+class TaggingTask(task_base.Task):
+  """A probe of the clips of a public set."""
+
+  shown = SHOWN
+
+  def __init__(self, shared: _Shared, kind: str):
+    self.shared, self.kind = shared, kind
+    self.title = f"{shared.opened.name}, {kind} probe"
+    bands = song_store.MEL_BANDS
+    self.baselines = {
+      representations.MEAN_MEL: functools.partial(self._mel, slice(0, bands)),
+      representations.MEAN_STD_MEL: functools.partial(
+        self._mel, slice(0, 2 * bands)
+      ),
+    }
+
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Embeds and probes the clips."""
+    if context.encoder is None:
+      raise task_base.NotAvailable(_WITHOUT)
+    embedded = context.once(self.shared.embedded)
+    return self._probe(embedded, context.options.tagging_mean)
+
+  def _mel(
+    self, columns: slice, context: task_base.Context
+  ) -> task_base.Result:
+    """Runs the task on statistics of the mel over time: a baseline."""
+    found, rows = context.once(self.shared.statistics)
+    return self._probe(_Embedded(found, rows[:, columns]))
+
+  def _probe(
+    self, embedded: _Embedded, mean_of: str = task_base.EMBEDDINGS
+  ) -> task_base.Result:
+    """Probes the clips, and says what of them is measured."""
+    how = {}
+    if embedded.owners is not None:
+      how = {"owners": embedded.owners, "mean_of": mean_of}
+    try:
+      measured = probes.probe(
+        embedded.rows, embedded.labelled, kind=self.kind, **how
+      )
+    except errors.InputError as error:  # The other tasks can be measured.
+      raise task_base.NotAvailable(str(error)) from error
+    opened = self.shared.opened
+    return dataclasses.replace(
+      measured,
+      left_out=opened.left_out | measured.left_out,
+      settings=measured.settings
+      | {
+        "aggregation": f"mean of patch {mean_of}",
+        "part": opened.part,
+        "partial": opened.partial,
+      },
+    )
 
 
-def _of_splits(name: str, kind: str, tasks: list[contexts.Task]):
-  def run(context, embeddings):
-    found = [task.run for task in tasks]
-    return _mean_of(found, context=context, embeddings=embeddings)
+class MeanOfSplits(task_base.Task):
+  """The mean over several splits of the same tracks and tags."""
 
-  def baseline(row, context):
-    return _mean_of([task.baselines[row] for task in tasks], context=context)
+  shown = SHOWN
 
-  rows = tasks[0].baselines
-  return _task(
-    f"{name}, {kind} probe",
-    run,
-    {row: functools.partial(baseline, row) for row in rows},
-  )
+  def __init__(self, name: str, parts: Sequence[TaggingTask]):
+    self.title = f"{name}, {parts[0].kind} probe"
+    self.parts = parts
+    self.baselines = {
+      row: functools.partial(self._baseline, row) for row in parts[0].baselines
+    }
+
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Measures each split, where that has not been done, and averages."""
+    return _mean_of([context.once(one.run) for one in self.parts])
+
+  def _baseline(self, row: str, context: task_base.Context) -> task_base.Result:
+    return _mean_of([context.once(one.baselines[row]) for one in self.parts])
 
 
 def file_name(name: str) -> str:
@@ -214,7 +198,7 @@ def _groups(
 def tasks_of(
   directories: Sequence[str],
   kinds: Sequence[str] = probe_training.KINDS,
-) -> dict[str, contexts.Task]:
+) -> dict[str, task_base.Task]:
   """Returns the tasks of prepared tagging sets.
 
   Args:
@@ -237,11 +221,12 @@ def tasks_of(
         f"{same.directory} and {opened.directory} are both {opened.name}: give "
         "one of them as --tagging."
       )
-  tasks = {}
+  shared = {one.name: _Shared(one) for one in sets}
+  tasks: dict[str, task_base.Task] = {}
   for kind in kinds:
-    single = {one.name: _of_set(one, kind) for one in sets}
+    single = {name: TaggingTask(one, kind) for name, one in shared.items()}
     tasks |= {f"{file_name(k)}-{kind}": task for k, task in single.items()}
     for name, some in _groups(sets).items():
       parts = [single[one.name] for one in some]
-      tasks[f"{file_name(name)}-{kind}"] = _of_splits(name, kind, parts)
+      tasks[f"{file_name(name)}-{kind}"] = MeanOfSplits(name, parts)
   return tasks

@@ -1,0 +1,165 @@
+"""Runs tasks on the encoder of a run and on what it is compared with."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import pathlib
+import time
+
+from absl import logging
+
+from pcl_jax.checkpoint import manager
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import registry
+from pcl_jax.evaluation import report
+from pcl_jax.evaluation import representations
+from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation.audit import leakage
+from pcl_jax.evaluation.audit import provenance
+from pcl_jax.evaluation.retrieval import precision_at_k
+from pcl_jax.evaluation.tagging import tagging_task
+
+FORMAT_VERSION = 2
+_Runs = Mapping[str, Callable[[task_base.Context], task_base.Result]]
+
+
+class _Measured:
+  """All that was measured, by task and by row of the table."""
+
+  def __init__(self, tasks: Sequence[str]):
+    self.rows = {name: {} for name in tasks}
+    self.items = {name: {} for name in tasks}
+    self.precision: dict[str, dict] = {}
+    self.seconds: dict[str, dict[str, float]] = {}
+
+  def add(self, row: str, context: task_base.Context, runs: _Runs) -> None:
+    """Runs tasks, given as functions by name, for a row."""
+    for name, run in runs.items():
+      began = time.monotonic()
+      logging.info("task %s", name)
+      try:
+        found = context.once(run)
+        self.rows[name][row] = report.as_dict(found)
+        self.items[name][row] = found.per_item
+      except task_base.NotAvailable as reason:
+        self.rows[name][row] = {"not_given": str(reason)}
+      seconds = self.seconds.setdefault(row, {})
+      seconds[name] = round(time.monotonic() - began, 2)
+
+
+def _measure_representations(
+  rows: Sequence[representations.Representation],
+  context: task_base.Context,
+  runs: _Runs,
+  measured: _Measured,
+  *,
+  baselines: bool,
+) -> None:
+  """Measures the run's encoder, the first row, and those after it."""
+  for row in rows:
+    with_tasks = baselines or row is rows[0]
+    if not (with_tasks or row.in_lookup):
+      continue
+    vectors = representations.checked(
+      row.name, row.embed(), context.catalogue.song_ids
+    )
+    if row.in_lookup:
+      measured.precision[row.name] = precision_at_k.precisions(
+        context.catalogue, vectors
+      )
+    if with_tasks:
+      mine = dataclasses.replace(
+        context, embeddings=vectors, encoder=row.encoder
+      )
+      measured.add(row.name, mine, runs)
+
+
+def _measure_baselines(
+  tasks: Mapping[str, task_base.Task],
+  context: task_base.Context,
+  runs: _Runs,
+  measured: _Measured,
+) -> list[str]:
+  """Measures rows that no encoder makes; returns why mode P has none."""
+  for name, task in tasks.items():
+    for row, run in task.baselines.items():
+      measured.add(row, context, {name: run})
+  try:
+    vectors = representations.mode_p(context.data, context.options.split)
+  except task_base.NotAvailable as reason:
+    return [f"{representations.MODE_P}: {reason}"]
+  context = dataclasses.replace(context, embeddings=vectors)
+  measured.add(representations.MODE_P, context, runs)
+  return []
+
+
+def evaluate(
+  workdir: pathlib.Path,
+  data_dir: str | None = None,
+  *,
+  tasks: str = registry.ALL,
+  tagging: Sequence[str] = (),
+  baselines: bool = False,
+  options: task_base.Options | None = None,
+  which: str = "best",
+) -> report.Evaluation:
+  """Runs tasks on a run's encoder, and on the baselines.
+
+  Args:
+    workdir: folder of the run.
+    data_dir: data set to evaluate on; None for the one the run trained on.
+    tasks: names in the registry, separated by commas, `all` or `none`.
+    tagging: folders of prepared public tagging sets.
+    baselines: whether the tasks run on the baselines too.
+    options: options of the tasks.
+    which: the `best` checkpoint by validation loss, or the `latest`.
+
+  Raises:
+    InputError: a task is unknown, there is no checkpoint or no data set, or
+      nothing in the data set can be measured.
+  """
+  chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
+  chosen |= tagging_task.tasks_of(tagging)
+  encoder, meta = manager.load_encoder(workdir, which)
+  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
+  context = task_base.Context(
+    data,
+    seed=meta["config"]["seed"],
+    options=options or task_base.Options(),
+    chosen=tuple(chosen),
+  )
+  rows = representations.representations(encoder, meta, data)
+  runs = {name: task.run for name, task in chosen.items()}
+  measured, notes = _Measured(tuple(chosen)), []
+  if context.options.split != catalogues.TEST:
+    notes.append(
+      "The queries are validation songs, which chose the checkpoint and from "
+      "which mode P and mode G learned: these numbers flatter."
+    )
+  _measure_representations(rows, context, runs, measured, baselines=baselines)
+  if baselines:
+    notes += _measure_baselines(chosen, context, runs, measured)
+  if not any(measured.items.values()) and not any(measured.precision.values()):
+    raise errors.InputError(
+      f"{data.directory} has no test song that shares an artist or a sub-genre "
+      "with another song: there is nothing to look up. Split it again with a "
+      "larger --test_share."
+    )
+  results = {
+    "format_version": FORMAT_VERSION,
+    "checkpoint": which,
+    "step": meta["progress"]["step"],
+    "data": str(data.directory),
+    "fingerprint": data.fingerprint(),
+    "songs": len(data.store),
+    "trained": rows[0].name,
+    "options": dataclasses.asdict(context.options),
+    "precision_at_5": measured.precision,
+    "tasks": measured.rows,
+    "seconds": measured.seconds,
+    "checks": [dataclasses.asdict(one) for one in leakage.check(meta, data)],
+    "certificate": provenance.make(encoder, meta, data),
+    "notes": notes,
+  }
+  return report.Evaluation(results, measured.items, chosen)
