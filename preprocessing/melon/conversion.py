@@ -21,7 +21,7 @@ import numpy as np
 from pcl_jax.common import errors
 from preprocessing.melon import melon_source
 from preprocessing.melon import melon_spectrogram
-from preprocessing.melon import melon_tar
+from preprocessing.melon import tar_reader
 
 FILES_OF_FOLDER = ""  # The source of unpacked files; a tar's is its name.
 FILES_PER_TASK = 128
@@ -131,7 +131,7 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
   is_wanted[task.wanted] = True
   unknown, told = 0, 0
 
-  def wants(member: melon_tar.Member) -> bool:
+  def wants(member: tar_reader.Member) -> bool:
     nonlocal unknown
     i = int(np.searchsorted(job.song_ids, member.song_id))
     if i == len(job.song_ids) or job.song_ids[i] != member.song_id:
@@ -139,7 +139,7 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
       return False
     return is_wanted[i] and task.judged.get(member.song_id) != member.begin
 
-  tar = melon_tar.Tar(job.melon_dir / task.source)
+  tar = tar_reader.Tar(job.melon_dir / task.source)
   batch = Batch(task.source)
   for member, data in tar.read(wants):
     if member is not None:

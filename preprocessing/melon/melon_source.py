@@ -7,9 +7,9 @@ import pathlib
 import re
 
 from pcl_jax.common import errors
-from preprocessing.melon import melon_tar
+from preprocessing.melon import tar_reader
 
-SONGS_PER_FOLDER = melon_tar.SONGS_PER_FOLDER
+SONGS_PER_FOLDER = tar_reader.SONGS_PER_FOLDER
 FOLDER = "arena_mel"
 _TAR_PATTERN = "arena_mel_*.tar"
 

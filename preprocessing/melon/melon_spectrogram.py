@@ -45,16 +45,13 @@ def one_line(text: str) -> str:
   return " ".join(text.split())[:_SHOWN_CHARS]
 
 
-def check_size(num_bytes: int) -> None:
-  """Refuses a file too large to be one song's, before it is read.
-
-  Raises:
-    UnusableFile: it is.
-  """
-  if num_bytes > MAX_FILE_BYTES:
-    raise UnusableFile(
-      "too large", f"{num_bytes} bytes, at most {MAX_FILE_BYTES} can be a song"
-    )
+def too_large(num_bytes: int) -> UnusableFile | None:
+  """Returns the refusal of a file too large to be one song's."""
+  if num_bytes <= MAX_FILE_BYTES:
+    return None
+  return UnusableFile(
+    "too large", f"{num_bytes} bytes, at most {MAX_FILE_BYTES} can be a song"
+  )
 
 
 def _header(
@@ -91,7 +88,7 @@ def _array(data: bytes | memoryview) -> np.ndarray:
     raise UnusableFile("wrong dtype", f"{dtype}, floating point is needed")
   needed = math.prod(shape) * dtype.itemsize
   # Before anything of that size is made: the header may ask for terabytes.
-  if len(data) - begin < needed:
+  if len(data) != begin + needed:
     raise UnusableFile(
       "unreadable",
       f"{len(data)} bytes; shape {shape} of {dtype} needs {begin + needed}",
@@ -130,7 +127,7 @@ def decode(data: bytes | memoryview, min_frames: int = 1) -> np.ndarray:
 
   Args:
     data: the file, [48, frames], 20 log10 of the mel power, of any floating
-      type, byte order and memory order. What follows the array is ignored.
+      type, byte order and memory order, and nothing behind the array.
     min_frames: the fewest frames a usable file has.
 
   Returns:
@@ -166,7 +163,8 @@ def read_feature(path: pathlib.Path, min_frames: int = 1) -> np.ndarray:
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):  # Opening a pipe would wait for ever.
       raise UnusableFile("unreadable", "not a regular file")
-    check_size(found.st_size)
+    if refusal := too_large(found.st_size):
+      raise refusal
     data = path.read_bytes()
   except FileNotFoundError:
     where = "file" if path.parent.exists() else f"folder {path.parent.name}"

@@ -103,7 +103,8 @@ class _Executed(BaseException):
 class _Bomb:
   def __reduce__(self):
     return exec, (
-      "from tests import test_melon_spectrogram as t; raise t._Executed",
+      "from tests.preprocessing import test_melon_spectrogram as t\n"
+      "raise t._Executed",
     )
 
 

@@ -17,7 +17,7 @@ from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
 from preprocessing.melon import melon_ledger
 from preprocessing.melon import melon_spectrogram
-from preprocessing.melon import melon_tar
+from preprocessing.melon import tar_reader
 from tests.support import tiny_melon
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -152,7 +152,7 @@ def test_the_order_in_which_batches_come_never_matters(
 def test_finished_tars_are_not_opened_again(tars, monkeypatch):
   with pytest.raises(errors.InputError):
     tiny_melon.build(tars, max_skipped_share=0)
-  monkeypatch.setattr(melon_tar.Tar, "read", None)
+  monkeypatch.setattr(tar_reader.Tar, "read", None)
   assert (
     len(song_store.SongStore(tiny_melon.build(tars))) == len(tiny_melon.IDS) - 1
   )
@@ -174,17 +174,17 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
   with pytest.raises(KeyboardInterrupt):
     tiny_melon.build(tars, workers=1)
   monkeypatch.setattr(song_store.SongWriter, "add", add)
-  read_bytes, bodies = melon_tar._read_bytes, []
+  read_bytes, bodies = tar_reader._read_bytes, []
 
   def noting(fd, count, place):
     bodies.append(count > 512)
     return read_bytes(fd, count, place)
 
-  monkeypatch.setattr(melon_tar, "_read_bytes", noting)
+  monkeypatch.setattr(tar_reader, "_read_bytes", noting)
   path = tiny_melon.build(tars, workers=1)
   ends = 4  # Two reads behind each end mark of the two tars read again.
   assert sum(bodies) - ends == pytest.approx(len(tiny_melon.IDS) - 40, abs=1)
-  monkeypatch.setattr(melon_tar, "_read_bytes", read_bytes)
+  monkeypatch.setattr(tar_reader, "_read_bytes", read_bytes)
   assert tiny_melon.content(path) == tiny_melon.content(
     tiny_melon.build(tars, "whole")
   )

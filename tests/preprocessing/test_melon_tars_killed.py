@@ -43,9 +43,10 @@ def test_a_killed_worker_process_is_one_message(tars):
 _CHILD = """
 import pathlib, sys
 from pcl_jax.data import song_store
-from preprocessing import melon_convert, melon_lmdb
+from preprocessing import melon_lmdb
+from preprocessing.melon import conversion
 melon_lmdb._SONGS_PER_COMMIT = 8
-melon_convert._BATCH_BYTES = 1
+conversion._BATCH_BYTES = 1
 commit = song_store.SongWriter._commit
 def tell(line):
   print(line, flush=True)
@@ -92,6 +93,7 @@ def _run_and_kill(
         break
       if wait:
         process.stdin.write("\n")
+  assert process.returncode in (0, -signal.SIGKILL)
   return process.returncode == 0
 
 

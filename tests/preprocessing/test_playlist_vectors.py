@@ -21,7 +21,8 @@ QUICK = {"dims": DIMS, "epochs": 3}
 # Kills itself, as kill -9 does, within the third epoch.
 _KILLED = """
 import os, signal, sys
-from preprocessing import playlist_vectors, warp
+from preprocessing import playlist_vectors
+from preprocessing.vectors import warp
 run_epoch = warp.Trainer.run_epoch
 def killed(self, tables, epoch, report):
   if epoch == 2:

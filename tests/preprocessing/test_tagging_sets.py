@@ -150,7 +150,9 @@ def test_a_killed_preparation_goes_on_and_ends_in_the_same_bytes(
   _prepare(tmp_path, "whole")
   program = f"""
 import os, pathlib, signal
-from preprocessing import decoding, gtzan, tagging_sets, tagging_store
+from preprocessing import tagging_sets
+from preprocessing.library import decoding
+from preprocessing.tagging import gtzan, tagging_store
 gtzan.PUBLISHED, tagging_store.SHARD_CLIPS = 30, 4
 done, decode = [], decoding.decode
 def decode_some(*args):
