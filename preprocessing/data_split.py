@@ -28,6 +28,7 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import song_store
@@ -215,7 +216,7 @@ def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
     if path is None:
       continue
     try:
-      found[f"{option}_sha256"] = melon_meta.file_sha256(path)
+      found[f"{option}_sha256"] = storage.sha256(path)
     except OSError as error:
       raise errors.InputError(
         f"--{option}={path} cannot be read ({error.strerror}). Give the "
@@ -299,7 +300,7 @@ def make_catalogue(
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
-  melon_meta.write_json(
+  storage.write_json(
     data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
   )
   made.save(data_dir)

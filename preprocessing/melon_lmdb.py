@@ -50,6 +50,7 @@ import tqdm
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from preprocessing.melon import conversion
 from preprocessing.melon import exclusion
@@ -91,7 +92,7 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
   """Writes json into the data set's folder, made if need be."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    melon_meta.write_json(path, value)
+    storage.write_json(path, value)
   except OSError as error:
     raise errors.InputError(
       f"{path} cannot be written ({error.strerror}). Make room, or give an "

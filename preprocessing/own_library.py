@@ -54,6 +54,7 @@ from pcl_jax.audio import ffmpeg
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 from pcl_jax.library import library_files
@@ -66,7 +67,6 @@ from preprocessing.library import library_meta
 from preprocessing.library import library_report
 from preprocessing.library import library_store
 from preprocessing.library import staging
-from preprocessing.melon import melon_meta
 
 
 def _check_window(window: library_store.Window) -> None:
@@ -242,7 +242,7 @@ def _make(
     seed=settings["seed"],
   )
   report["settings"] = settings
-  melon_meta.write_json(folder / staging.REPORT, report)
+  storage.write_json(folder / staging.REPORT, report)
   return report
 
 

@@ -35,6 +35,7 @@ import tqdm
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
+from pcl_jax.common import storage
 from preprocessing import melon_lmdb
 from preprocessing.melon import melon_meta
 from preprocessing.sample import sample_playlists
@@ -173,7 +174,7 @@ def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
     raise errors.InputError(
       f"--out={out} cannot be made a folder ({error.strerror}). Give another."
     ) from error
-  melon_meta.write_json(
+  storage.write_json(
     out / _STARTED_FILE, {"settings": settings.as_dict(), "finished": False}
   )
   return None
@@ -349,7 +350,7 @@ def make_sample(
   _write_songs(out, tasks, processes, known.songs)
   _write_metadata(out, known, artists, songs)
   marker = _describe(known, songs, faults)
-  melon_meta.write_json(out / MARKER_FILE, marker)
+  storage.write_json(out / MARKER_FILE, marker)
   (out / _STARTED_FILE).unlink()
   return marker
 
@@ -367,11 +368,11 @@ def _write_metadata(
   )
   files = sample_playlists.split_playlists(playlists, settings.seed)
   for name, records in files.items():
-    melon_meta.write_json(meta_dir / f"{name}.json", records)
+    storage.write_json(meta_dir / f"{name}.json", records)
   records = [sample_world.song_record(song, artists) for song in songs]
-  melon_meta.write_json(meta_dir / melon_meta.SONG_FILE, records)
+  storage.write_json(meta_dir / melon_meta.SONG_FILE, records)
   names = sample_world.genre_names()
-  melon_meta.write_json(meta_dir / melon_meta.GENRE_FILE, names)
+  storage.write_json(meta_dir / melon_meta.GENRE_FILE, names)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,10 +34,10 @@ from typing import Any
 
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
+from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.library import library_files
 from preprocessing.library import decoding
-from preprocessing.melon import melon_meta
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import magnatagatune
 from preprocessing.tagging import mtg_jamendo
@@ -139,7 +139,7 @@ def _begin(work: pathlib.Path, wanted: dict[str, Any]) -> None:
     )
   else:
     wanted = then
-  melon_meta.write_json(path, wanted)
+  storage.write_json(path, wanted)
 
 
 def _empty(work: pathlib.Path) -> None:
@@ -281,7 +281,7 @@ def _make(
     tagging_report.metadata(clip_list, report),
     tagging_report.description(report),
   )
-  melon_meta.write_json(ready / tagging_report.FILE, report)
+  storage.write_json(ready / tagging_report.FILE, report)
   _replace(out, ready)
   _empty(work)
   return report

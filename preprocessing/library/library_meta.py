@@ -7,6 +7,7 @@ from typing import Any
 
 import tqdm
 
+from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
 from pcl_jax.library import library_files
 from pcl_jax.library import playlist_files
@@ -190,9 +191,9 @@ def write_meta(
   same = {path: ids[song] for path, song in (duplicates or {}).items()}
   playlists, reports = _read_playlists(audio_dir, {**ids, **same}, usable)
   meta_dir.mkdir(parents=True, exist_ok=True)
-  melon_meta.write_json(meta_dir / melon_meta.SONG_FILE, songs)
-  melon_meta.write_json(meta_dir / melon_meta.PLAYLIST_FILES[0], playlists)
-  melon_meta.write_json(meta_dir / melon_meta.GENRE_FILE, codes)
+  storage.write_json(meta_dir / melon_meta.SONG_FILE, songs)
+  storage.write_json(meta_dir / melon_meta.PLAYLIST_FILES[0], playlists)
+  storage.write_json(meta_dir / melon_meta.GENRE_FILE, codes)
   return {
     "artists": num_artists,
     "songs_without_artist": sum(not one["artist_id_basket"] for one in songs),

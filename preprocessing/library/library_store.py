@@ -15,11 +15,11 @@ import tqdm
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.library import library_files
 from pcl_jax.library.library_files import SongFile
 from preprocessing.library import decoding
-from preprocessing.melon import melon_meta
 
 STORE = "songs.lmdb"
 SKIPPED = "skipped.json"
@@ -260,7 +260,7 @@ def write_store(
   ids = library_files.read_json(index)["ids"] if index.exists() else {}
   ids = library_files.number_songs(audio_dir, now, ids)
   here = os.fspath(audio_dir.resolve())
-  melon_meta.write_json(index, {"audio_dir": here, "ids": ids})
+  storage.write_json(index, {"audio_dir": here, "ids": ids})
   kept = _reusable(audio_dir, now, base.records) if base else {}
   todo = [
     SongFile(path, ids[path], *stamp)

@@ -12,6 +12,7 @@ import shutil
 from typing import Any
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 from pcl_jax.library import library_files
@@ -19,7 +20,6 @@ from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import playlist_vectors
 from preprocessing.library import library_store
-from preprocessing.melon import melon_meta
 
 REPORT = "library.json"
 META = "kakao_meta"
@@ -106,7 +106,7 @@ def begin(data_dir: pathlib.Path, settings: dict[str, Any]) -> pathlib.Path:
   folder.mkdir(parents=True)
   if (data_dir / library_files.IDS).exists():
     shutil.copyfile(data_dir / library_files.IDS, folder / library_files.IDS)
-  melon_meta.write_json(folder / _BEGUN, settings)
+  storage.write_json(folder / _BEGUN, settings)
   return folder
 
 

@@ -8,7 +8,6 @@ the value found and the rule.
 
 from collections.abc import Callable
 import dataclasses
-import hashlib
 import json
 import pathlib
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 
@@ -335,12 +335,6 @@ def read_genre_names(meta_dir: pathlib.Path) -> dict[str, str]:
   return names
 
 
-def file_sha256(path: pathlib.Path) -> str:
-  """Returns the sha256 of a file."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
   """Returns file name -> sha256 of the song and playlist files that exist.
 
@@ -353,17 +347,5 @@ def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
   for name in (SONG_FILE, *PLAYLIST_FILES):
     path = meta_dir / name
     if path.exists():
-      found[name] = file_sha256(path)
+      found[name] = storage.sha256(path)
   return found
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes json under a temporary name and renames it."""
-  text = json.dumps(value, indent=2, ensure_ascii=False)
-  try:
-    content = text.encode()
-  except UnicodeEncodeError:  # File names are bytes and need not be UTF-8.
-    content = json.dumps(value, indent=2).encode()
-  partial = path.with_name(path.name + ".partial")
-  partial.write_bytes(content + b"\n")
-  partial.replace(path)

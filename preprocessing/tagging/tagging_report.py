@@ -7,8 +7,8 @@ from typing import Any
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import tagging_set
-from preprocessing.melon import melon_meta
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging import tagging_coverage
 from preprocessing.tagging import tagging_store
@@ -96,7 +96,7 @@ def check(
   Raises:
     InputError: clips are lacking, or a split has none at all.
   """
-  melon_meta.write_json(work / FILE, found)
+  storage.write_json(work / FILE, found)
   for split, clips in found["splits"].items():
     if not clips:
       raise errors.InputError(

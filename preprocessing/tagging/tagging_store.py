@@ -24,11 +24,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 import tqdm
 
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.library import library_files
 from preprocessing.library import decoding
-from preprocessing.melon import melon_meta
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging.tagging_clips import Clip
 
@@ -219,7 +219,7 @@ class Writer:
         size += len(record)
     writer.close()
     partial.replace(path)
-    melon_meta.write_json(
+    storage.write_json(
       path.with_name(path.name + ".json"),
       dataclasses.asdict(dataclasses.replace(note, bytes=size)),
     )
@@ -245,7 +245,7 @@ class Writer:
     ids = {name: [] for name in tagging_clips.SPLITS.values()}
     for shard in self.shards:
       ids[tagging_clips.SPLITS[shard.split]] += self.note(shard).ids
-    melon_meta.write_json(ready / tagging_set.CLIPS, ids)
+    storage.write_json(ready / tagging_set.CLIPS, ids)
     tfds.folder_dataset.write_metadata(
       data_dir=ready,
       features=features_of(self._list.tags),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pcl_jax.common import errors
-from preprocessing.melon import melon_meta
+from pcl_jax.common import storage
 
 
 def sha256(*arrays: np.ndarray) -> str:
@@ -93,5 +93,5 @@ def write(
     np.save(file, np.ascontiguousarray(vectors, np.float32))
   # Killed between these lines, the vectors are absent and are made again.
   path.unlink(missing_ok=True)
-  melon_meta.write_json(path.with_suffix(".json"), report)
+  storage.write_json(path.with_suffix(".json"), report)
   partial.replace(path)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
 from pcl_jax.library import library_files
 from preprocessing.library import library_meta
-from preprocessing.melon import melon_meta
 from tests.support import tiny_library
 
 
@@ -87,7 +87,7 @@ def test_links_are_followed_and_a_circle_ends(tmp_path):
 
 def test_file_names_that_are_not_utf_8_are_kept(tmp_path):
   name = b"\xe9t\xe9.wav".decode("utf-8", "surrogateescape")
-  melon_meta.write_json(tmp_path / "a.json", {name: "é"})
+  storage.write_json(tmp_path / "a.json", {name: "é"})
   assert tiny_library.read_json(tmp_path / "a.json") == {name: "é"}
   json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
 
