@@ -38,7 +38,7 @@ import soundfile
 from benchmarks import train_step as timing
 from pcl_jax import embed
 from pcl_jax.audio import decode
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
@@ -74,13 +74,13 @@ def make_songs(folder: pathlib.Path, songs: int) -> None:
 
 def _batches(
   source: audio_sources.Source, size: int
-) -> list[patch_batches.Batch]:
+) -> list[song_patches.Batch]:
   pieces = (
     (song, piece.patches)
     for song in range(len(source.ids))
     for piece in source.pieces(song)
   )
-  return list(patch_batches.gathered(pieces, size))
+  return list(song_patches.gathered(pieces, size))
 
 
 def _torch_runs(
@@ -145,14 +145,14 @@ def make_runs(
   features = np.asarray(embedder(batches[0].patches))
   np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
   like = embedding_table.schema(features.shape[1], {"of": "a benchmark"})
-  runs = {"encoder": lambda: list(patch_batches.encoded(embedder, batches))}
+  runs = {"encoder": lambda: list(song_patches.encoded(embedder, batches))}
   for name, source in (("store", store), ("files", files)):
     out = folder / f"{name}.parquet"
     runs[name] = lambda source=source, out=out: _embed_source(
       source, embedder, like, out, batch
     )
   runs["reading"] = lambda: _batches(files, batch)
-  return runs | theirs, sum(len(one.owners) for one in batches)
+  return runs | theirs, sum(len(one.song_index) for one in batches)
 
 
 def _line(name: str, values: Sequence[float], unit: str) -> str:

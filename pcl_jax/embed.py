@@ -28,7 +28,7 @@ and the table has all others.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 import os
 import pathlib
 from typing import Any
@@ -40,10 +40,9 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.audio import decode
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
-from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
@@ -54,24 +53,6 @@ LAYERS = ("features", "projection")
 BATCH_PATCHES = 64
 _MAX_THREADS = 8
 _SHOWN_FAILURES = 20
-
-
-def patch_grid(
-  frames: Int[np.ndarray, " songs"],
-) -> tuple[Int[np.ndarray, " patches"], Int[np.ndarray, " patches"]]:
-  """Lays whole patches over songs, end to end; a short song has one.
-
-  Args:
-    frames: length of each song.
-
-  Returns:
-    Which song each patch is of (its place in `frames`), and its first frame.
-  """
-  counts = np.maximum(frames // plans.PATCH_FRAMES, 1).astype(np.int64)
-  owners = np.repeat(np.arange(len(frames)), counts)
-  first = np.repeat(np.cumsum(counts) - counts, counts)
-  starts = (np.arange(len(owners)) - first) * plans.PATCH_FRAMES
-  return owners.astype(np.int32), starts.astype(np.int32)
 
 
 def make_embedder(
@@ -103,29 +84,11 @@ def vector_length(encoder: audio_encoder.AudioEncoder, layer: str) -> int:
     encoder: the audio encoder.
     layer: one of `LAYERS`.
   """
-  shape = (1, plans.PATCH_FRAMES, song_store.MEL_BANDS)
+  shape = (1, song_patches.FRAMES, song_patches.BANDS)
   outputs = nnx.eval_shape(
     lambda mel: encoder(mel, False), jax.ShapeDtypeStruct(shape, np.float16)
   )
   return outputs[LAYERS.index(layer)].shape[1]
-
-
-def _store_batches(
-  store: song_store.SongStore,
-  songs: Int[np.ndarray, " songs"],
-  owners: Int[np.ndarray, " patches"],
-  starts: Int[np.ndarray, " patches"],
-  size: int,
-) -> Iterator[patch_batches.Batch]:
-  """Yields patches of a store; those behind the last song are all zero."""
-  for begin in range(0, len(owners), size):
-    some = slice(begin, begin + size)
-    patches = np.zeros(
-      (size, plans.PATCH_FRAMES, song_store.MEL_BANDS), np.float16
-    )
-    own = owners[some]
-    store.read_patches(songs[own], starts[some], patches[: len(own)])
-    yield patch_batches.Batch(own, patches)
 
 
 def embed_songs(
@@ -148,13 +111,15 @@ def embed_songs(
     shorter song is padded with silence), float32 [songs, features].
   """
   embedder = make_embedder(encoder)
-  owners, starts = patch_grid(store.frames[songs])
-  out = np.zeros((len(songs), encoder.backbone.features), np.float64)
-  batches = _store_batches(store, songs, owners, starts, batch_patches)
-  for some, features in patch_batches.encoded(embedder, batches):
-    np.add.at(out, some, features)
-  counts = np.bincount(owners, minlength=len(songs))
-  return (out / counts[:, None]).astype(np.float32)
+  song_index, starts = song_patches.patch_grid(store.frames[songs])
+  batches = song_patches.read_batches(
+    lambda some, *where: store.read_patches(songs[some], *where),
+    song_index,
+    starts,
+    batch_patches,
+  )
+  found = song_patches.encoded(embedder, batches)
+  return song_patches.mean_vectors(found, len(songs))[0]
 
 
 def embed_file(
@@ -173,15 +138,12 @@ def embed_file(
   Raises:
     InputError: the file cannot be read.
   """
-  pieces = patch_batches.whole_patches(decode.feature_blocks(path))
-  batches = patch_batches.gathered(
+  pieces = song_patches.whole_patches(decode.feature_blocks(path))
+  batches = song_patches.gathered(
     ((0, piece.patches) for piece in pieces), batch_patches
   )
-  total, count = 0.0, 0
-  for _, vectors in patch_batches.encoded(embedder, batches):
-    total = total + vectors.sum(axis=0, dtype=np.float64)
-    count += len(vectors)
-  return (total / count).astype(np.float32)
+  found = song_patches.encoded(embedder, batches)
+  return song_patches.mean_vectors(found, 1)[0][0]
 
 
 def mean_std_mel(

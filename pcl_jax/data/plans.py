@@ -10,11 +10,12 @@ import dataclasses
 from jaxtyping import Bool, Int
 import numpy as np
 
+from pcl_jax.audio import song_patches
 from pcl_jax.data import block_order
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 
-PATCH_FRAMES = 256
+PATCH_FRAMES = song_patches.FRAMES
 # What follows the seed and the epoch in the seed of each draw.
 _SONGS, _PAIRS, _STARTS, _BLOCKS = 0, 1, 2, 3
 

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from pcl_jax.audio import decode
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
@@ -33,7 +33,7 @@ class Source:
   paths: list[str]
   roots: list[str]
   digest: str
-  pieces: Callable[[int], Iterator[patch_batches.Piece]]
+  pieces: Callable[[int], Iterator[song_patches.Piece]]
 
 
 def _digest(content: list[Any]) -> str:
@@ -95,8 +95,8 @@ def audio_files(places: Sequence[str | os.PathLike[str]]) -> Source:
     )
   paths = list(found)
 
-  def pieces(number: int) -> Iterator[patch_batches.Piece]:
-    return patch_batches.whole_patches(decode.feature_blocks(paths[number]))
+  def pieces(number: int) -> Iterator[song_patches.Piece]:
+    return song_patches.whole_patches(decode.feature_blocks(paths[number]))
 
   return Source(
     ids=list(map(_text, found.values())),
@@ -137,8 +137,8 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   numbers = store.song_ids.tolist()
   known, roots = _audio_paths(folder)
 
-  def pieces(number: int) -> Iterator[patch_batches.Piece]:
-    return patch_batches.whole_patches([store.read_song(number)])
+  def pieces(number: int) -> Iterator[song_patches.Piece]:
+    return song_patches.whole_patches([store.read_song(number)])
 
   return Source(
     ids=list(map(str, numbers)),

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import parquet
 import tqdm
 
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
 from pcl_jax.common import read_ahead
@@ -89,7 +89,7 @@ def _reason(error: Exception) -> str:
 
 
 def _pieces_of_part(
-  streams: Iterator[tuple[int, Iterable[patch_batches.Piece]]],
+  streams: Iterator[tuple[int, Iterable[song_patches.Piece]]],
   part: _Part,
   full: int,
   bar: tqdm.tqdm,
@@ -149,13 +149,13 @@ class _Timeline:
     for song in songs:
       found = self._vectors[song]
       owners += [song] * len(found)
-      starts_s += [i * patch_batches.SECONDS for i in range(len(found))]
+      starts_s += [i * song_patches.SECONDS for i in range(len(found))]
       vectors += found
     return owners, np.array(vectors, np.float32), {"start_s": starts_s}
 
 
 def _encode_part(
-  streams: Iterator[tuple[int, Iterable[patch_batches.Piece]]],
+  streams: Iterator[tuple[int, Iterable[song_patches.Piece]]],
   begin: int,
   source: audio_sources.Source,
   embedder: Callable,
@@ -168,8 +168,8 @@ def _encode_part(
   gathered = _Timeline() if "start_s" in like.names else _Means()
   full = PART_BATCHES * batch_patches
   pieces = _pieces_of_part(streams, part, full, bar)
-  batches = patch_batches.gathered(pieces, batch_patches)
-  for songs, vectors in patch_batches.encoded(embedder, batches):
+  batches = song_patches.gathered(pieces, batch_patches)
+  for songs, vectors in song_patches.encoded(embedder, batches):
     gathered.add(songs, vectors)
   kept = [i for i in range(begin, part.end) if i not in part.failures]
   owners, vectors, columns = gathered.columns(kept)

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcl_jax import embed
+from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
-from pcl_jax.data import plans
-from pcl_jax.data import song_store
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse
@@ -23,17 +22,13 @@ def _two_patches(context: task_base.Context, songs: np.ndarray) -> np.ndarray:
   """Returns the features of the first two patches of songs, [2, songs, d]."""
   features = embed.make_embedder(context.encoder)
   size = context.encoder.backbone.features
-  out = np.zeros((2 * len(songs), size), np.float32)
   rows = np.tile(songs, 2)
-  starts = np.repeat([0, plans.PATCH_FRAMES], len(songs)).astype(np.int32)
-  shape = (_BATCH, plans.PATCH_FRAMES, song_store.MEL_BANDS)
-  patches = np.zeros(shape, np.float16)
-  for begin in range(0, len(rows), _BATCH):
-    some = slice(begin, begin + _BATCH)
-    count = len(rows[some])
-    context.data.store.read_patches(rows[some], starts[some], patches[:count])
-    out[some] = np.asarray(features(patches))[:count]
-  return out.reshape(2, len(songs), size)
+  starts = np.repeat([0, song_patches.FRAMES], len(songs)).astype(np.int32)
+  batches = song_patches.read_batches(
+    context.data.store.read_patches, rows, starts, _BATCH
+  )
+  found = [out for _, out in song_patches.encoded(features, batches)]
+  return np.concatenate(found).reshape(2, len(songs), size)
 
 
 def _alignment_of_patches(context: task_base.Context) -> np.ndarray:
@@ -41,7 +36,7 @@ def _alignment_of_patches(context: task_base.Context) -> np.ndarray:
   if context.encoder is None:
     return np.zeros(0)
   songs = context.queries
-  songs = songs[context.data.store.frames[songs] >= 2 * plans.PATCH_FRAMES]
+  songs = songs[context.data.store.frames[songs] >= 2 * song_patches.FRAMES]
   rng = np.random.default_rng(context.seed)
   songs = np.sort(rng.permutation(songs)[:_MOST_PAIRS])
   if not len(songs):

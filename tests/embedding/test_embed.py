@@ -4,9 +4,6 @@ import dataclasses
 from unittest import mock
 
 from flax import nnx
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,18 +49,6 @@ def _features_by_hand(encoder, song: np.ndarray) -> np.ndarray:
     for patch in patches
   ]
   return np.mean(np.array(features, np.float64), axis=0)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 2000), max_size=6))
-def test_whole_patches_are_laid_end_to_end_and_a_short_song_has_one(frames):
-  owners, starts = embed.patch_grid(np.array(frames, np.int32))
-  expected = [
-    (song, start)
-    for song, length in enumerate(frames)
-    for start in range(0, max(length - 255, 1), 256)
-  ]
-  assert list(zip(owners.tolist(), starts.tolist(), strict=True)) == expected
 
 
 def test_an_embedding_is_the_mean_over_the_features_of_the_patches(

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import stratify
 from pcl_jax.embedding import audio_sources
@@ -93,27 +93,19 @@ def embed_changes(
       made = _versions(np.concatenate(blocks), variants, song)
       for version, samples in enumerate(made):
         feature = melspectrogram.log_mel(samples).astype(np.float16)
-        for piece in patch_batches.whole_patches([feature]):
-          yield song * versions + version, piece.patches
+        yield song * versions + version, song_patches.cut(feature).patches
 
-  sums: Any = None
-  counts = np.zeros(len(source.ids) * versions)
-  batches = patch_batches.gathered(pieces(), batch_patches)
-  for owners, vectors in patch_batches.encoded(embedder, batches):
-    if sums is None:
-      sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, owners, vectors)
-    np.add.at(counts, owners, 1)
-  if sums is None:
+  batches = song_patches.gathered(pieces(), batch_patches)
+  found = song_patches.encoded(embedder, batches)
+  means, counts = song_patches.mean_vectors(found, len(source.ids) * versions)
+  read = np.flatnonzero(counts[::versions])
+  if not len(read):
     first, reason = next(iter(failures.items()))
     raise errors.InputError(
       f"none of {len(failures)} recordings can be read (first: {first}: "
       f"{reason}). Give a folder of audio files as --audio."
     )
-  read = np.flatnonzero(counts[::versions])
-  means = sums.reshape(-1, versions, sums.shape[1])[read]
-  means /= counts.reshape(-1, versions)[read][..., None]
-  means = means.astype(np.float32)
+  means = means.reshape(len(source.ids), versions, -1)[read]
   changed = {
     (change.name, strength): means[:, 1 + number]
     for number, (change, strength) in enumerate(variants)

@@ -7,6 +7,7 @@ training from scratch.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int
 import numpy as np
 import optax
 
-from pcl_jax import embed
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
@@ -91,13 +92,10 @@ class _Songs:
   labelled: labelled_sets.LabelledSet
 
   def read(
-    self, songs: Int[np.ndarray, " patches"], starts: np.ndarray, size: int
-  ) -> np.ndarray:
-    """Returns patches, float16 [size, 256, 48], silence behind the last."""
-    shape = (size, plans.PATCH_FRAMES, song_store.MEL_BANDS)
-    patches = np.zeros(shape, np.float16)
-    self.store.read_patches(self.rows[songs], starts, patches[: len(songs)])
-    return patches
+    self, songs: Int[np.ndarray, " n"], starts: np.ndarray, out: np.ndarray
+  ) -> None:
+    """Reads patches into `out`, float16 [n, 256, 48]."""
+    self.store.read_patches(self.rows[songs], starts, out)
 
   def frames(self, songs: np.ndarray) -> np.ndarray:
     """Returns the length of songs."""
@@ -186,10 +184,8 @@ def _batches(
   rng = plans.generator(seed, number, _STARTS)
   for chosen in order:
     starts = plans.draw_starts(songs.frames(chosen), rng)
-    yield (
-      songs.read(chosen, starts, batch),
-      labelled.labels[chosen].astype(np.float32),
-    )
+    (read,) = song_patches.read_batches(songs.read, chosen, starts, batch)
+    yield read.patches, labelled.labels[chosen].astype(np.float32)
 
 
 def _score_part(
@@ -197,12 +193,15 @@ def _score_part(
 ) -> Float[np.ndarray, "songs tags"]:
   """Scores the songs of a part by the mean over their patches."""
   chosen = np.flatnonzero(songs.labelled.split == part)
-  owners, starts = embed.patch_grid(songs.frames(chosen))
-  found = []
-  for begin in range(0, len(owners), schedule.batch):
-    some = slice(begin, begin + schedule.batch)
-    patches = songs.read(chosen[owners[some]], starts[some], schedule.batch)
-    found.append(np.asarray(network.score(state, patches))[: len(owners[some])])
+  owners, starts = song_patches.patch_grid(songs.frames(chosen))
+  batches = song_patches.read_batches(
+    lambda some, *where: songs.read(chosen[some], *where),
+    owners,
+    starts,
+    schedule.batch,
+  )
+  score = functools.partial(network.score, state)
+  found = [scores for _, scores in song_patches.encoded(score, batches)]
   return probes.song_scores(
     np.concatenate(found),
     owners,

@@ -12,7 +12,7 @@ import numpy as np
 
 from pcl_jax import embed
 from pcl_jax.audio import melspectrogram
-from pcl_jax.audio import patch_batches
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
 from pcl_jax.evaluation.tagging import labelled_sets
@@ -197,12 +197,11 @@ def _encoded(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields numbers of clips and the features of a patch of each."""
   pieces = (
-    (number, piece.patches)
+    (number, song_patches.cut(clip.mel).patches)
     for number, clip in enumerate(clips)
-    for piece in patch_batches.whole_patches([clip.mel])
   )
-  batches = patch_batches.gathered(pieces, batch_patches)
-  yield from patch_batches.encoded(embedder, batches)
+  batches = song_patches.gathered(pieces, batch_patches)
+  yield from song_patches.encoded(embedder, batches)
 
 
 def embed_clips(
@@ -230,15 +229,10 @@ def embed_clips(
     InputError: a file of the set is damaged.
   """
   labels = _Labels(tagging_set)
-  counts = np.zeros(len(tagging_set), np.int64)
   clips = labels.passing(iter(progress(tagging_set.clips())))
-  sums = None
-  for owners, features in _encoded(clips, embedder, batch_patches):
-    if sums is None:
-      sums = np.zeros((len(tagging_set), features.shape[1]))
-    np.add.at(sums, owners, features)
-    np.add.at(counts, owners, 1)
-  return labels.labelled(), (sums / counts[:, None]).astype(np.float32)
+  found = _encoded(clips, embedder, batch_patches)
+  means, _ = song_patches.mean_vectors(found, len(tagging_set))
+  return labels.labelled(), means
 
 
 def embed_patches(

@@ -1,0 +1,185 @@
+"""Songs to whole patches, and patches of many songs to batches of one shape."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from jaxtyping import Float, Float16, Int
+import numpy as np
+
+from pcl_jax.audio import melspectrogram
+
+FRAMES = 256
+BANDS = melspectrogram.SETTINGS.mel_bands
+SECONDS = (  # From the beginning of a patch to that of the next.
+  FRAMES
+  * melspectrogram.SETTINGS.hop_samples
+  / melspectrogram.SETTINGS.sample_rate_hz
+)
+
+
+class Piece(NamedTuple):
+  """Some patches of a song, one after another.
+
+  Attributes:
+    patches: float16 [n, 256, 48].
+    padded: whether silence was added, which makes n 1.
+  """
+
+  patches: Float16[np.ndarray, "n frames bands"]
+  padded: bool = False
+
+
+class Batch(NamedTuple):
+  """Patches of several songs.
+
+  Attributes:
+    song_index: number of the song of each patch, [n].
+    patches: float16 [size, 256, 48]; the rows after the n-th are filled up.
+  """
+
+  song_index: Int[np.ndarray, " n"]
+  patches: Float16[np.ndarray, "size frames bands"]
+
+
+def patch_grid(
+  frames: Int[np.ndarray, " songs"],
+) -> tuple[Int[np.ndarray, " patches"], Int[np.ndarray, " patches"]]:
+  """Lays whole patches over songs, end to end; a short song has one.
+
+  Args:
+    frames: length of each song.
+
+  Returns:
+    The song of each patch (its place in `frames`), and its first frame, int32.
+  """
+  counts = np.maximum(frames // FRAMES, 1).astype(np.int64)
+  song_index = np.repeat(np.arange(len(frames)), counts)
+  first = np.repeat(np.cumsum(counts) - counts, counts)
+  starts = (np.arange(len(song_index)) - first) * FRAMES
+  return song_index.astype(np.int32), starts.astype(np.int32)
+
+
+def whole_patches(
+  blocks: Iterable[Float16[np.ndarray, "_ bands"]],
+) -> Iterator[Piece]:
+  """Cuts a song into whole patches, end to end; a short song has one.
+
+  Args:
+    blocks: the song's feature, some frames at a time.
+
+  Yields:
+    Its patches. The frames after the last whole patch are not used; a song
+    shorter than one patch is padded with silence.
+  """
+  held, found = np.zeros((0, BANDS), np.float16), False
+  for block in blocks:
+    held = np.concatenate([held, block])
+    count = len(held) // FRAMES
+    if count:
+      found = True
+      yield Piece(held[: count * FRAMES].reshape(count, FRAMES, BANDS))
+      held = held[count * FRAMES :]
+  if not found:
+    patch = np.full((1, FRAMES, BANDS), melspectrogram.SILENCE, np.float16)
+    patch[0, : len(held)] = held
+    yield Piece(patch, padded=True)
+
+
+def cut(feature: Float16[np.ndarray, "_ bands"]) -> Piece:
+  """Cuts a whole song, as `whole_patches` does."""
+  return next(whole_patches([feature]))
+
+
+def gathered(
+  pieces: Iterable[tuple[int, Float16[np.ndarray, "_ frames bands"]]],
+  size: int,
+) -> Iterator[Batch]:
+  """Gathers patches of many songs into batches of one shape.
+
+  Args:
+    pieces: number of a song, and some of its patches.
+    size: patches of a batch; the last one is filled up with silence.
+  """
+  song_index: list[int] = []
+  batch = None
+  for song, patches in pieces:
+    while len(patches):
+      if batch is None:  # A new one each time: the last is still on its way.
+        shape = (size, FRAMES, BANDS)
+        batch = np.full(shape, melspectrogram.SILENCE, np.float16)
+      begin = len(song_index)
+      taken = patches[: size - begin]
+      batch[begin : begin + len(taken)] = taken
+      song_index += [song] * len(taken)
+      patches = patches[len(taken) :]
+      if len(song_index) == size:
+        yield Batch(np.array(song_index, np.int64), batch)
+        song_index, batch = [], None
+  if song_index:
+    yield Batch(np.array(song_index, np.int64), batch)
+
+
+def read_batches(
+  read: Callable[[np.ndarray, np.ndarray, np.ndarray], None],
+  song_index: Int[np.ndarray, " patches"],
+  starts: Int[np.ndarray, " patches"],
+  size: int,
+) -> Iterator[Batch]:
+  """Reads patches of a song store in batches of one shape.
+
+  Args:
+    read: (songs, starts, out) -> None; fills `out`, [n, 256, 48].
+    song_index: the song of each patch.
+    starts: its first frame.
+    size: patches of a batch; the last one is filled up with zeros.
+  """
+  for begin in range(0, len(song_index), size):
+    some = song_index[begin : begin + size]
+    patches = np.zeros((size, FRAMES, BANDS), np.float16)
+    read(some, starts[begin : begin + size], patches[: len(some)])
+    yield Batch(some, patches)
+
+
+def encoded(
+  embedder: Callable, batches: Iterable[Batch]
+) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n features"]]]:
+  """Encodes batches; the next is gathered while one is on the device.
+
+  Args:
+    embedder: patches [size, 256, 48] to vectors [size, features].
+    batches: patches of one size.
+
+  Yields:
+    The songs of the patches of each batch, and their vectors.
+  """
+  waiting = None
+  for batch in batches:
+    begun = batch.song_index, embedder(batch.patches)
+    if waiting is not None:
+      yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]
+    waiting = begun
+  if waiting is not None:
+    yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]
+
+
+def mean_vectors(
+  found: Iterable[tuple[np.ndarray, np.ndarray]], songs: int
+) -> tuple[Float[np.ndarray, "songs features"], Int[np.ndarray, " songs"]]:
+  """Returns the mean over the patches of each song.
+
+  Args:
+    found: songs and vectors of patches, as `encoded` yields them.
+    songs: how many songs there are, numbered from 0.
+
+  Returns:
+    The means, float32 [songs, features], and how many patches each is over. A
+    song without patches has zeros; without any patch there are no features.
+  """
+  sums, counts = np.zeros((songs, 0)), np.zeros(songs, np.int64)
+  for song_index, vectors in found:
+    if not counts.any():
+      sums = np.zeros((songs, vectors.shape[1]))
+    np.add.at(sums, song_index, vectors)
+    np.add.at(counts, song_index, 1)
+  means = sums / np.maximum(counts, 1)[:, None]
+  return means.astype(np.float32), counts
