@@ -1,6 +1,5 @@
 """Loader: a plan and a song store to batches on the devices, in threads."""
 
-import collections
 from collections.abc import Iterator, Mapping
 import math
 import os
@@ -9,7 +8,7 @@ import jax
 from jaxtyping import Float16
 import numpy as np
 
-from pcl_jax.common import readers
+from pcl_jax.common import prefetch
 from pcl_jax.data import block_cache
 from pcl_jax.data import false_negatives
 from pcl_jax.data import plans
@@ -140,18 +139,19 @@ def load(
       batch["sharing"] = _put(entries, everywhere, len(entries))
     return batch
 
-  def under_way() -> str:
+  def describe_stall() -> str:
     songs = ", ".join(map(str, store.being_read())) or "none"
-    return f"the readers of {store.path} are at song(s) {songs}"
+    return (
+      f"no batch has come for {stall_s:g} s (config.data.stall_s): the readers "
+      f"of {store.path} are at song(s) {songs}. The stacks of all threads are "
+      "above. Look at the disk or the network file system of the data set; the "
+      "same command line goes on from the last checkpoint."
+    )
 
-  pool = readers.Readers(threads)
-  ready = collections.deque()
-  try:
-    for step in range(first_step, len(plan)):
-      ready.append(pool.submit(produce, step))
-      if len(ready) > threads:
-        yield pool.wait(ready.popleft(), stall_s, under_way)
-    while ready:
-      yield pool.wait(ready.popleft(), stall_s, under_way)
-  finally:
-    pool.close()
+  yield from prefetch.in_order(
+    produce,
+    range(first_step, len(plan)),
+    threads=threads,
+    stall_s=stall_s,
+    describe_stall=describe_stall,
+  )

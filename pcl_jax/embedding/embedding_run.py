@@ -21,7 +21,7 @@ import tqdm
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import folder_lock
-from pcl_jax.common import read_ahead
+from pcl_jax.common import prefetch
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_table
 
@@ -280,7 +280,7 @@ def _embed_rest(
   done = parts.finished()
   begin = done[-1].end if done else 0
   count = len(source.ids)
-  streams = read_ahead.in_order(
+  streams = prefetch.streams(
     source.pieces,
     range(begin, count),
     threads=threads,

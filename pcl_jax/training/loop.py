@@ -19,7 +19,7 @@ from pcl_jax.checkpoint import manager
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
-from pcl_jax.common import plan_ahead
+from pcl_jax.common import prefetch
 from pcl_jax.common import workdir_lock
 from pcl_jax.data import loader
 from pcl_jax.data import plans
@@ -250,7 +250,7 @@ def _validate_and_note(
 def _train(
   session: sessions.Session,
   state: dict[str, Any],
-  ahead: plan_ahead.PlanAhead,
+  ahead: prefetch.Planner[plans.Plan],
   validation_plan: plans.Plan,
 ) -> None:
   """Trains epoch after epoch, until the last, the best or a signal."""
@@ -326,7 +326,7 @@ def train_and_evaluate(
     stop = stack.enter_context(preemption.Interruption())
     run = setup.build(config, devices)
     validation_plan = plan_validation(run)
-    ahead = plan_ahead.PlanAhead(functools.partial(plan_epoch, run))
+    ahead = prefetch.Planner(functools.partial(plan_epoch, run))
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
     path = setup.make_workdir(workdir)

@@ -1,12 +1,8 @@
 """Decodes many audio files, several at once, and goes on where one fails."""
 
-import collections
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 import dataclasses
 import os
 import pathlib
-from typing import TypeVar
 
 from jaxtyping import Float16
 import numpy as np
@@ -14,8 +10,6 @@ import numpy as np
 from pcl_jax.audio import decode as audio_file
 
 MAX_THREADS = 8
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,26 +53,3 @@ def decode(
   # One file that no one thought of is not to end a run of hours.
   except Exception as error:  # noqa: BLE001
     return Decoded(None, f"decoding it fails ({type(error).__name__}: {error})")
-
-
-def in_order(
-  function: Callable[[_In], _Out], todo: Iterable[_In], threads: int
-) -> Iterator[_Out]:
-  """Yields a function's results in the order of its arguments.
-
-  Args:
-    function: called in threads.
-    todo: its arguments, taken as they are needed.
-    threads: how many calls run at once; few more results wait.
-  """
-  pool = futures.ThreadPoolExecutor(threads)
-  waiting: collections.deque = collections.deque()
-  try:
-    for item in todo:
-      waiting.append(pool.submit(function, item))
-      if len(waiting) > 2 * threads:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  finally:
-    pool.shutdown(cancel_futures=True)

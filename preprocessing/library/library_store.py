@@ -15,6 +15,7 @@ import tqdm
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.library import library_files
@@ -76,8 +77,11 @@ def _decoded(
   threads: int,
 ) -> Iterator[_Decoded]:
   """Yields the features of files, in their order, few of them waiting."""
-  return decoding.in_order(
-    lambda record: _decode(audio_dir, record, window), todo, threads
+  return prefetch.in_order(
+    lambda record: _decode(audio_dir, record, window),
+    todo,
+    threads=threads,
+    ahead=2 * threads,
   )
 
 

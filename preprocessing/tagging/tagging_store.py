@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 import tqdm
 
+from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.evaluation.tagging import tagging_set
@@ -174,7 +175,9 @@ class Writer:
     clips = [clip for clip in clips if clip.id in self._files]
     done = len(self._files) - len(clips)
     bar = tqdm.tqdm(clips, "audio", len(self._files), initial=done, unit="clip")
-    decoded = decoding.in_order(self._decode, bar, threads)
+    decoded = prefetch.in_order(
+      self._decode, bar, threads=threads, ahead=2 * threads
+    )
     for shard in todo:
       self._write_shard(shard, decoded)
     return [self.note(shard) for shard in self.shards]

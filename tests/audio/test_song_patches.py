@@ -1,18 +1,14 @@
 """Tests of pcl_jax.audio.song_patches."""
 
-import contextlib
 import itertools
-import threading
 
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
-import pytest
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
-from pcl_jax.common import read_ahead
 
 
 def _song(frames: int, seed: int = 0) -> np.ndarray:
@@ -96,43 +92,6 @@ def test_the_next_batch_is_sent_before_the_last_is_waited_for():
   list(song_patches.encoded(embedder, song_patches.gathered(pieces, 2)))
   expected = "send 0, send 1, wait 0, send 2, wait 1, wait 2"
   assert ", ".join(events) == expected
-
-
-def _numbers(stream: int):
-  """A stream of as many numbers as its own, and the fifth fails."""
-  for number in range(100 * stream):
-    yield stream, number
-  if stream == 5:
-    raise ValueError("stream 5 is damaged")
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_streams_come_in_order_and_fail_where_they_fail(threads):
-  streams = read_ahead.in_order(
-    _numbers, [3, 5, 0, 9], threads=threads, ahead=2
-  )
-  found = []
-  for stream, pieces in streams:
-    count = 0
-    try:
-      for count, piece in enumerate(pieces, start=1):
-        assert piece == (stream, count - 1)
-    except ValueError as error:
-      assert str(error) == "stream 5 is damaged" and stream == 5
-    found.append((stream, count))
-  assert found == [(3, 300), (5, 500), (0, 0), (9, 900)]
-
-
-def test_threads_end_when_nobody_reads_on():
-  before = threading.active_count()
-  streams = read_ahead.in_order(
-    lambda _: itertools.count(), itertools.count(), threads=2
-  )
-  with contextlib.closing(streams):
-    number, pieces = next(streams)
-    assert number == 0 and next(iter(pieces)) == 0
-    assert threading.active_count() > before
-  assert threading.active_count() == before
 
 
 def test_the_mean_is_over_the_patches_of_each_song_in_any_batches():

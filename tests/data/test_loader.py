@@ -14,7 +14,7 @@ import pytest
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from pcl_jax.common import readers
+from pcl_jax.common import prefetch
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
@@ -70,7 +70,7 @@ def _assert_same(actual, expected):
 
 
 def _readers() -> list[threading.Thread]:
-  return [t for t in threading.enumerate() if t.name.startswith("patch-reader")]
+  return [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 def test_a_batch_holds_what_the_plan_says(store, plan):
@@ -232,9 +232,9 @@ def test_the_end_of_an_epoch_leaves_no_thread_behind(store, plan):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_one_batch_more_than_threads_is_read_ahead(store, plan, threads):
-  submit = readers.Readers.submit
+  submit = prefetch.Threads.submit
   with mock.patch.object(
-    readers.Readers, "submit", autospec=True, side_effect=submit
+    prefetch.Threads, "submit", autospec=True, side_effect=submit
   ) as spy:
     with contextlib.closing(_load(store, plan, threads=threads)) as batches:
       for taken in range(3):

@@ -1,0 +1,226 @@
+"""Work done ahead in threads and handed out in order.
+
+The threads are daemons: Python waits for those of concurrent.futures when it
+ends, so that one stuck in a read of a dead disk would keep the process forever.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+import faulthandler
+import queue
+import sys
+import threading
+from typing import Any, Generic, TypeVar
+
+from pcl_jax.common import errors
+
+NAME = "reader"
+_PIECES = 16  # Of one stream that are held; its thread then waits.
+_END = object()
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Threads:
+  """Runs calls in daemon threads, in the order in which they were submitted."""
+
+  def __init__(self, threads: int, name: str = NAME):
+    """Starts the threads.
+
+    Args:
+      threads: how many; at least 1.
+      name: what their names begin with.
+    """
+    self._calls: queue.SimpleQueue = queue.SimpleQueue()
+    self._threads = [
+      threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
+      for i in range(threads)
+    ]
+    for thread in self._threads:
+      thread.start()
+
+  def _work(self) -> None:
+    while (call := self._calls.get()) is not None:
+      future, function, arguments = call
+      try:
+        future.set_result(function(*arguments))
+      # Whatever it is, it is raised by whoever waits for it.
+      except BaseException as error:  # noqa: BLE001
+        future.set_exception(error)
+
+  def submit(
+    self, function: Callable[..., _Out], *arguments: Any
+  ) -> futures.Future[_Out]:
+    """Has a function called by the next free thread."""
+    future: futures.Future = futures.Future()
+    self._calls.put((future, function, arguments))
+    return future
+
+  def close(self, wait: bool = True) -> None:
+    """Drops the calls that have not begun, and ends the threads."""
+    while not self._calls.empty():
+      self._calls.get()
+    for _ in self._threads:
+      self._calls.put(None)
+    if wait:
+      for thread in self._threads:
+        thread.join()
+
+
+def _ahead(
+  begin: Callable[[_In], _Out], items: Iterable[_In], ahead: int
+) -> Iterator[_Out]:
+  """Yields what was begun, in order, with `ahead` more begun behind it."""
+  begun: collections.deque[_Out] = collections.deque()
+  for item in items:
+    begun.append(begin(item))
+    if len(begun) > ahead:
+      yield begun.popleft()
+  while begun:
+    yield begun.popleft()
+
+
+def in_order(
+  function: Callable[[_In], _Out],
+  items: Iterable[_In],
+  *,
+  threads: int,
+  ahead: int | None = None,
+  stall_s: float | None = None,
+  describe_stall: Callable[[], str] = str,
+) -> Iterator[_Out]:
+  """Yields the results of a function in the order of its arguments.
+
+  Args:
+    function: called in threads; what it raises is raised in place of its
+      result.
+    items: its arguments, taken as they are needed.
+    threads: how many calls run at once.
+    ahead: how many calls are begun behind the result in use; by default as
+      many as there are threads.
+    stall_s: how long to wait for a result, in seconds; by default for ever.
+    describe_stall: returns the message of the RunError.
+
+  Raises:
+    RunError: a result took longer than `stall_s`; the stacks of all threads are
+      on stderr.
+  """
+  pool, is_stuck = Threads(threads), False
+  ahead = threads if ahead is None else ahead
+  try:
+    for future in _ahead(lambda one: pool.submit(function, one), items, ahead):
+      try:
+        result = future.result(timeout=stall_s)
+      except futures.TimeoutError:
+        if future.done():  # A timeout of the function's own.
+          raise
+        is_stuck = True
+        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        raise errors.RunError(describe_stall()) from None
+      yield result
+  finally:
+    pool.close(wait=not is_stuck)
+
+
+class _Stream(Generic[_Out]):
+  """One stream between the thread that reads it and the one that uses it."""
+
+  def __init__(self):
+    self._pieces: queue.Queue[tuple[Any, Any]] = queue.Queue(_PIECES)
+    self._is_stopped = False
+
+  def fill(self, read: Callable[[_In], Iterable[_Out]], item: _In) -> None:
+    """Reads a stream to its end, to its error, or until it is stopped."""
+    end = _END, None
+    try:
+      for piece in read(item):
+        if self._is_stopped:
+          return
+        self._pieces.put((piece, None))
+    except BaseException as error:  # noqa: BLE001  Raised where it is used.
+      end = None, error
+    if not self._is_stopped:
+      self._pieces.put(end)
+
+  def stop(self) -> None:
+    """Makes the thread end; at most one more piece comes, with room for it."""
+    self._is_stopped = True
+    while not self._pieces.empty():
+      self._pieces.get()
+
+  def __iter__(self) -> Iterator[_Out]:
+    while True:
+      piece, error = self._pieces.get()
+      if error is not None:
+        raise error
+      if piece is _END:
+        return
+      yield piece
+
+
+def streams(
+  read: Callable[[_In], Iterable[_Out]],
+  items: Iterable[_In],
+  *,
+  threads: int,
+  ahead: int = 32,
+) -> Iterator[tuple[_In, Iterable[_Out]]]:
+  """Reads streams ahead, several at once, each a bounded number of pieces.
+
+  Args:
+    read: returns the pieces of a stream; called and used in one thread.
+    items: which streams, in the order wanted.
+    threads: how many are read at once.
+    ahead: how many are begun, or finished and held, behind the one in use.
+
+  Yields:
+    Each item with its pieces, which are used before the next is asked for.
+    What goes wrong while a stream is read is raised where its pieces end.
+  """
+  pool, begun = Threads(threads), []
+
+  def begin(item: _In) -> tuple[_In, _Stream]:
+    stream = _Stream()
+    begun.append(stream)
+    pool.submit(stream.fill, read, item)
+    return item, stream
+
+  try:
+    for item, stream in _ahead(begin, items, ahead):
+      yield item, stream
+      begun.remove(stream)
+  finally:
+    for stream in begun:
+      stream.stop()
+    pool.close()
+
+
+class Planner(Generic[_Out]):
+  """Gives what a function makes of 0, 1, 2...; the next is made meanwhile."""
+
+  def __init__(self, make: Callable[[int], _Out]):
+    """Prepares; nothing is made yet.
+
+    Args:
+      make: called in a thread, one call at a time.
+    """
+    self._make = make
+    self._pool = Threads(1, "planner")
+    self._begun: dict[int, futures.Future[_Out]] = {}
+
+  def get(self, number: int) -> _Out:
+    """Returns what is made of a number, and begins with the next one.
+
+    What `make` raises is raised for the number it belongs to.
+    """
+    self._begun = {
+      one: self._begun.get(one) or self._pool.submit(self._make, one)
+      for one in (number, number + 1)
+    }
+    return self._begun[number].result()
+
+  def close(self) -> None:
+    """Waits for the call under way, and forgets those that have not begun."""
+    self._pool.close()
