@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
@@ -352,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.split_from and shares:
     parser.error(f"--split_from decides the split; leave out {list(shares)}")
   data_dir = pathlib.Path(args.data).expanduser()
-  with folder_lock.hold(data_dir, parser.prog):
+  with locks.hold(data_dir, parser.prog):
     make_catalogue(
       pathlib.Path(args.melon_dir).expanduser() / "kakao_meta",
       data_dir,

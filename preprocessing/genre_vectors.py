@@ -23,7 +23,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.data import catalogues
 from preprocessing.vectors import vector_files
 
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="replace vectors made with other settings",
   )
   args = parser.parse_args(argv)
-  with folder_lock.hold(args.data, parser.prog):
+  with locks.hold(args.data, parser.prog):
     make_genre_vectors(
       args.data,
       dims=args.dims,

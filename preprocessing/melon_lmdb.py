@@ -49,7 +49,7 @@ import tqdm
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from preprocessing.melon import conversion
@@ -381,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   args = parser.parse_args(argv)
   data_dir = pathlib.Path(args.out).expanduser()
-  with folder_lock.hold(data_dir, parser.prog):
+  with locks.hold(data_dir, parser.prog):
     store = build_song_store(
       pathlib.Path(args.melon_dir).expanduser(),
       data_dir,

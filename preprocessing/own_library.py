@@ -53,7 +53,7 @@ import numpy as np
 from pcl_jax.audio import ffmpeg
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
@@ -377,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f"--threads is {args['threads']}; it is at least 1")
   audio_dir = pathlib.Path(args.pop("audio")).expanduser()
   data_dir = pathlib.Path(args.pop("out")).expanduser()
-  with folder_lock.hold(data_dir, parser.prog):
+  with locks.hold(data_dir, parser.prog):
     report = build_library(audio_dir, data_dir, **args)
   print(library_report.summary(report, data_dir))
 

@@ -13,7 +13,7 @@ import os
 import pathlib
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import melon_lmdb
@@ -50,7 +50,7 @@ def make(
   """
   data_dir = pathlib.Path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
-  with folder_lock.hold(data_dir, "the making of a sample"):
+  with locks.hold(data_dir, "the making of a sample"):
     sample_melon.make_sample(
       melon_dir,
       songs=songs,

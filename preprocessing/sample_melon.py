@@ -34,7 +34,7 @@ import tqdm
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 from preprocessing import melon_lmdb
 from preprocessing.melon import melon_meta
@@ -408,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   out = flags.pop("out")
   was_there = (out / MARKER_FILE).exists()
-  with folder_lock.hold(out, "preprocessing.sample_melon"):
+  with locks.hold(out, "preprocessing.sample_melon"):
     marker = make_sample(out, **flags)
   count, files = marker["settings"]["songs"], marker["files"]
   state = "is there already" if was_there else "written"

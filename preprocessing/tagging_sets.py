@@ -33,7 +33,7 @@ import shutil
 from typing import Any
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.library import library_files
@@ -146,7 +146,7 @@ def _empty(work: pathlib.Path) -> None:
   for path in work.iterdir():
     if path.is_dir():
       shutil.rmtree(path)
-    elif path.name != folder_lock.FILE_NAME:
+    elif path.name not in locks.FILES:
       path.unlink()
 
 
@@ -219,7 +219,7 @@ def prepare(
       has none, or the output is taken by something else.
   """
   work = out.with_name(out.name + ".partial")
-  with folder_lock.hold(work, "preprocessing.tagging_sets"):
+  with locks.hold(work, "preprocessing.tagging_sets"):
     found = None if force else _finished(out, clip_list)
     if found is not None:
       print(f"nothing to do: {out} is {found['name']}; --force makes it anew")

@@ -4,7 +4,8 @@ Each process drives its own devices and reads its own rows of the batch; the
 others learn of its end by the heartbeats of `jax.distributed`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import locks
 
 # Environment variables that count the processes a launcher has started.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -158,11 +160,34 @@ def gather(text: str) -> Sequence[str]:
   ]
 
 
-def hear_first(text: str) -> str:
+def text_of_first(text: str) -> str:
   """Returns the text of process 0, in all processes."""
   if jax.process_count() == 1:
     return text
   return json.loads(gather(json.dumps(text))[0])  # Never without a byte.
+
+
+@contextlib.contextmanager
+def hold_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Holds a run's folder, as `locks.hold`; of several processes the first does.
+
+  Args:
+    workdir: folder of the run.
+
+  Raises:
+    InputError: another trainer holds it; raised in all processes.
+  """
+  refusal = ""
+  with contextlib.ExitStack() as stack:
+    if is_first():
+      try:
+        stack.enter_context(locks.hold(workdir, "a trainer"))
+      except errors.InputError as error:
+        refusal = str(error)
+    refusal = text_of_first(refusal)
+    if refusal:
+      raise errors.InputError(f"--workdir: {refusal}")
+    yield
 
 
 def check_same(what: Mapping[str, Any]) -> None:

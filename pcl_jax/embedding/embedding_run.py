@@ -20,7 +20,7 @@ import tqdm
 
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.common import prefetch
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_table
@@ -329,7 +329,7 @@ def embed_source(
   """
   plan = {key.decode(): like.metadata[key].decode() for key in like.metadata}
   folder = out.with_name(out.name + PARTS)
-  with folder_lock.hold(folder, f"pcl_jax.embed --out={out}"):
+  with locks.hold(folder, f"pcl_jax.embed --out={out}"):
     parts = _Parts(folder, plan)
     done = _embed_rest(
       source,

@@ -20,7 +20,6 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.common import prefetch
-from pcl_jax.common import workdir_lock
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.training import config_changes
@@ -330,7 +329,7 @@ def train_and_evaluate(
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
     path = setup.make_workdir(workdir)
-    stack.enter_context(workdir_lock.hold(path))
+    stack.enter_context(hosts.hold_workdir(path))
     checkpoints = manager.Checkpoints(path)
     stack.callback(checkpoints.close)
     hosts.check_same(run.meta["data"])

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
 from pcl_jax.common import hosts
+from pcl_jax.common import locks
 from pcl_jax.training import loop
 from tests.support import tiny_run
 
@@ -271,7 +271,7 @@ def test_a_run_moves_between_one_process_and_two(
 
 @pytest.mark.long
 def test_a_second_trainer_of_two_processes_is_refused_in_both(config, tmp_path):
-  with folder_lock.hold(tmp_path / "run", "a trainer"):
+  with locks.hold(tmp_path / "run", "a trainer"):
     codes, printed = _train(config, tmp_path / "run", 1)
   assert codes == [2, 2], printed
   for text in printed:

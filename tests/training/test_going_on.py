@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.common import folder_lock
+from pcl_jax.common import locks
 from pcl_jax.data import dataset
 from pcl_jax.training import config_changes
 from pcl_jax.training import loop
@@ -130,7 +130,7 @@ def test_a_second_trainer_is_refused_and_the_first_is_unharmed(
     tiny_run.train_on_one(config, tmp_path)
   for word in ("a trainer", f"process {os.getpid()} on ", str(tmp_path)):
     assert word in said[0]
-  assert not (tmp_path / folder_lock.FILE_NAME).exists()
+  assert not (tmp_path / locks.FILES[0]).exists()
   tiny_run.assert_same_end(tmp_path, unbroken, config, STEPS * EPOCHS)
 
 
