@@ -26,7 +26,6 @@ from absl import logging
 from ml_collections import config_flags
 
 from pcl_jax.common import errors
-from pcl_jax.common import versions
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -147,7 +146,6 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
   """Trains; nothing else lives here."""
   del argv
-  errors.run_early(versions.check)
   # Imported here so that a bad command line is answered at once.
   from pcl_jax.common import hosts
   from pcl_jax.training import config_check

@@ -23,12 +23,12 @@ from configs import sample
 from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
+from pcl_jax.common import versions
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.models import audio_encoder
 from pcl_jax.training import config_check
 from pcl_jax.training import loop
-from pcl_jax.training import setup
 
 RESULT = "result.json"
 STEPS = 360  # Of each strategy; eight with three seeds take an hour.
@@ -186,7 +186,7 @@ def run_one(
       "processor_s": None if resumed else _processor_s(),
       "wall_s": None if resumed else time.perf_counter() - begin,
       "cores": len(cores),
-      "versions": setup.versions(),
+      "versions": versions.installed(),
     },
   )
 

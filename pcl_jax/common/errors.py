@@ -23,13 +23,6 @@ class RunError(RuntimeError):
   """
 
 
-def run_early(check: Callable[[], None]) -> None:
-  """Runs a check that comes before all else; ends only where it fails."""
-  code = _report(check)
-  if code:
-    sys.exit(code)
-
-
 def run_command(main: Callable[[], int | None]) -> None:
   """Runs a command's `main`, and ends; errors for people have no traceback.
 

@@ -9,11 +9,9 @@ are never compared.
 from collections.abc import Iterable, Iterator
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 from typing import Any
 
 from flax import nnx
@@ -25,6 +23,7 @@ from pyarrow import parquet
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import versions
 from pcl_jax.models import audio_encoder
 
 FORMAT_VERSION = 1
@@ -66,7 +65,6 @@ def provenance(
     meta: what its checkpoint says of itself.
     workdir: the run it was loaded from.
   """
-  versions = {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
   return {
     "format_version": FORMAT_VERSION,
     "weights_sha256": weights_digest(encoder),
@@ -75,7 +73,7 @@ def provenance(
     "strategy": meta["strategy"],
     "architecture": meta["architecture"]["audio"],
     "feature": melspectrogram.SETTINGS.as_dict(),
-    "versions": versions | {"python": platform.python_version()},
+    "versions": versions.installed(*_VERSIONS_OF),
     "device": jax.devices()[0].device_kind,
   }
 

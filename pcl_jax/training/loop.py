@@ -20,6 +20,7 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.common import prefetch
+from pcl_jax.common import versions
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.training import config_changes
@@ -316,7 +317,7 @@ def train_and_evaluate(
     RunError: loss or weights are no longer finite.
   """
   flat = config_check.flatten(json.loads(config.to_json()))
-  hosts.check_same(flat | setup.versions())
+  hosts.check_same(flat | versions.installed())
   beside = pathlib.Path(workdir).parent / CACHE
   profiling.keep_compiled(
     pathlib.Path(config.train.compilation_cache or beside)

@@ -6,11 +6,9 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import tempfile
 from typing import Any
 
-import flax
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -20,6 +18,7 @@ import optax
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import versions
 from pcl_jax.data import block_order
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
@@ -238,7 +237,7 @@ def _meta_of(
       "fingerprint": data.fingerprint(strategy),
       "songs": len(data.store),
     },
-    "versions": versions(),
+    "versions": versions.installed(),
   }
 
 
@@ -302,17 +301,6 @@ def build(
     ),
     meta=_meta_of(config, strategy, architecture, data),
   )
-
-
-def versions() -> dict[str, str]:
-  """Returns the versions of what decides a run's numbers."""
-  return {
-    "python": platform.python_version(),
-    "numpy": np.__version__,
-    "jax": jax.__version__,
-    "flax": flax.__version__,
-    "optax": optax.__version__,
-  }
 
 
 def make_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:

@@ -10,8 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from pcl_jax.common import errors
-from pcl_jax.common import versions
 from pcl_jax.data import strategies
 from pcl_jax.training import profiling
 from pcl_jax.training import train_step
@@ -119,26 +117,6 @@ def test_programs_are_kept_where_nobody_has_said_otherwise(
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
   finally:
     jax.config.update("jax_compilation_cache_dir", before)
-
-
-@pytest.mark.parametrize(
-  "pair", [("0.10.2", "0.12.8"), ("0.11.2", "0.12.12"), ("0.12.0.1", "0.13")]
-)
-def test_pairs_of_versions_that_the_requirements_name_are_taken(pair):
-  versions.check(*pair)
-
-
-@pytest.mark.parametrize(
-  "pair",
-  [("0.9.0", "0.12.8"), ("0.10.2", "0.12.0"), ("0.11.2", "0.12.8")],
-)
-def test_pairs_of_versions_that_do_not_work_are_refused(pair):
-  with pytest.raises(errors.InputError, match=f"jax {pair[0]} with flax"):
-    versions.check(*pair)
-
-
-def test_the_installed_versions_are_taken():
-  versions.check()
 
 
 @pytest.mark.parametrize("left", [0, 20, None])

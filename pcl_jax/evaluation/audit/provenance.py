@@ -1,18 +1,17 @@
 """What results were made with: data, config, code, checkpoint, versions."""
 
 import hashlib
-import importlib.metadata
 import json
 import pathlib
 import subprocess
 from typing import Any
 
+from pcl_jax.common import versions
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.models import audio_encoder
-from pcl_jax.training import setup
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _SOURCES = ("pcl_jax", "preprocessing", "configs")
@@ -86,9 +85,7 @@ def make(
   """
   config = json.dumps(meta["config"], sort_keys=True).encode()
   catalogue = (data.directory / catalogues.FILE_NAME).read_bytes()
-  here = setup.versions() | {
-    name: importlib.metadata.version(name) for name in _LIBRARIES
-  }
+  here = versions.installed(*versions.OF_TRAINING, *_LIBRARIES)
   return {
     "data": {
       "directory": str(data.directory),
