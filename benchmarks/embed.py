@@ -36,7 +36,6 @@ import pyarrow as pa
 import soundfile
 
 from benchmarks import train_step as timing
-from pcl_jax import embed
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
@@ -45,6 +44,7 @@ from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 
@@ -133,7 +133,7 @@ def make_runs(
   networks = importlib.import_module("benchmarks.torch_networks")
   networks.torch.manual_seed(0)
   weights = networks.arrays_of(networks.AudioEncoder(encoder_name, width))
-  embedder = embed.make_embedder(torch_names.load_encoder(weights))
+  embedder = song_encoder.make_embedder(torch_names.load_encoder(weights))
   files = audio_sources.audio_files([folder / "music"])
   store = audio_sources.data_set_songs(folder)
   batches = _batches(store, batch)
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--encoder", choices=sorted(audio_encoder.BACKBONES), default="resnet")
   add("--width", type=int, help="default: the paper's")
   add("--songs", type=int, default=48, help="of 30 s (%(default)s)")
-  add("--batch", type=int, default=embed.BATCH_PATCHES, help="patches")
+  add("--batch", type=int, default=song_encoder.BATCH_PATCHES, help="patches")
   add("--rounds", type=int, default=5)
   flags = parser.parse_args(argv)
   torch = importlib.import_module("benchmarks.torch_networks").torch

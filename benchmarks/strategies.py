@@ -26,10 +26,10 @@ from benchmarks import strategy_runs
 from benchmarks import strategy_table
 from configs import common
 from configs import sample
-from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import representations
 from pcl_jax.training import config_check
 from preprocessing import sample_data
@@ -43,8 +43,8 @@ STRATEGIES = (
 _SONGS = 1200
 UNTRAINED = strategy_table.UNTRAINED
 STATISTICS = {
-  representations.MEAN_MEL: embed.mean_mel,
-  representations.MEAN_STD_MEL: embed.mean_std_mel,
+  representations.MEAN_MEL: mel_baselines.mean_mel,
+  representations.MEAN_STD_MEL: mel_baselines.mean_std_mel,
 }
 
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from benchmarks import strategy_table
 from configs import sample
-from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.common import versions
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.embedding import song_encoder
 from pcl_jax.models import audio_encoder
 from pcl_jax.training import config_check
 from pcl_jax.training import loop
@@ -172,7 +172,7 @@ def run_one(
     trained_s = _processor_s()
     data = dataset.DataSet(config.data.dir)
     songs = np.arange(len(data.store), dtype=np.int32)
-    rows = embed.embed_songs(encoder, data.store, songs)
+    rows = song_encoder.embed_songs(encoder, data.store, songs)
     scores = strategy_table.look_up(
       data.catalogue, rows, data.catalogue.rows_of(catalogues.TEST)
     )

@@ -28,158 +28,22 @@ and the table has all others.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import os
 import pathlib
 from typing import Any
 
 from absl import logging
-from flax import nnx
-import jax
-from jaxtyping import Float, Int
-import numpy as np
 
-from pcl_jax.audio import decode
-from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
-from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
-from pcl_jax.models import audio_encoder
+from pcl_jax.embedding import song_encoder
 
-LAYERS = ("features", "projection")
-BATCH_PATCHES = 64
 _MAX_THREADS = 8
 _SHOWN_FAILURES = 20
-
-
-def make_embedder(
-  encoder: audio_encoder.AudioEncoder, layer: str = "features"
-) -> Callable:
-  """Compiles an encoder in evaluation mode.
-
-  Args:
-    encoder: the audio encoder.
-    layer: one of `LAYERS`.
-
-  Returns:
-    A function of patches [n, 256, 48] to vectors [n, features].
-  """
-  graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
-  output = LAYERS.index(layer)
-
-  @jax.jit
-  def embed(variables, patches):
-    return nnx.merge(graphdef, *variables)(patches, False)[output]
-
-  return lambda patches: embed((params, stats), patches)
-
-
-def vector_length(encoder: audio_encoder.AudioEncoder, layer: str) -> int:
-  """Returns the length of the vectors of a layer.
-
-  Args:
-    encoder: the audio encoder.
-    layer: one of `LAYERS`.
-  """
-  shape = (1, song_patches.FRAMES, song_patches.BANDS)
-  outputs = nnx.eval_shape(
-    lambda mel: encoder(mel, False), jax.ShapeDtypeStruct(shape, np.float16)
-  )
-  return outputs[LAYERS.index(layer)].shape[1]
-
-
-def embed_songs(
-  encoder: audio_encoder.AudioEncoder,
-  store: song_store.SongStore,
-  songs: Int[np.ndarray, " songs"],
-  *,
-  batch_patches: int = BATCH_PATCHES,
-) -> Float[np.ndarray, "songs features"]:
-  """Embeds songs of a store.
-
-  Args:
-    encoder: the audio encoder.
-    store: holds the songs.
-    songs: positions in the store.
-    batch_patches: patches encoded at once, of any songs.
-
-  Returns:
-    Mean over the features of each song's whole, non-overlapping patches (a
-    shorter song is padded with silence), float32 [songs, features].
-  """
-  embedder = make_embedder(encoder)
-  song_index, starts = song_patches.patch_grid(store.frames[songs])
-  batches = song_patches.read_batches(
-    lambda some, *where: store.read_patches(songs[some], *where),
-    song_index,
-    starts,
-    batch_patches,
-  )
-  found = song_patches.encoded(embedder, batches)
-  return song_patches.mean_vectors(found, len(songs))[0]
-
-
-def embed_file(
-  embedder: Callable, path: str | os.PathLike[str], batch_patches: int
-) -> Float[np.ndarray, " features"]:
-  """Embeds an audio file.
-
-  Args:
-    embedder: of `make_embedder`.
-    path: of the file.
-    batch_patches: patches encoded at once.
-
-  Returns:
-    Mean over the vectors of its whole patches, float32 [features].
-
-  Raises:
-    InputError: the file cannot be read.
-  """
-  pieces = song_patches.whole_patches(decode.feature_blocks(path))
-  batches = song_patches.gathered(
-    ((0, piece.patches) for piece in pieces), batch_patches
-  )
-  found = song_patches.encoded(embedder, batches)
-  return song_patches.mean_vectors(found, 1)[0][0]
-
-
-def mean_std_mel(
-  store: song_store.SongStore, songs: Int[np.ndarray, " songs"]
-) -> Float[np.ndarray, "songs statistics"]:
-  """Returns mean and standard deviation of each band over time: a baseline.
-
-  Args:
-    store: holds the songs.
-    songs: positions in the store.
-
-  Returns:
-    48 means, then 48 standard deviations of the feature of each song, float32
-    [songs, 96].
-  """
-  rows = np.zeros((len(songs), 2 * song_store.MEL_BANDS), np.float32)
-  for row, song in enumerate(songs.tolist()):
-    feature = store.read_song(song).astype(np.float64)
-    rows[row] = np.concatenate([feature.mean(axis=0), feature.std(axis=0)])
-  return rows
-
-
-def mean_mel(
-  store: song_store.SongStore, songs: Int[np.ndarray, " songs"]
-) -> Float[np.ndarray, "songs bands"]:
-  """Returns each song's mean feature over time, [songs, 48]: a baseline.
-
-  Args:
-    store: holds the songs.
-    songs: positions in the store.
-  """
-  means = [
-    store.read_song(song).mean(axis=0, dtype=np.float64)
-    for song in songs.tolist()
-  ]
-  return np.array(means, np.float32)
 
 
 def embed_table(
@@ -190,7 +54,7 @@ def embed_table(
   layer: str = "features",
   which: str = "best",
   per_patch: bool = False,
-  batch_patches: int = BATCH_PATCHES,
+  batch_patches: int = song_encoder.BATCH_PATCHES,
   threads: int | None = None,
   force: bool = False,
 ) -> embedding_run.Report | None:
@@ -200,7 +64,7 @@ def embed_table(
     workdir: of the run.
     source: of the songs.
     out: the table.
-    layer: one of `LAYERS`.
+    layer: one of `song_encoder.LAYERS`.
     which: the `best` checkpoint by validation loss, or the `latest`.
     per_patch: a row for each patch in place of one for each song.
     batch_patches: patches encoded at once.
@@ -235,9 +99,9 @@ def embed_table(
     )
   return embedding_run.embed_source(
     source,
-    make_embedder(encoder, layer),
+    song_encoder.make_embedder(encoder, layer),
     embedding_table.schema(
-      vector_length(encoder, layer), about, per_patch=per_patch
+      song_encoder.vector_length(encoder, layer), about, per_patch=per_patch
     ),
     out,
     batch_patches=batch_patches,
@@ -277,7 +141,9 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   )
   inputs.add_argument("--data", help="a prepared data set's folder")
   add("--out", required=True, help="the table, a Parquet file")
-  add("--layer", choices=LAYERS, default="features", help="see above")
+  add(
+    "--layer", choices=song_encoder.LAYERS, default="features", help="see above"
+  )
   add("--per_patch", action="store_true", help="a row for each patch")
   add(
     "--checkpoint",
@@ -288,7 +154,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   add(
     "--batch_patches",
     type=int,
-    default=BATCH_PATCHES,
+    default=song_encoder.BATCH_PATCHES,
     help="patches encoded at once (%(default)s); GPUs are faster with more",
   )
   add("--threads", type=int, help="files decoded at once (cores, at most 8)")

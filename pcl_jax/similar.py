@@ -28,11 +28,11 @@ from absl import logging
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import search
+from pcl_jax.embedding import song_encoder
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
 
@@ -182,8 +182,10 @@ def embed_query(
   embedding_table.check_same_encoder(
     about, str(table.path), ours, f"the {about['checkpoint']} checkpoint now"
   )
-  return embed.embed_file(
-    embed.make_embedder(encoder, about["layer"]), path, about["batch_patches"]
+  return song_encoder.embed_file(
+    song_encoder.make_embedder(encoder, about["layer"]),
+    path,
+    about["batch_patches"],
   )
 
 

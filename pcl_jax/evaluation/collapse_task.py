@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcl_jax import embed
 from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse
@@ -20,7 +20,7 @@ _BATCH = 64
 
 def _two_patches(context: task_base.Context, songs: np.ndarray) -> np.ndarray:
   """Returns the features of the first two patches of songs, [2, songs, d]."""
-  features = embed.make_embedder(context.encoder)
+  features = song_encoder.make_embedder(context.encoder)
   size = context.encoder.backbone.features
   rows = np.tile(songs, 2)
   starts = np.repeat([0, song_patches.FRAMES], len(songs)).astype(np.int32)

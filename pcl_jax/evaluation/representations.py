@@ -7,10 +7,11 @@ from typing import Any
 from flax import nnx
 import numpy as np
 
-from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.embedding import song_encoder
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import task_base
 from pcl_jax.models import audio_encoder
 
@@ -57,17 +58,19 @@ def representations(
   return [
     Representation(
       f"{TRAINED} ({meta['strategy']})",
-      lambda: embed.embed_songs(encoder, store, songs),
+      lambda: song_encoder.embed_songs(encoder, store, songs),
       encoder,
     ),
     Representation(
       UNTRAINED,
-      lambda: embed.embed_songs(untrained, store, songs),
+      lambda: song_encoder.embed_songs(untrained, store, songs),
       untrained,
     ),
-    Representation(MEAN_MEL, lambda: embed.mean_mel(store, songs)),
+    Representation(MEAN_MEL, lambda: mel_baselines.mean_mel(store, songs)),
     Representation(
-      MEAN_STD_MEL, lambda: embed.mean_std_mel(store, songs), in_lookup=False
+      MEAN_STD_MEL,
+      lambda: mel_baselines.mean_std_mel(store, songs),
+      in_lookup=False,
     ),
   ]
 

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
@@ -54,7 +54,7 @@ def train(
   encoder, meta = manager.load_encoder(workdir)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   labelled, rows = melon_50.melon_50(data.catalogue)
-  features = embed.embed_songs(encoder, data.store, rows)
+  features = song_encoder.embed_songs(encoder, data.store, rows)
   found, trained = probes.train_probe(features, labelled, kind=kind)
   about = {
     "weights_sha256": embedding_table.weights_digest(encoder),

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcl_jax import embed
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.embedding import song_encoder
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone
 from tests.support import tiny_data
@@ -56,7 +57,7 @@ def test_an_embedding_is_the_mean_over_the_features_of_the_patches(
 ):
   # Songs shorter than a patch, of one patch, and of more.
   assert set(np.digitize(store.frames[SONGS], (256, 512))) == {0, 1, 2}
-  found = embed.embed_songs(encoder, store, SONGS)
+  found = song_encoder.embed_songs(encoder, store, SONGS)
   assert found.dtype == np.float32
   assert found.shape == (7, 16)
   for row, song in zip(found, SONGS.tolist(), strict=True):
@@ -68,38 +69,40 @@ def test_an_embedding_is_the_mean_over_the_features_of_the_patches(
 def test_embeddings_do_not_depend_on_what_is_encoded_together(
   store, encoder, batch_patches
 ):
-  together = embed.embed_songs(encoder, store, SONGS)
+  together = song_encoder.embed_songs(encoder, store, SONGS)
   np.testing.assert_allclose(
-    embed.embed_songs(encoder, store, SONGS, batch_patches=batch_patches),
+    song_encoder.embed_songs(
+      encoder, store, SONGS, batch_patches=batch_patches
+    ),
     together,
     rtol=1e-5,
   )
-  alone = embed.embed_songs(encoder, store, SONGS[2:3])
+  alone = song_encoder.embed_songs(encoder, store, SONGS[2:3])
   np.testing.assert_allclose(alone[0], together[2], rtol=1e-5)
 
 
 def test_embedding_leaves_the_running_statistics_alone(store, encoder):
   before = np.array(encoder.backbone.norm.mean[...])
-  embed.embed_songs(encoder, store, SONGS)
+  song_encoder.embed_songs(encoder, store, SONGS)
   np.testing.assert_array_equal(encoder.backbone.norm.mean[...], before)
 
 
 def test_one_shape_is_compiled_however_many_patches_there_are(store, encoder):
   shapes = []
-  make = embed.make_embedder
+  make = song_encoder.make_embedder
 
   def watched(encoder):
     features = make(encoder)
     return lambda patches: shapes.append(patches.shape) or features(patches)
 
-  with mock.patch.object(embed, "make_embedder", watched):
-    embed.embed_songs(encoder, store, SONGS, batch_patches=5)
+  with mock.patch.object(song_encoder, "make_embedder", watched):
+    song_encoder.embed_songs(encoder, store, SONGS, batch_patches=5)
   assert len(shapes) > 1
   assert set(shapes) == {(5, 256, 48)}
 
 
 def test_mean_mel_is_the_mean_over_time(store):
-  found = embed.mean_mel(store, SONGS)
+  found = mel_baselines.mean_mel(store, SONGS)
   expected = [
     store.read_song(song).astype(np.float64).mean(axis=0)
     for song in SONGS.tolist()
@@ -109,9 +112,11 @@ def test_mean_mel_is_the_mean_over_time(store):
 
 
 def test_mean_and_standard_deviation_of_the_mel_stand_side_by_side(store):
-  found = embed.mean_std_mel(store, SONGS)
+  found = mel_baselines.mean_std_mel(store, SONGS)
   assert found.shape == (7, 96)
-  np.testing.assert_array_equal(found[:, :48], embed.mean_mel(store, SONGS))
+  np.testing.assert_array_equal(
+    found[:, :48], mel_baselines.mean_mel(store, SONGS)
+  )
   expected = [
     store.read_song(song).astype(np.float64).std(axis=0)
     for song in SONGS.tolist()
@@ -124,8 +129,8 @@ def test_a_damaged_song_is_named(tmp_path, encoder):
   store = tiny_data.tiny_store(tmp_path / "songs.lmdb", catalogue)
   store.frames[30] += 1  # What is on file is then too short.
   for call in (
-    lambda: embed.embed_songs(encoder, store, SONGS),
-    lambda: embed.embed_songs(encoder, store, SONGS[2:3]),
+    lambda: song_encoder.embed_songs(encoder, store, SONGS),
+    lambda: song_encoder.embed_songs(encoder, store, SONGS[2:3]),
   ):
     with pytest.raises(errors.InputError, match=f"song {store.song_ids[30]} "):
       call()

@@ -18,6 +18,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_encoder
 from pcl_jax.library import library_files
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -145,7 +146,9 @@ def test_one_shape_is_compiled_however_long_the_songs_are(
     return call(self, mel, training)
 
   monkeypatch.setattr(quick_backbone.QuickBackbone, "__call__", counted)
-  monkeypatch.setattr(embed, "vector_length", lambda *_: 16)  # Traces too.
+  # Both would trace, too, or not any more.
+  monkeypatch.setattr(song_encoder, "vector_length", lambda *_: 16)
+  song_encoder._compiled.cache_clear()
   _embed_music(made, tmp_path / "music.parquet")
   assert traced == [(4, 256, 48)]
 
@@ -315,7 +318,7 @@ def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
   assert table.ids == list(map(str, store.song_ids.tolist()))
   assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
   encoder, _ = manager.load_encoder(made / "run")
-  expected = embed.embed_songs(
+  expected = song_encoder.embed_songs(
     encoder, store, np.arange(60, dtype=np.int32), batch_patches=4
   )
   np.testing.assert_allclose(table.vectors, expected, rtol=1e-5, atol=1e-6)

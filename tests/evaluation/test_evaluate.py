@@ -10,14 +10,15 @@ from pyarrow import parquet
 import pyarrow.compute
 import pytest
 
-from pcl_jax import embed
 from pcl_jax import evaluate
 from pcl_jax.audio import melspectrogram
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
@@ -141,10 +142,10 @@ def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   songs = np.arange(60, dtype=np.int32)
   encoder, _ = manager.load_encoder(workdir)
   assert table["trained (SS)"] == precision_at_k.precisions(
-    data.catalogue, embed.embed_songs(encoder, data.store, songs)
+    data.catalogue, song_encoder.embed_songs(encoder, data.store, songs)
   )
   assert table["mean mel"] == precision_at_k.precisions(
-    data.catalogue, embed.mean_mel(data.store, songs)
+    data.catalogue, mel_baselines.mean_mel(data.store, songs)
   )
 
 
@@ -158,7 +159,7 @@ def test_the_untrained_network_has_the_weights_the_run_began_with(
     seen.append(np.array(encoder.backbone.fc.kernel[...]))
     return np.ones((len(songs), 2), np.float32)
 
-  monkeypatch.setattr(embed, "embed_songs", embed_songs)
+  monkeypatch.setattr(song_encoder, "embed_songs", embed_songs)
   evaluator.evaluate(workdir, tasks="none")
   begun = setup.build(config, jax.devices()[:1]).state["params"]["audio"]
   np.testing.assert_array_equal(seen[1], begun["backbone"]["fc"]["kernel"])

@@ -7,11 +7,12 @@ from flax import nnx
 import numpy as np
 import pytest
 
-from pcl_jax import embed
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.embedding import song_encoder
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_set
@@ -107,9 +108,11 @@ def test_clips_are_embedded_as_songs_of_a_store_are(
   )
   opened = tagging_set.TaggingSet(prepared / "out")
   store = _store_of(opened, tmp_path / "songs.lmdb")
-  expected = embed.embed_songs(encoder, store, np.arange(30), batch_patches=16)
+  expected = song_encoder.embed_songs(
+    encoder, store, np.arange(30), batch_patches=16
+  )
   _, rows = tagging_set.embed_clips(
-    opened, embed.make_embedder(encoder), batch_patches=16
+    opened, song_encoder.make_embedder(encoder), batch_patches=16
   )
   np.testing.assert_array_equal(rows, expected)
 
@@ -133,7 +136,9 @@ def test_statistics_of_the_mel_are_those_of_a_store(prepared, tmp_path):
   opened = tagging_set.TaggingSet(prepared / "out")
   store = _store_of(opened, tmp_path / "songs.lmdb")
   found, rows = tagging_set.mel_statistics(opened)
-  np.testing.assert_array_equal(rows, embed.mean_std_mel(store, np.arange(30)))
+  np.testing.assert_array_equal(
+    rows, mel_baselines.mean_std_mel(store, np.arange(30))
+  )
   assert found.ids == tuple(clip.id for clip in opened.clips())
 
 

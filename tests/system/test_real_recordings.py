@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.data import dataset
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.models import audio_encoder
@@ -45,7 +45,9 @@ def library(tmp_path_factory):
 def _mean_average_precision(encoder, data: dataset.DataSet) -> float:
   """How much nearer pieces of one recording are than those of others."""
   songs = np.arange(len(data.store), dtype=np.int32)
-  embeddings = embed.embed_songs(encoder, data.store, songs, batch_patches=16)
+  embeddings = song_encoder.embed_songs(
+    encoder, data.store, songs, batch_patches=16
+  )
   rules = {"artist": relevance.Relevance.of(data.catalogue.artists)}
   found, _ = ranking.measure(embeddings, songs, songs, rules)
   return float(np.nanmean(found["artist"]["average_precision"]))

@@ -25,10 +25,10 @@ import matplotlib.backends.backend_agg
 import matplotlib.figure
 import numpy as np
 
-from pcl_jax import embed
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.robustness import robustness_measures
@@ -94,7 +94,7 @@ def measure(
   chosen, missing = choose_changes(changes)
   encoder, meta = manager.load_encoder(workdir)
   found = robustness_measures.embed_changes(
-    embed.make_embedder(encoder),
+    song_encoder.make_embedder(encoder),
     source,
     chosen,
     seconds=seconds,

@@ -10,11 +10,12 @@ from typing import Any
 from jaxtyping import Bool, Float, Float16, Int
 import numpy as np
 
-from pcl_jax import embed
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.embedding import song_encoder
+from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation.tagging import labelled_sets
 
 FORMAT_VERSION = 1
@@ -208,7 +209,7 @@ def embed_clips(
   tagging_set: TaggingSet,
   embedder: Callable,
   *,
-  batch_patches: int = embed.BATCH_PATCHES,
+  batch_patches: int = song_encoder.BATCH_PATCHES,
   progress: Progress = iter,
 ) -> tuple[labelled_sets.LabelledSet, Float[np.ndarray, "clips features"]]:
   """Embeds all clips of a set; few clips and batches are in memory at once.
@@ -216,7 +217,7 @@ def embed_clips(
   Args:
     tagging_set: the set.
     embedder: patches [batch_patches, 256, 48] to features [batch_patches,
-      features], as of `embed.make_embedder`.
+      features], as of `song_encoder.make_embedder`.
     batch_patches: patches encoded at once, of any clips.
     progress: wraps the clips, for a progress bar.
 
@@ -239,7 +240,7 @@ def embed_patches(
   tagging_set: TaggingSet,
   embedder: Callable,
   *,
-  batch_patches: int = embed.BATCH_PATCHES,
+  batch_patches: int = song_encoder.BATCH_PATCHES,
   progress: Progress = iter,
 ) -> tuple[
   labelled_sets.LabelledSet,
@@ -287,6 +288,5 @@ def mel_statistics(
   rows = np.zeros((len(tagging_set), 2 * song_store.MEL_BANDS), np.float32)
   clips = labels.passing(tagging_set.clips())
   for row, clip in zip(rows, clips, strict=True):
-    mel = clip.mel.astype(np.float64)
-    row[:] = np.concatenate([mel.mean(axis=0), mel.std(axis=0)])
+    row[:] = mel_baselines.mean_and_std(clip.mel)
   return labels.labelled(), rows

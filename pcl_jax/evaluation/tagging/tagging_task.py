@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
@@ -44,7 +44,7 @@ class _Embedded(NamedTuple):
 def _embed(
   opened: tagging_set.TaggingSet, context: task_base.Context
 ) -> _Embedded:
-  embedder = embed.make_embedder(context.encoder)
+  embedder = song_encoder.make_embedder(context.encoder)
   bar = functools.partial(
     tqdm.tqdm, desc=opened.name, total=len(opened), unit="clip"
   )
