@@ -3,7 +3,7 @@
 python -m benchmarks.memory
 python -m benchmarks.memory --encoder=sc_cnn --batch=32 --parts=1,4 --rounds=3
 
-Takes the whole batch at once, in microbatches, with rematerialised blocks, and
+Takes the whole batch at once, in microbatches, with remat, and
 with both. Prints the memory that XLA plans for what lives within a step (not
 the weights and the batch), the seconds of steps taken in turn, and both as a
 share of those of the whole batch.
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       flags.batch,
       1,
       microbatches=form[0],
-      rematerialise=form[1],
+      remat=form[1],
     )
     for form in itertools.product(parts, (False, True))
   }
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       a / b for a, b in zip(seconds[form], seconds[1, False], strict=True)
     ]
     print(
-      f"{form[0]} part(s){', rematerialised' if form[1] else '':<16} "
+      f"{form[0]} part(s){', remat' if form[1] else '':<16} "
       f"{bytes_ / 1e6:>8,.0f} MB ({bytes_ / made[1, False][1]:.2f})   "
       f"{step_forms.spread(seconds[form])} s   "
       f"{step_forms.spread(ratios)} times"

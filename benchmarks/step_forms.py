@@ -26,7 +26,7 @@ def make_step(
   devices: int,
   *,
   microbatches: int = 1,
-  rematerialise: bool = False,
+  remat: bool = False,
 ) -> tuple[Callable[[], Any], int]:
   """Compiles a step of strategy SS, with mixup, on a random batch.
 
@@ -36,7 +36,7 @@ def make_step(
     rows: patches in the global batch.
     devices: how many to split it over.
     microbatches: parts of each device's rows.
-    rematerialise: computes the inside of blocks again.
+    remat: computes the inside of blocks again.
 
   Returns:
     What takes one step after the other and returns its loss, and the bytes
@@ -47,7 +47,7 @@ def make_step(
     audio_params={
       "backbone_type": encoder,
       "width": width or audio_encoder.PAPER_WIDTHS[encoder],
-      "rematerialise": rematerialise,
+      "remat": remat,
     },
     rngs=nnx.Rngs(0),
   )

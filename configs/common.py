@@ -110,7 +110,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   # What saves memory: parts of each device's rows that are embedded one after
   # the other, and computing the inside of blocks again for the gradient.
   config.train.microbatches = 1
-  config.train.rematerialise = False
+  config.train.remat = False
   config.train.compute_dtype = "float32"  # Of convolutions; or bfloat16.
   # A step whose loss or gradient is not finite is skipped; so many in a row end
   # the run.

@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 from configs import common
-from pcl_jax.models import convolution
+from pcl_jax.models import cpu_conv
 from pcl_jax.training import setup
 from preprocessing import sample_data
 from tests.support import quick_backbone
@@ -73,7 +73,7 @@ def unbroken(config, build_once, quick_compilation, tmp_path_factory):
 @pytest.fixture
 def as_on_one_device(monkeypatch: pytest.MonkeyPatch):
   """Computes gradients as where a CPU is one device, not eight forced ones."""
-  monkeypatch.setattr(convolution, "shares_threads", lambda: False)
+  monkeypatch.setattr(cpu_conv, "shares_threads", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,6 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.models import audio_encoder
-from pcl_jax.models import batch_norm
-from pcl_jax.models import convolution
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import layers
 from pcl_jax.models import playlist_encoder
@@ -167,13 +165,13 @@ def _entries(module: nnx.Module) -> Iterator[_Entry]:
   if isinstance(module, genre_encoder.GenreEncoder):
     yield _Entry("embeddings.weight", module.embeddings, transposed=False)
   for prefix, layer in _layers(module):
-    if isinstance(layer, (convolution.Conv, nnx.Linear)):
+    if isinstance(layer, (nnx.Conv, nnx.Linear)):
       yield _Entry(f"{prefix}.weight", layer.kernel)
     else:
       yield _Entry(f"{prefix}.weight", layer.scale)
     if layer.bias is not None:
       yield _Entry(f"{prefix}.bias", layer.bias)
-    if isinstance(layer, batch_norm.BatchNorm):
+    if isinstance(layer, layers.BatchNorm):
       yield _Entry(f"{prefix}.running_mean", layer.mean)
       yield _Entry(f"{prefix}.running_var", layer.var)
 

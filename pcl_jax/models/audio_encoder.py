@@ -1,4 +1,4 @@
-"""Mode A: a log-mel patch to features and their projection."""
+"""Mode A: maps a log-mel patch to features and their projection."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class AudioEncoder(nnx.Module):
     fc_output_dim: int = 128,
     fc_dropout: float = 0.0,
     compute_dtype: Any = jnp.float32,
-    rematerialise: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -39,15 +39,15 @@ class AudioEncoder(nnx.Module):
       fc_output_dim: output size of the projection.
       fc_dropout: dropout rate of the projection.
       compute_dtype: type of the convolutions; everything else is float32.
-      rematerialise: saves memory by computing inside of blocks again.
+      remat: saves memory by computing the inside of blocks again.
       rngs: source of the initial weights.
 
     Raises:
-      InputError: for a backbone that does not exist or a width below 1.
+      InputError: the backbone does not exist or the width is below 1.
     """
     if backbone_type not in BACKBONES:
       raise errors.InputError(
-        f"backbone_type is {backbone_type!r}, which is no audio encoder: "
+        f"backbone_type is {backbone_type!r}, which is not an audio encoder: "
         f"choose one of {', '.join(BACKBONES)}"
       )
     if width is None:
@@ -60,7 +60,7 @@ class AudioEncoder(nnx.Module):
     self.backbone = BACKBONES[backbone_type](
       width=width,
       compute_dtype=compute_dtype,
-      rematerialise=rematerialise,
+      remat=remat,
       rngs=rngs,
     )
     self.projection = layers.Mlp(

@@ -1,4 +1,4 @@
-"""The encoders of a strategy together: one for each mode that it uses."""
+"""The encoders of a strategy, one for each mode that it uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from pcl_jax.models import playlist_encoder
 
 
 class Encoders(nnx.Module):
-  """Audio, and where the strategy uses them playlist and genre encoders."""
+  """The audio encoder, and the playlist and genre encoders where used."""
 
   def __init__(
     self,
@@ -31,7 +31,7 @@ class Encoders(nnx.Module):
       audio_params: arguments of `AudioEncoder`.
       cf_params: arguments of `PlaylistEncoder`; None for no mode P.
       genre_params: arguments of `GenreEncoder`; None for no mode G.
-      genre_table: first values of the genre codes' vectors, for mode G.
+      genre_table: initial vectors of the genre codes, for mode G.
       rngs: source of the initial weights.
     """
     self.audio = audio_encoder.AudioEncoder(**audio_params, rngs=rngs)

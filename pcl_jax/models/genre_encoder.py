@@ -1,4 +1,4 @@
-"""Mode G: a song's genre codes to an embedding, by self-attention."""
+"""Mode G: maps a song's genre codes to an embedding by self-attention."""
 
 from flax import nnx
 import jax
@@ -15,8 +15,8 @@ _MASKED_SCORE = -1e9
 class GenreEncoder(nnx.Module):
   """Self-attention over the vectors of a song's genre codes.
 
-  Padding is masked where it is attended to, not where it attends: all tag
-  positions enter the sum, as in the published code.
+  Padding is masked as a key, not as a query: all tag positions enter the sum,
+  as in the published code.
   """
 
   def __init__(
@@ -56,7 +56,7 @@ class GenreEncoder(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch dims"]:
-    """Returns [batch, dims] of genre codes.
+    """Returns embeddings, [batch, dims].
 
     Args:
       tags: [batch, tags] rows of the table, 0 where there is none.
@@ -79,10 +79,10 @@ class GenreEncoder(nnx.Module):
     vectors: Float[Array, "batch tags dims"],
     tags: Int[Array, "batch tags"],
   ) -> Float[Array, "batch heads tags tags"]:
-    """Returns how much of each tag (last axis) each tag takes; rows sum to 1.
+    """Returns the weight of each tag (last axis) for each tag; rows sum to 1.
 
     Args:
-      vectors: [batch, tags, dims] of the codes.
+      vectors: [batch, tags, dims], those of the codes.
       tags: [batch, tags] codes, 0 where there is none.
     """
     queries = self._heads(self.queries(vectors))
@@ -95,5 +95,5 @@ class GenreEncoder(nnx.Module):
   def _heads(
     self, x: Float[Array, "batch tags width"]
   ) -> Float[Array, "batch tags heads head_width"]:
-    """Cuts the last axis into heads."""
+    """Splits the last axis into heads."""
     return x.reshape(*x.shape[:2], self.n_head, -1)

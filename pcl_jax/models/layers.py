@@ -1,4 +1,4 @@
-"""What the networks share: initial weights, pools, dropout, the small head."""
+"""Layers that the networks share, initial weights and pools."""
 
 from collections.abc import Callable
 import functools
@@ -11,6 +11,15 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pcl_jax.models import cpu_conv
+
+_EPSILON = 1e-5
+_MOMENTUM = 0.1  # Share of the new batch in the running statistics.
+
+Conv = functools.partial(
+  nnx.Conv, conv_general_dilated=cpu_conv.conv_general_dilated
+)
+
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
   """Returns PyTorch's default initialiser, uniform on +- 1 / sqrt(fan_in).
@@ -22,7 +31,7 @@ def torch_uniform(fan_in: int) -> Callable[..., Array]:
   bound = fan_in**-0.5
 
   def initialise(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    return bound * _drawn(_uniform, key, shape, dtype)
+    return bound * _draw_flat(_uniform, key, shape, dtype)
 
   return initialise
 
@@ -30,14 +39,14 @@ def torch_uniform(fan_in: int) -> Callable[..., Array]:
 def he_fan_out(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
   """Draws a kernel from He's normal distribution, of variance 2 / fan_out."""
   fan_out = math.prod(shape) // shape[-2]
-  return (2 / fan_out) ** 0.5 * _drawn(jax.random.normal, key, shape, dtype)
+  return (2 / fan_out) ** 0.5 * _draw_flat(jax.random.normal, key, shape, dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _drawn(
+def _draw_flat(
   draw: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: Any
 ) -> Array:
-  # Drawn flat: with four axes XLA takes seconds to compile each draw.
+  # With four axes XLA takes seconds to compile each draw.
   return draw(key, (math.prod(shape),), dtype).reshape(shape)
 
 
@@ -64,27 +73,95 @@ def layer_norm(dims: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
   return nnx.LayerNorm(dims, epsilon=1e-6, use_fast_variance=False, rngs=rngs)
 
 
-def run(block: nnx.Module, x: Array, training: bool) -> Array:
-  """Runs a block of a backbone."""
-  return block(x, training)
+class BatchNorm(nnx.Module):
+  """Normalises every channel over all other axes, in float32, as PyTorch does.
+
+  Training divides by the biased variance of the batch and updates the running
+  variance with the unbiased one, n / (n - 1) times as large, where n is the
+  number of elements of a channel; `nnx.BatchNorm` keeps the biased one. The
+  variance is computed in two passes. Under jit the batch is the global one,
+  whatever its sharding.
+  """
+
+  def __init__(self, channels: int):
+    self.scale = nnx.Param(jnp.ones(channels))
+    self.bias = nnx.Param(jnp.zeros(channels))
+    self.mean = nnx.BatchStat(jnp.zeros(channels))
+    self.var = nnx.BatchStat(jnp.ones(channels))
+
+  def __call__(
+    self, x: Float[Array, "*batch channels"], training: bool
+  ) -> Float[Array, "*batch channels"]:
+    """Normalises `x`; in training also updates the running statistics.
+
+    Args:
+      x: [..., channels], any float type.
+      training: normalises by the batch's statistics, else by the running ones.
+
+    Returns:
+      [..., channels] in the type of `x`.
+
+    Raises:
+      ValueError: in training with a single element per channel, which has no
+        unbiased variance.
+    """
+    wide = x.astype(jnp.float32)
+    if training:
+      mean, var = self._batch_statistics(wide)
+    else:
+      mean, var = self.mean[...], self.var[...]
+    # One product and one sum: half the passes of centring first.
+    factor = self.scale[...] * lax.rsqrt(var + _EPSILON)
+    offset = self.bias[...] - mean * factor
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    y = wide * factor.reshape(shape) + offset.reshape(shape)
+    return y.astype(x.dtype)
+
+  def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
+    """Returns mean and biased variance; updates the running statistics."""
+    axes = tuple(range(x.ndim - 1))
+    count = x.size // x.shape[-1]
+    if count < 2:
+      raise ValueError(
+        f"batch norm in training needs at least 2 elements per channel, "
+        f"got an input of shape {x.shape}: use a larger batch"
+      )
+    mean = jnp.mean(x, axis=axes)
+    var = jnp.var(x, axis=axes)
+    kept = 1.0 - _MOMENTUM
+    unbiased = var * (count / (count - 1))
+    self.mean[...] = kept * self.mean[...] + _MOMENTUM * mean
+    self.var[...] = kept * self.var[...] + _MOMENTUM * unbiased
+    return mean, var
 
 
-def rematerialised(block: nnx.Module, x: Array, training: bool) -> Array:
-  """Runs a block; for its gradient only `x` is kept, the rest comes anew."""
+def run_block(
+  block: nnx.Module, x: Array, training: bool, remat: bool
+) -> Array:
+  """Runs a block of a backbone.
+
+  Args:
+    block: takes `x` and `training`.
+    x: input of the block.
+    training: passed on.
+    remat: keeps only `x` for the gradient and computes the rest again.
+  """
+  if not remat:
+    return block(x, training)
   return nnx.remat(lambda block, x: block(x, training))(block, x)
 
 
 def max_pool(
   x: Float[Array, "batch height width channels"], window: tuple[int, int]
 ) -> Float[Array, "batch rows columns channels"]:
-  """Takes the maximum of each window; what does not fill one is left out.
+  """Takes the maximum of each window; an incomplete window is left out.
 
-  Not `lax.reduce_window`, whose gradient is a `select_and_scatter`: slow.
-  Equal maxima share the gradient.
+  Not `lax.reduce_window`, whose gradient is a slow `select_and_scatter`. Equal
+  maxima share the gradient.
 
   Args:
     x: [batch, height, width, channels].
-    window: height and width of a window, which are its strides also.
+    window: height and width of a window, and its strides.
 
   Returns:
     [batch, height // window[0], width // window[1], channels].
@@ -123,26 +200,26 @@ def _every(x: Array, size: int, axis: int) -> list[Array]:
 
 
 def _pad_lowest(x: Array, axis: int, before: int, after: int) -> Array:
-  """Adds minus infinity on both sides of an axis."""
+  """Adds minus infinity at both ends of an axis."""
   padding = [(0, 0)] * x.ndim
   padding[axis] = (before, after)
   return jnp.pad(x, padding, constant_values=-jnp.inf)
 
 
 def dropout(x: Array, rate: float, training: bool, key: Array | None) -> Array:
-  """Zeroes elements with probability `rate`, scales up those that stay.
+  """Sets elements to 0 with probability `rate` and scales up the others.
 
   Args:
     x: any shape.
     rate: probability, in [0, 1).
     training: without it, or with rate 0, `x` is returned as it is.
-    key: a random key; needed only when something is dropped.
+    key: a random key; needed only when elements are dropped.
 
   Returns:
     An array like `x`.
 
   Raises:
-    ValueError: if something is to be dropped and there is no key.
+    ValueError: elements are to be dropped and there is no key.
   """
   if not training or rate == 0.0:
     return x
@@ -178,6 +255,6 @@ class Mlp(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch outputs"]:
-    """Returns [batch, output_dim] of `x` [batch, input_dim]."""
+    """Returns [batch, output_dim] from `x` [batch, input_dim]."""
     x = jax.nn.relu(self.hidden(x))
     return self.output(dropout(x, self.dropout, training, key))

@@ -1,4 +1,4 @@
-"""Mode P: a song's collaborative-filtering vector to an embedding."""
+"""Mode P: maps a song's collaborative-filtering vector to an embedding."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -36,10 +36,10 @@ class PlaylistEncoder(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch outputs"]:
-    """Returns [batch, output_dim] of `vectors` [batch, input_dim].
+    """Returns embeddings, [batch, output_dim].
 
     Args:
-      vectors: playlist vectors.
+      vectors: playlist vectors, [batch, input_dim].
       training: turns on dropout.
       key: a random key for dropout.
     """

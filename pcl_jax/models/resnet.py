@@ -1,6 +1,5 @@
 """ResNet-18 for log-mel patches (He et al. 2016, arXiv:1512.03385)."""
 
-import functools
 from typing import Any
 
 from flax import nnx
@@ -8,16 +7,36 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pcl_jax.models import batch_norm
-from pcl_jax.models import convolution
 from pcl_jax.models import layers
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
 
 
+def _conv(
+  inputs: int,
+  outputs: int,
+  size: int,
+  stride: int,
+  *,
+  compute_dtype: Any,
+  rngs: nnx.Rngs,
+) -> nnx.Conv:
+  return layers.Conv(
+    inputs,
+    outputs,
+    (size, size),
+    stride,
+    padding=size // 2,
+    use_bias=False,
+    kernel_init=layers.he_fan_out,
+    dtype=compute_dtype,
+    rngs=rngs,
+  )
+
+
 class BasicBlock(nnx.Module):
-  """Two 3x3 convolutions around which the input is added."""
+  """Two 3x3 convolutions, whose output is added to the input."""
 
   def __init__(
     self,
@@ -28,20 +47,15 @@ class BasicBlock(nnx.Module):
     compute_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    conv = functools.partial(
-      convolution.Conv,
-      kernel_init=layers.he_fan_out,
-      compute_dtype=compute_dtype,
-      rngs=rngs,
-    )
-    self.conv1 = conv(inputs, outputs, 3, stride=stride)
-    self.norm1 = batch_norm.BatchNorm(outputs)
-    self.conv2 = conv(outputs, outputs, 3)
-    self.norm2 = batch_norm.BatchNorm(outputs)
+    options = {"compute_dtype": compute_dtype, "rngs": rngs}
+    self.conv1 = _conv(inputs, outputs, 3, stride, **options)
+    self.norm1 = layers.BatchNorm(outputs)
+    self.conv2 = _conv(outputs, outputs, 3, 1, **options)
+    self.norm2 = layers.BatchNorm(outputs)
     self.reshapes = stride != 1 or inputs != outputs
     if self.reshapes:
-      self.shortcut_conv = conv(inputs, outputs, 1, stride=stride)
-      self.shortcut_norm = batch_norm.BatchNorm(outputs)
+      self.shortcut_conv = _conv(inputs, outputs, 1, stride, **options)
+      self.shortcut_norm = layers.BatchNorm(outputs)
 
   def __call__(
     self, x: Float[Array, "batch time mel inputs"], training: bool
@@ -55,7 +69,7 @@ class BasicBlock(nnx.Module):
 
 
 class ResNet18(nnx.Module):
-  """Log-mel patches to the average and the maximum of the last feature map.
+  """Maps log-mel patches to average and maximum of the last feature map.
 
   Attributes:
     features: size of the output, 16 times the width.
@@ -66,7 +80,7 @@ class ResNet18(nnx.Module):
     *,
     width: int = 64,
     compute_dtype: Any = jnp.float32,
-    rematerialise: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -74,22 +88,14 @@ class ResNet18(nnx.Module):
     Args:
       width: channels of the first stage; each later stage doubles them.
       compute_dtype: type of the convolutions; everything else is float32.
-      rematerialise: keeps only what enters each block, and computes the rest
-        of it again for the gradient.
+      remat: keeps only the input of each block for the gradient, and computes
+        the rest again.
       rngs: source of the initial weights.
     """
-    self.run_block = layers.rematerialised if rematerialise else layers.run
+    self.remat = remat
     self.features = 2 * width * 2 ** (STAGES - 1)
-    self.conv = convolution.Conv(
-      1,
-      width,
-      7,
-      stride=2,
-      kernel_init=layers.he_fan_out,
-      compute_dtype=compute_dtype,
-      rngs=rngs,
-    )
-    self.norm = batch_norm.BatchNorm(width)
+    self.conv = _conv(1, width, 7, 2, compute_dtype=compute_dtype, rngs=rngs)
+    self.norm = layers.BatchNorm(width)
     blocks = {}
     inputs = width
     for stage in range(STAGES):
@@ -112,7 +118,7 @@ class ResNet18(nnx.Module):
 
     Args:
       mel: [batch, frames, mel bands] in float32.
-      training: normalises by the batch and moves the running statistics.
+      training: normalises by the batch and updates the running statistics.
 
     Returns:
       [batch, 16 width]: the averages, then the maxima, over time and mel.
@@ -120,9 +126,9 @@ class ResNet18(nnx.Module):
     x = jax.nn.relu(self.norm(self.conv(mel[..., None]), training))
     x = layers.overlapping_max_pool(x)
     for name in sorted(self.blocks):
-      x = self.run_block(self.blocks[name], x, training)
+      x = layers.run_block(self.blocks[name], x, training, self.remat)
     x = x.astype(jnp.float32)
     # Not jnp.max: its gradient divides by the number of equal maxima, which is
-    # 0 where XLA computes x anew and rounds it otherwise.
+    # 0 where XLA computes x again and rounds it differently.
     highest = layers.max_pool(x, x.shape[1:3])[:, 0, 0]
     return jnp.concatenate([x.mean(axis=(1, 2)), highest], axis=-1)

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pcl_jax.models import batch_norm
-from pcl_jax.models import convolution
 from pcl_jax.models import layers
 
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # Channels of the blocks, in units of the width.
@@ -29,16 +27,17 @@ class ConvBlock(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.pool = pool
-    self.conv = convolution.Conv(
+    self.conv = layers.Conv(
       inputs,
       outputs,
-      3,
+      (3, 3),
+      padding=1,
       kernel_init=layers.torch_uniform(9 * inputs),
       bias_init=layers.torch_uniform(9 * inputs),
-      compute_dtype=compute_dtype,
+      dtype=compute_dtype,
       rngs=rngs,
     )
-    self.norm = batch_norm.BatchNorm(outputs)
+    self.norm = layers.BatchNorm(outputs)
 
   def __call__(
     self, x: Float[Array, "batch time mel inputs"], training: bool
@@ -49,7 +48,7 @@ class ConvBlock(nnx.Module):
 
 
 class ScCnn(nnx.Module):
-  """Log-mel patches of 256 frames to the flattened last feature map.
+  """Maps log-mel patches of 256 frames to the flattened last feature map.
 
   Attributes:
     features: size of the output, 8 times the width.
@@ -60,7 +59,7 @@ class ScCnn(nnx.Module):
     *,
     width: int = 128,
     compute_dtype: Any = jnp.float32,
-    rematerialise: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     """Draws the weights.
@@ -68,13 +67,13 @@ class ScCnn(nnx.Module):
     Args:
       width: channels of the first block; the last one has four times as many.
       compute_dtype: type of the convolutions; everything else is float32.
-      rematerialise: keeps only what enters each block, and computes the rest
-        of it again for the gradient.
+      remat: keeps only the input of each block for the gradient, and computes
+        the rest again.
       rngs: source of the initial weights.
     """
-    self.run_block = layers.rematerialised if rematerialise else layers.run
+    self.remat = remat
     self.features = 2 * WIDTHS[-1] * width
-    self.norm = batch_norm.BatchNorm(1)
+    self.norm = layers.BatchNorm(1)
     channels = [1] + [multiple * width for multiple in WIDTHS]
     self.blocks = nnx.Dict(
       {
@@ -96,14 +95,14 @@ class ScCnn(nnx.Module):
 
     Args:
       mel: [batch, 256 frames, 48 mel bands] in float32.
-      training: normalises by the batch and moves the running statistics.
+      training: normalises by the batch and updates the running statistics.
 
     Returns:
-      [batch, 8 width]: for each channel its values at the two last times.
+      [batch, 8 width]: the values of each channel at the two last times.
     """
     x = self.norm(mel[..., None], training)
     for name in sorted(self.blocks):
-      x = self.run_block(self.blocks[name], x, training)
+      x = layers.run_block(self.blocks[name], x, training, self.remat)
     # Channel first, as PyTorch flattens: the projection's rows follow it.
     x = x.astype(jnp.float32).transpose(0, 3, 2, 1)
     return x.reshape(x.shape[0], -1)

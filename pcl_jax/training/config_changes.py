@@ -26,7 +26,8 @@ HARMLESS = (
   "data.songs",  # Goes with the fingerprint.
   "loss_params.tiled_above",
   "loss_params.tile",
-  "train.rematerialise",
+  "train.remat",
+  "train.rematerialise",  # The old name of train.remat.
   "train.max_nonfinite_steps",
   "train.compilation_cache",
 )

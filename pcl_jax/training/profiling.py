@@ -49,7 +49,7 @@ def step_operations(
   """Counts the floating-point operations of a step by XLA's cost analysis.
 
   Args:
-    graphdef: structure of the encoders, without rematerialised blocks.
+    graphdef: structure of the encoders, without remat.
     optimizer: of the run.
     recipe: its parts are counted as one: what is computed twice to save memory
       is no work of the model.

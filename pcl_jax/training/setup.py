@@ -207,11 +207,11 @@ def _model_of(
   architecture: dict[str, Any],
   genre_table: np.ndarray | None,
   *,
-  rematerialise: bool,
+  remat: bool,
 ) -> encoders.Encoders:
   how = {
     "compute_dtype": jnp.dtype(config.train.compute_dtype),
-    "rematerialise": rematerialise,
+    "remat": remat,
   }
   return encoders.Encoders(
     audio_params=architecture["audio"] | how,
@@ -267,12 +267,12 @@ def build(
   everywhere = jax.NamedSharding(mesh, jax.P())
   recipe = recipe_of(config, strategy, len(data.catalogue.genre_codes))
   graphdef, state = train_step.new_state(
-    make_model(rematerialise=config.train.rematerialise), optimizer
+    make_model(remat=config.train.remat), optimizer
   )
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
   operations = None
   if devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
-    plain = nnx.eval_shape(lambda: make_model(rematerialise=False))
+    plain = nnx.eval_shape(lambda: make_model(remat=False))
     rows = config.data.batch_size * (1 + strategy.paired)
     shapes = profiling.shapes_of_batch(rows, tables)
     operations = profiling.step_operations(

@@ -11,8 +11,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
-from pcl_jax.models import batch_norm
-from pcl_jax.models import convolution
+from pcl_jax.models import cpu_conv
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import layers
 from pcl_jax.models import playlist_encoder
@@ -176,7 +175,11 @@ def test_a_convolution_and_its_gradients_are_those_of_lax(
       x, kernel, (stride, stride), padding, dimension_numbers=layout
     )
 
-  ours = functools.partial(convolution.convolve, stride=stride)
+  ours = functools.partial(
+    cpu_conv.conv_general_dilated,
+    window_strides=(stride, stride),
+    padding=[(size // 2, size // 2)] * 2,
+  )
   got, want = both_with_gradients(ours, oracle, x, kernel)
   close = functools.partial(np.testing.assert_allclose, rtol=0, atol=5e-5)
   jax.tree.map(close, got, want)
@@ -213,7 +216,7 @@ def test_a_max_pool_and_its_gradient_are_those_of_reduce_window(
 
 
 def test_batch_norm_keeps_the_unbiased_variance_and_divides_by_the_biased():
-  norm = batch_norm.BatchNorm(3)
+  norm = layers.BatchNorm(3)
   x = 2.0 * normal(2, 2, 3) + 5.0
   y = norm(x, training=True)
   rows = np.asarray(x, np.float64).reshape(4, 3)
@@ -226,17 +229,17 @@ def test_batch_norm_keeps_the_unbiased_variance_and_divides_by_the_biased():
 
 def test_batch_norm_in_training_refuses_a_single_element():
   with pytest.raises(ValueError, match="at least 2 elements"):
-    batch_norm.BatchNorm(3)(normal(1, 1, 3), training=True)
+    layers.BatchNorm(3)(normal(1, 1, 3), training=True)
 
 
 def test_a_batch_over_eight_devices_normalises_and_learns_as_on_one():
   conv = functools.partial(
-    convolution.Conv, kernel_init=layers.he_fan_out, rngs=nnx.Rngs(0)
+    layers.Conv, kernel_init=layers.he_fan_out, padding=1, rngs=nnx.Rngs(0)
   )
   chain = nnx.Dict(
-    conv1=conv(1, 4, 3),
-    norm=batch_norm.BatchNorm(4),
-    conv2=conv(4, 32, 3, stride=2),
+    conv1=conv(1, 4, (3, 3)),
+    norm=layers.BatchNorm(4),
+    conv2=conv(4, 32, (3, 3), strides=2),
   )
   graph, weights, stats = parts(chain)
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from pcl_jax.models import audio_encoder
-from pcl_jax.models import batch_norm
 from pcl_jax.models import layers
 
 NAME = "quick"
@@ -21,11 +20,11 @@ class QuickBackbone(nnx.Module):
     *,
     width: int,
     compute_dtype: Any = jnp.float32,
-    rematerialise: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     self.features = 8 * width
-    self.norm = batch_norm.BatchNorm(48)
+    self.norm = layers.BatchNorm(48)
     self.fc = layers.linear(48, self.features, rngs=rngs)
 
   def __call__(self, mel: jax.Array, training: bool) -> jax.Array:

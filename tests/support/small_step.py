@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from pcl_jax.data import strategies
-from pcl_jax.models import batch_norm
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import layers
 from pcl_jax.models import playlist_encoder
@@ -23,7 +22,7 @@ class SmallEncoders(nnx.Module):
 
   def __init__(self, *, rngs: nnx.Rngs):
     table = np.random.default_rng(0).standard_normal((CODES + 1, 8))
-    self.norm = batch_norm.BatchNorm(48)
+    self.norm = layers.BatchNorm(48)
     self.fc = layers.Mlp(48, 16, 8, 0.2, rngs=rngs)
     self.cf = playlist_encoder.PlaylistEncoder(
       input_dim=5, hidden_dim=8, output_dim=8, rngs=rngs

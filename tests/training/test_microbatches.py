@@ -111,9 +111,9 @@ def _resnet_gradient(count, rows=64, **audio):
   return jax.device_get(jax.jit(jax.grad(loss))(state["params"]))
 
 
-def test_rematerialised_blocks_give_the_same_gradient():
+def test_blocks_computed_twice_give_the_same_gradient():
   small_step.assert_close(
-    _resnet_gradient(1, rematerialise=True), _resnet_gradient(1), 1e-5
+    _resnet_gradient(1, remat=True), _resnet_gradient(1), 1e-5
   )
 
 

@@ -1,12 +1,11 @@
-"""Tests of the 3x3 convolutions' gradients by Winograd's way."""
+"""Tests of convolutions and their gradients on CPUs."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcl_jax.models import convolution
-from pcl_jax.models import winograd
+from pcl_jax.models import cpu_conv
 
 SHAPES = [
   (2, 9, 6, 3, 5),
@@ -14,6 +13,7 @@ SHAPES = [
   (4, 8, 2, 40, 32),
   (6, 31, 24, 33, 32),
 ]
+SAME = ((1, 1), (1, 1))
 
 
 def normal(*shape, seed=0):
@@ -35,7 +35,7 @@ def test_both_gradients_are_those_of_lax(
   batch, height, width, inputs, outputs, parts, monkeypatch
 ):
   if parts is not None and batch % parts == 0:
-    monkeypatch.setattr(winograd, "_parts", lambda *_: parts)
+    monkeypatch.setattr(cpu_conv, "_parts", lambda *_: parts)
   x = normal(batch, height, width, inputs)
   kernel = normal(3, 3, inputs, outputs, seed=1)
   gradient = normal(batch, height, width, outputs, seed=2)
@@ -50,8 +50,8 @@ def test_both_gradients_are_those_of_lax(
       kernel,
     )
     got = (
-      winograd.image_gradient(gradient, kernel),
-      winograd.kernel_gradient(x, gradient),
+      cpu_conv._image_gradient(gradient, kernel),
+      cpu_conv._kernel_gradient(x, gradient),
     )
     return got, pull(gradient)
 
@@ -62,22 +62,22 @@ def test_both_gradients_are_those_of_lax(
 def test_a_batch_is_taken_in_equal_parts_that_fit_the_cache():
   for batch in (1, 7, 12, 64):
     for shape in ((64, 12, 64), (128, 24, 128), (8, 2, 512)):
-      parts = winograd._parts((batch, *shape), shape[-1])
+      parts = cpu_conv._parts((batch, *shape), shape[-1])
       assert batch % parts == 0
-  assert winograd._parts((64, 64, 12, 64), 64) == 8
-  assert winograd._parts((64, 8, 2, 512), 512) == 1
+  assert cpu_conv._parts((64, 64, 12, 64), 64) == 8
+  assert cpu_conv._parts((64, 8, 2, 512), 512) == 1
 
 
 @pytest.mark.parametrize(
   ("dtype", "loops"), [(jnp.float32, 2), (jnp.bfloat16, 1)]
 )
-def test_wide_convolutions_take_it_on_a_cpu_and_bfloat16_ones_do_not(
+def test_wide_convolutions_use_winograd_on_a_cpu_and_bfloat16_ones_do_not(
   dtype, loops, as_on_one_device
 ):
   assert _loops(dtype) == loops
 
 
-def test_devices_that_share_threads_do_not_take_it():
+def test_devices_that_share_threads_do_not_use_winograd():
   """Its loops and their collectives have held one another up."""
   assert jax.local_device_count() == 8
   assert _loops(jnp.float32) == 1
@@ -88,7 +88,9 @@ def _loops(dtype):
   x, kernel = jnp.zeros((2, 4, 4, 32), dtype), jnp.zeros((3, 3, 32, 32), dtype)
 
   def gradients(x, kernel):
-    _, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, 1), x, kernel)
+    _, pull = jax.vjp(
+      lambda x, k: cpu_conv.conv_general_dilated(x, k, (1, 1), SAME), x, kernel
+    )
     return pull(x)
 
   return jax.jit(gradients).lower(x, kernel).as_text().count("stablehlo.while")
