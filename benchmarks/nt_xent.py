@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import machine
 from pcl_jax.common import errors
-from pcl_jax.losses import dense_nt_xent
-from pcl_jax.losses import tiled_nt_xent
+from pcl_jax.losses import loss_terms
+from pcl_jax.losses import nt_xent
 
 _CODES, _TAGS = 225, 4  # As in Melon: genre codes, and tags of a song.
 _DENSE = 0  # Stands for the dense loss among the sizes of tiles.
@@ -45,16 +45,16 @@ def make_function(tile: int, positives: str) -> Callable:
 
   def loss(anchors, partners, tags):
     weights = None
-    if tile == _DENSE:
-      if positives == "genres":
-        weights = dense_nt_xent.genre_weights(tags, _CODES)
-      return dense_nt_xent.nt_xent(anchors, partners, 0.1, weights)
     if positives == "genres":
-      weights = tiled_nt_xent.SharedGenres(
-        dense_nt_xent.genre_sets(tags, _CODES)
-      )
-    return tiled_nt_xent.nt_xent(
-      anchors, partners, 0.1, weights, mesh=mesh, tile=tile
+      weights = loss_terms.shared_genres(tags, _CODES)
+    return nt_xent.nt_xent(
+      anchors,
+      partners,
+      weights,
+      temperature=0.1,
+      mesh=None if tile == _DENSE else mesh,
+      tiled_above=0,
+      tile=tile,
     )
 
   return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))

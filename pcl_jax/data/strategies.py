@@ -1,20 +1,15 @@
 """Strategies: which modes enter the batch and which terms the loss has.
 
 A strategy is `contrast_combos`, a list of pairs of modes, and a
-`pair_generation_method`. The terms are added without weights.
+`pair_generation_method`; `losses.loss_terms` computes its terms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-from jaxtyping import Array, Float, Int
-
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.losses import dense_nt_xent
-from pcl_jax.losses import nt_xent
-from pcl_jax.losses import tiled_nt_xent
 
 # In the order in which a pair names them.
 MODES = ("audio", "audio_self", "cf", "genre_w2v")
@@ -124,53 +119,3 @@ def parse(contrast_combos: Any, pair_generation_method: str | None) -> Strategy:
       "alone: remove the other pairs and the pair method, or audio_self."
     )
   return strategy
-
-
-def loss_terms(
-  strategy: Strategy,
-  projections: dict[str, Float[Array, "rows d"]],
-  tags: Int[Array, "rows tags"] | None,
-  *,
-  num_codes: int,
-  contrast: Callable[..., Float[Array, ""]],
-  sharing: nt_xent.Sharing | None = None,
-) -> dict[str, Float[Array, ""]]:
-  """Computes the terms of a strategy's loss on one global batch.
-
-  Args:
-    strategy: says which terms there are.
-    projections: the modes' embeddings of each row, [rows, d]. Where the
-      strategy is paired, the first half of the audio rows are the anchors.
-    tags: genre codes of each row, [rows, tags]; only for genre weights.
-    num_codes: number of genre codes.
-    contrast: (anchors, positives, weights, excluded) -> loss.
-    sharing: rows that are no negatives of one another, where there are any.
-
-  Returns:
-    Value of each term in nats, by its published name, and their sum `total`.
-  """
-  audio = projections["audio"]
-  half = audio.shape[0] // 2
-  terms = {}
-  for first, second in strategy.combos:
-    if second == "audio_self":
-      value = contrast(audio[:half], audio[half:], None, sharing)
-    else:
-      value = contrast(
-        projections[first],
-        projections[second],
-        None,
-        None if sharing is None else sharing.twice(),
-      )
-    terms[f"{first}+{second}"] = value
-  if strategy.pair_method:
-    weights = None
-    if strategy.pair_method == "Genre":
-      weights = tiled_nt_xent.SharedGenres(
-        dense_nt_xent.genre_sets(tags, num_codes)
-      )
-    terms[f"audio_{strategy.pair_method}_CO"] = contrast(
-      audio[:half], audio[half:], weights, sharing
-    )
-  terms["total"] = sum(terms.values())
-  return terms

@@ -1,81 +1,353 @@
-"""NT-Xent of a global batch: with all pairs at once, or by tiles."""
+"""NT-Xent of a global batch: over all pairs at once, or by tiles.
 
-from typing import NamedTuple
+By tiles no array of all pairs is made, so that memory grows linearly with the
+rows. Forward, a running log-sum-exp goes over square tiles of the logits;
+backward, the tiles are computed again. The rows are sharded over the mesh, and
+blocks of columns are passed from device to device in a ring.
+"""
+
+from collections.abc import Callable
+import functools
+import math
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from pcl_jax.losses import dense_nt_xent
-from pcl_jax.losses import tiled_nt_xent
+_AXIS = "data"
+_MIN_NORM = 1e-8
+_LOG_POSITIVE_OFFSET = math.log(1e-5)  # Added to s_ij in the positive term.
 
 
-class Sharing(NamedTuple):
-  """Whether two rows stand in a list together; a `tiled_nt_xent.Pairs`.
+@runtime_checkable
+class Pairs(Protocol):
+  """A number for each pair of rows, computed a tile at a time.
 
-  Attributes:
-    flags: the lists of each row, [rows, lists].
+  A pytree of arrays whose leading axis is the 2n rows in the order of
+  [anchors; positives].
   """
 
-  flags: Bool[Array, "rows lists"]
+  def tile(self, columns: Any) -> Array:
+    """Computes the numbers of some rows by some columns.
 
-  def tile(self, columns: "Sharing") -> Bool[Array, "r c"]:
-    """Looks for a list in common."""
-    rows, columns = (x.flags.astype(jnp.float32) for x in (self, columns))
-    return rows @ columns.T > 0
+    Args:
+      columns: a Pairs of the same class that holds the columns' entries, as
+        self holds the rows'.
 
-  def twice(self) -> "Sharing":
-    """Returns that of [rows; rows], as of two modes of the same songs."""
-    return Sharing(jnp.concatenate([self.flags, self.flags]))
-
-
-def sharing_of(entries: Int[Array, "2 n"], rows: int) -> Sharing:
-  """Spreads the entries of `SharedLists.entries` out.
-
-  Args:
-    entries: row and list of each, [2, n]; a row too large fills up.
-    rows: of the batch.
-  """
-  flags = jnp.zeros((rows, entries.shape[1] // 2), bool)
-  return Sharing(flags.at[entries[0], entries[1]].set(True, mode="drop"))
+    Returns:
+      Numbers of at least 0, or flags, [r, c]. A pair has the same number in
+      either order: `a.tile(b)` is `b.tile(a).T`.
+    """
 
 
 def nt_xent(
   anchors: Float[Array, "n d"],
   positives: Float[Array, "n d"],
-  weights: tiled_nt_xent.Pairs | None = None,
-  excluded: tiled_nt_xent.Pairs | None = None,
+  weights: Pairs | None = None,
+  excluded: Pairs | None = None,
   *,
   temperature: float,
-  mesh: jax.sharding.Mesh,
-  tiled_above: int,
-  tile: int,
+  mesh: jax.sharding.Mesh | None = None,
+  tiled_above: int = 4096,
+  tile: int = 1024,
 ) -> Float[Array, ""]:
-  """Computes NT-Xent in the way that suits the size of the batch.
+  """Computes NT-Xent over the rows z = [anchors; positives], as published.
+
+  With s_ij = exp(cos(z_i, z_j) / t) for i != j and s_ii = 0, the loss is the
+  mean over i of log sum_j s_ij - sum_j w_ij log(s_ij + 1e-5). The rows are
+  those of the global batch, sharded over the mesh or not.
 
   Args:
     anchors: embeddings of any norm, [n, d].
     positives: embeddings, [n, d]; row i belongs with anchor i.
-    weights: of the pairs as positives; None for the partners.
-    excluded: pairs that are no negatives; None for none.
-    temperature: divides the cosines; positive.
-    mesh: that the rows are split over.
-    tiled_above: of more rows, 2n, no array of all pairs is made.
-    tile: most rows and columns of a tile.
+    weights: w at any scale, how much j is a positive of i. Pairs i = j are left
+      out and each row is scaled to sum 1; a row without positives contributes
+      0. None: w_ij is 1 for the partner row.
+    excluded: pairs that sum_j s_ij leaves out where their number is not 0,
+      unless j is a positive of i. None leaves out none.
+    temperature: t, which divides the cosines; positive.
+    mesh: has one axis, `data`, of type Auto. Without one, all pairs are
+      computed at once.
+    tiled_above: number of rows, 2n, above which the loss is computed by tiles.
+    tile: most rows, and columns, of a tile; decides speed and memory only.
 
   Returns:
-    Mean over the 2n rows, in nats, float32; the same either way.
+    Mean over the 2n rows, in nats, float32. A collapsed encoder scores about
+    log(2n - 1).
+
+  Raises:
+    ValueError: by tiles, 2n is not divisible by the number of devices.
+
+  References:
+    Chen et al., `A Simple Framework for Contrastive Learning of Visual
+    Representations <https://arxiv.org/abs/2002.05709>`_, 2020.
+    Cheng et al., `Breaking the Memory Barrier: Near Infinite Batch Size
+    Scaling for Contrastive Loss <https://arxiv.org/abs/2410.17243>`_, 2024.
   """
-  if 2 * anchors.shape[0] > tiled_above:
-    return tiled_nt_xent.nt_xent(
-      anchors, positives, temperature, weights, excluded, mesh=mesh, tile=tile
+  total = 2 * anchors.shape[0]
+  a = _unit_rows(anchors.astype(jnp.float32))
+  p = _unit_rows(positives.astype(jnp.float32))
+  z = jnp.concatenate([a, p])
+  settings = _Settings(temperature, total // 2, tile, mesh)
+  if mesh is None or total <= tiled_above:
+    value = _mean_at_once(settings, z, weights, excluded)
+  elif total % mesh.size:
+    raise ValueError(
+      f"{total} rows on {mesh.size} devices: the rows of anchors and positives "
+      "together must be a multiple of the devices."
     )
-  return dense_nt_xent.nt_xent(
-    anchors,
-    positives,
-    temperature,
-    None
-    if weights is None
-    else dense_nt_xent.row_weights(weights.tile(weights)),
-    None if excluded is None else excluded.tile(excluded) > 0,
+  else:
+    value = _mean_by_tiles(settings, z, weights, excluded)
+  if weights is not None:
+    return value
+  logits = jnp.sum(a * p, axis=1) / temperature
+  # Not the log of exp(logits) + 1e-5, which overflows where t < 1 / 88.
+  return value - jnp.mean(jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET))
+
+
+def _unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
+  """Scales rows to norm 1; a row of zeros stays one."""
+  square = jnp.sum(z**2, axis=-1, keepdims=True)
+  return z / jnp.sqrt(jnp.maximum(square, _MIN_NORM**2))
+
+
+class _Settings(NamedTuple):
+  temperature: float
+  half: int
+  tile: int
+  mesh: jax.sharding.Mesh | None
+
+
+class _Rows(NamedTuple):
+  """Entries of all rows, or of those of one tile.
+
+  Attributes:
+    number: from 1 to 2n; 0 for rows that fill up a tile.
+    z: of norm 1.
+    weights: None where the partner is the one positive.
+    excluded: None where no pair is excluded.
+  """
+
+  number: Int[Array, " r"]
+  z: Float[Array, "r d"]
+  weights: Pairs | None
+  excluded: Pairs | None
+
+
+def _numbered(z: Array, weights: Pairs | None, excluded: Pairs | None) -> _Rows:
+  return _Rows(jnp.arange(1, len(z) + 1), z, weights, excluded)
+
+
+def _pairs_of_tile(
+  settings: _Settings, rows: _Rows, columns: _Rows
+) -> tuple[Float[Array, "r c"], Float[Array, "r c"] | None]:
+  """Computes logits, -inf where left out of the normaliser, and weights."""
+  logits = jnp.matmul(rows.z, columns.z.T, precision="highest")
+  apart = rows.number[:, None] - columns.number[None, :]
+  kept = (apart != 0) & (columns.number > 0)[None, :]
+  weights = None
+  if rows.weights is not None:
+    weights = rows.weights.tile(columns.weights).astype(jnp.float32)
+    weights = jnp.where(kept, weights, 0.0)
+  if rows.excluded is not None:
+    is_partner = jnp.abs(apart) == settings.half
+    positive = is_partner if weights is None else weights > 0
+    excluded = rows.excluded.tile(columns.excluded) > 0
+    kept = kept & (positive | ~excluded)
+  return jnp.where(kept, logits / settings.temperature, -jnp.inf), weights
+
+
+def _mean_at_once(
+  settings: _Settings,
+  z: Float[Array, "rows d"],
+  weights: Pairs | None,
+  excluded: Pairs | None,
+) -> Float[Array, ""]:
+  """Computes the loss; where weights is None, without its attraction."""
+  rows = _numbered(z, weights, excluded)
+  logits, pair_weights = _pairs_of_tile(settings, rows, rows)
+  if pair_weights is None:
+    return jnp.mean(jax.nn.logsumexp(logits, axis=1))
+  total = pair_weights.sum(axis=1, keepdims=True)
+  counts = total > 0
+  # A row without positives may have no logits left: 0 * inf in the gradient.
+  logits = jnp.where(counts, logits, 0.0)
+  attraction = jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET)
+  scaled = pair_weights / jnp.where(counts, total, 1.0)
+  per_row = jax.nn.logsumexp(logits, axis=1)
+  per_row = per_row - jnp.sum(scaled * attraction, axis=1)
+  return jnp.mean(jnp.where(counts[:, 0], per_row, 0.0))
+
+
+class _Sums(NamedTuple):
+  """Sums over the columns so far, for each row.
+
+  Attributes:
+    most: largest logit.
+    scaled: sum of exp(logit - most).
+    weight: sum of the weights.
+    attraction: sum of weight * log(s + 1e-5).
+  """
+
+  most: Float[Array, " r"]
+  scaled: Float[Array, " r"]
+  weight: Float[Array, " r"]
+  attraction: Float[Array, " r"]
+
+
+class _Scales(NamedTuple):
+  """What the gradient needs of each row.
+
+  Attributes:
+    normaliser: log sum_j s_ij; inf for a row that contributes nothing.
+    weight: scales the row's weights to sum 1; 0 for a row without any.
+  """
+
+  normaliser: Float[Array, " r"]
+  weight: Float[Array, " r"]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _mean_by_tiles(
+  settings: _Settings,
+  z: Float[Array, "rows d"],
+  weights: Pairs | None,
+  excluded: Pairs | None,
+) -> Float[Array, ""]:
+  """Computes the same as `_mean_at_once`."""
+  return _forward(settings, z, weights, excluded)[0]
+
+
+def _forward(
+  settings: _Settings,
+  z: Float[Array, "rows d"],
+  weights: Pairs | None,
+  excluded: Pairs | None,
+) -> tuple[Float[Array, ""], tuple[_Rows, _Scales]]:
+  rows, zeros = _numbered(z, weights, excluded), jnp.zeros(len(z))
+  # Below any logit, and finite, so that no difference of two is NaN.
+  least = jnp.full(len(z), -2 / settings.temperature)
+  sums = _Sums(least, zeros, zeros, zeros)
+  sums = _over_columns(_add_to_sums, settings, rows, sums)
+  counts = jnp.full(len(z), True) if weights is None else sums.weight > 0
+  scale = jnp.where(counts, 1 / jnp.where(sums.weight > 0, sums.weight, 1), 0)
+  normaliser = sums.most + jnp.log(jnp.where(counts, sums.scaled, 1))
+  per_row = jnp.where(counts, normaliser - scale * sums.attraction, 0)
+  scales = _Scales(jnp.where(counts, normaliser, jnp.inf), scale)
+  return jnp.mean(per_row), (rows, scales)
+
+
+def _backward(
+  settings: _Settings,
+  residuals: tuple[_Rows, _Scales],
+  cotangent: Float[Array, ""],
+) -> tuple[Float[Array, "rows d"], None, None]:
+  z = residuals[0].z
+  gradient = _over_columns(
+    _add_to_gradient, settings, residuals, jnp.zeros_like(z)
   )
+  return gradient * (cotangent / (len(z) * settings.temperature)), None, None
+
+
+_mean_by_tiles.defvjp(_forward, _backward)
+
+
+def _add_to_sums(
+  settings: _Settings, rows: _Rows, columns: _Rows, sums: _Sums
+) -> _Sums:
+  logits, weights = _pairs_of_tile(settings, rows, columns)
+  most = jnp.maximum(sums.most, jnp.max(logits, axis=1))
+  scaled = sums.scaled * jnp.exp(sums.most - most)
+  scaled = scaled + jnp.sum(jnp.exp(logits - most[:, None]), axis=1)
+  if weights is None:
+    return sums._replace(most=most, scaled=scaled)
+  attraction = jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET)
+  return _Sums(
+    most,
+    scaled,
+    sums.weight + jnp.sum(weights, axis=1),
+    sums.attraction + jnp.sum(weights * attraction, axis=1),
+  )
+
+
+def _add_to_gradient(
+  settings: _Settings,
+  rows: tuple[_Rows, _Scales],
+  columns: tuple[_Rows, _Scales],
+  gradient: Float[Array, "r d"],
+) -> Float[Array, "r d"]:
+  """Adds the contribution of a tile to the gradient of its rows.
+
+  A cosine c_ij is in the terms of both rows i and j. With the normalisers of
+  both at hand, row i needs no gradient from the tile in which it is a column.
+  """
+  (rows, row_scales), (columns, column_scales) = rows, columns
+  logits, weights = _pairs_of_tile(settings, rows, columns)
+  slope = jnp.exp(logits - row_scales.normaliser[:, None])
+  slope = slope + jnp.exp(logits - column_scales.normaliser[None, :])
+  if weights is not None:
+    scale = row_scales.weight[:, None] + column_scales.weight[None, :]
+    attracted = jax.nn.sigmoid(logits - _LOG_POSITIVE_OFFSET)
+    slope = slope - weights * scale * attracted
+  return gradient + jnp.matmul(slope, columns.z, precision="highest")
+
+
+def _over_columns(
+  add: Callable, settings: _Settings, rows: Any, sums: Any
+) -> Any:
+  """Sums over all columns for each row, tile by tile.
+
+  Args:
+    add: (settings, tile of rows, tile of columns, sums of these rows) -> the
+      sums with those over these columns added.
+    settings: of the loss.
+    rows: arrays of all rows, [2n, ...], split over the mesh.
+    sums: initial values of the sums, [2n, ...].
+  """
+  devices = settings.mesh.size
+  onwards = [(i, (i + 1) % devices) for i in range(devices)]
+
+  def add_block(rows, columns, sums):
+    def of_tile(tile):
+      one, so_far = tile
+      return jax.lax.scan(
+        lambda so_far, other: (add(settings, one, other, so_far), None),
+        so_far,
+        columns,
+      )[0]
+
+    return jax.lax.map(of_tile, (rows, sums))
+
+  def of_device(rows, sums):
+    size = jax.tree.leaves(rows)[0].shape[0]
+    rows, sums = _in_tiles((rows, sums), size, settings.tile)
+
+    def step(carry, _):
+      columns, sums = carry
+      # The block goes on to the next device while its tiles are computed.
+      following = jax.lax.ppermute(columns, _AXIS, onwards)
+      return (following, add_block(rows, columns, sums)), None
+
+    if devices == 1:
+      sums = add_block(rows, rows, sums)
+    else:
+      (_, sums), _ = jax.lax.scan(step, (rows, sums), length=devices)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], sums)
+
+  split = jax.P(_AXIS)
+  return jax.shard_map(
+    of_device, mesh=settings.mesh, in_specs=split, out_specs=split
+  )(rows, sums)
+
+
+def _in_tiles(entries: Any, size: int, tile: int) -> Any:
+  """Cuts arrays [size, ...] into [tiles, rows, ...], padded with zeros."""
+  tiles = -(-size // tile)
+  rows = -(-size // tiles)  # The fewest that as many tiles can hold.
+
+  def cut(x):
+    fill = [(0, tiles * rows - size)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, fill).reshape(tiles, rows, *x.shape[1:])
+
+  return jax.tree.map(cut, entries)

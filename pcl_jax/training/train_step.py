@@ -14,6 +14,7 @@ import optax
 
 from pcl_jax.data import strategies
 from pcl_jax.losses import collapse
+from pcl_jax.losses import loss_terms
 from pcl_jax.losses import nt_xent
 from pcl_jax.training import microbatches
 from pcl_jax.training import mixup
@@ -140,7 +141,7 @@ def compute_loss(
     count=recipe.microbatches,
     mesh=mesh,
   )
-  terms = strategies.loss_terms(
+  terms = loss_terms.loss_terms(
     recipe.strategy,
     projections,
     batch.get("genre_w2v"),
@@ -152,9 +153,9 @@ def compute_loss(
       tiled_above=recipe.tiled_above,
       tile=recipe.tile,
     ),
-    sharing=None
+    excluded=None
     if entries is None
-    else nt_xent.sharing_of(entries, audio.shape[0]),
+    else loss_terms.false_negatives(entries, audio.shape[0]),
   )
   if not training:
     terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.shared_lists."""
+"""Tests of pcl_jax.data.false_negatives."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import false_negatives
-from pcl_jax.losses import nt_xent
+from pcl_jax.losses import loss_terms
 from tests.support import tiny_data
 
 SONGS = 12
@@ -40,8 +40,8 @@ def test_rows_share_on_the_device_what_their_songs_share_in_the_lists(
   songs = np.array(songs)
   entries = _of(members).entries(songs)
   assert entries.shape[1] & (entries.shape[1] - 1) == 0
-  sharing = nt_xent.sharing_of(jnp.asarray(entries), len(songs))
-  flags = np.asarray(sharing.tile(sharing))
+  shared = loss_terms.false_negatives(jnp.asarray(entries), len(songs))
+  flags = np.asarray(shared.tile(shared))
   for (i, a), (j, b) in itertools.permutations(enumerate(songs.tolist()), 2):
     assert flags[i, j] == _together(members, a, b)
 

@@ -1,57 +1,13 @@
-"""Tests of pcl_jax.strategy."""
+"""Tests of pcl_jax.data.strategies."""
 
-import functools
-import itertools
-
-import jax
-import numpy as np
 import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import strategies
-from pcl_jax.losses import dense_nt_xent
-from pcl_jax.losses import nt_xent
-from pcl_jax.training import train_step
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 A_P, A_G, G_P = ["audio", "cf"], ["audio", "genre_w2v"], ["cf", "genre_w2v"]
 SS = ["audio", "audio_self"]
-CODES, ROWS = 6, 8
-
-
-def _projections() -> dict[str, jax.Array]:
-  rng = np.random.default_rng(0)
-  return {
-    mode: jax.numpy.asarray(rng.standard_normal((ROWS, 5)), np.float32)
-    for mode in ("audio", "cf", "genre_w2v")
-  }
-
-
-def _tags() -> jax.Array:
-  tags = np.random.default_rng(1).integers(0, CODES + 1, (ROWS, 3))
-  return jax.numpy.asarray(tags, np.int32)
-
-
-def _terms(
-  combos, method, projections=None, sharing=None, tiled_above=99
-) -> dict[str, float]:
-  found = strategies.loss_terms(
-    strategies.parse(combos, method),
-    projections or _projections(),
-    _tags(),
-    num_codes=CODES,
-    contrast=functools.partial(
-      nt_xent.nt_xent,
-      temperature=0.1,
-      mesh=train_step.make_mesh(jax.devices()[:1]),
-      tiled_above=tiled_above,
-      tile=4,
-    ),
-    sharing=sharing,
-  )
-  return {name: float(value) for name, value in found.items()}
 
 
 def _message(combos, method) -> str:
@@ -137,73 +93,3 @@ def test_what_cannot_be_trained_is_refused_with_its_value(
   message = _message(combos, method)
   for part in parts:
     assert part in message
-
-
-def test_terms_are_named_as_published_and_add_up():
-  assert list(_terms([SS], "")) == ["audio+audio_self", "total"]
-  everything = _terms([A_P, A_G, G_P], "Playlist")
-  assert list(everything) == [
-    "audio+cf",
-    "audio+genre_w2v",
-    "cf+genre_w2v",
-    "audio_Playlist_CO",
-    "total",
-  ]
-  np.testing.assert_allclose(
-    everything["total"],
-    sum(v for name, v in everything.items() if name != "total"),
-    rtol=1e-6,
-  )
-
-
-@pytest.mark.parametrize("method", catalogues.PAIR_METHODS)
-def test_a_hybrid_has_the_terms_of_its_parts(method):
-  hybrid = _terms([A_P, A_G, G_P], method)
-  cross, intra = _terms([A_P, A_G, G_P], ""), _terms([], method)
-  np.testing.assert_allclose(
-    hybrid["total"], cross["total"] + intra["total"], rtol=1e-6
-  )
-  assert hybrid == cross | intra | {"total": hybrid["total"]}
-
-
-def test_cross_modal_terms_run_over_all_rows_audio_terms_over_the_halves():
-  x = _projections()
-  a, p = x["audio"][: ROWS // 2], x["audio"][ROWS // 2 :]
-  alone = dense_nt_xent.nt_xent(a, p, 0.1)
-  weights = dense_nt_xent.genre_weights(_tags(), CODES)
-  expected = {
-    "audio+cf": dense_nt_xent.nt_xent(x["audio"], x["cf"], 0.1),
-    "cf+genre_w2v": dense_nt_xent.nt_xent(x["cf"], x["genre_w2v"], 0.1),
-    "audio_Artist_CO": alone,
-    "audio_Genre_CO": dense_nt_xent.nt_xent(a, p, 0.1, weights),
-    "audio+audio_self": alone,
-  }
-  found = _terms([SS], "") | _terms([A_P, G_P], "Artist") | _terms([], "Genre")
-  for name, value in expected.items():
-    np.testing.assert_allclose(found[name], value, rtol=1e-6)
-  assert abs(float(expected["audio_Genre_CO"]) - float(alone)) > 0.01
-
-
-def test_the_order_of_modes_in_a_pair_does_not_change_the_loss():
-  totals = [
-    _terms([list(order)], "")["total"] for order in itertools.permutations(A_P)
-  ]
-  assert totals[0] == totals[1]
-
-
-@pytest.mark.parametrize(
-  "shares", [pytest.param(False, marks=pytest.mark.long), True]
-)
-def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once(shares):
-  sharing = None
-  if shares:  # Songs 0 and 2 stand in a list, 1, 4 and 5 in another.
-    entries = np.full((2, 16), ROWS, np.int32)
-    entries[:, :5] = [[0, 2, 1, 4, 5], [0, 0, 1, 1, 1]]
-    sharing = nt_xent.sharing_of(jax.numpy.asarray(entries), ROWS)
-  for combos, method in (([A_P, A_G, G_P], "Genre"), ([SS], "")):
-    whole = _terms(combos, method, sharing=sharing)
-    tiled = _terms(combos, method, sharing=sharing, tiled_above=0)
-    assert whole == pytest.approx(tiled, rel=1e-5)
-    alone = _terms(combos, method)
-    if shares:  # Fewer negatives.
-      assert all(whole[name] < alone[name] for name in alone)

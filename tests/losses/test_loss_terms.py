@@ -1,0 +1,159 @@
+"""Tests of pcl_jax.losses.loss_terms."""
+
+from fractions import Fraction
+import functools
+import itertools
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcl_jax.data import catalogues
+from pcl_jax.data import strategies
+from pcl_jax.losses import loss_terms
+from pcl_jax.losses import nt_xent
+from pcl_jax.training import train_step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+A_P, A_G, G_P = ["audio", "cf"], ["audio", "genre_w2v"], ["cf", "genre_w2v"]
+SS = ["audio", "audio_self"]
+CODES, ROWS = 6, 8
+
+
+def _projections() -> dict[str, jax.Array]:
+  rng = np.random.default_rng(0)
+  return {
+    mode: jnp.asarray(rng.standard_normal((ROWS, 5)), np.float32)
+    for mode in ("audio", "cf", "genre_w2v")
+  }
+
+
+def _tags() -> jax.Array:
+  tags = np.random.default_rng(1).integers(0, CODES + 1, (ROWS, 3))
+  return jnp.asarray(tags, np.int32)
+
+
+def _terms(combos, method, excluded=None, tiled_above=99) -> dict[str, float]:
+  found = loss_terms.loss_terms(
+    strategies.parse(combos, method),
+    _projections(),
+    _tags(),
+    num_codes=CODES,
+    contrast=functools.partial(
+      nt_xent.nt_xent,
+      temperature=0.1,
+      mesh=train_step.make_mesh(jax.devices()[:1]),
+      tiled_above=tiled_above,
+      tile=4,
+    ),
+    excluded=excluded,
+  )
+  return {name: float(value) for name, value in found.items()}
+
+
+def test_terms_are_named_as_published_and_add_up():
+  assert list(_terms([SS], "")) == ["audio+audio_self", "total"]
+  everything = _terms([A_P, A_G, G_P], "Playlist")
+  assert list(everything) == [
+    "audio+cf",
+    "audio+genre_w2v",
+    "cf+genre_w2v",
+    "audio_Playlist_CO",
+    "total",
+  ]
+  np.testing.assert_allclose(
+    everything["total"],
+    sum(v for name, v in everything.items() if name != "total"),
+    rtol=1e-6,
+  )
+
+
+@pytest.mark.parametrize("method", catalogues.PAIR_METHODS)
+def test_a_hybrid_has_the_terms_of_its_parts(method):
+  hybrid = _terms([A_P, A_G, G_P], method)
+  cross, intra = _terms([A_P, A_G, G_P], ""), _terms([], method)
+  np.testing.assert_allclose(
+    hybrid["total"], cross["total"] + intra["total"], rtol=1e-6
+  )
+  assert hybrid == cross | intra | {"total": hybrid["total"]}
+
+
+def test_cross_modal_terms_run_over_all_rows_audio_terms_over_the_halves():
+  x = _projections()
+  a, p = x["audio"][: ROWS // 2], x["audio"][ROWS // 2 :]
+  loss = functools.partial(nt_xent.nt_xent, temperature=0.1)
+  expected = {
+    "audio+cf": loss(x["audio"], x["cf"]),
+    "cf+genre_w2v": loss(x["cf"], x["genre_w2v"]),
+    "audio_Artist_CO": loss(a, p),
+    "audio_Genre_CO": loss(a, p, loss_terms.shared_genres(_tags(), CODES)),
+    "audio+audio_self": loss(a, p),
+  }
+  found = _terms([SS], "") | _terms([A_P, G_P], "Artist") | _terms([], "Genre")
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-6)
+  alone = expected["audio_Artist_CO"]
+  assert abs(float(expected["audio_Genre_CO"] - alone)) > 0.01
+
+
+def test_the_order_of_modes_in_a_pair_does_not_change_the_loss():
+  totals = [
+    _terms([list(order)], "")["total"] for order in itertools.permutations(A_P)
+  ]
+  assert totals[0] == totals[1]
+
+
+def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once():
+  # Songs 0 and 2 stand in a list, 1, 4 and 5 in another.
+  entries = np.full((2, 16), ROWS, np.int32)
+  entries[:, :5] = [[0, 2, 1, 4, 5], [0, 0, 1, 1, 1]]
+  excluded = loss_terms.false_negatives(jnp.asarray(entries), ROWS)
+  whole = _terms([A_P], "Genre", excluded)
+  tiled = _terms([A_P], "Genre", excluded, tiled_above=0)
+  assert whole == pytest.approx(tiled, rel=1e-5)
+  for combos, method in (([A_P], "Genre"), ([SS], "")):  # Fewer negatives.
+    without = _terms(combos, method, excluded)
+    assert all(without[k] < v for k, v in _terms(combos, method).items())
+
+
+def _weights_by_sets(sets: list[set[int]]) -> list[list[Fraction]]:
+  """Computes the weights exactly, from python sets."""
+  return [
+    [
+      Fraction(len(one & other), max(1, len(one) + len(other)))
+      for other in sets
+    ]
+    for one in sets
+  ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+  st.lists(
+    st.sets(st.integers(1, CODES), max_size=4), min_size=ROWS, max_size=ROWS
+  ),
+  st.randoms(),
+)
+def test_genre_weights_are_those_of_sets_in_any_order_with_any_repeats(
+  sets, random
+):
+  tags = np.zeros((ROWS, 5), np.int32)
+  for row, codes in zip(tags, sets, strict=True):
+    row[: len(codes)] = sorted(codes)
+    row[4] = row[0]  # Twice, which counts once.
+    random.shuffle(row)
+  found = _genre_weights(tags)
+  expected = np.array(_weights_by_sets(sets), np.float64)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  np.testing.assert_array_equal(found > 0, expected > 0)
+
+
+@jax.jit
+def _genre_weights(tags):
+  genres = loss_terms.shared_genres(tags, CODES)
+  return genres.tile(genres)

@@ -1,0 +1,398 @@
+"""Tests of pcl_jax.losses.nt_xent: at once and by tiles."""
+
+import functools
+import re
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pcl_jax.losses import loss_terms
+from pcl_jax.losses import nt_xent
+from pcl_jax.training import train_step
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+GOLDEN = {"n4_d16_t0.1": 0.1, "n8_d128_t0.5": 0.5, "n32_d128_t0.1": 0.1,
+          "n96_d128_t0.1": 0.1}  # fmt: skip
+OFFSET = 1e-5
+TAGS, CODES, GROUPS = 2, 4, 4
+# Anchors, dimensions, rows of a tile, temperature, positives, pairs left out,
+# devices. Tiles are filled up, larger than the rows, or of one row. A table,
+# not all of them, since each takes a second to compile.
+CASES = (
+  (8, 4, 3, 0.5, None, None, 1),
+  (12, 5, 2, 0.1, None, "groups", 8),
+  (5, 3, 4, 0.1, "genres", "groups", 1),
+  (12, 5, 2, 0.01, "genres", None, 8),
+  (8, 2, 64, 10.0, "groups", "genres", 8),
+  (3, 8, 1, 0.05, "groups", None, 1),
+)
+
+
+class Table(NamedTuple):
+  """The numbers of all pairs, for the loss at once."""
+
+  numbers: jax.Array
+
+  def tile(self, columns):
+    del columns
+    return self.numbers
+
+
+class SameGroup(NamedTuple):
+  """1 for rows of the same group; negative labels are of no group."""
+
+  labels: jax.Array
+
+  def tile(self, columns):
+    same = self.labels[:, None] == columns.labels[None, :]
+    return same & (self.labels >= 0)[:, None]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _loss_and_grad(z, temperature, weights=None, excluded=None):
+  """Computes the loss and its gradient for anchors and positives, stacked."""
+
+  def loss(z):
+    half = len(z) // 2
+    pairs = [None if x is None else Table(x) for x in (weights, excluded)]
+    return nt_xent.nt_xent(z[:half], z[half:], *pairs, temperature=temperature)
+
+  return jax.value_and_grad(loss)(z)
+
+
+def _loss(z, temperature, weights=None):
+  return _loss_and_grad(z, temperature, weights)[0]
+
+
+def _random(seed: int, rows: int, dims: int = 16) -> np.ndarray:
+  rng = np.random.default_rng(seed)
+  return rng.standard_normal((rows, dims)).astype(np.float32)
+
+
+def _golden(golden_dir, name: str) -> dict[str, np.ndarray]:
+  with np.load(golden_dir / "losses.npz") as file:
+    prefix = f"loss/{name}/"
+    return {
+      key.removeprefix(prefix): file[key]
+      for key in file.files
+      if key.startswith(prefix)
+    }
+
+
+def _genre_weights(flags: np.ndarray) -> np.ndarray:
+  """Returns weights by shared genres, scaled to sum 1, from rows of flags."""
+  genres = loss_terms.SharedGenres(jnp.asarray(flags))
+  weights = np.array(genres.tile(genres))
+  np.fill_diagonal(weights, 0.0)
+  return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+
+
+def _flags(sets: list[set[int]]) -> np.ndarray:
+  return np.array([[code in one for code in range(1, 5)] for one in sets])
+
+
+def _published(z, temperature, weights, left_out=False) -> float:
+  """Computes the loss as REFERENCE states it, in float64, row by row."""
+  z = z.astype(np.float64)
+  unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-8)
+  s = np.exp(unit @ unit.T / temperature)
+  np.fill_diagonal(s, 0.0)
+  kept = np.where(left_out & (weights == 0), 0.0, s).sum(axis=1)
+  some = weights.any(axis=1)
+  attracted = (weights * np.log(s + OFFSET)).sum(axis=1)
+  return float((np.log(kept[some]) - attracted[some]).sum() / len(z))
+
+
+def _assert_close_gradients(actual, expected, tolerance=1e-5):
+  """Compares with the largest element of the gradient as the unit."""
+  unit = np.abs(expected).max()
+  np.testing.assert_allclose(actual / unit, expected / unit, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_loss_and_gradient_are_those_measured_on_the_published_code(
+  golden_dir, name
+):
+  golden = _golden(golden_dir, name)
+  loss, grad = _loss_and_grad(golden["z"], GOLDEN[name])
+  np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
+  _assert_close_gradients(grad, golden["grad"])
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_genre_weighted_loss_is_the_published_one_by_rows_or_columns(
+  golden_dir, name
+):
+  golden = _golden(golden_dir, name)
+  weights = _genre_weights(golden["genres"] > 0)
+  loss, grad = _loss_and_grad(golden["z"], GOLDEN[name], weights)
+  for scaled in ("rownorm", "reference"):
+    expected = golden[f"genre_loss_{scaled}"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    _assert_close_gradients(grad, golden[f"genre_grad_{scaled}"])
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_loss_agrees_with_optax_but_for_the_offset_of_the_positive(temperature):
+  z = _random(0, rows=10)
+  pair = jnp.tile(jnp.arange(5), 2)
+  textbook = optax.losses.ntxent(jnp.asarray(z), pair, temperature)
+  unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+  cosine = (unit * np.roll(unit, 5, axis=0)).sum(axis=1)
+  # log(s + 1e-5) = log s + log(1 + 1e-5 / s): what the offset takes off.
+  offset = np.log1p(OFFSET / np.exp(cosine / temperature)).mean()
+  actual = _loss(z, temperature)
+  np.testing.assert_allclose(actual, textbook - offset, rtol=2e-6)
+
+
+@pytest.mark.parametrize("n", [2, 50])
+def test_loss_of_a_collapsed_encoder_is_the_log_of_the_choices(n):
+  rows = np.full((n, 16), 0.25, np.float32)
+  actual = _loss(np.concatenate([rows, rows]), 0.1)
+  np.testing.assert_allclose(actual, np.log(2 * n - 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 10.0])
+def test_loss_agrees_with_float64_at_any_temperature(temperature):
+  z = _random(0, rows=8)
+  partner = np.roll(np.eye(8, dtype=np.float32), 4, axis=1)
+  expected = _published(z, temperature, partner)
+  for weights in (None, partner):
+    loss, grad = _loss_and_grad(z, temperature, weights)
+    np.testing.assert_allclose(loss, expected, rtol=2e-5)
+    assert np.isfinite(grad).all()
+
+
+def test_loss_does_not_depend_on_the_norm_of_any_row():
+  z = _random(0, rows=12)
+  weights = _genre_weights(np.random.default_rng(1).random((12, 6)) < 0.4)
+  factors = np.random.default_rng(2).uniform(-3, 3, (12, 1))
+  scaled = (z * 10.0**factors).astype(np.float32)
+  for w in (None, weights):
+    np.testing.assert_allclose(
+      _loss(scaled, 0.1, w), _loss(z, 0.1, w), rtol=1e-5
+    )
+
+
+def test_anchors_and_positives_may_be_exchanged():
+  z = _random(0, rows=12)
+  np.testing.assert_allclose(
+    _loss(np.roll(z, 6, axis=0), 0.1), _loss(z, 0.1), rtol=1e-6
+  )
+
+
+def test_rows_of_zeros_give_a_finite_loss_and_gradient():
+  z = _random(0, rows=8)
+  z[[0, 3, 4]] = 0.0  # Of them 0 and 4 are partners.
+  for weights in (None, np.ones((8, 8), np.float32)):
+    loss, grad = _loss_and_grad(z, 0.1, weights)
+    assert np.isfinite(loss)
+    assert np.isfinite(grad).all()
+
+
+def test_a_row_without_positives_adds_exactly_nothing():
+  z = _random(0, rows=8)
+  # Rows 3, 4 and 7 share no genre with another.
+  weights = _genre_weights(
+    _flags([{1}, {2}, {1, 2}, set(), {3}, {1}, {2}, {4}])
+  )
+  assert np.flatnonzero(~weights.any(axis=1)).tolist() == [3, 4, 7]
+  loss, grad = _loss_and_grad(z, 0.1, weights)
+  np.testing.assert_allclose(loss, _published(z, 0.1, weights), rtol=1e-5)
+  assert np.isfinite(grad).all()
+  loss, grad = _loss_and_grad(z, 0.1, np.zeros_like(weights))
+  assert float(loss) == 0.0
+  np.testing.assert_array_equal(grad, 0.0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_pairs_left_out_are_missed_only_by_the_normaliser(share):
+  z = _random(0, rows=12)
+  left_out = np.random.default_rng(1).random((12, 12)) < share
+  partner = np.roll(np.eye(12, dtype=np.float32), 6, axis=1)
+  sets = [{1}, {2}, {1, 2}, set(), {3}, {1}, {2}, {4}, {1}, {2}, {2}, {1, 3}]
+  shared = _genre_weights(_flags(sets))
+  for passed, weights in ((None, partner), (shared, shared)):
+    loss, grad = _loss_and_grad(z, 0.1, passed, left_out)
+    expected = _published(z, 0.1, weights, left_out)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(grad).all()
+
+
+@functools.cache
+def _mesh(devices: int) -> jax.sharding.Mesh:
+  return train_step.make_mesh(jax.devices()[:devices])
+
+
+def _pairs(kind, tags, labels):
+  if kind == "genres":
+    return loss_terms.shared_genres(tags, CODES)
+  return SameGroup(labels) if kind == "groups" else None
+
+
+@functools.cache
+def _compiled(devices, tile, temperature, weights, excluded):
+  """Compiles value and gradient; tile None computes all pairs at once."""
+
+  def loss(anchors, positives, tags, labels):
+    value = nt_xent.nt_xent(
+      anchors,
+      positives,
+      _pairs(weights, tags, labels),
+      _pairs(excluded, tags, labels),
+      temperature=temperature,
+      mesh=_mesh(devices),
+      tiled_above=0 if tile else 10**6,
+      tile=tile or 1,
+    )
+    return 3 * value  # So that the cotangent is not 1.
+
+  return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+
+def _inputs(seed: int, n: int, d: int, spread: float = 1.0):
+  rng = np.random.default_rng(seed)
+  middle = rng.standard_normal(d)
+  noise = rng.standard_normal((2 * n, d))
+  z = middle / np.linalg.norm(middle) + spread * noise
+  tags = rng.integers(0, CODES + 1, (2 * n, TAGS)).astype(np.int32)
+  labels = rng.integers(-1, GROUPS, 2 * n).astype(np.int32)
+  z = z.astype(np.float32)
+  return z[:n], z[n:], tags, labels
+
+
+def _assert_as_at_once(inputs, case):
+  """Compares value and gradient by tiles with those at once, on one device."""
+  _, _, tile, *kind, devices = case
+  temperature, rows = kind[0], 2 * len(inputs[0])
+  mesh = _mesh(devices)
+  # Anchors alone need not split over the devices.
+  spec = jax.P() if len(inputs[0]) % devices else jax.P("data")
+  split = jax.device_put(inputs, jax.NamedSharding(mesh, spec))
+  expected, expected_grads = _compiled(1, None, *kind)(*inputs)
+  actual, grads = _compiled(devices, tile, *kind)(*split)
+  # The loss is a difference of terms of up to 1 / t.
+  tolerance = 1e-6 * max(1.0, 1 / temperature)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=tolerance)
+  # The terms of a gradient, which cancel where all rows agree, set its unit.
+  norms = np.linalg.norm(np.concatenate(inputs[:2]), axis=1)
+  terms = 3 / (temperature * rows * norms[norms > 0].min())
+  unit = max(np.abs(expected_grads).max(), terms)
+  for one, other in zip(grads, expected_grads, strict=True):
+    np.testing.assert_allclose(one / unit, other / unit, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=24)
+@given(
+  case=st.sampled_from(CASES),
+  seed=st.integers(0, 2**32 - 1),
+  spread=st.sampled_from([0.0, 0.1, 1.0, 10.0]),
+)
+def test_value_and_gradient_by_tiles_are_those_at_once(case, seed, spread):
+  n, d, *_ = case
+  _assert_as_at_once(_inputs(seed, n, d, spread), case)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[2]])
+def test_zeros_and_excluded_positives_are_by_tiles_as_at_once(case):
+  n, d, *_ = case
+  anchors, positives, tags, labels = _inputs(0, n, d)
+  tags[[0, n]] = 0  # These have no positive where genres decide.
+  labels[:] = 0  # Every pair is excluded.
+  _assert_as_at_once((anchors, positives, tags, labels), case)
+  anchors[[0, 3]] = positives[[0, 4]] = 0.0  # The first are partners.
+  _assert_as_at_once((anchors, positives, tags, labels), case)
+
+
+def test_a_batch_without_any_positive_has_loss_and_gradient_0_by_tiles():
+  n, d, tile, *kind, devices = CASES[5]
+  anchors, positives, tags, labels = _inputs(0, n, d)
+  labels[:] = -1
+  value, grads = _compiled(devices, tile, *kind)(
+    anchors, positives, tags, labels
+  )
+  assert float(value) == 0.0
+  np.testing.assert_array_equal(grads, 0.0)
+
+
+@pytest.mark.parametrize("kind", [(0.1, None, None), (0.1, "genres", None)])
+def test_all_pairs_at_once_do_not_depend_on_the_number_of_devices(kind):
+  inputs = _inputs(0, 16, 16)
+  split = jax.device_put(inputs, jax.NamedSharding(_mesh(8), jax.P("data")))
+  one, one_grads = _compiled(1, None, *kind)(*inputs)
+  eight, eight_grads = _compiled(8, None, *kind)(*split)
+  np.testing.assert_allclose(eight, one, rtol=1e-6)
+  for actual, expected in zip(eight_grads, one_grads, strict=True):
+    _assert_close_gradients(np.asarray(actual), np.asarray(expected), 1e-6)
+
+
+def test_shared_genres_are_the_same_in_either_order():
+  *_, tags, _ = _inputs(0, 12, 4)
+  some, others = (
+    loss_terms.shared_genres(x, CODES) for x in jnp.split(jnp.asarray(tags), 2)
+  )
+  one, other = some.tile(others), others.tile(some).T
+  np.testing.assert_array_equal(one, other)
+  assert (one >= 0).all() and (one > 0).any()
+
+
+def test_rows_that_do_not_split_over_the_devices_are_refused():
+  anchors, positives, *_ = map(jnp.asarray, _inputs(0, 6, 4))
+  with pytest.raises(ValueError, match="12 rows on 8 devices"):
+    nt_xent.nt_xent(
+      anchors, positives, temperature=0.1, mesh=_mesh(8), tiled_above=0
+    )
+
+
+def _lowered(devices: int, rows: int, tile: int):
+  """Compiles for a batch of `rows` in d = 128, split as in a step."""
+  split = jax.NamedSharding(_mesh(devices), jax.P("data"))
+
+  def loss(audio, tags):
+    half = rows // 2
+    return nt_xent.nt_xent(
+      audio[:half],
+      audio[half:],
+      loss_terms.shared_genres(tags, CODES),
+      temperature=0.1,
+      mesh=_mesh(devices),
+      tiled_above=0,
+      tile=tile,
+    )
+
+  return (
+    jax.jit(jax.value_and_grad(loss))
+    .lower(
+      jax.ShapeDtypeStruct((rows, 128), jnp.float32, sharding=split),
+      jax.ShapeDtypeStruct((rows, TAGS), jnp.int32, sharding=split),
+    )
+    .compile()
+  )
+
+
+def test_one_device_communicates_nothing_and_eight_gather_nothing():
+  def collectives(devices):
+    text = _lowered(devices, 64, 8).as_text()
+    return set(re.findall(r" (all-\w+|collective-\w+|reduce-scatter)\(", text))
+
+  assert collectives(1) == set()
+  assert collectives(8) == {"collective-permute", "all-reduce"}
+
+
+def test_memory_grows_with_the_rows_and_not_with_the_pairs():
+  sizes = [16384, 32768, 65536]
+  analyses = [_lowered(1, size, 1024).memory_analysis() for size in sizes]
+  used = [a.temp_size_in_bytes for a in analyses]
+  per_row = np.diff(used) / np.diff(sizes)
+  assert per_row.max() < 1.5 * per_row.min()
+  largest = analyses[-1]
+  ends = largest.argument_size_in_bytes + largest.output_size_in_bytes
+  assert largest.temp_size_in_bytes + ends < 1e9
