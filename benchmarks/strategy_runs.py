@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks import strategy_table
 from configs import sample
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.common import versions
 from pcl_jax.data import catalogues
@@ -142,7 +143,7 @@ def _encoder_of(
     )
     return encoder, {"steps": 0}
   progress = loop.train_and_evaluate(config, folder)
-  encoder, _ = manager.load_encoder(folder, "latest")
+  encoder, _ = restore.load_encoder(folder, "latest")
   return encoder, {"steps": progress["step"]}
 
 
@@ -161,7 +162,8 @@ def run_one(
     cores: that it may use.
   """
   os.sched_setaffinity(0, cores)
-  begin, resumed = time.perf_counter(), (folder / manager.FOLDER).exists()
+  begin = time.perf_counter()
+  resumed = (folder / checkpoint_files.FOLDER).exists()
   folder.mkdir(parents=True, exist_ok=True)
   with (
     open(folder / "log.txt", "a") as log,

@@ -35,7 +35,7 @@ from typing import Any
 
 from absl import logging
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
@@ -79,7 +79,7 @@ def embed_table(
       of another encoder.
     RunError: not one song can be read.
   """
-  encoder, meta = manager.load_encoder(workdir, which)
+  encoder, meta = restore.load_encoder(workdir, which)
   about = embedding_table.provenance(encoder, meta, workdir) | {
     "layer": layer,
     "per_patch": per_patch,

@@ -28,7 +28,7 @@ from absl import logging
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import search
@@ -177,7 +177,7 @@ def embed_query(
       f"{workdir} is not there, and with the encoder of that run {path} would "
       "have to be embedded: give its folder as --workdir."
     )
-  encoder, meta = manager.load_encoder(workdir, about["checkpoint"])
+  encoder, meta = restore.load_encoder(workdir, about["checkpoint"])
   ours = embedding_table.provenance(encoder, meta, workdir)
   embedding_table.check_same_encoder(
     about, str(table.path), ours, f"the {about['checkpoint']} checkpoint now"

@@ -1,17 +1,14 @@
-"""The files of a run's checkpoints: steps, digests, what was moved aside.
+"""The files of a run's checkpoints.
 
-    WORKDIR/checkpoints/STEP/     items encoder, rest, meta and metrics
-    WORKDIR/checkpoints/index.json  which step is the latest, which the best
-    WORKDIR/digests/STEP          sha256 of the files of a step's items, in the
-                                  form of `sha256sum`
-    WORKDIR/bad/STEP/             a damaged step, with reason.txt
+    WORKDIR/checkpoints/STEP/       items encoder, rest, meta and metrics
+    WORKDIR/checkpoints/index.json  the latest step and the best
+    WORKDIR/digests/STEP            sha256 of the files of a step's items, as
+                                    `sha256sum` writes them
+    WORKDIR/bad/STEP/               a damaged step, with reason.txt
 
-Nothing here needs a device or orbax, so a run under way is not disturbed by
-being looked at.
+Nothing here needs a device or orbax, and reading does not disturb a run.
 """
 
-import hashlib
-import json
 import math
 import os
 import pathlib
@@ -20,6 +17,7 @@ import tempfile
 from typing import Any
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 
 FOLDER = "checkpoints"
 DIGESTS = "digests"
@@ -32,7 +30,6 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 _ITEMS = (ENCODER, REST, META, METRICS)
 _JSON = {META: "metadata", METRICS: "metrics"}
 _REASON = "reason.txt"
-_PARTIAL = ".partial"
 
 
 def loss_of(metrics: dict[str, Any] | None) -> float:
@@ -42,26 +39,10 @@ def loss_of(metrics: dict[str, Any] | None) -> float:
   return float(loss) if is_number else math.inf
 
 
-def best_of(losses: dict[int, float], number: int) -> list[int]:
-  """Returns the steps of the lowest finite losses, the earlier of equal ones.
-
-  Args:
-    losses: of each step.
-    number: of steps to return, at most.
-  """
+def best_of(losses: dict[int, float]) -> int | None:
+  """Returns the step of the lowest finite loss, the latest of equal ones."""
   finite = [step for step in losses if math.isfinite(losses[step])]
-  return sorted(finite, key=lambda step: (losses[step], step))[:number]
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  partial = path.with_name(path.name + _PARTIAL)
-  partial.write_text(text)
-  partial.replace(path)
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  return min(finite, key=lambda step: (losses[step], -step), default=None)
 
 
 class CheckpointFiles:
@@ -76,10 +57,10 @@ class CheckpointFiles:
     self.path = self._workdir / FOLDER
 
   def prepare(self) -> None:
-    """Makes the folders and removes what an interruption left.
+    """Makes the folders and removes the remains of an interruption.
 
     Raises:
-      InputError: they cannot be made, read or written.
+      InputError: the folders cannot be made, read or written.
     """
     try:
       for folder in (self.path, self._workdir / DIGESTS):
@@ -94,8 +75,20 @@ class CheckpointFiles:
         "a disk that is not full."
       ) from error
 
+  def check_exists(self) -> None:
+    """Refuses a folder that is not the workdir of a run.
+
+    Raises:
+      InputError: it has no folder of checkpoints.
+    """
+    if not self.path.is_dir():
+      raise errors.InputError(
+        f"{self._workdir} has no folder {FOLDER}, so it is not the workdir of "
+        "a run. Train one with python launch.py --config=... --workdir=..."
+      )
+
   def steps(self) -> list[int]:
-    """Returns the steps that were finished, in order."""
+    """Returns the finished steps, in order."""
     if not self.path.is_dir():
       return []
     names = [one.name for one in self.path.iterdir() if one.is_dir()]
@@ -106,14 +99,14 @@ class CheckpointFiles:
     return self.path / str(step)
 
   def read(self, step: int, item: str) -> dict[str, Any]:
-    """Returns what is in a step's `meta` or `metrics`.
+    """Returns the content of a step's `meta` or `metrics`.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is not json.
+      OSError: the file cannot be read.
+      ValueError: the file is not json.
     """
     path = self.folder(step) / item / _JSON[item]
-    found = json.loads(path.read_text())
+    found = storage.read_json(path)
     if not isinstance(found, dict):
       raise ValueError(f"{path} holds no json object")
     return found
@@ -134,7 +127,8 @@ class CheckpointFiles:
 
   def best(self) -> int | None:
     """Returns the step of the lowest validation loss, else the newest."""
-    return next(iter(best_of(self.losses(), 1)), self.latest())
+    best = best_of(self.losses())
+    return self.latest() if best is None else best
 
   @staticmethod
   def _files_of(folder: pathlib.Path, items: tuple[str, ...]) -> list[str]:
@@ -155,37 +149,36 @@ class CheckpointFiles:
   def write_digest(self, step: int) -> None:
     """Writes the digests of a step that is whole but not yet in its place.
 
-    So there is no moment at which a step stands there without them.
-
-    Args:
-      step: that is being saved.
+    So no step is ever in its place without digests.
     """
     source = next(self.path.glob(f"{step}{_UNFINISHED}*"))
     lines = [
-      f"{_sha256(source / name)}  {name}\n"
+      f"{storage.sha256(source / name)}  {name}\n"
       for name in self._files_of(source, _ITEMS)
     ]
-    _write(self._digest_path(step), "".join(lines))
+    storage.write_text(self._digest_path(step), "".join(lines))
 
   def drop_digest(self, step: int) -> None:
-    """Removes the digests of a step, before another is saved under its name."""
+    """Removes the digests of a step before it is saved again."""
     self._digest_path(step).unlink(missing_ok=True)
 
   def fault(self, step: int, items: tuple[str, ...] = _ITEMS) -> str | None:
-    """Returns what is wrong with the files of a step, None if nothing.
+    """Returns what is wrong with the files of a step, None if nothing is.
 
-    Without digests only what is json is looked at.
+    Without digests only the json files are checked.
 
     Args:
-      step: to verify.
-      items: of it that are wanted.
+      step: the step to verify.
+      items: the items of the step to verify.
     """
     try:
       if self.has_digest(step):
         lines = self._digest_path(step).read_text().splitlines()
         digests = dict(reversed(line.split("  ", 1)) for line in lines)
         for name in self._files_of(self.folder(step), items):
-          if digests.pop(name, None) != _sha256(self.folder(step) / name):
+          if digests.pop(name, None) != storage.sha256(
+            self.folder(step) / name
+          ):
             return f"{name} is not what was written, by its sha256"
         absent = [name for name in digests if name.split("/")[0] in items]
         if absent:
@@ -194,17 +187,12 @@ class CheckpointFiles:
         self.read(step, item)
     except FileNotFoundError as error:
       return f"{error.filename} is missing"
-    except (OSError, ValueError) as error:  # Of decoding and of json as well.
+    except (OSError, ValueError) as error:  # ValueError: no text or no json.
       return f"it cannot be read: {error}"
     return None
 
   def move_aside(self, step: int, reason: str) -> pathlib.Path:
-    """Moves a damaged step into WORKDIR/bad; returns its new place.
-
-    Args:
-      step: to move.
-      reason: that is written beside its items.
-    """
+    """Moves a damaged step into WORKDIR/bad with a reason; returns its path."""
     folder = self._workdir / BAD
     folder.mkdir(exist_ok=True)
     target, number = folder / str(step), 1
@@ -218,7 +206,7 @@ class CheckpointFiles:
     return target
 
   def moved_aside(self) -> dict[str, str]:
-    """Returns the names of what was moved aside, with the reasons."""
+    """Returns the reason of each step that was moved aside, by its name."""
     folder, found = self._workdir / BAD, {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
       reason = path / _REASON
@@ -226,7 +214,7 @@ class CheckpointFiles:
     return found
 
   def tidy(self) -> None:
-    """Removes what is neither a step nor belongs to one."""
+    """Removes files that are not of a finished step."""
     shutil.rmtree(self.path / TRASH, ignore_errors=True)
     for path in self.path.glob(f"*{_UNFINISHED}*"):
       shutil.rmtree(path, ignore_errors=True)
@@ -236,12 +224,9 @@ class CheckpointFiles:
         path.unlink(missing_ok=True)
 
   def write_index(self) -> None:
-    """Writes which step is the latest and which the best, for people."""
+    """Writes for people which step is the latest and which the best."""
     losses = self.losses()
-    chosen = {
-      "latest": max(losses, default=None),
-      "best": next(iter(best_of(losses, 1)), None),
-    }
+    chosen = {"latest": max(losses, default=None), "best": best_of(losses)}
     index = {
       name: {
         "step": step,
@@ -251,10 +236,10 @@ class CheckpointFiles:
       for name, step in chosen.items()
       if step is not None
     }
-    _write(self.path / INDEX, json.dumps(index, indent=2) + "\n")
+    storage.write_json(self.path / INDEX, index)
 
   def size(self, step: int) -> int:
-    """Returns the bytes of a step."""
+    """Returns the size of a step in bytes."""
     return sum(
       path.stat().st_size
       for path in self.folder(step).rglob("*")

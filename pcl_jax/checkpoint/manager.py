@@ -1,82 +1,99 @@
-r"""Checkpoints by orbax: encoder, rest of the state, and what they belong to.
+"""Saves the checkpoints of a run while it trains, and restores the newest.
 
-A step holds three items: `encoder` (parameters and batch statistics of the
-audio encoder, restorable alone), `rest` (the other encoders, the optimiser and
-the step) and `meta` (json: progress, architecture, feature settings, config,
-data set, versions). Orbax would restore a damaged file as wrong numbers, so
-digests of all files lie beside the steps. The two latest steps and the two best
-by validation loss are kept.
-
-python -m pcl_jax.checkpoint list runs/hybrid
-python -m pcl_jax.checkpoint verify runs/hybrid
-
-`list` shows the steps of a run; `verify` reads all their files and compares the
-digests; it exits 1 where a step is damaged. Neither changes anything, so that a
-run may be under way.
+A step holds three items: `encoder`, `rest` (see `restore`) and `meta` (json:
+progress, architecture, feature settings, config, data set, versions), and the
+validation losses as `metrics`. The two latest steps and the two best by
+validation loss are kept. A save that fails, as on a full disk, does not end
+training.
 """
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+import concurrent.futures
 import contextlib
 import json
+import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
-from flax import nnx
 import jax
+import orbax.checkpoint as ocp
 
-from pcl_jax.audio import melspectrogram
 from pcl_jax.checkpoint import checkpoint_files
-from pcl_jax.checkpoint import listing
-from pcl_jax.checkpoint import reader
-from pcl_jax.checkpoint import saver
+from pcl_jax.checkpoint import orbax_noise
+from pcl_jax.checkpoint import restore
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
-from pcl_jax.models import audio_encoder
-from pcl_jax.training import train_log
 
-FOLDER = checkpoint_files.FOLDER
+_KEPT = 2  # Of the latest steps, and of the best.
 
 
-def _agreed(decide: Callable[[], Any]) -> Any:
+def _goodness(metrics: dict[str, Any]) -> float:
+  """Ranks steps by validation loss; -inf where it is absent or not finite."""
+  return -checkpoint_files.loss_of(metrics)
+
+
+def _agree_on(decide: Callable[[], Any]) -> Any:
   """Returns what process 0 decides, in all processes; fit for json."""
-  if jax.process_count() == 1:
-    return decide()
   text = json.dumps(decide()) if hosts.is_first() else ""
-  return json.loads(hosts.gather(text)[0])
+  return json.loads(hosts.hear_first(text))
+
+
+def _plain(metrics: dict[str, Any] | None) -> dict[str, float | None]:
+  """Returns what json can hold, None for numbers that are not finite."""
+  values = {name: float(value) for name, value in (metrics or {}).items()}
+  values = {
+    name: value if math.isfinite(value) else None
+    for name, value in values.items()
+  }
+  # Never empty, which orbax would take for absent.
+  return values or {checkpoint_files.LOSS: None}
+
+
+class _Save(NamedTuple):
+  """What a save writes; the next step of training deletes the state."""
+
+  step: int
+  state: dict[str, Any]
+  meta: dict[str, Any]
+  metrics: dict[str, float | None]
+
+  def can_be_repeated(self) -> bool:
+    return not any(
+      isinstance(leaf, jax.Array) and leaf.is_deleted()
+      for leaf in jax.tree.leaves(self.state)
+    )
 
 
 class Checkpoints:
-  """The checkpoints of one run."""
+  """The checkpoints of one run.
 
-  def __init__(
-    self, workdir: str | os.PathLike[str], *, read_only: bool = False
-  ):
-    """Opens, and makes where absent, WORKDIR/checkpoints.
+  Attributes:
+    files: the files of the steps.
+    failures: how many attempts to save have failed, as on a full disk.
+    last_save_failed: whether the newest state that was to be saved is not on
+      file.
+  """
+
+  def __init__(self, workdir: str | os.PathLike[str]):
+    """Opens WORKDIR/checkpoints, or makes the folder.
 
     Args:
       workdir: folder of the run.
-      read_only: writes and tidies nothing, so that a run that is under way in
-        the same folder is not disturbed.
 
     Raises:
       InputError: the folder cannot be made, read or written.
     """
-    self._files = checkpoint_files.CheckpointFiles(workdir)
-    self._saver = saver.Saver(self._files)
-    if not read_only:
-      hosts.await_first(self._files.prepare)
-
-  @property
-  def failures(self) -> int:
-    """How many attempts to save have failed, as on a full disk."""
-    return self._saver.failures
-
-  @property
-  def last_save_failed(self) -> bool:
-    """Whether the newest state that was to be saved is not on file."""
-    return self._saver.last_save_failed
+    self.files = checkpoint_files.CheckpointFiles(workdir)
+    self.failures = 0
+    self.last_save_failed = False
+    self._manager: ocp.CheckpointManager | None = None
+    self._save: _Save | None = None  # In progress.
+    self._done: concurrent.futures.Future | None = None  # Ends with it.
+    self._background = concurrent.futures.ThreadPoolExecutor(1)
+    self._quiet = contextlib.ExitStack()
+    hosts.await_first(self.files.prepare)
 
   def save(
     self,
@@ -84,29 +101,47 @@ class Checkpoints:
     meta: dict[str, Any],
     metrics: dict[str, Any] | None = None,
   ) -> None:
-    """Starts to write a step; training goes on meanwhile.
+    """Starts to save a step while training goes on.
 
     A save that fails is warned of, counted and tried once more, and training
-    goes on. A step that is on file already is replaced where there are metrics
-    now, and stays as it is where there are none.
+    goes on. A step that is on file already is replaced if there are metrics
+    now, else it stays as it is.
 
     Args:
-      state: of the run.
+      state: state of the run.
       meta: plain values, fit for json; its progress.step names the checkpoint.
-      metrics: validation losses, where there were any at this step.
+      metrics: validation losses, if there are any at this step.
 
     Raises:
-      RunError: it failed, and other processes take part.
+      RunError: the save failed, and other processes take part.
     """
-    self._saver.save(state, meta, metrics)
+    self.wait()
+    save = _Save(meta["progress"]["step"], state, meta, _plain(metrics))
+    if save.step in self._open().all_steps():
+      if metrics is None:
+        return
+      self._open().delete(save.step)
+    try:
+      self._start(save)
+    except Exception as error:  # Orbax has no narrower one.
+      self._record_failure(save, error)
+      self._try_again(save)
 
   def wait(self) -> None:
-    """Waits for the save under way, which may fail and is then tried again.
+    """Waits for the save in progress; one that fails is tried again.
 
     Raises:
-      RunError: it failed, and other processes take part.
+      RunError: the save failed, and other processes take part.
     """
-    self._saver.wait()
+    save = self._save
+    if save is None:
+      return
+    try:
+      self._await_end()
+    except Exception as error:
+      self._record_failure(save, error)
+      if save.can_be_repeated():
+        self._try_again(save)
 
   def finish(self) -> None:
     """Waits for the last save of a run.
@@ -117,18 +152,19 @@ class Checkpoints:
     self.wait()
     if self.last_save_failed:
       raise errors.RunError(
-        f"the last checkpoint could not be written into {self._files.path}: "
-        f"the newest on file is of step {self.latest_step()}. Make room, and "
+        f"the last checkpoint could not be written into {self.files.path}: "
+        f"the newest on file is of step {self.files.latest()}. Make room, and "
         "the same --workdir goes on from there."
       )
 
-  def latest_step(self) -> int | None:
-    """Returns the newest step, None where there is none."""
-    return self._files.latest()
-
-  def best_step(self) -> int | None:
-    """Returns the step of the lowest validation loss, else the newest."""
-    return self._files.best()
+  def close(self) -> None:
+    """Waits for the save in progress, then closes."""
+    self.wait()
+    self._background.shutdown()
+    if self._manager is not None:
+      self._manager.close()
+      self._manager = None
+    self._quiet.close()
 
   def restore_newest(
     self,
@@ -137,11 +173,11 @@ class Checkpoints:
   ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Restores the newest good step and moves the damaged ones aside.
 
-    Nothing is moved where a step is refused, or where none is good.
+    Nothing is moved where a step is refused, or where no step is good.
 
     Args:
       like: a state of the same structure, shapes and sharding.
-      check: raises where what a step says about itself is not of this run.
+      check: raises where the meta of a step belongs to another run.
 
     Returns:
       State and meta of the step; None where there are no steps at all.
@@ -151,24 +187,26 @@ class Checkpoints:
         `like`, or no step is good.
     """
     found, faults = None, {}
-    for step in reversed(_agreed(self._files.steps)):
-      fault = _agreed(lambda step=step: self._files.fault(step))
+    for step in reversed(_agree_on(self.files.steps)):
+      fault = _agree_on(lambda step=step: self.files.fault(step))
       if fault is None and found is None:
-        meta = _agreed(lambda step=step: self._files.read(step, "meta"))
+        meta = _agree_on(lambda step=step: self.files.read(step, "meta"))
         check(meta)
         try:
-          state = reader.read_state(self._files, step, like)
-          found = state, meta
+          found = (
+            restore.read_state(self.files, step, like, verified=True),
+            meta,
+          )
           self._warn_of_missing_digest(step)
-        except reader.DamagedError as error:
-          fault = str(error)
+        except restore.DamagedError as error:
+          fault = error.fault
       if fault is not None:
         faults[step] = fault
     if faults and found is None:
       listed = "; ".join(f"step {step}: {why}" for step, why in faults.items())
       raise errors.InputError(
-        f"no checkpoint in {self._files.path} can be used: {listed}. Nothing "
-        "was moved or deleted. Bring one back from a copy, or give another "
+        f"no checkpoint in {self.files.path} can be used: {listed}. Nothing "
+        "was moved or deleted. Restore one from a copy, or give another "
         "--workdir to begin anew."
       )
     hosts.await_first(lambda: self._move_aside(faults))
@@ -176,150 +214,110 @@ class Checkpoints:
 
   def _move_aside(self, faults: dict[int, str]) -> None:
     for step, fault in faults.items():
-      place = self._files.move_aside(step, fault)
-      train_log.say(
+      place = self.files.move_aside(step, fault)
+      console.say(
         f"checkpoint {step} is damaged ({fault}): moved to {place}, and an "
         "earlier one is used"
       )
     if faults:
-      self._files.write_index()
+      self.files.write_index()
 
   def _warn_of_missing_digest(self, step: int) -> None:
-    if hosts.is_first() and not self._files.has_digest(step):
+    if hosts.is_first() and not self.files.has_digest(step):
       logging.warning(
         "checkpoint %d in %s has no digests, so it could not be verified",
-        step, self._files.path,
+        step, self.files.path,
       )  # fmt: skip
 
-  def restore_meta(self, step: int) -> dict[str, Any]:
-    """Returns what a step says about itself.
-
-    Args:
-      step: to read.
-
-    Raises:
-      InputError: it cannot be read.
-    """
-    self._check_files(step, (checkpoint_files.META,))
-    return self._files.read(step, checkpoint_files.META)
-
-  def restore(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-    """Returns the training state of a step.
-
-    Args:
-      step: to restore.
-      like: a state of the same structure, shapes and sharding.
-
-    Raises:
-      InputError: the step cannot be read or holds other arrays.
-    """
-    self._check_files(step)
-    with self._naming_damage(step):
-      return reader.read_state(self._files, step, like)
-
-  def restore_encoder(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-    """Returns `params` and `batch_stats` of the audio encoder of a step.
-
-    Args:
-      step: to restore.
-      like: the same of an encoder of the same architecture.
-
-    Raises:
-      InputError: the step cannot be read or holds other arrays.
-    """
-    self._check_files(step, (checkpoint_files.ENCODER,))
-    with self._naming_damage(step):
-      return reader.read_encoder(self._files, step, like)
-
-  def check_scores(self) -> None:
-    """Refuses to call a step the best where the losses of one are damaged.
-
-    Raises:
-      InputError: they are.
-    """
-    for step in self._files.steps():
-      self._check_files(step, (checkpoint_files.METRICS,))
-
-  def _check_files(self, step: int, *items: tuple[str, ...]) -> None:
-    fault = self._files.fault(step, *items)
-    if fault is not None:
-      raise self._damaged(step, fault)
-
-  @contextlib.contextmanager
-  def _naming_damage(self, step: int) -> Iterator[None]:
-    try:
-      yield
-    except reader.DamagedError as error:
-      raise self._damaged(step, str(error)) from error
-
-  def _damaged(self, step: int, fault: str) -> errors.InputError:
-    others = [one for one in self._files.steps() if one != step]
-    instead = f"use step {max(others)}" if others else "begin anew"
-    return errors.InputError(
-      f"checkpoint {step} in {self._files.path} is damaged ({fault}). Move "
-      f"{self._files.folder(step)} away to {instead}; training that goes on "
-      "does so by itself."
-    )
-
-  def close(self) -> None:
-    """Waits for what is being written, then closes."""
-    self._saver.close()
-
-
-def load_encoder(
-  workdir: str | os.PathLike[str], which: str = "best"
-) -> tuple[audio_encoder.AudioEncoder, dict[str, Any]]:
-  """Loads the audio encoder of a run.
-
-  Args:
-    workdir: folder of the run.
-    which: `best` by validation loss, or `latest`.
-
-  Returns:
-    The encoder, and what its checkpoint says about itself.
-
-  Raises:
-    InputError: there is no checkpoint, or its feature has other settings.
-  """
-  folder = listing.folder_of(workdir)
-  checkpoints = Checkpoints(workdir, read_only=True)
-  try:
-    step = checkpoints.latest_step()
-    if which == "best":
-      checkpoints.check_scores()
-      step = checkpoints.best_step()
-    if step is None:
-      raise errors.InputError(
-        f"{folder} holds no finished checkpoint yet: train longer."
+  def _open(self) -> ocp.CheckpointManager:
+    if self._manager is None:
+      self._quiet.enter_context(orbax_noise.silenced())
+      policies = ocp.checkpoint_managers
+      self._manager = ocp.CheckpointManager(
+        self.files.path,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=policies.AnyPreservationPolicy(
+            [
+              policies.LatestN(_KEPT),
+              policies.BestN(get_metric_fn=_goodness, n=_KEPT),
+            ]
+          ),
+          # Without it metrics are not written to disk.
+          best_fn=_goodness,
+          # Deleting is a rename, so that no half-deleted step is ever listed.
+          todelete_subdir=checkpoint_files.TRASH,
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._write_digest
+          ),
+        ),
       )
-    meta = checkpoints.restore_meta(step)
-    melspectrogram.check_settings(meta["feature"], f"{folder}/{step}")
-    model = audio_encoder.AudioEncoder(
-      **meta["architecture"]["audio"], rngs=nnx.Rngs(0)
+    return self._manager
+
+  def _start(self, save: _Save) -> None:
+    """Does the part of a save that training waits for."""
+    if hosts.is_first():
+      self.files.drop_digest(save.step)
+    manager = self._open()
+    self._save = save
+    encoder, rest = restore.split(save.state)
+    manager.save(
+      save.step,
+      args=ocp.args.Composite(
+        encoder=ocp.args.StandardSave(encoder),
+        rest=ocp.args.StandardSave(rest),
+        meta=ocp.args.JsonSave(save.meta),
+      ),
+      metrics=save.metrics,
+      force=True,
     )
-    graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    like = {
-      "params": nnx.to_pure_dict(params),
-      "batch_stats": nnx.to_pure_dict(stats),
-    }
-    restored = checkpoints.restore_encoder(step, like)
-  finally:
-    checkpoints.close()
-  logging.info("loaded step %d of %s", step, workdir)
-  encoder = nnx.merge(graphdef, restored["params"], restored["batch_stats"])
-  return encoder, meta
+    self._done = self._background.submit(self._end, manager)
 
+  def _end(self, manager: ocp.CheckpointManager) -> None:
+    """Waits in the background until a step is in its place, then tidies."""
+    manager.wait_until_finished()
+    if hosts.is_first():
+      self.files.tidy()
+      self.files.write_index()
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Parses the command line; lists or verifies the checkpoints of a run."""
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.checkpoint",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument("task", choices=("list", "verify"))
-  parser.add_argument("run", help="workdir of the run")
-  flags = parser.parse_args(argv)
-  if flags.task == "list":
-    return listing.show_steps(flags.run)
-  return listing.verify(flags.run)
+  def _write_digest(self) -> None:
+    self.files.write_digest(self._save.step)
+
+  def _await_end(self) -> None:
+    self._done.result()
+    self._save, self.last_save_failed = None, False
+
+  def _record_failure(self, save: _Save, error: Exception) -> None:
+    """Warns of a save that failed and removes its remains."""
+    self.failures += 1
+    self.last_save_failed = True
+    reason = restore.shorten(error)
+    if jax.process_count() > 1:
+      self._save = None
+      raise errors.RunError(
+        f"checkpoint {save.step} could not be written into {self.files.path} "
+        f"({reason}). Those before it are kept: make room, and the same "
+        "--workdir goes on from them."
+      ) from error
+    manager, self._manager = self._manager, None
+    if manager is not None:
+      with contextlib.suppress(Exception):  # It repeats the error.
+        manager.close()
+    self._save = None  # Not before, since closing may still write digests.
+    orbax_noise.settle()
+    self._quiet.close()
+    self.files.tidy()
+    logging.warning(
+      "checkpoint %d could not be written into %s (%s). Training goes on; what "
+      "is lost if it is interrupted grows until there is room. This was "
+      "failure %d.",
+      save.step, self.files.path, reason, self.failures,
+    )  # fmt: skip
+
+  def _try_again(self, save: _Save) -> None:
+    """Saves a state a second time, while training waits."""
+    try:
+      self._start(save)
+      self._await_end()
+      logging.warning("checkpoint %d was written after all", save.step)
+    except Exception as error:
+      self._record_failure(save, error)

@@ -1,8 +1,8 @@
-"""Keeps quiet what orbax says of an error beside raising it.
+"""Silences what orbax prints besides the error that it raises.
 
-A file that cannot be read or written makes it log pages of tracebacks, and
-coroutines that it has abandoned end later, where nobody hears them. The one
-message that a person needs is made of the error it raises.
+A file that cannot be read or written makes orbax log pages of tracebacks, and
+it abandons coroutines that end later with tracebacks of their own. The one
+message that a person needs is made from the error.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _SETTLE_S = 0.3
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-  """Drops the log of orbax and the ends of its abandoned coroutines."""
+  """Drops orbax's log records and tracebacks of its abandoned coroutines."""
   hook, logger = sys.unraisablehook, logging.getLogger("absl")
 
   def quiet(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -40,6 +40,6 @@ def silenced() -> Iterator[None]:
 
 
 def settle() -> None:
-  """Waits until what orbax has abandoned after an error is at its end."""
+  """Waits for the end of coroutines that orbax abandoned after an error."""
   time.sleep(_SETTLE_S)
   gc.collect()

@@ -7,7 +7,7 @@ import time
 
 from absl import logging
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -121,7 +121,7 @@ def evaluate(
   """
   chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
   chosen |= tagging_task.tasks_of(tagging)
-  encoder, meta = manager.load_encoder(workdir, which)
+  encoder, meta = restore.load_encoder(workdir, which)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   context = task_base.Context(
     data,

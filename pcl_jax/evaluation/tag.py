@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
@@ -51,7 +51,7 @@ def train(
   Raises:
     InputError: there is no checkpoint or data set, or it has too few songs.
   """
-  encoder, meta = manager.load_encoder(workdir)
+  encoder, meta = restore.load_encoder(workdir)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   labelled, rows = melon_50.melon_50(data.catalogue)
   features = song_encoder.embed_songs(encoder, data.store, rows)

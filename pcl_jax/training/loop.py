@@ -54,7 +54,7 @@ def _advising_on_memory() -> Iterator[None]:
     raise errors.RunError(
       "a device has run out of memory. Three settings help: a larger "
       "--config.train.microbatches (parts of the batch, one after the other), "
-      "--config.train.rematerialise=True, and a smaller "
+      "--config.train.remat=True, and a smaller "
       "--config.data.batch_size. The checkpoints are kept. "
       f"({str(error).splitlines()[0][:200]})"
     ) from error
@@ -352,7 +352,7 @@ def train_and_evaluate(
     with _advising_on_memory():
       _train(session, state, ahead, validation_plan)
     checkpoints.finish()
-    kept = checkpoints.best_step(), checkpoints.latest_step()
+    kept = checkpoints.files.best(), checkpoints.files.latest()
   _say_end(session, *kept, path)
   return progress.as_dict()
 

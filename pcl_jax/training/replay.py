@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.data import plans
@@ -88,21 +89,14 @@ def _restore_before(
   run: setup.Run, workdir: str | os.PathLike[str], step: int
 ) -> tuple[train_step.State, Progress]:
   """Returns the newest state that is on file of before a step."""
-  folder = pathlib.Path(workdir) / manager.FOLDER
-  names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
-  before = [
-    int(name) for name in names if name.isdecimal() and int(name) < step
-  ]
+  files = checkpoint_files.CheckpointFiles(workdir)
+  before = [one for one in files.steps() if one < step]
   if not before:
     console.say("no checkpoint before the step is kept: training from step 0")
     return run.state, Progress()
-  checkpoints = manager.Checkpoints(workdir, read_only=True)
-  try:
-    meta = checkpoints.restore_meta(max(before))
-    config_changes.check(meta, run.meta)
-    state = checkpoints.restore(max(before), run.state)
-  finally:
-    checkpoints.close()
+  meta = restore.read_meta(files, max(before))
+  config_changes.check(meta, run.meta)
+  state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
   return state, Progress.from_dict(meta["progress"])
 

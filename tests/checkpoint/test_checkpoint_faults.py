@@ -11,6 +11,7 @@ import pytest
 
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.training import loop
 from tests.support import quick_backbone
@@ -182,15 +183,17 @@ def test_another_shape_names_the_array_and_both_shapes(workdir):
   with pytest.raises(errors.InputError) as caught:
     _restore(workdir, like=small_state.make(width=5))
   assert (
-    "Of its encoder: batch_stats/mean is float32[4] on file and float32[5] "
-    "here; params/fc/bias is float32[4] on file and float32[5] here"
+    "Of its encoder: batch_stats/mean: on file 'float32[4]', here "
+    "'float32[5]'; params/fc/bias: on file 'float32[4]', here 'float32[5]'; "
   ) in str(caught.value)
 
 
 def test_another_type_is_refused_and_never_cast(workdir):
   like = small_state.make()
   like["step"] = like["step"].astype(jnp.float32)
-  with pytest.raises(errors.InputError, match="step is int32.. on file and fl"):
+  with pytest.raises(
+    errors.InputError, match="step: on file 'int32..', here 'fl"
+  ):
     _restore(workdir, like=like)
 
 
@@ -200,20 +203,20 @@ def test_an_encoder_for_another_model_is_refused_with_the_exact_differences(
   """And that of its own loads alone."""
   state = small_state.make(1)
   like = {kind: state[kind]["audio"] for kind in ("params", "batch_stats")}
-  checkpoints = manager.Checkpoints(workdir, read_only=True)
-  small_state.assert_same(checkpoints.restore_encoder(1, like), like)
+  files = checkpoint_files.CheckpointFiles(workdir)
+  small_state.assert_same(restore.read_encoder(files, 1, like), like)
   zeros = jnp.zeros(2)
   other = {
     "params": {"fc": {"kernel": zeros}, "head": {"a": zeros, "b": zeros}},
     "batch_stats": {"mean": like["batch_stats"]["mean"]},
   }
   with pytest.raises(errors.InputError) as caught:
-    checkpoints.restore_encoder(1, other)
-  checkpoints.close()
+    restore.read_encoder(files, 1, other)
   assert (
-    "Of its encoder: missing on file: params/head/a, params/head/b; unexpected "
-    "on file: params/fc/bias; params/fc/kernel is float32[3, 4] on file and "
-    "float32[2] here. "
+    "Of its encoder: params/fc/bias: on file 'float32[4]', here None; "
+    "params/fc/kernel: on file 'float32[3, 4]', here 'float32[2]'; "
+    "params/head/a: on file None, here 'float32[2]'; "
+    "params/head/b: on file None, here 'float32[2]'. "
   ) in str(caught.value)
 
 
@@ -264,7 +267,7 @@ def test_a_step_is_saved_again_only_where_there_are_losses_now(workdir):
     checkpoints.save(small_state.make(7), small_state.meta(4), metrics)
     checkpoints.close()
     small_state.assert_same(_restore(workdir)[0], small_state.make(expected))
-  assert checkpoints.best_step() == 4
+  assert checkpoints.files.best() == 4
 
 
 def test_damaged_digests_are_damage(workdir):

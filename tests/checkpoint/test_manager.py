@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
@@ -66,7 +68,7 @@ def _write(workdir, losses, **kind):
 
 
 def _steps(workdir):
-  folder = workdir / manager.FOLDER
+  folder = workdir / checkpoint_files.FOLDER
   names = {path.name for path in folder.iterdir()} - {"index.json"}
   assert names == {path.name for path in (workdir / "digests").iterdir()}
   return sorted(map(int, names))
@@ -96,12 +98,11 @@ def workdir(two_steps, tmp_path):
 @pytest.mark.parametrize("with_cf", [False, True])
 def test_a_state_comes_back_bitwise(tmp_path, with_cf):
   _write(tmp_path, [1.0], with_cf=with_cf)
-  checkpoints = manager.Checkpoints(tmp_path)
-  assert checkpoints.latest_step() == 1
-  assert checkpoints.restore_meta(1) == _meta(1)
-  restored = checkpoints.restore(1, _state(9, with_cf))
+  files = checkpoint_files.CheckpointFiles(tmp_path)
+  assert files.latest() == 1
+  assert restore.read_meta(files, 1) == _meta(1)
+  restored = restore.read_state(files, 1, _state(9, with_cf))
   _assert_same(restored, _state(1, with_cf))
-  checkpoints.close()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_state_comes_back_bitwise(tmp_path, with_cf):
     ([None, None, None], [2, 3], 3),
     ([1.0, math.nan, 2.0, math.nan, math.nan], [1, 3, 4, 5], 1),
     ([math.inf, 5.0, -math.inf, None, 6.0, 7.0, 8.0], [2, 5, 6, 7], 2),
-    ([1.0, 1.0, 1.0, 1.0, 1.0], [1, 2, 4, 5], 1),
+    ([1.0, 1.0, 1.0, 2.0, 2.0], [2, 3, 4, 5], 3),
   ],
 )
 def test_the_two_best_and_the_two_latest_steps_are_kept(
@@ -122,10 +123,9 @@ def test_the_two_best_and_the_two_latest_steps_are_kept(
   """And what is not a number, or absent, is never among the best."""
   _write(tmp_path, losses)
   assert _steps(tmp_path) == kept
-  checkpoints = manager.Checkpoints(tmp_path)
-  assert checkpoints.best_step() == best
-  assert checkpoints.latest_step() == len(losses)
-  checkpoints.close()
+  files = checkpoint_files.CheckpointFiles(tmp_path)
+  assert files.best() == best
+  assert files.latest() == len(losses)
 
 
 def test_the_best_of_an_earlier_start_stay_the_best(tmp_path):
@@ -137,12 +137,12 @@ def test_the_best_of_an_earlier_start_stay_the_best(tmp_path):
     checkpoints.save(_state(step), _meta(step), metrics)
     checkpoints.close()
   assert _steps(tmp_path) == [1, 2, 5, 6]
-  assert checkpoints.best_step() == 1
+  assert checkpoints.files.best() == 1
 
 
 def test_a_folder_without_checkpoints_has_no_step(tmp_path):
   checkpoints = manager.Checkpoints(tmp_path)
-  assert checkpoints.latest_step() is None and checkpoints.best_step() is None
+  assert checkpoints.files.latest() is None is checkpoints.files.best()
   checkpoints.close()
 
 
@@ -150,12 +150,11 @@ def test_a_folder_without_checkpoints_has_no_step(tmp_path):
   "other", [{"width": 2}, {"backbone_type": "resnet"}, {"with_cf": False}]
 )
 def test_a_state_of_other_networks_is_refused(two_steps, other):
-  checkpoints = manager.Checkpoints(two_steps)
+  files = checkpoint_files.CheckpointFiles(two_steps)
   with pytest.raises(
     errors.InputError, match="checkpoint 1 .* is of other net"
   ):
-    checkpoints.restore(1, _state(**({"with_cf": True} | other)))
-  checkpoints.close()
+    restore.read_state(files, 1, _state(**({"with_cf": True} | other)))
 
 
 def _encoder_state(encoder):
@@ -167,7 +166,7 @@ def _encoder_state(encoder):
 
 @pytest.mark.parametrize("which, step", [("best", 1), ("latest", 2)])
 def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
-  encoder, meta = manager.load_encoder(two_steps, which)
+  encoder, meta = restore.load_encoder(two_steps, which)
   assert isinstance(encoder, audio_encoder.AudioEncoder)
   assert meta == _meta(step)
   state = _state(step, with_cf=True)
@@ -177,21 +176,21 @@ def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
 
 
 def test_loading_an_encoder_disturbs_no_run_that_is_under_way(workdir):
-  folder = workdir / manager.FOLDER
+  folder = workdir / checkpoint_files.FOLDER
   half_written = folder / "3.orbax-checkpoint-tmp"
   for path in (half_written, folder / ".trash" / "0"):
     path.mkdir(parents=True)
     (path / "data").touch()
   before = sorted(folder.rglob("*"))
-  manager.load_encoder(workdir)
+  restore.load_encoder(workdir)
   assert sorted(folder.rglob("*")) == before
 
 
 def test_what_an_interrupted_save_left_is_no_step_and_is_removed(workdir):
-  folder = workdir / manager.FOLDER
+  folder = workdir / checkpoint_files.FOLDER
   shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
   checkpoints = manager.Checkpoints(workdir)
-  assert checkpoints.latest_step() == 2
+  assert checkpoints.files.latest() == 2
   checkpoints.save(_state(3), _meta(3), {"total": 3.0})
   checkpoints.close()
   assert _steps(workdir) == [1, 2, 3]
@@ -199,10 +198,10 @@ def test_what_an_interrupted_save_left_is_no_step_and_is_removed(workdir):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="not the workdir of a run"):
-    manager.load_encoder(tmp_path)
-  (tmp_path / manager.FOLDER).mkdir()
+    restore.load_encoder(tmp_path)
+  (tmp_path / checkpoint_files.FOLDER).mkdir()
   with pytest.raises(errors.InputError, match="no finished checkpoint"):
-    manager.load_encoder(tmp_path)
+    restore.load_encoder(tmp_path)
 
 
 def test_an_encoder_of_another_feature_is_refused(tmp_path):
@@ -211,7 +210,7 @@ def test_an_encoder_of_another_feature_is_refused(tmp_path):
   checkpoints.save(_state(), _meta(1) | {"feature": other})
   checkpoints.close()
   with pytest.raises(errors.InputError, match="mel_bands: 96 there, 48 here"):
-    manager.load_encoder(tmp_path)
+    restore.load_encoder(tmp_path)
 
 
 def _spoil(path, how):
@@ -228,52 +227,51 @@ def _spoil(path, how):
 @pytest.mark.parametrize("how", ["cut", "a bit", "zeros"])
 @pytest.mark.parametrize("item", ["encoder", "rest"])
 def test_damaged_weights_are_refused_by_their_step(workdir, item, how):
-  for path in (workdir / manager.FOLDER / "2" / item).rglob("d/*"):
+  for path in (workdir / checkpoint_files.FOLDER / "2" / item).rglob("d/*"):
     _spoil(path, how)
-  checkpoints = manager.Checkpoints(workdir)
+  files = checkpoint_files.CheckpointFiles(workdir)
   remedy = f"Move {workdir}/checkpoints/2 away to use step 1"
   with pytest.raises(errors.InputError, match="checkpoint 2 .*" + remedy):
-    checkpoints.restore(2, _state(with_cf=True))
-  _assert_same(checkpoints.restore(1, _state(with_cf=True)), _state(1, True))
-  checkpoints.close()
+    restore.read_state(files, 2, _state(with_cf=True))
+  restored = restore.read_state(files, 1, _state(with_cf=True))
+  _assert_same(restored, _state(1, True))
 
 
 def test_a_bit_that_orbax_does_not_miss_is_missed(tmp_path):
   _write(tmp_path, [1.0], width=8)
-  folder = tmp_path / manager.FOLDER / "1" / "encoder"
+  folder = tmp_path / checkpoint_files.FOLDER / "1" / "encoder"
   largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
   _spoil(largest, "a bit")
-  checkpoints = manager.Checkpoints(tmp_path)
+  files = checkpoint_files.CheckpointFiles(tmp_path)
   with pytest.raises(errors.InputError, match="is damaged .encoder/.* sha256"):
-    checkpoints.restore(1, _state(width=8))
-  checkpoints.close()
+    restore.read_state(files, 1, _state(width=8))
 
 
 @pytest.mark.parametrize("how", ["cut", "removed", "zeros"])
 def test_a_damaged_description_is_refused_by_its_step(workdir, how):
-  path = workdir / manager.FOLDER / "1" / "meta" / "metadata"
+  path = workdir / checkpoint_files.FOLDER / "1" / "meta" / "metadata"
   if how == "removed":
     path.unlink()
   else:
     _spoil(path, how)
   with pytest.raises(errors.InputError, match="checkpoint 1 .* use step 2"):
-    manager.load_encoder(workdir)
+    restore.load_encoder(workdir)
 
 
 def test_a_damaged_score_is_refused(workdir):
-  path = workdir / manager.FOLDER / "1" / "metrics" / "metrics"
+  path = workdir / checkpoint_files.FOLDER / "1" / "metrics" / "metrics"
   _spoil(path, "cut")
   with pytest.raises(errors.InputError, match="damaged"):
-    manager.load_encoder(workdir)
+    restore.load_encoder(workdir)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
-  (tmp_path / manager.FOLDER).touch()
+  (tmp_path / checkpoint_files.FOLDER).touch()
   with pytest.raises(errors.InputError, match="checkpoints cannot be used"):
     manager.Checkpoints(tmp_path)
 
 
-@pytest.mark.parametrize("folder", [manager.FOLDER, "digests"])
+@pytest.mark.parametrize("folder", [checkpoint_files.FOLDER, "digests"])
 def test_a_folder_that_cannot_be_written_is_refused_at_once(
   tmp_path, monkeypatch, folder
 ):
@@ -293,5 +291,5 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(
 
 
 def test_what_a_checkpoint_says_of_itself_is_plain_json(two_steps):
-  path = two_steps / manager.FOLDER / "1" / "meta" / "metadata"
+  path = two_steps / checkpoint_files.FOLDER / "1" / "meta" / "metadata"
   assert json.loads(path.read_text()) == _meta(1)

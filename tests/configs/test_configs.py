@@ -14,7 +14,7 @@ import pytest
 
 from configs import common
 from configs import sample
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.models import encoders
@@ -328,7 +328,7 @@ def _train_smoke(name, argument, data_dir, workdir, **keys):
   assert progress["epoch"] == config.epochs and progress["step"] > 0
   last = tiny_run.rows_of(workdir)[-1]
   assert last["kind"] == "validation" and np.isfinite(last["total"])
-  encoder, meta = manager.load_encoder(workdir)
+  encoder, meta = restore.load_encoder(workdir)
   assert encoder.backbone.features > 0
   assert meta["strategy"] == config_check.check_values(config).name
 

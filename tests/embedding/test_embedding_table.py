@@ -12,7 +12,7 @@ import pytest
 
 from pcl_jax import embed
 from pcl_jax.audio import decode
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
@@ -65,7 +65,7 @@ def _embed_music(made, out: pathlib.Path, *flags: str) -> bytes:
 
 def _vectors_by_hand(made, path: pathlib.Path, layer: int = 0) -> np.ndarray:
   """Encodes the whole patches of a file one by one."""
-  encoder, _ = manager.load_encoder(made / "run")
+  encoder, _ = restore.load_encoder(made / "run")
   song = decode.read_feature(path).astype(np.float32)
   if len(song) < 256:
     song = np.pad(song, ((0, 256 - len(song)), (0, 0)), constant_values=-2)
@@ -105,7 +105,7 @@ def test_the_table_names_its_encoder(made, tmp_path):
   out = tmp_path / "music.parquet"
   _embed_music(made, out)
   about = embedding_table.read_about(out)
-  encoder, meta = manager.load_encoder(made / "run")
+  encoder, meta = restore.load_encoder(made / "run")
   assert about["step"] == 7
   assert about["workdir"] == str(made / "run")
   assert about["weights_sha256"] == embedding_table.weights_digest(encoder)
@@ -114,7 +114,7 @@ def test_the_table_names_its_encoder(made, tmp_path):
   assert about["layer"] == "features"
   assert "jax" in about["versions"]
   other = quick_run.save(tmp_path / "other", seed=1)
-  other, _ = manager.load_encoder(other)
+  other, _ = restore.load_encoder(other)
   assert about["weights_sha256"] != embedding_table.weights_digest(other)
 
 
@@ -317,7 +317,7 @@ def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
   store = song_store.SongStore(data / dataset.STORE_NAME)
   assert table.ids == list(map(str, store.song_ids.tolist()))
   assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
-  encoder, _ = manager.load_encoder(made / "run")
+  encoder, _ = restore.load_encoder(made / "run")
   expected = song_encoder.embed_songs(
     encoder, store, np.arange(60, dtype=np.int32), batch_patches=4
   )

@@ -12,7 +12,7 @@ import pytest
 
 from pcl_jax import evaluate
 from pcl_jax.audio import melspectrogram
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -140,7 +140,7 @@ def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   assert results["data"] == config.data.dir
   data = dataset.DataSet(config.data.dir)
   songs = np.arange(60, dtype=np.int32)
-  encoder, _ = manager.load_encoder(workdir)
+  encoder, _ = restore.load_encoder(workdir)
   assert table["trained (SS)"] == precision_at_k.precisions(
     data.catalogue, song_encoder.embed_songs(encoder, data.store, songs)
   )
@@ -187,13 +187,13 @@ def test_the_command_prints_a_table_and_writes_its_numbers(workdir, capsys):
 def test_the_latest_checkpoint_is_measured_where_it_is_asked_for(
   workdir, monkeypatch
 ):
-  load, asked = manager.load_encoder, []
+  load, asked = restore.load_encoder, []
 
   def note(folder, which):
     asked.append(which)
     return load(folder, which)
 
-  monkeypatch.setattr(manager, "load_encoder", note)
+  monkeypatch.setattr(restore, "load_encoder", note)
   for words in ([], ["--checkpoint=latest"]):
     evaluate.main([f"--workdir={workdir}", "--tasks=none", *words])
     results = json.loads((workdir / report.FILE_NAME).read_text())

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from pcl_jax.audio import melspectrogram
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.evaluation.robustness import audio_changes
@@ -112,7 +112,7 @@ def run(library, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   meta = {"progress": {"step": 7}}
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(manager, "load_encoder", lambda *_: (None, meta))
+    patch.setattr(restore, "load_encoder", lambda *_: (None, meta))
     patch.setattr(
       command,
       "embed",

@@ -8,7 +8,7 @@ import numpy as np
 from pyarrow import parquet
 import pytest
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -46,7 +46,7 @@ def made(tmp_path_factory):
     encoder = audio_encoder.AudioEncoder(
       quick_backbone.NAME, width=1, rngs=nnx.Rngs(0)
     )
-    patch.setattr(manager, "load_encoder", lambda *_: (encoder, meta))
+    patch.setattr(restore, "load_encoder", lambda *_: (encoder, meta))
     tag.main(
       [
         f"--workdir={root}",

@@ -115,12 +115,11 @@ def _arrays(config, workdir: pathlib.Path, step: int) -> list[Any]:
   """Returns the arrays of a step as they are on file."""
   import jax
 
-  from pcl_jax.checkpoint import manager
+  from pcl_jax.checkpoint import restore
   from pcl_jax.training import setup
 
-  checkpoints = manager.Checkpoints(workdir, read_only=True)
-  state = checkpoints.restore(step, setup.build(config).state)
-  checkpoints.close()
+  files = checkpoint_files.CheckpointFiles(workdir)
+  state = restore.read_state(files, step, setup.build(config).state)
   return jax.tree.leaves(jax.device_get(state))
 
 

@@ -12,7 +12,8 @@ import ml_collections
 import numpy as np
 
 from configs import common
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.checkpoint import restore
 from pcl_jax.data import dataset
 from pcl_jax.training import loop
 from pcl_jax.training import setup
@@ -203,10 +204,7 @@ def at_step(
 
 def latest_step_of(workdir: pathlib.Path) -> int | None:
   """Returns the newest step on file."""
-  checkpoints = manager.Checkpoints(workdir, read_only=True)
-  latest = checkpoints.latest_step()
-  checkpoints.close()
-  return latest
+  return checkpoint_files.CheckpointFiles(workdir).latest()
 
 
 def state_of(
@@ -214,9 +212,8 @@ def state_of(
 ) -> dict[str, Any]:
   """Returns the state on file of a run on one device."""
   run = setup.build(config, jax.devices()[:1])
-  checkpoints = manager.Checkpoints(workdir, read_only=True)
-  state = checkpoints.restore(step, run.state)
-  checkpoints.close()
+  files = checkpoint_files.CheckpointFiles(workdir)
+  state = restore.read_state(files, step, run.state)
   return jax.device_get(state)
 
 

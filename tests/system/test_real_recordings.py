@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.data import dataset
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation.retrieval import ranking
@@ -77,7 +77,7 @@ def test_training_brings_pieces_of_one_recording_together(
   ]
   losses = [row["total"] for row in rows if row["kind"] == "train"]
   assert np.mean(losses[-10:]) < np.mean(losses[:10])
-  trained, meta = manager.load_encoder(tmp_path, "latest")
+  trained, meta = restore.load_encoder(tmp_path, "latest")
   assert meta["strategy"] == strategy
   untrained = audio_encoder.AudioEncoder(
     **meta["architecture"]["audio"], rngs=nnx.Rngs(config.seed)

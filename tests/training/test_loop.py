@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.training import loop
 from pcl_jax.training import progress
@@ -85,11 +86,10 @@ def test_the_run_leaves_its_config_and_latest_and_best_checkpoints(
     row["step"]: row["total"] for row in rows if row["kind"] == "validation"
   }
   best = min(validated, key=validated.get)
-  checkpoints = manager.Checkpoints(unbroken, read_only=True)
-  assert checkpoints.latest_step() == 12
-  assert checkpoints.best_step() == best
-  meta = checkpoints.restore_meta(12)
-  checkpoints.close()
+  files = checkpoint_files.CheckpointFiles(unbroken)
+  assert files.latest() == 12
+  assert files.best() == best
+  meta = restore.read_meta(files, 12)
   assert meta["strategy"] == "SS" and meta["config"] == found
   assert meta["progress"]["epoch"] == 3
   assert meta["progress"]["best_loss"] == validated[best]
@@ -97,7 +97,7 @@ def test_the_run_leaves_its_config_and_latest_and_best_checkpoints(
 
 def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
   state = tiny_run.state_of(unbroken, config, 12)
-  encoder, _ = manager.load_encoder(unbroken, "latest")
+  encoder, _ = restore.load_encoder(unbroken, "latest")
   _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   for kind, found in (("params", params), ("batch_stats", stats)):
     jax.tree.map(
@@ -119,9 +119,8 @@ def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
   assert "stopped early: 2 epochs without a better validation loss" in said
   assert "best checkpoint: step 8" in said
   assert tiny_run.train_on_one(config, tmp_path) == progress
-  checkpoints = manager.Checkpoints(tmp_path, read_only=True)
-  assert (checkpoints.best_step(), checkpoints.latest_step()) == (8, 16)
-  checkpoints.close()
+  files = checkpoint_files.CheckpointFiles(tmp_path)
+  assert (files.best(), files.latest()) == (8, 16)
 
 
 def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
@@ -204,7 +203,7 @@ def test_a_device_without_memory_is_reported_with_what_helps(
   tiny_run.wrap_step(monkeypatch, lambda _: exhausted)
   with pytest.raises(errors.RunError) as error:
     tiny_run.train_on_one(config, tmp_path)
-  for word in ("microbatches", "rematerialise", "batch_size", "5 GB"):
+  for word in ("microbatches", "remat", "batch_size", "5 GB"):
     assert word in str(error.value)
   assert "and more" not in str(error.value)
 
@@ -255,7 +254,7 @@ def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
     data_dir,
     epochs=1,
     train__microbatches=2,
-    train__rematerialise=True,
+    train__remat=True,
     loss_params__tiled_above=0,
     loss_params__tile=8,
   )

@@ -25,7 +25,7 @@ import matplotlib.backends.backend_agg
 import matplotlib.figure
 import numpy as np
 
-from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import song_encoder
@@ -92,7 +92,7 @@ def measure(
   if not 0 < seconds < math.inf:
     raise errors.InputError(f"--seconds is {seconds:g}; it is above 0.")
   chosen, missing = choose_changes(changes)
-  encoder, meta = manager.load_encoder(workdir)
+  encoder, meta = restore.load_encoder(workdir)
   found = robustness_measures.embed_changes(
     song_encoder.make_embedder(encoder),
     source,

@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from pcl_jax.checkpoint import __main__
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
 from tests.support import small_state
@@ -34,7 +36,7 @@ def _listing(folder):
 
 
 def _main(task, workdir):
-  return manager.main([task, str(workdir)])
+  return __main__.main([task, str(workdir)])
 
 
 def test_the_list_shows_each_step_and_which_is_the_best(workdir, capsys):
@@ -98,7 +100,7 @@ def test_a_damaged_step_is_named_and_the_exit_code_is_1(workdir, capsys):
 
 
 def test_a_step_that_is_deleted_meanwhile_is_not_damaged(workdir, monkeypatch):
-  files = manager.checkpoint_files.CheckpointFiles
+  files = checkpoint_files.CheckpointFiles
   monkeypatch.setattr(files, "steps", lambda self: [1, 2])
   assert _main("verify", workdir) == 0
 
@@ -111,7 +113,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, task):
 
 def test_help_shows_examples(capsys):
   with pytest.raises(SystemExit) as end:
-    manager.main(["--help"])
+    __main__.main(["--help"])
   assert end.value.code == 0
   assert "python -m pcl_jax.checkpoint verify runs/hybrid" in (
     capsys.readouterr().out
