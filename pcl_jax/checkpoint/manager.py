@@ -239,7 +239,11 @@ class Checkpoints:
           preservation_policy=policies.AnyPreservationPolicy(
             [
               policies.LatestN(_KEPT),
-              policies.BestN(get_metric_fn=_goodness, n=_KEPT),
+              policies.BestN(
+                get_metric_fn=_goodness,
+                n=_KEPT,
+                keep_checkpoints_without_metrics=False,
+              ),
             ]
           ),
           # Without it metrics are not written to disk.

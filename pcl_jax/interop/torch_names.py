@@ -1,13 +1,12 @@
 """PyTorch's names and layouts for the networks of this project.
 
-A PyTorch image is [channels, mel, time] and its kernels [out, in, mel, time];
-here they are [time, mel, channels] and [time, mel, in, out]. So every kernel,
-of a linear layer too, is the other's transpose; only the genre table is stored
-alike.
+A PyTorch image is [channels, mel, time] and its kernels are [out, in, mel,
+time]; here they are [time, mel, channels] and [time, mel, in, out]. So every
+kernel, of a linear layer too, is the transpose of PyTorch's; only the genre
+table is not.
 """
 
 from collections.abc import Iterator, Mapping
-import dataclasses
 from typing import Any
 
 from flax import nnx
@@ -28,21 +27,8 @@ _PREFIXES = {
 }
 _FIRST_CONVOLUTION = {"resnet": "conv1.weight", "sc_cnn": "1.conv.weight"}
 _PROJECTION = "fc_audio.fc."
-_COUNTER = "num_batches_tracked"  # Only used without momentum, so never here.
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-  """A PyTorch name and the variable that holds its array."""
-
-  name: str
-  variable: nnx.Variable
-  transposed: bool = True
-
-  def shape(self) -> tuple[int, ...]:
-    """Returns the shape in PyTorch's layout."""
-    shape = self.variable.get_value().shape
-    return shape[::-1] if self.transposed else shape
+_TABLE = "embeddings.weight"
+_COUNTER = "num_batches_tracked"  # Used only without momentum, so never here.
 
 
 def load_encoder(
@@ -51,12 +37,12 @@ def load_encoder(
   fc_dropout: float = 0.0,
   compute_dtype: Any = jnp.float32,
 ) -> audio_encoder.AudioEncoder:
-  """Makes the audio encoder that PyTorch weights belong to.
+  """Makes an audio encoder with PyTorch weights.
 
-  Backbone, width and the projection's sizes are read off names and shapes.
+  Names and shapes give the backbone, its width and the projection's sizes.
 
   Args:
-    state_dict: PyTorch names to arrays.
+    state_dict: arrays by PyTorch names.
     fc_dropout: dropout rate of the projection, for further training.
     compute_dtype: type of the convolutions.
 
@@ -64,8 +50,8 @@ def load_encoder(
     The encoder with these weights.
 
   Raises:
-    InputError: if the names are of no known backbone, or listing every
-      missing and unknown name and every wrong shape.
+    InputError: the names are of no known backbone; or it lists every missing
+      and unknown name and every wrong shape.
   """
   backbone = _backbone_type(state_dict)
   first = _PREFIXES[backbone] + _FIRST_CONVOLUTION[backbone]
@@ -91,18 +77,17 @@ def load_into(module: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> None:
 
   Args:
     module: an AudioEncoder, PlaylistEncoder or GenreEncoder.
-    state_dict: PyTorch names, relative to that encoder, to arrays.
+    state_dict: arrays by PyTorch names, relative to that encoder.
 
   Raises:
-    InputError: listing every missing and unknown name and every wrong shape;
-      the module is then as it was.
+    InputError: it lists every missing and unknown name and every wrong shape;
+      the module is then unchanged.
   """
-  entries = list(_entries(module))
-  _check(entries, state_dict)
-  for entry in entries:
-    value = np.asarray(state_dict[entry.name], np.float32)
-    value = value.T if entry.transposed else value
-    entry.variable.set_value(jnp.asarray(value))
+  variables = dict(_variables(module))
+  _check(variables, state_dict)
+  for name, variable in variables.items():
+    value = np.asarray(state_dict[name], np.float32)
+    variable.set_value(jnp.asarray(value if name == _TABLE else value.T))
 
 
 def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
@@ -112,15 +97,14 @@ def state_dict(module: nnx.Module) -> dict[str, np.ndarray]:
     module: an AudioEncoder, PlaylistEncoder or GenreEncoder.
   """
   arrays = {}
-  for entry in _entries(module):
-    value = np.asarray(entry.variable.get_value())
-    value = value.T if entry.transposed else value
-    arrays[entry.name] = np.ascontiguousarray(value)
+  for name, variable in _variables(module):
+    value = np.asarray(variable.get_value())
+    arrays[name] = np.ascontiguousarray(value if name == _TABLE else value.T)
   return arrays
 
 
 def _backbone_type(state_dict: Mapping[str, np.ndarray]) -> str:
-  """Tells the backbone by the names' prefix."""
+  """Returns the backbone that the names' prefix belongs to."""
   for backbone, prefix in _PREFIXES.items():
     if any(name.startswith(prefix) for name in state_dict):
       return backbone
@@ -133,14 +117,20 @@ def _backbone_type(state_dict: Mapping[str, np.ndarray]) -> str:
 
 
 def _rows(state_dict: Mapping[str, np.ndarray], name: str) -> int | None:
-  """Returns the first dimension of an array, None if there is no such thing."""
+  """Returns the first dimension of an array, None if there is none."""
   shape = np.shape(state_dict.get(name, 0))
   return (shape[0] or None) if shape else None
 
 
-def _check(entries: list[_Entry], state_dict: Mapping[str, np.ndarray]) -> None:
-  """Refuses weights that do not fit, saying all that is wrong with them."""
-  expected = {entry.name: entry.shape() for entry in entries}
+def _check(
+  variables: dict[str, nnx.Variable], state_dict: Mapping[str, np.ndarray]
+) -> None:
+  """Refuses weights that do not fit, with all that is wrong with them."""
+  shapes = {name: one.get_value().shape for name, one in variables.items()}
+  expected = {
+    name: shape if name == _TABLE else shape[::-1]
+    for name, shape in shapes.items()
+  }
   problems = [f"{name} is missing" for name in expected.keys() - state_dict]
   for name, value in state_dict.items():
     if name not in expected:
@@ -160,20 +150,18 @@ def _check(entries: list[_Entry], state_dict: Mapping[str, np.ndarray]) -> None:
     )
 
 
-def _entries(module: nnx.Module) -> Iterator[_Entry]:
-  """Yields all variables of an encoder with their names."""
+def _variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
+  """Yields all variables of an encoder with their PyTorch names."""
   if isinstance(module, genre_encoder.GenreEncoder):
-    yield _Entry("embeddings.weight", module.embeddings, transposed=False)
+    yield _TABLE, module.embeddings
   for prefix, layer in _layers(module):
-    if isinstance(layer, (nnx.Conv, nnx.Linear)):
-      yield _Entry(f"{prefix}.weight", layer.kernel)
-    else:
-      yield _Entry(f"{prefix}.weight", layer.scale)
+    is_kernel = isinstance(layer, (nnx.Conv, nnx.Linear))
+    yield f"{prefix}.weight", layer.kernel if is_kernel else layer.scale
     if layer.bias is not None:
-      yield _Entry(f"{prefix}.bias", layer.bias)
+      yield f"{prefix}.bias", layer.bias
     if isinstance(layer, layers.BatchNorm):
-      yield _Entry(f"{prefix}.running_mean", layer.mean)
-      yield _Entry(f"{prefix}.running_var", layer.var)
+      yield f"{prefix}.running_mean", layer.mean
+      yield f"{prefix}.running_var", layer.var
 
 
 def _layers(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
@@ -231,6 +219,6 @@ def _sc_cnn_layers(
 def _mlp_layers(
   prefix: str, mlp: layers.Mlp
 ) -> Iterator[tuple[str, nnx.Module]]:
-  # Between them PyTorch numbers the ReLU and the dropout.
+  # PyTorch counts the ReLU and the dropout between them.
   yield f"{prefix}0", mlp.hidden
   yield f"{prefix}3", mlp.output

@@ -1,26 +1,23 @@
-"""Diagnostics of collapse: do embeddings still use the space they have?
+"""Diagnostics of collapse: do embeddings still use their whole space?
 
-A collapsed encoder maps all songs to one point or a few directions; its loss
-may look well. All functions take plain arrays and scale rows to length one.
+A collapsed encoder maps all songs to one point or a few directions, and its
+loss may look good all the same. All functions scale rows to norm 1.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pcl_jax.losses import nt_xent
+
 _MIN_NORM = 1e-8
 _UNIFORMITY_T = 2.0
-
-
-def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-  norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / jnp.maximum(norms, _MIN_NORM)
 
 
 def effective_rank(rows: Float[Array, "n d"]) -> Float[Array, ""]:
   """Returns how many directions the rows use.
 
-  The exponential of the entropy of the singular values, taken as shares of
-  their sum; rows of length one, not centred.
+  This is the exponential of the entropy of the singular values as shares of
+  their sum; the rows are not centred.
 
   Args:
     rows: embeddings, [n, d].
@@ -31,21 +28,21 @@ def effective_rank(rows: Float[Array, "n d"]) -> Float[Array, ""]:
   References:
     Roy and Vetterli, The Effective Rank, 2007.
   """
-  # Not by the roots of the eigenvalues of rows.T @ rows: rounding of 1e-7 would
-  # become singular values of 3e-4, and hundreds of these a rank.
-  values = jnp.linalg.svd(_unit(rows), compute_uv=False)
+  # Not the roots of the eigenvalues of rows.T @ rows: rounding errors of 1e-7
+  # would become singular values of 3e-4, and hundreds of these add to the rank.
+  values = jnp.linalg.svd(nt_xent.unit_rows(rows), compute_uv=False)
   shares = values / jnp.maximum(values.sum(), _MIN_NORM)
   entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(shares), 0.0))
   return jnp.exp(entropy)
 
 
 def mean_cosine(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-  """Returns the mean cosine of two different rows; 1 for one point.
+  """Returns the mean cosine of two different rows; 1 if all are one point.
 
   Args:
-    rows: embeddings, [n, d]; two at least.
+    rows: embeddings, [n, d]; at least two.
   """
-  unit = _unit(rows)
+  unit = nt_xent.unit_rows(rows)
   n = unit.shape[0]
   total = jnp.sum(jnp.sum(unit, axis=0) ** 2)
   return (total - jnp.sum(unit**2)) / (n * (n - 1))
@@ -58,30 +55,33 @@ def alignments(
 
   Args:
     first: embeddings, [n, d].
-    second: those that belong with them, row by row.
+    second: embeddings, [n, d]; row i belongs with row i of `first`.
 
   References:
     Wang and Isola, Understanding Contrastive Representation Learning through
     Alignment and Uniformity on the Hypersphere, 2020.
   """
-  return jnp.sum((_unit(first) - _unit(second)) ** 2, axis=1)
+  return jnp.sum(
+    (nt_xent.unit_rows(first) - nt_xent.unit_rows(second)) ** 2, axis=1
+  )
 
 
 def uniformity(rows: Float[Array, "n d"]) -> Float[Array, ""]:
   """Returns how evenly the rows lie on the sphere; lower is more even.
 
-  The logarithm of the mean of exp(-2 |u - v|^2) over pairs of different rows.
+  This is the logarithm of the mean of exp(-2 |u - v|^2) over pairs of different
+  rows.
 
   Args:
-    rows: embeddings, [n, d]; two at least.
+    rows: embeddings, [n, d]; at least two.
 
   Returns:
-    0 for one point; about -3.9 for rows drawn evenly in many dimensions.
+    0 if all are one point; about -3.9 for uniform rows in many dimensions.
 
   References:
     Wang and Isola, 2020.
   """
-  unit = _unit(rows)
+  unit = nt_xent.unit_rows(rows)
   n = unit.shape[0]
   squared = jnp.maximum(2.0 - 2.0 * unit @ unit.T, 0.0)
   near = jnp.exp(-_UNIFORMITY_T * squared)
@@ -92,10 +92,10 @@ def uniformity(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 def diagnostics(
   rows: Float[Array, "n d"],
 ) -> dict[str, Float[Array, ""]]:
-  """Returns what can be said of a set of rows, by name.
+  """Returns all diagnostics of a set of rows, by name.
 
   Args:
-    rows: embeddings, [n, d]; two at least.
+    rows: embeddings, [n, d]; at least two.
   """
   return {
     "effective_rank": effective_rank(rows),

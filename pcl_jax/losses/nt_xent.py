@@ -86,8 +86,8 @@ def nt_xent(
     Scaling for Contrastive Loss <https://arxiv.org/abs/2410.17243>`_, 2024.
   """
   total = 2 * anchors.shape[0]
-  a = _unit_rows(anchors.astype(jnp.float32))
-  p = _unit_rows(positives.astype(jnp.float32))
+  a = unit_rows(anchors.astype(jnp.float32))
+  p = unit_rows(positives.astype(jnp.float32))
   z = jnp.concatenate([a, p])
   settings = _Settings(temperature, total // 2, tile, mesh)
   if mesh is None or total <= tiled_above:
@@ -106,7 +106,7 @@ def nt_xent(
   return value - jnp.mean(jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET))
 
 
-def _unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
+def unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
   """Scales rows to norm 1; a row of zeros stays one."""
   square = jnp.sum(z**2, axis=-1, keepdims=True)
   return z / jnp.sqrt(jnp.maximum(square, _MIN_NORM**2))

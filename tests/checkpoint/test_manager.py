@@ -1,70 +1,18 @@
-"""Tests of pcl_jax.checkpoint."""
+"""Tests of pcl_jax.checkpoint.manager: which steps are kept, and where."""
 
 import errno
-import functools
-import json
 import math
 import shutil
 import tempfile
 
-from flax import nnx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcl_jax.audio import melspectrogram
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
-from pcl_jax.models import audio_encoder
-from pcl_jax.models import encoders
-from pcl_jax.training import optimizers
-from pcl_jax.training import train_step
-
-AUDIO = {"backbone_type": "sc_cnn", "width": 1, "fc_hidden_dim": 4}
-META = {
-  "architecture": {"audio": AUDIO},
-  "feature": melspectrogram.SETTINGS.as_dict(),
-}
-
-
-@functools.cache
-def _network(with_cf, **audio_params):
-  model = encoders.Encoders(
-    audio_params=AUDIO | audio_params,
-    cf_params={"input_dim": 3, "hidden_dim": 2} if with_cf else None,
-    rngs=nnx.Rngs(0),
-  )
-  _, state = train_step.new_state(model, optimizers.make_optimizer(0.1, 0.1))
-  mesh = jax.make_mesh(
-    (1,),
-    ("data",),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=jax.devices()[:1],
-  )
-  return jax.device_get(state), jax.NamedSharding(mesh, jax.P())
-
-
-def _state(seed=0, with_cf=False, **audio_params):
-  """Returns a training state of a very small network, as after `seed` steps."""
-  state, sharding = _network(with_cf, **audio_params)
-  state = jax.tree.map(lambda x: (x + seed / 7).astype(x.dtype), state)
-  return jax.device_put(state, sharding)
-
-
-def _meta(step):
-  return META | {"progress": {"step": step, "epoch": step // 2}}
-
-
-def _write(workdir, losses, **kind):
-  """Saves step 1, 2, ... with these validation losses; None for none."""
-  checkpoints = manager.Checkpoints(workdir)
-  for step, loss in enumerate(losses, start=1):
-    metrics = None if loss is None else {"total": loss}
-    checkpoints.save(_state(step, **kind), _meta(step), metrics)
-  checkpoints.close()
+from tests.support import small_state
 
 
 def _steps(workdir):
@@ -74,42 +22,10 @@ def _steps(workdir):
   return sorted(map(int, names))
 
 
-def _assert_same(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    assert x.dtype == y.dtype and x.sharding == y.sharding
-    np.testing.assert_array_equal(x, y)
-
-
-@pytest.fixture(scope="module")
-def two_steps(tmp_path_factory):
-  """Workdir with the steps 1, which is the best, and 2."""
-  folder = tmp_path_factory.mktemp("two_steps")
-  _write(folder, [1.0, 2.0], with_cf=True)
-  return folder
-
-
-@pytest.fixture
-def workdir(two_steps, tmp_path):
-  """A copy of it, to be spoiled."""
-  return shutil.copytree(two_steps, tmp_path / "copy")
-
-
-@pytest.mark.parametrize("with_cf", [False, True])
-def test_a_state_comes_back_bitwise(tmp_path, with_cf):
-  _write(tmp_path, [1.0], with_cf=with_cf)
-  files = checkpoint_files.CheckpointFiles(tmp_path)
-  assert files.latest() == 1
-  assert restore.read_meta(files, 1) == _meta(1)
-  restored = restore.read_state(files, 1, _state(9, with_cf))
-  _assert_same(restored, _state(1, with_cf))
-
-
 @pytest.mark.parametrize(
   "losses, kept, best",
   [
     ([3.0, 1.0, 2.0, 4.0, 5.0], [2, 3, 4, 5], 2),
-    ([4.0, 3.0, 2.0, 1.0], [3, 4], 4),
     ([2.0, None, None, None], [1, 3, 4], 1),
     ([None, None, None], [2, 3], 3),
     ([1.0, math.nan, 2.0, math.nan, math.nan], [1, 3, 4, 5], 1),
@@ -120,8 +36,8 @@ def test_a_state_comes_back_bitwise(tmp_path, with_cf):
 def test_the_two_best_and_the_two_latest_steps_are_kept(
   tmp_path, losses, kept, best
 ):
-  """And what is not a number, or absent, is never among the best."""
-  _write(tmp_path, losses)
+  """And a loss that is absent or not finite is never among the best."""
+  small_state.write(tmp_path, losses)
   assert _steps(tmp_path) == kept
   files = checkpoint_files.CheckpointFiles(tmp_path)
   assert files.best() == best
@@ -130,139 +46,25 @@ def test_the_two_best_and_the_two_latest_steps_are_kept(
 
 def test_the_best_of_an_earlier_start_stay_the_best(tmp_path):
   """Even where no later validation loss is a number."""
-  _write(tmp_path, [1.0, 2.0])
-  for step in (3, 4, 5, 6):
+  small_state.write(tmp_path, [1.0, 2.0])
+  for step in (3, 4, 5):
     checkpoints = manager.Checkpoints(tmp_path)
     metrics = {"total": np.float32("nan"), "audio+cf": jnp.float32(1.0)}
-    checkpoints.save(_state(step), _meta(step), metrics)
+    checkpoints.save(small_state.make(step), small_state.meta(step), metrics)
     checkpoints.close()
-  assert _steps(tmp_path) == [1, 2, 5, 6]
+  assert _steps(tmp_path) == [1, 2, 4, 5]
   assert checkpoints.files.best() == 1
 
 
-def test_a_folder_without_checkpoints_has_no_step(tmp_path):
-  checkpoints = manager.Checkpoints(tmp_path)
-  assert checkpoints.files.latest() is None is checkpoints.files.best()
-  checkpoints.close()
-
-
-@pytest.mark.parametrize(
-  "other", [{"width": 2}, {"backbone_type": "resnet"}, {"with_cf": False}]
-)
-def test_a_state_of_other_networks_is_refused(two_steps, other):
-  files = checkpoint_files.CheckpointFiles(two_steps)
-  with pytest.raises(
-    errors.InputError, match="checkpoint 1 .* is of other net"
-  ):
-    restore.read_state(files, 1, _state(**({"with_cf": True} | other)))
-
-
-def _encoder_state(encoder):
-  _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
-  return {
-    "params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(stats)
-  }  # fmt: skip
-
-
-@pytest.mark.parametrize("which, step", [("best", 1), ("latest", 2)])
-def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
-  encoder, meta = restore.load_encoder(two_steps, which)
-  assert isinstance(encoder, audio_encoder.AudioEncoder)
-  assert meta == _meta(step)
-  state = _state(step, with_cf=True)
-  for kind, found in _encoder_state(encoder).items():
-    expected = state[kind]["audio"]
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
-def test_loading_an_encoder_disturbs_no_run_that_is_under_way(workdir):
-  folder = workdir / checkpoint_files.FOLDER
-  half_written = folder / "3.orbax-checkpoint-tmp"
-  for path in (half_written, folder / ".trash" / "0"):
-    path.mkdir(parents=True)
-    (path / "data").touch()
-  before = sorted(folder.rglob("*"))
-  restore.load_encoder(workdir)
-  assert sorted(folder.rglob("*")) == before
-
-
-def test_what_an_interrupted_save_left_is_no_step_and_is_removed(workdir):
-  folder = workdir / checkpoint_files.FOLDER
+def test_what_an_interrupted_save_left_is_no_step_and_is_removed(tmp_path):
+  small_state.write(tmp_path, [1.0, 2.0])
+  folder = tmp_path / checkpoint_files.FOLDER
   shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
-  checkpoints = manager.Checkpoints(workdir)
-  assert checkpoints.files.latest() == 2
-  checkpoints.save(_state(3), _meta(3), {"total": 3.0})
-  checkpoints.close()
-  assert _steps(workdir) == [1, 2, 3]
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-  with pytest.raises(errors.InputError, match="not the workdir of a run"):
-    restore.load_encoder(tmp_path)
-  (tmp_path / checkpoint_files.FOLDER).mkdir()
-  with pytest.raises(errors.InputError, match="no finished checkpoint"):
-    restore.load_encoder(tmp_path)
-
-
-def test_an_encoder_of_another_feature_is_refused(tmp_path):
-  other = META["feature"] | {"mel_bands": 96}
   checkpoints = manager.Checkpoints(tmp_path)
-  checkpoints.save(_state(), _meta(1) | {"feature": other})
+  assert checkpoints.files.latest() == 2
+  checkpoints.save(small_state.make(3), small_state.meta(3), {"total": 3.0})
   checkpoints.close()
-  with pytest.raises(errors.InputError, match="mel_bands: 96 there, 48 here"):
-    restore.load_encoder(tmp_path)
-
-
-def _spoil(path, how):
-  data = bytearray(path.read_bytes())
-  if how == "cut":
-    data = data[: len(data) // 2]
-  elif how == "a bit":
-    data[len(data) // 2] ^= 1
-  else:
-    data = bytes(len(data))
-  path.write_bytes(data)
-
-
-@pytest.mark.parametrize("how", ["cut", "a bit", "zeros"])
-@pytest.mark.parametrize("item", ["encoder", "rest"])
-def test_damaged_weights_are_refused_by_their_step(workdir, item, how):
-  for path in (workdir / checkpoint_files.FOLDER / "2" / item).rglob("d/*"):
-    _spoil(path, how)
-  files = checkpoint_files.CheckpointFiles(workdir)
-  remedy = f"Move {workdir}/checkpoints/2 away to use step 1"
-  with pytest.raises(errors.InputError, match="checkpoint 2 .*" + remedy):
-    restore.read_state(files, 2, _state(with_cf=True))
-  restored = restore.read_state(files, 1, _state(with_cf=True))
-  _assert_same(restored, _state(1, True))
-
-
-def test_a_bit_that_orbax_does_not_miss_is_missed(tmp_path):
-  _write(tmp_path, [1.0], width=8)
-  folder = tmp_path / checkpoint_files.FOLDER / "1" / "encoder"
-  largest = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
-  _spoil(largest, "a bit")
-  files = checkpoint_files.CheckpointFiles(tmp_path)
-  with pytest.raises(errors.InputError, match="is damaged .encoder/.* sha256"):
-    restore.read_state(files, 1, _state(width=8))
-
-
-@pytest.mark.parametrize("how", ["cut", "removed", "zeros"])
-def test_a_damaged_description_is_refused_by_its_step(workdir, how):
-  path = workdir / checkpoint_files.FOLDER / "1" / "meta" / "metadata"
-  if how == "removed":
-    path.unlink()
-  else:
-    _spoil(path, how)
-  with pytest.raises(errors.InputError, match="checkpoint 1 .* use step 2"):
-    restore.load_encoder(workdir)
-
-
-def test_a_damaged_score_is_refused(workdir):
-  path = workdir / checkpoint_files.FOLDER / "1" / "metrics" / "metrics"
-  _spoil(path, "cut")
-  with pytest.raises(errors.InputError, match="damaged"):
-    restore.load_encoder(workdir)
+  assert _steps(tmp_path) == [1, 2, 3]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
@@ -288,8 +90,3 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(
   monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
   with pytest.raises(errors.InputError, match="Read-only .*--workdir"):
     manager.Checkpoints(workdir)
-
-
-def test_what_a_checkpoint_says_of_itself_is_plain_json(two_steps):
-  path = two_steps / checkpoint_files.FOLDER / "1" / "meta" / "metadata"
-  assert json.loads(path.read_text()) == _meta(1)
