@@ -1,24 +1,23 @@
 """Tests of convolutions and their gradients on CPUs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pcl_jax.models import cpu_conv
+from tests.support import oracles
 
+# Batch, height, width, inputs, outputs; parts of the batch, None to choose.
 SHAPES = [
-  (2, 9, 6, 3, 5),
-  (3, 1, 1, 4, 2),
-  (4, 8, 2, 40, 32),
-  (6, 31, 24, 33, 32),
+  (2, 9, 6, 3, 5, 2),
+  (3, 1, 1, 4, 2, None),
+  (4, 8, 2, 40, 32, None),
+  (6, 31, 24, 33, 32, 2),
 ]
 SAME = ((1, 1), (1, 1))
-
-
-def normal(*shape, seed=0):
-  drawn = np.random.default_rng(seed).standard_normal(shape)
-  return jnp.asarray(drawn, jnp.float32)
 
 
 def assert_near(got, want):
@@ -27,18 +26,44 @@ def assert_near(got, want):
   np.testing.assert_allclose(got, want, rtol=0, atol=3e-6 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("parts", [None, 2])
 @pytest.mark.parametrize(
-  ("batch", "height", "width", "inputs", "outputs"), SHAPES
+  ("inputs", "outputs", "size", "stride"),
+  [(1, 5, 7, 2), (1, 4, 3, 1), (3, 40, 3, 2), (3, 40, 1, 2), (3, 4, 3, 1)],
+)
+def test_a_convolution_and_its_gradients_are_those_of_lax(
+  inputs, outputs, size, stride
+):
+  x = oracles.normal(2, 9, 6, inputs)
+  kernel = oracles.normal(size, size, inputs, outputs, seed=1)
+
+  def oracle(x, kernel):
+    padding = [(size // 2, size // 2)] * 2
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+      x, kernel, (stride, stride), padding, dimension_numbers=layout
+    )
+
+  ours = functools.partial(
+    cpu_conv.conv_general_dilated,
+    window_strides=(stride, stride),
+    padding=[(size // 2, size // 2)] * 2,
+  )
+  got, want = oracles.both_with_gradients(ours, oracle, x, kernel)
+  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=5e-5)
+  jax.tree.map(close, got, want)
+
+
+@pytest.mark.parametrize(
+  ("batch", "height", "width", "inputs", "outputs", "parts"), SHAPES
 )
 def test_both_gradients_are_those_of_lax(
   batch, height, width, inputs, outputs, parts, monkeypatch
 ):
-  if parts is not None and batch % parts == 0:
+  if parts is not None:
     monkeypatch.setattr(cpu_conv, "_parts", lambda *_: parts)
-  x = normal(batch, height, width, inputs)
-  kernel = normal(3, 3, inputs, outputs, seed=1)
-  gradient = normal(batch, height, width, outputs, seed=2)
+  x = oracles.normal(batch, height, width, inputs)
+  kernel = oracles.normal(3, 3, inputs, outputs, seed=1)
+  gradient = oracles.normal(batch, height, width, outputs, seed=2)
 
   @jax.jit
   def both(x, kernel, gradient):

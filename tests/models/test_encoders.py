@@ -1,4 +1,4 @@
-"""Tests of the networks: golden numbers, gradients, statistics, weights."""
+"""Tests of the encoders: golden numbers, statistics, types, masks."""
 
 import functools
 
@@ -11,13 +11,10 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
-from pcl_jax.models import cpu_conv
 from pcl_jax.models import genre_encoder
-from pcl_jax.models import layers
 from pcl_jax.models import playlist_encoder
-from pcl_jax.models import resnet
-from pcl_jax.models import short_chunk_cnn
 from tests.support import golden_weights
+from tests.support import oracles
 
 BACKBONES = ("resnet", "sc_cnn")
 # Allowed differences from the golden numbers, as parts of the largest number of
@@ -25,11 +22,6 @@ BACKBONES = ("resnet", "sc_cnn")
 # norm over six patches amplifies rounding), 4e-7 for the running statistics,
 # 5e-7 for the playlist and genre encoders.
 SHARES = {"eval": 3e-6, "train": 1.2e-5, "statistics": 1e-6, "others": 1e-6}
-
-
-def normal(*shape: int, seed: int = 0) -> jax.Array:
-  drawn = np.random.default_rng(seed).standard_normal(shape)
-  return jnp.asarray(drawn, jnp.float32)
 
 
 def parts(module):
@@ -48,17 +40,6 @@ def assert_close(got, golden, share):
   np.testing.assert_allclose(
     got, golden, rtol=0, atol=share * np.abs(golden).max()
   )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def both_with_gradients(ours, oracle, *inputs):
-  """Returns (value, gradients) of both for one random pull."""
-  pull_with = normal(*jax.eval_shape(oracle, *inputs).shape, seed=3)
-  results = []
-  for function in (ours, oracle):
-    value, pull = jax.vjp(function, *inputs)
-    results.append((value, pull(pull_with)))
-  return results
 
 
 def table(rows=21, dims=8):
@@ -158,115 +139,6 @@ def test_a_backbone_has_as_many_parameters_as_published(name, count):
   assert encoder.backbone.features == 1024
 
 
-@pytest.mark.parametrize(
-  ("inputs", "outputs", "size", "stride"),
-  [(1, 5, 7, 2), (1, 4, 3, 1), (3, 40, 3, 2), (3, 40, 1, 2), (3, 4, 3, 1)],
-)
-def test_a_convolution_and_its_gradients_are_those_of_lax(
-  inputs, outputs, size, stride
-):
-  x = normal(2, 9, 6, inputs)
-  kernel = normal(size, size, inputs, outputs, seed=1)
-
-  def oracle(x, kernel):
-    padding = [(size // 2, size // 2)] * 2
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), padding, dimension_numbers=layout
-    )
-
-  ours = functools.partial(
-    cpu_conv.conv_general_dilated,
-    window_strides=(stride, stride),
-    padding=[(size // 2, size // 2)] * 2,
-  )
-  got, want = both_with_gradients(ours, oracle, x, kernel)
-  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=5e-5)
-  jax.tree.map(close, got, want)
-
-
-def windows(window, strides, padding):
-  return lambda x: nnx.max_pool(x, window, strides=strides, padding=padding)
-
-
-@pytest.mark.parametrize(
-  ("ours", "oracle"),
-  [
-    (
-      functools.partial(layers.max_pool, window=(2, 2)),
-      windows((2, 2), (2, 2), "VALID"),
-    ),
-    (
-      functools.partial(layers.max_pool, window=(3, 1)),
-      windows((3, 1), (3, 1), "VALID"),
-    ),
-    (
-      layers.overlapping_max_pool,
-      windows((3, 3), (2, 2), ((1, 1), (1, 1))),
-    ),
-  ],
-)
-@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 7, 5, 3)])
-def test_a_max_pool_and_its_gradient_are_those_of_reduce_window(
-  ours, oracle, shape
-):
-  got, want = both_with_gradients(ours, oracle, normal(*shape))
-  np.testing.assert_array_equal(got[0], want[0])
-  np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
-
-
-def test_batch_norm_keeps_the_unbiased_variance_and_divides_by_the_biased():
-  norm = layers.BatchNorm(3)
-  x = 2.0 * normal(2, 2, 3) + 5.0
-  y = norm(x, training=True)
-  rows = np.asarray(x, np.float64).reshape(4, 3)
-  scaled = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
-  np.testing.assert_allclose(np.reshape(y, (4, 3)), scaled, atol=1e-5)
-  np.testing.assert_allclose(norm.mean[...], 0.1 * rows.mean(0), rtol=1e-6)
-  unbiased = 0.9 + 0.1 * rows.var(0, ddof=1)
-  np.testing.assert_allclose(norm.var[...], unbiased, rtol=1e-6)
-
-
-def test_batch_norm_in_training_refuses_a_single_element():
-  with pytest.raises(ValueError, match="at least 2 elements"):
-    layers.BatchNorm(3)(normal(1, 1, 3), training=True)
-
-
-def test_a_batch_over_eight_devices_normalises_and_learns_as_on_one():
-  conv = functools.partial(
-    layers.Conv, kernel_init=layers.he_fan_out, padding=1, rngs=nnx.Rngs(0)
-  )
-  chain = nnx.Dict(
-    conv1=conv(1, 4, (3, 3)),
-    norm=layers.BatchNorm(4),
-    conv2=conv(4, 32, (3, 3), strides=2),
-  )
-  graph, weights, stats = parts(chain)
-
-  @jax.jit
-  def step(weights, x):
-    def loss(weights):
-      chain = nnx.merge(graph, weights, stats, copy=True)
-      y = chain["conv2"](chain["norm"](chain["conv1"](x), training=True))
-      return (y**3).mean(), nnx.to_pure_dict(nnx.state(chain, nnx.BatchStat))
-
-    return jax.grad(loss, has_aux=True)(weights)
-
-  x = normal(16, 8, 6, 1) + jnp.arange(16.0).reshape(16, 1, 1, 1)
-  mesh = jax.make_mesh(
-    (8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-  split = jax.NamedSharding(mesh, jax.P("data"))
-  whole = jax.NamedSharding(mesh, jax.P())
-  alone = step(weights, x)
-  spread = step(jax.device_put(weights, whole), jax.device_put(x, split))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5),
-    spread,
-    alone,
-  )
-
-
 def test_the_order_of_genre_codes_does_not_matter_and_padding_takes_nothing():
   encoder = small_genre_encoder()
   tags = jnp.asarray([[3, 7, 20, 0], [20, 3, 7, 0]], jnp.int32)
@@ -279,7 +151,7 @@ def test_the_order_of_genre_codes_does_not_matter_and_padding_takes_nothing():
 
 def test_the_padding_row_of_the_genre_table_is_trained_like_the_others():
   tags = jnp.asarray([[3, 7, 0, 0]], jnp.int32)
-  weighting = normal(1, 8)
+  weighting = oracles.normal(1, 8)
 
   def loss(encoder):
     return (encoder(tags, training=False) * weighting).sum()
@@ -306,31 +178,6 @@ def test_dropout_needs_a_key_only_when_it_drops(rate):
   np.testing.assert_array_equal(dropped, again)
 
 
-def test_dropout_zeroes_its_share_and_keeps_the_mean():
-  x = jnp.ones(100_000)
-  y = layers.dropout(x, 0.3, True, jax.random.key(0))
-  assert abs(float((y == 0).mean()) - 0.3) < 0.01
-  np.testing.assert_allclose(np.unique(y), [0.0, 1 / 0.7], rtol=1e-6)
-
-
-def test_weights_start_as_pytorch_starts_them():
-  kernel = resnet.BasicBlock(64, 64, rngs=nnx.Rngs(0)).conv2.kernel[...]
-  assert abs(float(kernel.std()) / np.sqrt(2 / (9 * 64)) - 1) < 0.02
-  block = short_chunk_cnn.ConvBlock(32, 64, pool=(2, 2), rngs=nnx.Rngs(0))
-  linear = layers.linear(128, 64, rngs=nnx.Rngs(0))
-  for layer, fan_in in [(block.conv, 9 * 32), (linear, 128)]:
-    for array in (layer.kernel[...], layer.bias[...]):
-      assert 0.9 < float(jnp.abs(array).max()) * np.sqrt(fan_in) <= 1.0
-      assert abs(float(array.mean())) * np.sqrt(fan_in) < 0.4
-  encoder = small_genre_encoder()
-  np.testing.assert_array_equal(encoder.embeddings[...], table())
-
-
-def test_fan_out_counts_the_outputs():
-  kernel = layers.he_fan_out(jax.random.key(0), (3, 3, 8, 256), jnp.float32)
-  assert abs(float(kernel.std()) / np.sqrt(2 / (9 * 256)) - 1) < 0.02
-
-
 def test_an_encoder_splits_into_named_arrays_and_runs_in_both_modes_of_flax():
   outputs = []
   for graph_mode in (True, False):
@@ -339,7 +186,7 @@ def test_an_encoder_splits_into_named_arrays_and_runs_in_both_modes_of_flax():
         golden_weights.draw_narrow_state_dict("sc_cnn")
       )
       graph, weights, stats = parts(encoder)
-      x = normal(2, 256, 48).astype(jnp.float16)
+      x = oracles.normal(2, 256, 48).astype(jnp.float16)
       outputs.append(apply(graph, weights, stats, x, False)[0])
   leaves = jax.tree_util.tree_leaves_with_path((weights, stats))
   keys = [key.key for path, _ in leaves for key in path[1:]]
@@ -357,12 +204,12 @@ def test_features_and_statistics_stay_float32_with_bfloat16_convolutions(name):
   )
   graph, weights, stats = parts(encoder)
   run = functools.partial(apply, graph, training=True)
-  out = jax.eval_shape(run, weights, stats, normal(4, 256, 48))
+  out = jax.eval_shape(run, weights, stats, oracles.normal(4, 256, 48))
   assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
 
 
 def test_bfloat16_convolutions_come_near_the_float32_ones():
-  x = normal(4, 256, 48)
+  x = oracles.normal(4, 256, 48)
   weights = golden_weights.draw_narrow_state_dict("sc_cnn")
   features = []
   for dtype in (jnp.float32, jnp.bfloat16):
