@@ -6,6 +6,7 @@ that ends. FOLDER/.lock.holder says who holds it. Both are removed at the end.
 
 from collections.abc import Iterator
 import contextlib
+import json
 import os
 import pathlib
 import socket
@@ -85,7 +86,7 @@ def _take(lock: filelock.FileLock, folder: pathlib.Path, what: str) -> None:
       "what": what,
     }
     with contextlib.suppress(OSError):  # The lock holds without it.
-      storage.write_json(folder / _HOLDER, holder)
+      (folder / _HOLDER).write_text(json.dumps(holder))
 
 
 def _holder(folder: pathlib.Path) -> str:
