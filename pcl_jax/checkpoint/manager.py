@@ -37,7 +37,7 @@ def _goodness(metrics: dict[str, Any]) -> float:
 def _agree_on(decide: Callable[[], Any]) -> Any:
   """Returns what process 0 decides, in all processes; fit for json."""
   text = json.dumps(decide()) if hosts.is_first() else ""
-  return json.loads(hosts.hear_first(text))
+  return json.loads(hosts.text_of_first(text))
 
 
 def _plain(metrics: dict[str, Any] | None) -> dict[str, float | None]:
