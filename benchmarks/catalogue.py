@@ -32,6 +32,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import loader
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from preprocessing.melon import published_split
@@ -60,7 +61,7 @@ _STRATEGIES = {
 
 def _lists(
   lengths: np.ndarray, weights: np.ndarray, rng: np.random.Generator
-) -> catalogues.Ragged:
+) -> ragged.Ragged:
   """Draws lists of given lengths; what is drawn twice is in a list once."""
   owners = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
   ends = np.cumsum(weights)
@@ -69,7 +70,7 @@ def _lists(
   owners, values = np.divmod(keys, len(weights))
   counts = np.bincount(owners, minlength=len(lengths))
   offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-  return catalogues.Ragged(values.astype(np.int32), offsets)
+  return ragged.Ragged(values.astype(np.int32), offsets)
 
 
 def make_catalogue(
@@ -105,7 +106,7 @@ def make_catalogue(
     song_ids=ids,
     split=split,
     artists=_lists(rng.integers(1, 3, len(ids)), equal[0], rng),
-    genres=catalogues.Ragged(genres.values + 1, genres.offsets),
+    genres=ragged.Ragged(genres.values + 1, genres.offsets),
     albums=rng.integers(0, len(ids), len(ids)).astype(np.int32),
     playlists=_lists(lengths, popularity, rng),
     playlist_files=files.astype(np.int8),

@@ -24,6 +24,7 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.embedding import search
 from pcl_jax.evaluation.retrieval import playlist_continuation
 
@@ -44,7 +45,7 @@ def _draw(songs: int, candidates: int, playlists: int, dims: int):
     np.unique(rng.integers(0, len(rows), _SONGS_A_PLAYLIST)).tolist()
     for _ in range(playlists)
   ]
-  return rows, split.astype(np.int8), catalogues.Ragged.from_lists(lists)
+  return rows, split.astype(np.int8), ragged.Ragged.from_lists(lists)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

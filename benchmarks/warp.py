@@ -116,7 +116,7 @@ def _entries(flags: argparse.Namespace) -> np.ndarray:
   if not flags.data:
     return draw_playlists(flags.playlists, flags.songs, flags.themes)
   made = catalogues.load(pathlib.Path(flags.data).expanduser())
-  owners = made.playlists.owners()
+  owners = made.playlists.list_index()
   return np.stack([owners, made.playlists.values], axis=1).astype(np.int64)
 
 

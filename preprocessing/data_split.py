@@ -31,6 +31,7 @@ from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import stratify
 from preprocessing.melon import melon_meta
@@ -40,23 +41,6 @@ from preprocessing.melon import split_report
 SETTINGS_FILE = "data_split.json"
 _SHOWN_IDS = 5
 _PUBLISHED_METHOD = "Playlist"  # The only method with published pairs.
-
-
-def _ragged(values: np.ndarray, owners: np.ndarray, size: int):
-  """Returns `size` lists of the values, which are in the order of owners."""
-  counts = np.bincount(owners, minlength=size)
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-  return catalogues.Ragged(values.astype(np.int32), offsets)
-
-
-def _take(lists: catalogues.Ragged, rows: np.ndarray) -> catalogues.Ragged:
-  """Returns the lists of some rows, in the order of the rows."""
-  lengths = lists.lengths[rows]
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-  shift = np.repeat(lists.offsets[rows] - offsets[:-1], lengths)
-  return catalogues.Ragged(
-    lists.values[np.arange(offsets[-1]) + shift], offsets
-  )
 
 
 def _rows_in(
@@ -77,8 +61,8 @@ def _rows_in(
 
 
 def _restrict_playlists(
-  playlists: catalogues.Ragged, rows: np.ndarray, num_known: int
-) -> tuple[catalogues.Ragged, dict[str, int]]:
+  playlists: ragged.Ragged, rows: np.ndarray, num_known: int
+) -> tuple[ragged.Ragged, dict[str, int]]:
   """Keeps the songs of the store, each once in a list.
 
   Args:
@@ -91,7 +75,7 @@ def _restrict_playlists(
   """
   to_row = np.full(num_known, -1, np.int64)
   to_row[rows] = np.arange(len(rows))
-  values, owners = to_row[playlists.values], playlists.owners()
+  values, owners = to_row[playlists.values], playlists.list_index()
   present = values >= 0
   values, owners = values[present], owners[present]
   keys = owners.astype(np.int64) * max(len(rows), 1) + values
@@ -100,7 +84,8 @@ def _restrict_playlists(
     "without_audio": int((~present).sum()),
     "repeated": len(values) - len(first),
   }
-  return _ragged(values[first], owners[first], len(playlists)), counts
+  lists = ragged.Ragged.from_pairs(owners[first], values[first], len(playlists))
+  return lists, counts
 
 
 def _build(
@@ -110,15 +95,15 @@ def _build(
   rows: np.ndarray,
 ) -> tuple[catalogues.Catalogue, dict[str, int]]:
   """Builds the catalogue of the store's songs, but for split and pairs."""
-  artists, genres = _take(songs.artists, rows), _take(songs.genres, rows)
+  artists, genres = songs.artists.select(rows), songs.genres.select(rows)
   _, artist = np.unique(artists.values, return_inverse=True)
   codes, code = np.unique(genres.values, return_inverse=True)
-  genres = catalogues.Ragged(code.astype(np.int32) + 1, genres.offsets)
+  genres = ragged.Ragged(code.astype(np.int32) + 1, genres.offsets)
   lists, left_out = _restrict_playlists(playlists.songs, rows, len(songs.ids))
   made = catalogues.Catalogue(
     song_ids=song_ids,
     split=np.full(len(song_ids), catalogues.NO_SPLIT, np.int8),
-    artists=catalogues.Ragged(artist.astype(np.int32), artists.offsets),
+    artists=ragged.Ragged(artist.astype(np.int32), artists.offsets),
     genres=genres,
     albums=songs.albums[rows],
     playlists=lists,

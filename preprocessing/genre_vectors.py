@@ -12,7 +12,6 @@ validation song has keeps a small random row.
 
 import argparse
 from collections.abc import Sequence
-import hashlib
 import os
 import pathlib
 import zlib
@@ -25,6 +24,7 @@ import tqdm
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.data import catalogues
+from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
 
 FILE_NAME = "genre_vectors.npy"
@@ -62,23 +62,6 @@ def _read_sentences(
       "--force. Or train a strategy without `genre_w2v`."
     )
   return sentences
-
-
-def made_of(catalogue: catalogues.Catalogue) -> dict[str, str]:
-  """Returns hashes of what vectors are made of, as their report has them.
-
-  Args:
-    catalogue: of the data set; its split says whose codes were read.
-  """
-  return {
-    "song_ids_sha256": hashlib.sha256(catalogue.song_ids.tobytes()).hexdigest(),
-    "genres_sha256": vector_files.sha256(
-      catalogue.split,
-      catalogue.genres.values,
-      catalogue.genres.offsets,
-      catalogue.genre_codes,
-    ),
-  }
 
 
 def _train(
@@ -131,7 +114,11 @@ def make_genre_vectors(
   path = data_dir / FILE_NAME
   catalogue = catalogues.load(data_dir)
   sentences = _read_sentences(catalogue, data_dir)
-  settings = {**options, "seed": seed, **made_of(catalogue)}
+  settings = {
+    **options,
+    "seed": seed,
+    **vector_sources.of_genre_vectors(catalogue),
+  }
   if not force and vector_files.is_finished(path, settings):
     print(f"{path} exists already: nothing to do")
     return path

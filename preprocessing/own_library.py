@@ -180,7 +180,7 @@ def _make_vectors(
   learned = made.split != catalogues.TEST
   # The quick ones first; of the others, an interrupted run left its state.
   # What it finished is made again: nothing was trained with it.
-  if learned[made.genres.owners()].any():
+  if learned[made.genres.list_index()].any():
     genre_vectors.make_genre_vectors(
       data_dir, dims=genre_dims, seed=seed, force=True
     )
@@ -200,7 +200,7 @@ def _make_vectors(
   in_training = made.split == catalogues.TRAIN
   for method, need in needs.items():
     lists = made.pair_lists(method)
-    songs = lists.owners()[in_training[lists.values]]
+    songs = lists.list_index()[in_training[lists.values]]
     if not (np.bincount(songs, minlength=1) > 1).any():
       lacking[f"A-IM and Hybrid with {method} pairs"] = need
   return lacking

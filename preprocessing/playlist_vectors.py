@@ -17,7 +17,6 @@ on the same device.
 import argparse
 from collections.abc import Sequence
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -33,12 +32,12 @@ import tqdm
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.data import catalogues
+from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
 from preprocessing.vectors import warp
 
 FILE_NAME = "playlist_vectors.npy"
 STATE_NAME = "playlist_vectors.state.npz"
-_TRAIN_JSON = 0  # In Catalogue.playlist_files.
 _SONG_SEED, _PLAYLIST_SEED = 0, 1  # Set the streams of random numbers apart.
 
 
@@ -57,11 +56,9 @@ def read_entries(
   Raises:
     InputError: there is nothing.
   """
-  owners, rows = catalogue.playlists.owners(), catalogue.playlists.values
-  kept = catalogue.learned[rows]
-  kept &= catalogue.playlist_files[owners] == _TRAIN_JSON
-  if not kept.any():
-    of_train = int((catalogue.playlist_files == _TRAIN_JSON).sum())
+  playlists, rows = vector_sources.learned_entries(catalogue)
+  if not len(rows):
+    of_train = int((catalogue.playlist_files == catalogues.TRAIN_FILE).sum())
     raise errors.InputError(
       f"{data_dir / catalogues.FILE_NAME} has {len(catalogue.playlists)} "
       f"playlists, {of_train} of them of train.json, and none of these holds a "
@@ -71,27 +68,8 @@ def read_entries(
       "the audio, then preprocessing.own_library again with --force. Or train "
       "a strategy without `cf`."
     )
-  playlists = np.unique(owners[kept], return_inverse=True)[1]
-  songs, columns = np.unique(rows[kept], return_inverse=True)
+  songs, columns = np.unique(rows, return_inverse=True)
   return warp.Entries.from_pairs(playlists, columns), songs
-
-
-def made_of(
-  catalogue: catalogues.Catalogue, entries: warp.Entries, rows: np.ndarray
-) -> dict[str, str]:
-  """Returns hashes of what vectors are made of, as their report has them.
-
-  Args:
-    catalogue: of the data set.
-    entries: of `read_entries`.
-    rows: likewise.
-  """
-  return {
-    "song_ids_sha256": hashlib.sha256(catalogue.song_ids.tobytes()).hexdigest(),
-    "entries_sha256": vector_files.sha256(
-      entries.playlists, rows[entries.songs]
-    ),
-  }
 
 
 def _save_state(
@@ -225,7 +203,7 @@ def make_playlist_vectors(
   entries, rows = read_entries(catalogue, data_dir)
   song_ids = catalogue.song_ids
   settings = {**options, "rate": rate, "seed": seed}
-  settings |= made_of(catalogue, entries, rows)
+  settings |= vector_sources.of_playlist_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
     print(f"{path} exists already: nothing to do")
     return path

@@ -13,12 +13,16 @@ from jaxtyping import Bool, Int, Integer, UInt32
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import ragged
 
 FORMAT_VERSION = 1
 FILE_NAME = "catalogue.npz"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
 SPLIT_NAMES = ("train", "validation", "test")
+# Numbers of playlist_files: where a playlist stood.
+TRAIN_FILE = 0
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
 
 
@@ -36,53 +40,6 @@ def find_rows(
     return np.full(wanted.shape, -1, np.int64)
   rows = np.minimum(np.searchsorted(song_ids, wanted), len(song_ids) - 1)
   return np.where(song_ids[rows] == wanted, rows, -1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ragged:
-  """Lists of integers of different lengths, laid end to end.
-
-  Attributes:
-    values: all lists, int32 [total].
-    offsets: list i is values[offsets[i]:offsets[i + 1]], int64 [lists + 1].
-  """
-
-  values: Int[np.ndarray, " total"]
-  offsets: Int[np.ndarray, " ends"]
-
-  @classmethod
-  def from_lists(cls, lists: list[list[int]]) -> "Ragged":
-    """Lays lists end to end."""
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    values = [value for one in lists for value in one]
-    return cls(np.array(values, np.int32), offsets)
-
-  def __len__(self) -> int:
-    return len(self.offsets) - 1
-
-  def __getitem__(self, i: int) -> Int[np.ndarray, " n"]:
-    return self.values[self.offsets[i] : self.offsets[i + 1]]
-
-  @property
-  def lengths(self) -> Int[np.ndarray, " lists"]:
-    """Length of each list."""
-    return np.diff(self.offsets)
-
-  def owners(self) -> Int[np.ndarray, " total"]:
-    """Returns, for each value, the number of the list it stands in."""
-    return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
-
-  def transposed(self, size: int) -> "Ragged":
-    """Swaps lists and values: list v holds the lists in which v stands.
-
-    Args:
-      size: number of lists of the result; all values are below it.
-    """
-    order = np.argsort(self.values, kind="stable")
-    counts = np.bincount(self.values, minlength=size)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    return Ragged(self.owners()[order], offsets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +62,10 @@ class Catalogue:
 
   song_ids: UInt32[np.ndarray, " songs"]
   split: Int[np.ndarray, " songs"]
-  artists: Ragged
-  genres: Ragged
+  artists: ragged.Ragged
+  genres: ragged.Ragged
   albums: Int[np.ndarray, " songs"]
-  playlists: Ragged
+  playlists: ragged.Ragged
   playlist_files: Int[np.ndarray, " playlists"]
   genre_codes: np.ndarray
   validation_pairs: dict[str, np.ndarray]
@@ -125,7 +82,14 @@ class Catalogue:
     """Which songs vectors may be learned from: training and validation."""
     return np.isin(self.split, (TRAIN, VALIDATION))
 
-  def pair_lists(self, method: str) -> Ragged:
+  def album_lists(self) -> ragged.Ragged:
+    """Returns the album of each song as a list of one or none."""
+    known = self.albums >= 0
+    return ragged.Ragged.from_lengths(
+      self.albums[known], known.astype(np.int64)
+    )
+
+  def pair_lists(self, method: str) -> ragged.Ragged:
     """Returns the lists of songs that a pair method draws its pairs from.
 
     Args:
@@ -154,11 +118,9 @@ class Catalogue:
       int32 [songs, max_num_tags].
     """
     out = np.zeros((len(self), max_num_tags), np.int32)
-    column = np.arange(len(self.genres.values)) - np.repeat(
-      self.genres.offsets[:-1], self.genres.lengths
-    )
+    column = self.genres.places()
     kept = column < max_num_tags
-    out[self.genres.owners()[kept], column[kept]] = self.genres.values[kept]
+    out[self.genres.list_index()[kept], column[kept]] = self.genres.values[kept]
     return out
 
   def as_arrays(self) -> dict[str, np.ndarray]:
@@ -181,10 +143,8 @@ class Catalogue:
   def save(self, data_dir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes catalogue.npz into a data set's folder; returns its path."""
     path = pathlib.Path(data_dir) / FILE_NAME
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
+    with storage.write_aside(path) as partial, open(partial, "wb") as file:
       np.savez(file, **self.as_arrays())
-    partial.replace(path)
     return path
 
 
@@ -219,8 +179,8 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
       f"{FORMAT_VERSION}. Make it again with "
       "python -m preprocessing.data_split."
     )
-  ragged = {
-    name: Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])
+  lists = {
+    name: ragged.Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])
     for name in ("artists", "genres", "playlists")
   }
   return Catalogue(
@@ -234,5 +194,5 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
       for method in PAIR_METHODS
       if f"validation_pairs/{method}" in arrays
     },
-    **ragged,
+    **lists,
   )

@@ -14,6 +14,7 @@ import scipy.sparse
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 
 KINDS = ("playlist", "artist", "album")
 _LEAST_ENTRIES = 1024
@@ -24,7 +25,7 @@ _MOST_COUNTED = 4096  # Songs of a batch among which pairs are counted.
 class SharedLists:
   """For each song of a catalogue the lists that it stands in."""
 
-  lists: catalogues.Ragged
+  lists: ragged.Ragged
 
   @classmethod
   def of(
@@ -48,13 +49,13 @@ class SharedLists:
           f"has no {kind}s: leave it out."
         )
       songs.append(members.values)
-      lists.append(members.owners() + count)
+      lists.append(members.list_index() + count)
       count += len(members)
     if not count:
       return None
-    values = np.concatenate(lists)
-    offsets = np.searchsorted(values, np.arange(count + 1))
-    by_list = catalogues.Ragged(np.concatenate(songs), offsets)
+    by_list = ragged.Ragged.from_pairs(
+      np.concatenate(lists), np.concatenate(songs), count
+    )
     return cls(by_list.transposed(len(catalogue)))
 
   def entries(self, songs: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2 n"]:
@@ -101,27 +102,19 @@ class SharedLists:
 
   def _entries_of(self, songs):
     """Returns row and list of each entry of some songs, both [entries]."""
-    lengths = self.lists.lengths[songs]
-    rows = np.repeat(np.arange(len(songs)), lengths)
-    place = np.arange(len(rows)) - np.repeat(
-      np.cumsum(lengths) - lengths, lengths
-    )
-    return rows, self.lists.values[self.lists.offsets[songs][rows] + place]
+    chosen = self.lists.select(songs)
+    return chosen.list_index(), chosen.values
 
 
-def _members(catalogue: catalogues.Catalogue, kind: str) -> catalogues.Ragged:
+def _members(catalogue: catalogues.Catalogue, kind: str) -> ragged.Ragged:
   """Returns the songs of each list of a kind."""
   if kind == "playlist":
     return catalogue.pair_lists("Playlist")
   if kind == "artist":
     return catalogue.pair_lists("Artist")
   if kind == "album":
-    known = np.flatnonzero(catalogue.albums >= 0).astype(np.int32)
-    albums = catalogue.albums[known]
-    order = np.argsort(albums, kind="stable")
-    count = int(albums.max(initial=-1)) + 1
-    offsets = np.searchsorted(albums[order], np.arange(count + 1))
-    return catalogues.Ragged(known[order], offsets)
+    albums = catalogue.album_lists()
+    return albums.transposed(int(albums.values.max(initial=-1)) + 1)
   raise errors.InputError(
     f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
     f"{', '.join(KINDS)}, or nothing."

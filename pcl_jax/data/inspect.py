@@ -26,6 +26,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
 from pcl_jax.data import strategies
+from pcl_jax.data import vector_sources
 
 _TOP = 20  # Genres and artists that are listed; the rest are counted.
 _BAR_CHARS = 30
@@ -164,10 +165,8 @@ def _pairs_of_an_epoch(made: catalogues.Catalogue, method: str) -> int:
 def _coverage(data: dataset.DataSet) -> Iterator[str]:
   """Says of each mode and pair method whether it can be trained."""
   made = data.catalogue
-  owners = made.playlists.owners()
-  rows = made.playlists.values[made.playlist_files[owners] == 0]
-  in_playlist = np.zeros(len(made), bool)
-  in_playlist[rows] = True
+  _, rows = vector_sources.learned_entries(made)
+  in_playlist = np.isin(np.arange(len(made)), rows)
   shares = {
     "cf": in_playlist[made.learned].mean() if made.learned.any() else 0.0,
     "genre_w2v": (made.genres.lengths > 0).mean(),

@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Int
 import numpy as np
 
-from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 
 # A song is used once an epoch with these; with Artist it may be used again in
 # the list of another of its artists.
@@ -11,7 +11,7 @@ ONCE_AN_EPOCH = {"Playlist": True, "Artist": False, "Genre": True}
 
 
 def draw_pairs(
-  lists: catalogues.Ragged,
+  lists: ragged.Ragged,
   available: Bool[np.ndarray, " songs"],
   *,
   once: bool,
@@ -33,7 +33,7 @@ def draw_pairs(
     two available songs.
   """
   kept = available[lists.values]
-  songs, owners = lists.values[kept], lists.owners()[kept]
+  songs, owners = lists.values[kept], lists.list_index()[kept]
   rank = rng.permutation(len(lists))
   songs = songs[_shuffle(rank[owners], len(lists), rng)]
   lengths = np.zeros(len(lists), np.int64)

@@ -12,8 +12,8 @@ import numpy as np
 
 from pcl_jax.audio import song_patches
 from pcl_jax.data import block_order
-from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
+from pcl_jax.data import ragged
 
 PATCH_FRAMES = song_patches.FRAMES
 # What follows the seed and the epoch in the seed of each draw.
@@ -221,7 +221,7 @@ def of_fixed_pairs(
 
 
 def of_pairs(
-  lists: catalogues.Ragged,
+  lists: ragged.Ragged,
   available: Bool[np.ndarray, " songs"],
   frames: Int[np.ndarray, " all"],
   batch_size: int,

@@ -6,6 +6,7 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 
 _MAX_SEED = 2**32 - 1
 
@@ -82,7 +83,7 @@ def divide(
 
 
 def split_songs(
-  genres: catalogues.Ragged,
+  genres: ragged.Ragged,
   num_codes: int,
   *,
   test_share: float,
@@ -119,7 +120,7 @@ def split_songs(
   if not 0 <= seed <= _MAX_SEED:
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
   labels = np.zeros((len(genres), num_codes), bool)
-  labels[genres.owners(), genres.values - 1] = True
+  labels[genres.list_index(), genres.values - 1] = True
   split = divide(
     labels, test_share=test_share, validation_share=validation_share, seed=seed
   )

@@ -20,6 +20,7 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store_check
 from pcl_jax.data import strategies
 
@@ -31,7 +32,7 @@ def _outside(values: np.ndarray, lowest: int, end: int) -> int:
 
 
 def _check_lists(
-  name: str, lists: catalogues.Ragged, count: int, lowest: int, end: int
+  name: str, lists: ragged.Ragged, count: int, lowest: int, end: int
 ) -> Iterator[str]:
   """Yields what is wrong with lists of numbers from lowest to end - 1."""
   ends_right = len(lists.offsets) == count + 1 and lists.offsets[0] == 0
@@ -43,7 +44,7 @@ def _check_lists(
   if wrong:
     yield f"{name}: {wrong} numbers are not in {lowest}..{end - 1}"
     return
-  keys = lists.owners().astype(np.int64) * end + lists.values
+  keys = lists.list_index().astype(np.int64) * end + lists.values
   repeated = len(keys) - len(np.unique(keys))
   if repeated:
     yield f"{name}: {repeated} repetitions within a list"

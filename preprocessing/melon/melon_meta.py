@@ -17,6 +17,7 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 
 SONG_FILE = "song_meta.json"
@@ -42,8 +43,8 @@ class Songs:
   """
 
   ids: np.ndarray
-  artists: catalogues.Ragged
-  genres: catalogues.Ragged
+  artists: ragged.Ragged
+  genres: ragged.Ragged
   albums: np.ndarray
   codes: np.ndarray
 
@@ -60,7 +61,7 @@ class Playlists:
   """
 
   ids: np.ndarray
-  songs: catalogues.Ragged
+  songs: ragged.Ragged
   files: np.ndarray
   num_unknown: int
 
@@ -229,10 +230,10 @@ def read_songs(meta_dir: pathlib.Path) -> Songs:
   position = {code: i for i, code in enumerate(codes)}
   return Songs(
     ids=np.array([row[0] for row in rows], np.uint32),
-    artists=catalogues.Ragged.from_lists(
+    artists=ragged.Ragged.from_lists(
       [list(dict.fromkeys(row[1])) for row in rows]
     ),
-    genres=catalogues.Ragged.from_lists(
+    genres=ragged.Ragged.from_lists(
       [
         [position[code] for code in dict.fromkeys(row[3] + row[4])]
         for row in rows
@@ -306,11 +307,9 @@ def read_playlists(
       ~known,
       lambda i: f"{meta_dir / PLAYLIST_FILES[files[i]]}: playlist {ids[i]}",
     )
-  lengths = np.bincount(owners[known], minlength=len(lists))
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
   return Playlists(
     ids=np.array(ids, np.int64),
-    songs=catalogues.Ragged(place[known].astype(np.int32), offsets),
+    songs=ragged.Ragged.from_pairs(owners[known], place[known], len(lists)),
     files=files,
     num_unknown=int((~known).sum()),
   )

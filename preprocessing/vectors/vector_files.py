@@ -1,6 +1,5 @@
 """A table of vectors (npy), and beside it a report (json) of its making."""
 
-import hashlib
 import json
 import pathlib
 from typing import Any
@@ -9,15 +8,6 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-
-
-def sha256(*arrays: np.ndarray) -> str:
-  """Hashes the types, shapes and numbers of arrays."""
-  digest = hashlib.sha256()
-  for array in arrays:
-    digest.update(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()
 
 
 def check_options(

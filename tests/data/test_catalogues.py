@@ -10,16 +10,17 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 
 LISTS = st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=8)
 
 
-def _as_lists(ragged: catalogues.Ragged) -> list[list[int]]:
+def _as_lists(ragged: ragged.Ragged) -> list[list[int]]:
   return [ragged[i].tolist() for i in range(len(ragged))]
 
 
 def _catalogue(**fields) -> catalogues.Catalogue:
-  lists = catalogues.Ragged.from_lists
+  lists = ragged.Ragged.from_lists
   return catalogues.Catalogue(
     **{
       "song_ids": np.array([3, 7, 2**32 - 1], np.uint32),
@@ -39,10 +40,10 @@ def _catalogue(**fields) -> catalogues.Catalogue:
 @settings(deadline=None)
 @given(LISTS)
 def test_lists_come_back_from_their_ragged_form(lists):
-  ragged = catalogues.Ragged.from_lists(lists)
-  assert _as_lists(ragged) == lists
-  assert ragged.lengths.tolist() == [len(one) for one in lists]
-  assert ragged.owners().tolist() == [
+  laid = ragged.Ragged.from_lists(lists)
+  assert _as_lists(laid) == lists
+  assert laid.lengths.tolist() == [len(one) for one in lists]
+  assert laid.list_index().tolist() == [
     i for i, one in enumerate(lists) for _ in one
   ]
 
@@ -50,7 +51,7 @@ def test_lists_come_back_from_their_ragged_form(lists):
 @settings(deadline=None)
 @given(LISTS)
 def test_transposed_holds_the_lists_in_which_each_value_stands(lists):
-  actual = catalogues.Ragged.from_lists(lists).transposed(9)
+  actual = ragged.Ragged.from_lists(lists).transposed(9)
   assert _as_lists(actual) == [
     [i for i, one in enumerate(lists) for value in one if value == wanted]
     for wanted in range(9)
@@ -60,9 +61,7 @@ def test_transposed_holds_the_lists_in_which_each_value_stands(lists):
 @settings(deadline=None)
 @given(LISTS)
 def test_transposed_twice_is_the_same_lists_in_order(lists):
-  twice = (
-    catalogues.Ragged.from_lists(lists).transposed(9).transposed(len(lists))
-  )
+  twice = ragged.Ragged.from_lists(lists).transposed(9).transposed(len(lists))
   assert _as_lists(twice) == [sorted(one) for one in lists]
 
 
@@ -73,7 +72,7 @@ def test_tags_are_the_first_codes_padded_with_0(lists, max_num_tags):
     song_ids=np.arange(len(lists), dtype=np.uint32),
     split=np.zeros(len(lists), np.int8),
     albums=np.zeros(len(lists), np.int32),
-    genres=catalogues.Ragged.from_lists(lists),
+    genres=ragged.Ragged.from_lists(lists),
   )
   expected = [(one + [0] * max_num_tags)[:max_num_tags] for one in lists]
   assert made.tags(max_num_tags).tolist() == expected
@@ -89,7 +88,7 @@ def test_pair_lists_are_playlists_songs_of_artists_and_songs_of_genres():
 
 
 def test_pair_lists_of_a_catalogue_without_artists_are_none():
-  empty = catalogues.Ragged.from_lists([[], [], []])
+  empty = ragged.Ragged.from_lists([[], [], []])
   assert len(_catalogue(artists=empty).pair_lists("Artist")) == 0
 
 
@@ -111,7 +110,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
   loaded = catalogues.load(tmp_path)
   for field in dataclasses.fields(catalogues.Catalogue):
     one, other = getattr(made, field.name), getattr(loaded, field.name)
-    if isinstance(one, catalogues.Ragged):
+    if isinstance(one, ragged.Ragged):
       assert _as_lists(one) == _as_lists(other)
     elif isinstance(one, dict):
       assert one.keys() == other.keys()
@@ -124,11 +123,11 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
 
 
 def test_a_catalogue_without_genres_or_playlists_can_be_saved(tmp_path):
-  empty = catalogues.Ragged.from_lists([[], [], []])
+  empty = ragged.Ragged.from_lists([[], [], []])
   made = _catalogue(
     genres=empty,
     genre_codes=np.array([], np.str_),
-    playlists=catalogues.Ragged.from_lists([]),
+    playlists=ragged.Ragged.from_lists([]),
     playlist_files=np.array([], np.int8),
     validation_pairs={},
   )

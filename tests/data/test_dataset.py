@@ -10,6 +10,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import plans
+from pcl_jax.data import ragged
 from pcl_jax.data import strategies
 from tests.support import tiny_data
 
@@ -211,7 +212,7 @@ def test_vectors_that_are_absent_broken_or_of_other_songs_are_refused(
 def test_a_strategy_is_refused_where_its_lists_are_empty(
   copied, field, strategy, what
 ):
-  empty = catalogues.Ragged.from_lists([[] for _ in range(60)])
+  empty = ragged.Ragged.from_lists([[] for _ in range(60)])
   changes = {field: empty}
   if field == "playlists":
     changes["playlist_files"] = np.zeros(60, np.int8)
@@ -242,5 +243,5 @@ def test_the_fingerprint_tells_playlists_and_used_vectors_apart(data, copied):
   old = data.catalogue.playlists
   lists = [old[i].tolist() for i in range(len(old))]
   lists[0] = lists[0][::-1]
-  other = _save(copied, playlists=catalogues.Ragged.from_lists(lists))
+  other = _save(copied, playlists=ragged.Ragged.from_lists(lists))
   assert other.fingerprint() != data.fingerprint()

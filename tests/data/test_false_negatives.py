@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.data import catalogues
 from pcl_jax.data import false_negatives
+from pcl_jax.data import ragged
 from pcl_jax.losses import loss_terms
 from tests.support import tiny_data
 
@@ -21,7 +21,7 @@ SONGS = 12
 
 def _of(members):
   """Returns the lists of each song, from the songs of each list."""
-  by_list = catalogues.Ragged.from_lists([sorted(one) for one in members])
+  by_list = ragged.Ragged.from_lists([sorted(one) for one in members])
   return false_negatives.SharedLists(by_list.transposed(SONGS))
 
 

@@ -11,6 +11,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import inspect
+from pcl_jax.data import ragged
 from tests.support import tiny_run
 
 
@@ -80,7 +81,7 @@ def test_what_can_be_trained_is_said_with_the_reason_where_not(
   (bare / "playlist_vectors.npy").unlink()
   made = catalogues.load(bare)
   dataclasses.replace(
-    made, genres=catalogues.Ragged.from_lists([[]] * len(made))
+    made, genres=ragged.Ragged.from_lists([[]] * len(made))
   ).save(bare)
   text = inspect.describe(dataset.DataSet(bare))
   assert "  SS: yes" in text

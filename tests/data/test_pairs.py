@@ -12,6 +12,7 @@ from scipy import stats
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
+from pcl_jax.data import ragged
 from tests.support import tiny_data
 
 SONGS = 14
@@ -26,7 +27,7 @@ _seeds = st.integers(0, 2**32 - 1)
 
 def _draw(lists, available, *, once: bool, seed: int) -> np.ndarray:
   return pairs.draw_pairs(
-    catalogues.Ragged.from_lists(lists),
+    ragged.Ragged.from_lists(lists),
     np.array(available),
     once=once,
     rng=np.random.default_rng(seed),

@@ -12,6 +12,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import song_store_check
 from pcl_jax.data import verify
@@ -154,19 +155,19 @@ def test_a_song_that_was_written_not_finite_is_named(tmp_path, value):
     ({"albums": np.zeros(3, np.int32)}, "albums has not one entry a song"),
     ({"song_ids": np.zeros(60, np.uint32)}, "song_ids are not ascending"),
     (
-      {"playlists": catalogues.Ragged.from_lists([[0, 60]] * 30)},
+      {"playlists": ragged.Ragged.from_lists([[0, 60]] * 30)},
       "playlists: 30 numbers are not in 0..59",
     ),
     (
-      {"playlists": catalogues.Ragged.from_lists([[5, 5]] + [[]] * 29)},
+      {"playlists": ragged.Ragged.from_lists([[5, 5]] + [[]] * 29)},
       "playlists: 1 repetitions within a list",
     ),
     (
-      {"genres": catalogues.Ragged.from_lists([[0]] * 60)},
+      {"genres": ragged.Ragged.from_lists([[0]] * 60)},
       "genres: 60 numbers are not in 1..",
     ),
     (
-      {"artists": catalogues.Ragged.from_lists([[0]] * 59)},
+      {"artists": ragged.Ragged.from_lists([[0]] * 59)},
       "artists: their offsets do not fit 60 lists",
     ),
     (

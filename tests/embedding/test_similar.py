@@ -15,6 +15,7 @@ from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation.retrieval import playlist_continuation
 from pcl_jax.library import playlist_files
@@ -126,8 +127,8 @@ def test_a_playlist_is_continued_as_evaluation_does(seed, count):
   split[members] = catalogues.TRAIN
   problem = playlist_continuation.Problem(
     playlists=np.zeros(1, np.int64),
-    contexts=catalogues.Ragged.from_lists([members.tolist()]),
-    targets=catalogues.Ragged.from_lists([[]]),
+    contexts=ragged.Ragged.from_lists([members.tolist()]),
+    targets=ragged.Ragged.from_lists([[]]),
     candidates=np.flatnonzero(split == catalogues.TEST),
   )
   ((expected, _),) = playlist_continuation.continue_playlists(vectors, problem)

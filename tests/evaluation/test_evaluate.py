@@ -16,6 +16,7 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import mel_baselines
@@ -76,9 +77,7 @@ def test_sub_genres_are_the_codes_that_do_not_end_in_00():
   catalogue = dataclasses.replace(
     tiny_data.tiny_catalogue(),
     genre_codes=np.array(["GN0101", "GN0100", "GN0200", "GN0201"]),
-    genres=catalogues.Ragged.from_lists(
-      [[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]
-    ),
+    genres=ragged.Ragged.from_lists([[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]),
   )
   found = relevance.sub_genres(catalogue)
   assert len(found) == 60
@@ -108,8 +107,8 @@ def test_songs_that_lie_with_their_artist_are_all_found():
   artist = np.arange(60) % 6  # Ten songs each: nine to find.
   catalogue = dataclasses.replace(
     tiny_data.tiny_catalogue(),
-    artists=catalogues.Ragged.from_lists([[int(a)] for a in artist]),
-    genres=catalogues.Ragged.from_lists([[]] * 60),
+    artists=ragged.Ragged.from_lists([[int(a)] for a in artist]),
+    genres=ragged.Ragged.from_lists([[]] * 60),
   )
   results = precision_at_k.precisions(catalogue, np.eye(6)[artist])
   assert list(results) == ["artist"]  # There is no sub-genre to look for.
@@ -123,7 +122,7 @@ def test_a_test_song_that_shares_nothing_is_no_query():
   artists = [[0]] * 60
   artists[queries[0]] = [1]
   catalogue = dataclasses.replace(
-    catalogue, artists=catalogues.Ragged.from_lists(artists)
+    catalogue, artists=ragged.Ragged.from_lists(artists)
   )
   rows = np.random.default_rng(0).standard_normal((60, 7))
   results = precision_at_k.precisions(catalogue, rows)

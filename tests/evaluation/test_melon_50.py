@@ -10,6 +10,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import fine_tune
@@ -33,7 +34,7 @@ def _catalogue(songs: int = 3000, codes: int = 60) -> catalogues.Catalogue:
   names = [f"GN{i:02d}{0 if i % 10 == 0 else 1:02d}" for i in range(codes)]
   return dataclasses.replace(
     made,
-    genres=catalogues.Ragged.from_lists(lists),
+    genres=ragged.Ragged.from_lists(lists),
     # Not in the order of their numbers.
     genre_codes=np.array(names)[rng.permutation(codes)],
   )
@@ -122,7 +123,7 @@ def test_fewer_sub_genres_than_fifty_are_all_taken_and_none_is_refused():
   expected = sorted(name for name in names if not name.endswith("00"))
   assert list(labelled.tags) == expected
   bare = dataclasses.replace(
-    catalogue, genres=catalogues.Ragged.from_lists([[]] * 200)
+    catalogue, genres=ragged.Ragged.from_lists([[]] * 200)
   )
   with pytest.raises(errors.InputError, match="none of the 40 test songs has"):
     melon_50.melon_50(bare)
@@ -174,7 +175,7 @@ def test_the_task_probes_the_embeddings_of_test_songs(
 
 
 def test_a_data_set_without_sub_genres_has_no_melon_50(context):
-  bare = catalogues.Ragged.from_lists([[]] * 60)
+  bare = ragged.Ragged.from_lists([[]] * 60)
   catalogue = dataclasses.replace(context.catalogue, genres=bare)
   context.data.catalogue = catalogue
   for name in ("melon_50", "melon_50_few_labels"):

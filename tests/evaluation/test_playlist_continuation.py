@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics
 
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.evaluation.retrieval import playlist_continuation
 
 _seeds = st.integers(0, 2**32 - 1)
@@ -24,7 +25,7 @@ def golden(golden_dir):
 def _golden_problem(golden):
   rows = catalogues.find_rows(golden["song_ids"], golden["playlist_songs"])
   assert (rows >= 0).all()
-  lists = catalogues.Ragged(rows.astype(np.int32), golden["playlist_ptr"])
+  lists = ragged.Ragged(rows.astype(np.int32), golden["playlist_ptr"])
   return playlist_continuation.split_playlists(lists, golden["split"])
 
 
@@ -56,7 +57,7 @@ def _random_problem(seed: int, songs: int = 30, playlists: int = 12):
   rng = np.random.default_rng(seed)
   split = rng.integers(0, 3, songs).astype(np.int8)
   split[:3] = [0, 1, 2]
-  lists = catalogues.Ragged.from_lists(
+  lists = ragged.Ragged.from_lists(
     [
       rng.choice(songs, int(rng.integers(1, 9)), replace=False).tolist()
       for _ in range(playlists - 1)
@@ -166,7 +167,7 @@ def test_random_continuations_find_the_share_that_they_draw():
   split = np.full(songs, catalogues.TEST, np.int8)
   split[:10] = catalogues.TRAIN
   rng = np.random.default_rng(0)
-  lists = catalogues.Ragged.from_lists(
+  lists = ragged.Ragged.from_lists(
     [[0, *rng.choice(np.arange(10, songs), 20, replace=False).tolist()]
      for _ in range(300)]
   )  # fmt: skip

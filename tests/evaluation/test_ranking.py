@@ -9,7 +9,7 @@ import scipy.sparse
 from sklearn import metrics
 from sklearn.metrics import pairwise
 
-from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 
@@ -133,7 +133,7 @@ def test_keys_sort_as_scores_do_best_first_and_ties_by_place(scores):
 
 
 def _songs_with(artists: list[list[int]]) -> relevance.Relevance:
-  return relevance.Relevance.of(catalogues.Ragged.from_lists(artists))
+  return relevance.Relevance.of(ragged.Ragged.from_lists(artists))
 
 
 def _example(songs: int = 23):
@@ -195,7 +195,7 @@ def test_few_candidates_give_short_lists_without_the_query():
 def test_songs_are_relevant_where_their_sets_meet_but_not_to_themselves(
   sets, least
 ):
-  lists = catalogues.Ragged.from_lists([sorted(one) for one in sets])
+  lists = ragged.Ragged.from_lists([sorted(one) for one in sets])
   rule = relevance.Relevance.of(lists, at_least=least)
   queries = np.arange(0, len(sets), 2)
   candidates = np.arange(len(sets))[::-1].copy()
@@ -209,8 +209,8 @@ def test_songs_are_relevant_where_their_sets_meet_but_not_to_themselves(
 
 
 def test_songs_of_the_same_album_are_hidden_where_asked_for():
-  artists = catalogues.Ragged.from_lists([[0], [0], [0], [1]])
-  albums = catalogues.Ragged.from_lists([[5], [5], [6], [5]])
+  artists = ragged.Ragged.from_lists([[0], [0], [0], [1]])
+  albums = ragged.Ragged.from_lists([[5], [5], [6], [5]])
   rule = relevance.Relevance.of(artists, hiding=albums)
   relevant, hidden = rule.pairs(np.arange(4), np.arange(4))
   assert relevant.toarray()[0].tolist() == [0, 0, 1, 0]
@@ -218,6 +218,6 @@ def test_songs_of_the_same_album_are_hidden_where_asked_for():
 
 
 def test_values_of_more_songs_than_allowed_are_dropped():
-  lists = catalogues.Ragged.from_lists([[0, 1], [1], [1, 2], []])
+  lists = ragged.Ragged.from_lists([[0, 1], [1], [1, 2], []])
   found = relevance.without_large(lists, 2)
   assert [found[i].tolist() for i in range(4)] == [[0], [], [2], []]

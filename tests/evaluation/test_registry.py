@@ -9,6 +9,7 @@ from scipy import stats
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
@@ -74,28 +75,28 @@ def test_a_task_counts_its_items_and_says_what_it_left_out(name):
 
 
 def test_what_the_data_set_lacks_is_said_not_dropped():
-  nothing = catalogues.Ragged.from_lists([[]] * 60)
+  nothing = ragged.Ragged.from_lists([[]] * 60)
   lacking = {
     "artist": {"artists": nothing},
     "artist_other_album": {"albums": np.full(60, -1, np.int32)},
     "album": {"albums": np.full(60, -1, np.int32)},
     "sub_genre": {"genres": nothing},
-    "playlist_songs": {"playlists": catalogues.Ragged.from_lists([])},
-    "playlist_continuation": {"playlists": catalogues.Ragged.from_lists([])},
+    "playlist_songs": {"playlists": ragged.Ragged.from_lists([])},
+    "playlist_continuation": {"playlists": ragged.Ragged.from_lists([])},
   }
   untested = {name: {"split": np.zeros(60, np.int8)} for name in NAMES}
   for cases in (lacking, untested):
     for name, changes in cases.items():
       with pytest.raises(task_base.NotAvailable):
         _run(name, _rows(), **changes)
-  alone = catalogues.Ragged.from_lists([[i] for i in range(60)])
+  alone = ragged.Ragged.from_lists([[i] for i in range(60)])
   with pytest.raises(task_base.NotAvailable, match="alike"):
     _run("artist", _rows(), artists=alone)
 
 
 def test_songs_that_lie_with_their_artist_are_found_by_every_measure():
   artist = np.arange(60) % 6
-  lists = catalogues.Ragged.from_lists([[int(a)] for a in artist])
+  lists = ragged.Ragged.from_lists([[int(a)] for a in artist])
   found = _run("artist", np.eye(6)[artist], artists=lists)
   for name in ("average_precision", "r_precision", "ndcg_at_10"):
     assert found.metrics[name].value == 1.0
@@ -104,7 +105,7 @@ def test_songs_that_lie_with_their_artist_are_found_by_every_measure():
 def test_without_the_same_album_an_encoder_that_knows_albums_finds_less():
   album = np.arange(60) % 12
   artist = album % 6  # Two albums of each.
-  lists = catalogues.Ragged.from_lists([[int(a)] for a in artist])
+  lists = ragged.Ragged.from_lists([[int(a)] for a in artist])
   changes = {"artists": lists, "albums": album.astype(np.int32)}
   rows = np.eye(12)[album] + 0.01 * _rows()[:, :1]
   same = _run("artist", rows, **changes)
@@ -138,7 +139,7 @@ def test_an_artist_of_many_songs_can_be_left_out():
   lists = [[1] for _ in range(60)]  # One of sixty songs,
   for row in tests[:3]:
     lists[row] = [0]  # and one of three.
-  changes = {"artists": catalogues.Ragged.from_lists(lists)}
+  changes = {"artists": ragged.Ragged.from_lists(lists)}
   found = _run("artist", _rows(), **changes)
   assert found.metrics["average_precision"].items == len(tests)
   options = task_base.Options(largest_artist=3)

@@ -7,6 +7,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import stratify
 from preprocessing import data_split
@@ -98,7 +99,7 @@ def test_every_song_is_in_one_part_and_shares_are_as_asked(prepared):
 
 def test_parts_are_stratified_over_the_codes():
   rng = np.random.default_rng(0)
-  genres = catalogues.Ragged.from_lists(
+  genres = ragged.Ragged.from_lists(
     [
       sorted(set((1 + rng.geometric(0.3, 3) % 12).tolist()))
       for _ in range(3000)
@@ -108,7 +109,7 @@ def test_parts_are_stratified_over_the_codes():
     genres, 12, test_share=0.1, validation_share=0.1, seed=0
   )
   shares = np.zeros((3, 13))
-  np.add.at(shares, (split[genres.owners()], genres.values), 1)
+  np.add.at(shares, (split[genres.list_index()], genres.values), 1)
   totals = shares.sum(axis=0)
   common = totals >= 100
   for part, share in ((catalogues.VALIDATION, 0.1), (catalogues.TEST, 0.1)):
@@ -123,7 +124,7 @@ def test_any_number_of_codes_can_be_split(num_codes):
   lists = [[1 + i % num_codes] if num_codes else [] for i in range(50)]
   lists[7] = []
   split = stratify.split_songs(
-    catalogues.Ragged.from_lists(lists),
+    ragged.Ragged.from_lists(lists),
     num_codes,
     test_share=0.2,
     validation_share=0.2,

@@ -12,6 +12,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from preprocessing import genre_vectors
 from tests.support import tiny_data
 
@@ -29,7 +30,7 @@ def made(folder, **options):
 
 
 def with_genres(catalogue, lists):
-  genres = catalogues.Ragged.from_lists(lists)
+  genres = ragged.Ragged.from_lists(lists)
   return dataclasses.replace(catalogue, genres=genres)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from preprocessing import playlist_vectors
 from preprocessing.vectors import warp
 from tests.support import tiny_data
@@ -77,7 +78,7 @@ def test_test_songs_and_other_playlists_have_no_influence(tmp_path, vectors):
   ]
   kept = dataclasses.replace(
     catalogue,
-    playlists=catalogues.Ragged.from_lists(lists),
+    playlists=ragged.Ragged.from_lists(lists),
     playlist_files=np.zeros(len(lists), np.int8),
   )
   got = made(saved(tmp_path / "kept", kept))
@@ -156,7 +157,7 @@ def test_a_library_without_training_playlists_is_told_what_needs_them(
   lists = [catalogue.playlists[i].tolist() for i in rows.tolist()]
   without = dataclasses.replace(
     catalogue,
-    playlists=catalogues.Ragged.from_lists(lists),
+    playlists=ragged.Ragged.from_lists(lists),
     playlist_files=catalogue.playlist_files[rows],
   )
   with pytest.raises(errors.InputError, match="`cf` in contrast_combos"):

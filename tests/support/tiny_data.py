@@ -6,6 +6,7 @@ import numpy as np
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 
 CLUSTERS = 4
@@ -26,9 +27,7 @@ def _songs_by_cluster(
   return found
 
 
-def _validation_pairs(
-  lists: catalogues.Ragged, split: np.ndarray
-) -> np.ndarray:
+def _validation_pairs(lists: ragged.Ragged, split: np.ndarray) -> np.ndarray:
   """Pairs neighbours among each list's validation songs, int32 [pairs, 2]."""
   pairs = []
   for i in range(len(lists)):
@@ -72,14 +71,14 @@ def tiny_catalogue(
     rng.choice(songs // 5, rng.integers(1, 3), replace=False)
     for _ in range(songs)
   ]
-  ragged = catalogues.Ragged.from_lists
+  from_lists = ragged.Ragged.from_lists
   without_pairs = catalogues.Catalogue(
     song_ids=(10 + np.cumsum(rng.integers(1, 6, songs))).astype(np.uint32),
     split=split,
-    artists=ragged([list(map(int, one)) for one in artists]),
-    genres=ragged([list(map(int, one)) for one in genres]),
+    artists=from_lists([list(map(int, one)) for one in artists]),
+    genres=from_lists([list(map(int, one)) for one in genres]),
     albums=rng.integers(-1, songs // 4, songs).astype(np.int32),
-    playlists=ragged(_songs_by_cluster(rng, songs, playlists, length=9)),
+    playlists=from_lists(_songs_by_cluster(rng, songs, playlists, length=9)),
     playlist_files=np.resize([0, 0, 1, 0, 0, 2], playlists).astype(np.int8),
     genre_codes=np.array([f"GN{i:04d}" for i in range(sub_genres + CLUSTERS)]),
     validation_pairs={},

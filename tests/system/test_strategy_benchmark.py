@@ -13,6 +13,7 @@ from configs import sample
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.data import strategies as pcl_strategy
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation.retrieval import precision_at_k
@@ -71,7 +72,7 @@ def test_songs_that_lie_with_their_artist_have_an_average_precision_of_1():
   object.__setattr__(
     catalogue,
     "artists",
-    catalogues.Ragged.from_lists([[int(a)] for a in artist]),
+    ragged.Ragged.from_lists([[int(a)] for a in artist]),
   )
   known = np.flatnonzero(catalogue.split != catalogues.TEST).astype(np.int32)
   actual = strategy_table.look_up(

@@ -5,7 +5,6 @@ pairs, the tables of mode P and mode G, and the stored features themselves, a
 copy of a test song being a test song too.
 """
 
-from collections.abc import Callable
 import dataclasses
 import json
 import pathlib
@@ -19,8 +18,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
-from preprocessing import genre_vectors
-from preprocessing import playlist_vectors
+from pcl_jax.data import vector_sources
 
 _EXAMPLES = 5
 
@@ -177,19 +175,18 @@ def _check_batches(
 
 
 def _check_table(
-  name: str, path: pathlib.Path, made_of: Callable[[], dict[str, str]]
+  name: str, path: pathlib.Path, expected: dict[str, str]
 ) -> Check:
   """Checks that vectors were made of what may be learned from, no more.
 
   Args:
     name: of the check.
     path: of the vectors, beside which lies their report.
-    made_of: returns hashes of what they would be made of now.
+    expected: hashes of what they would be made of now.
   """
   report = path.with_suffix(".json")
   try:
     settings = json.loads(report.read_text(encoding="utf-8"))["settings"]
-    expected = made_of()
   except (OSError, ValueError, KeyError, TypeError) as error:
     return Check(name, None, f"{report} does not say how it was made ({error})")
   differing = [k for k, v in expected.items() if settings.get(k) != v]
@@ -209,20 +206,15 @@ def _check_vectors(
   meta: dict[str, Any], trained_on: dataset.DataSet
 ) -> list[Check]:
   catalogue, folder = trained_on.catalogue, trained_on.directory
-
-  def playlists() -> dict[str, str]:
-    entries, rows = playlist_vectors.read_entries(catalogue, folder)
-    return playlist_vectors.made_of(catalogue, entries, rows)
-
   checks = []
   if "cf" in meta["architecture"]:
     path = folder / dataset.PLAYLIST_VECTORS
-    checks.append(_check_table("mode P", path, playlists))
+    expected = vector_sources.of_playlist_vectors(catalogue)
+    checks.append(_check_table("mode P", path, expected))
   if "genre_w2v" in meta["architecture"]:
     path = folder / dataset.GENRE_VECTORS
-    checks.append(
-      _check_table("mode G", path, lambda: genre_vectors.made_of(catalogue))
-    )
+    expected = vector_sources.of_genre_vectors(catalogue)
+    checks.append(_check_table("mode G", path, expected))
   return checks
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Integer
 import numpy as np
 
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.embedding import search
 from pcl_jax.evaluation.retrieval import ranking
 
@@ -35,22 +36,18 @@ class Problem:
   """
 
   playlists: Int[np.ndarray, " kept"]
-  contexts: catalogues.Ragged
-  targets: catalogues.Ragged
+  contexts: ragged.Ragged
+  targets: ragged.Ragged
   candidates: Int[np.ndarray, " candidates"]
 
 
-def _select(lists: catalogues.Ragged, kept: np.ndarray, rows: np.ndarray):
+def _select(lists: ragged.Ragged, kept: np.ndarray, rows: np.ndarray):
   """Returns some values of some lists, as lists."""
-  owners = lists.owners()[kept]
-  lengths = np.bincount(owners, minlength=len(lists))[rows]
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-  values = lists.values[kept][np.isin(owners, rows)]
-  return catalogues.Ragged(values, offsets)
+  return lists.keep(kept).select(rows)
 
 
 def split_playlists(
-  playlists: catalogues.Ragged,
+  playlists: ragged.Ragged,
   split: Int[np.ndarray, " songs"],
   known: Sequence[int] = (catalogues.TRAIN, catalogues.VALIDATION),
   hidden: int = catalogues.TEST,
@@ -68,7 +65,7 @@ def split_playlists(
   """
   of = split[playlists.values]
   given, sought = np.isin(of, known), of == hidden
-  owners, size = playlists.owners(), len(playlists)
+  owners, size = playlists.list_index(), len(playlists)
   both = np.bincount(owners[given], minlength=size) > 0
   both &= np.bincount(owners[sought], minlength=size) > 0
   rows = np.flatnonzero(both)
@@ -175,7 +172,7 @@ def score(
 
 
 def popularity(
-  playlists: catalogues.Ragged, songs: int
+  playlists: ragged.Ragged, songs: int
 ) -> Int[np.ndarray, " songs"]:
   """Counts the playlists that hold each song, [songs]."""
   return np.bincount(playlists.values, minlength=songs)

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.embedding import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation.retrieval import relevance
@@ -14,7 +15,7 @@ NEAREST = 5
 
 
 def _precisions(
-  lists: catalogues.Ragged,
+  lists: ragged.Ragged,
   queries: Int[np.ndarray, " queries"],
   found: Int[np.ndarray, "queries k"],
 ) -> Float[np.ndarray, " queries"]:

@@ -7,39 +7,27 @@ import numpy as np
 import scipy.sparse
 
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 
 
-def sub_genres(catalogue: catalogues.Catalogue) -> catalogues.Ragged:
+def sub_genres(catalogue: catalogues.Catalogue) -> ragged.Ragged:
   """Returns the sub-genres of each song: codes that do not end in 00."""
   names = np.concatenate([["00"], catalogue.genre_codes])
   detailed = ~np.char.endswith(names, "00")
-  return _keep(catalogue.genres, detailed[catalogue.genres.values])
+  return catalogue.genres.keep(detailed[catalogue.genres.values])
 
 
-def albums(catalogue: catalogues.Catalogue) -> catalogues.Ragged:
-  """Returns the album of each song as a list of one or none."""
-  known = catalogue.albums >= 0
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])
-  return catalogues.Ragged(catalogue.albums[known], offsets)
-
-
-def without_large(lists: catalogues.Ragged, most: int) -> catalogues.Ragged:
+def without_large(lists: ragged.Ragged, most: int) -> ragged.Ragged:
   """Drops values that more than `most` songs have.
 
   `Various artists` and the like are no artist: those who share it need not be
   alike.
   """
   counts = np.bincount(lists.values, minlength=1)
-  return _keep(lists, counts[lists.values] <= most)
+  return lists.keep(counts[lists.values] <= most)
 
 
-def _keep(lists: catalogues.Ragged, kept: np.ndarray) -> catalogues.Ragged:
-  lengths = np.bincount(lists.owners()[kept], minlength=len(lists))
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-  return catalogues.Ragged(lists.values[kept], offsets)
-
-
-def as_matrix(lists: catalogues.Ragged) -> scipy.sparse.csr_array:
+def as_matrix(lists: ragged.Ragged) -> scipy.sparse.csr_array:
   """Returns 1 where a song has a value, int32 [songs, values]."""
   size = int(lists.values.max(initial=-1)) + 1
   ones = np.ones(len(lists.values), np.int32)
@@ -69,10 +57,10 @@ class Relevance:
   @classmethod
   def of(
     cls,
-    lists: catalogues.Ragged,
+    lists: ragged.Ragged,
     *,
     at_least: int = 1,
-    hiding: catalogues.Ragged | None = None,
+    hiding: ragged.Ragged | None = None,
   ) -> "Relevance":
     """Makes the rule from lists of each song's values."""
     hidden = None if hiding is None else as_matrix(hiding)

@@ -7,31 +7,31 @@ import dataclasses
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 
 
-def _not_empty(lists: catalogues.Ragged, reason: str) -> catalogues.Ragged:
+def _not_empty(lists: ragged.Ragged, reason: str) -> ragged.Ragged:
   if not len(lists.values):
     raise task_base.NotAvailable(reason)
   return lists
 
 
-def _without_large(context: task_base.Context, lists: catalogues.Ragged):
+def _without_large(context: task_base.Context, lists: ragged.Ragged):
   most = context.options.largest_artist
   return lists if most is None else relevance.without_large(lists, most)
 
 
-def _artists(context: task_base.Context) -> catalogues.Ragged:
+def _artists(context: task_base.Context) -> ragged.Ragged:
   lists = _without_large(context, context.catalogue.artists)
   return _not_empty(lists, "no song has an artist")
 
 
-def _albums(context: task_base.Context) -> catalogues.Ragged:
-  albums = relevance.albums(context.catalogue)
+def _albums(context: task_base.Context) -> ragged.Ragged:
+  albums = context.catalogue.album_lists()
   return _not_empty(albums, "no song has an album")
 
 
