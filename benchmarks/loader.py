@@ -25,6 +25,7 @@ import lmdb
 import numpy as np
 
 from benchmarks import machine
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import loader
 from pcl_jax.data import plans
@@ -83,7 +84,7 @@ def read_whole_records(
       ):
         record = txn.get(song_store.song_key(song))
         feature = np.frombuffer(record, "<f2").reshape(-1, song_store.MEL_BANDS)
-        patches.append(feature[start : start + plans.PATCH_FRAMES])
+        patches.append(feature[start : start + song_patches.FRAMES])
       return np.stack(patches)
 
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -109,7 +110,7 @@ def _plans(flags: argparse.Namespace) -> tuple[plans.Plan, plans.Plan]:
   """Returns a round of patches anywhere, and one of two patches a song."""
   rng = np.random.default_rng(1)
   shape = (flags.steps, flags.batch)
-  last = flags.frames - plans.PATCH_FRAMES
+  last = flags.frames - song_patches.FRAMES
   anywhere = plans.Plan(
     rng.integers(0, flags.songs, shape).astype(np.int32),
     rng.integers(0, last, shape).astype(np.int32),

@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks import loader as loader_benchmark
 from benchmarks import machine
 from pcl_jax.common import errors
-from pcl_jax.data import block_order
 from pcl_jax.data import plans
+from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 
 _FRAMES = 1876
@@ -60,16 +60,19 @@ def _drop_from_cache(path: pathlib.Path) -> None:
 
 
 def _plan(
-  songs: int, batch: int, blocks: block_order.Blocks | None
+  songs: int, batch: int, blocks: read_order.Blocks | None
 ) -> plans.Plan:
   frames = np.full(songs, _FRAMES, np.int32)
-  return plans.of_songs(
-    np.arange(songs), frames, batch, seed=0, epoch=0, blocks=blocks
+  plan = plans.of_songs(np.arange(songs), frames, batch, seed=0, epoch=0)
+  if blocks is None:
+    return plan
+  return read_order.reorder(
+    plan, blocks, rows=songs, paired=False, seed=0, epoch=0
   )
 
 
 def _measure(
-  path: pathlib.Path, batch: int, blocks: block_order.Blocks | None
+  path: pathlib.Path, batch: int, blocks: read_order.Blocks | None
 ) -> Measured:
   """Loads an epoch, in a process that has not mapped the store before."""
   store = song_store.SongStore(path, readahead=blocks is not None)
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = parser.parse_args(argv)
   orders = {
     "shuffled": None,
-    "blocks": block_order.Blocks(flags.num_blocks, flags.cached_batches),
+    "blocks": read_order.Blocks(flags.num_blocks, flags.cached_batches),
   }
   found: dict[str, list[Measured]] = {name: [] for name in orders}
   context = multiprocessing.get_context("spawn")

@@ -10,7 +10,7 @@ from flax import nnx
 import jax
 import numpy as np
 
-from pcl_jax.data import plans
+from pcl_jax.audio import song_patches
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from pcl_jax.models import audio_encoder
@@ -63,7 +63,7 @@ def make_step(
   everywhere = jax.NamedSharding(mesh, jax.P())
   step, _ = train_step.make_steps(graphdef, optimizer, recipe, mesh)
   rng = np.random.default_rng(0)
-  shape = (rows, plans.PATCH_FRAMES, song_store.MEL_BANDS)
+  shape = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
   patches = rng.uniform(-2, 1, shape).astype(np.float16)
   batch = {
     "audio": jax.device_put(patches, jax.NamedSharding(mesh, jax.P("data")))

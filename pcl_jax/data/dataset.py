@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.data import block_order
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
+from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 
@@ -56,7 +56,7 @@ class DataSet:
   def __init__(
     self,
     directory: str | os.PathLike[str],
-    blocks: block_order.Blocks | None = None,
+    blocks: read_order.Blocks | None = None,
   ):
     """Opens a data set.
 
@@ -219,7 +219,7 @@ class DataSet:
       InputError: the batch is larger than what there is to train on.
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
-    draw = {"seed": seed, "epoch": epoch, "blocks": self.blocks}
+    draw = {"seed": seed, "epoch": epoch}
     if strategy.pair_method:
       available = self.catalogue.split == catalogues.TRAIN
       planned = plans.of_pairs(
@@ -241,7 +241,7 @@ class DataSet:
         f"strategy {strategy.name} on {self.directory} has fewer "
         f"({len(songs)} training songs): choose a smaller batch size."
       )
-    return planned
+    return self._reorder(planned, strategy, draw)
 
   def _plan_songs(self, strategy, songs, batch_size, double_window, draw):
     if strategy.two_patches:
@@ -290,7 +290,24 @@ class DataSet:
         "preprocessing.own_library --force)"
         f"{', or use fewer devices' if multiple > 1 else ''}."
       )
-    draw = {"seed": _VALIDATION_SEED, "epoch": 0, "blocks": self.blocks}
+    draw = {"seed": _VALIDATION_SEED, "epoch": 0}
     if strategy.pair_method:
-      return plans.of_fixed_pairs(fixed, self.store.frames, batch_size, **draw)
-    return self._plan_songs(strategy, songs, batch_size, double_window, draw)
+      planned = plans.of_fixed_pairs(
+        fixed, self.store.frames, batch_size, **draw
+      )
+    else:
+      planned = self._plan_songs(
+        strategy, songs, batch_size, double_window, draw
+      )
+    return self._reorder(planned, strategy, draw)
+
+  def _reorder(self, planned, strategy, draw):
+    if self.blocks is None:
+      return planned
+    return read_order.reorder(
+      planned,
+      self.blocks,
+      rows=len(self.catalogue),
+      paired=strategy.paired,
+      **draw,
+    )

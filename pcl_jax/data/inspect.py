@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import pairs
-from pcl_jax.data import plans
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
 
@@ -91,9 +91,9 @@ def _songs(data: dataset.DataSet) -> Iterator[str]:
   hours = float(frames.sum(dtype=np.int64)) * frame_s / 3600
   yield f"{len(frames):,} songs, {hours:,.1f} hours"
   yield f"  seconds: {_spread(frames, frame_s)}"
-  short = int((frames < plans.PATCH_FRAMES).sum())
+  short = int((frames < song_patches.FRAMES).sum())
   yield (
-    f"  shorter than a patch ({plans.PATCH_FRAMES} frames, padded with "
+    f"  shorter than a patch ({song_patches.FRAMES} frames, padded with "
     f"silence): {short:,}"
   )
   left_out = _read_json(data.directory / "skipped.json")

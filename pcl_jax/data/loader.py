@@ -8,10 +8,11 @@ import jax
 from jaxtyping import Float16
 import numpy as np
 
+from pcl_jax.audio import song_patches
 from pcl_jax.common import prefetch
-from pcl_jax.data import block_cache
 from pcl_jax.data import false_negatives
 from pcl_jax.data import plans
+from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
@@ -39,7 +40,7 @@ def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
 
 def _empty_patches(patches: int) -> Float16[np.ndarray, "patches frames bands"]:
   """Allocates patches where a CPU device can take them without a copy."""
-  shape = (patches, plans.PATCH_FRAMES, MEL_BANDS)
+  shape = (patches, song_patches.FRAMES, MEL_BANDS)
   size = 2 * math.prod(shape)
   memory = np.empty(size + _ALIGNMENT, np.uint8)
   offset = -memory.ctypes.data % _ALIGNMENT
@@ -52,7 +53,7 @@ def read_batch(
   plan: plans.Plan,
   step: int,
   rows: slice,
-  cache: block_cache.BlockCache | None = None,
+  cache: read_order.BlockCache | None = None,
 ) -> dict[str, np.ndarray]:
   """Reads some rows of one batch into fresh arrays.
 
@@ -128,7 +129,7 @@ def load(
   cache = None
   if plan.reads is not None:
     threads = 1
-    cache = block_cache.BlockCache(store, plan, rows, first_step)
+    cache = read_order.BlockCache(store, plan, rows, first_step)
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.

@@ -11,13 +11,25 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from pcl_jax.audio import song_patches
-from pcl_jax.data import block_order
 from pcl_jax.data import pairs
 from pcl_jax.data import ragged
 
-PATCH_FRAMES = song_patches.FRAMES
 # What follows the seed and the epoch in the seed of each draw.
-_SONGS, _PAIRS, _STARTS, _BLOCKS = 0, 1, 2, 3
+_SONGS, _PAIRS, _STARTS, BLOCKS = 0, 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+  """In which order the patches of a plan are read.
+
+  Attributes:
+    slots: places in the flattened plan, in the order of reading, int64
+      [steps * patches].
+    ends: how many of them are read before a step is complete, int64 [steps].
+  """
+
+  slots: Int[np.ndarray, " total"]
+  ends: Int[np.ndarray, " steps"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Plan:
 
   songs: Int[np.ndarray, "steps patches"]
   starts: Int[np.ndarray, "steps patches"]
-  reads: block_order.Reads | None = None
+  reads: Reads | None = None
 
   def __len__(self) -> int:
     return len(self.songs)
@@ -54,7 +66,7 @@ def draw_starts(
     frames: length of the song of each patch.
     rng: draws.
   """
-  last = np.maximum(frames.astype(np.int64) - PATCH_FRAMES, 0)
+  last = np.maximum(frames.astype(np.int64) - song_patches.FRAMES, 0)
   return rng.integers(0, last + 1).astype(np.int32)
 
 
@@ -75,15 +87,18 @@ def draw_second_starts(
     double_window: largest distance of the starts, in frames.
     rng: draws.
   """
-  last = np.maximum(frames.astype(np.int64) - PATCH_FRAMES, 0)
+  last = np.maximum(frames.astype(np.int64) - song_patches.FRAMES, 0)
   lowest = np.maximum(firsts - double_window, 0)
   highest = np.minimum(firsts + double_window, last)
-  before = np.maximum(firsts - PATCH_FRAMES - lowest + 1, 0)
-  after = np.maximum(highest - (firsts + PATCH_FRAMES) + 1, 0)
+  before = np.maximum(firsts - song_patches.FRAMES - lowest + 1, 0)
+  behind = firsts + song_patches.FRAMES
+  after = np.maximum(highest - behind + 1, 0)
   apart = before + after
   drawn = rng.integers(0, np.where(apart > 0, apart, highest - lowest + 1))
   second = np.where(
-    drawn < before, lowest + drawn, firsts + PATCH_FRAMES + drawn - before
+    drawn < before,
+    lowest + drawn,
+    firsts + song_patches.FRAMES + drawn - before,
   )
   return np.where(apart > 0, second, lowest + drawn).astype(np.int32)
 
@@ -96,44 +111,6 @@ def _steps(items: np.ndarray, batch_size: int) -> np.ndarray:
   )
 
 
-def _order(
-  items: np.ndarray,
-  rows: int,
-  batch_size: int,
-  blocks: block_order.Blocks | None,
-  seed: int,
-  epoch: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """Orders songs or pairs of songs for batches.
-
-  Args:
-    items: rows of the catalogue, [items] or [items, 2].
-    rows: number of rows of the catalogue.
-    batch_size: items in a batch.
-    blocks: how they are read; None for any order.
-    seed: of the run.
-    epoch: from 0.
-
-  Returns:
-    The items, and when each row's block is read (None without blocks).
-  """
-  if blocks is None:
-    return items, None
-  rng = generator(seed, epoch, _BLOCKS)
-  times = block_order.read_times(items.ravel(), rows, blocks, rng)
-  ready = times[items].reshape(len(items), -1).max(axis=1)
-  order = block_order.draw_order(ready, batch_size, blocks.cached_batches, rng)
-  return items[order], times
-
-
-def _with_reads(plan: Plan, times: np.ndarray | None) -> Plan:
-  if times is None:
-    return plan
-  return dataclasses.replace(
-    plan, reads=block_order.reads_of(plan.songs, times)
-  )
-
-
 def of_songs(
   songs: Int[np.ndarray, " songs"],
   frames: Int[np.ndarray, " all"],
@@ -141,7 +118,6 @@ def of_songs(
   *,
   seed: int,
   epoch: int,
-  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans one patch of each song in random order (cross-modal strategies).
 
@@ -151,13 +127,11 @@ def of_songs(
     batch_size: songs in a global batch.
     seed: of the run.
     epoch: from 0.
-    blocks: how they are read; None for any order.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
-  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(order.astype(np.int32), batch_size)
   starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
-  return _with_reads(Plan(taken, starts), times)
+  return Plan(taken, starts)
 
 
 def of_two_patches(
@@ -168,7 +142,6 @@ def of_two_patches(
   double_window: int,
   seed: int,
   epoch: int,
-  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans two patches of each song (self-supervised strategy).
 
@@ -179,19 +152,16 @@ def of_two_patches(
     double_window: largest distance of the two starts, in frames.
     seed: of the run.
     epoch: from 0.
-    blocks: how they are read; None for any order.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
-  order, times = _order(order, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(order.astype(np.int32), batch_size)
   rng = generator(seed, epoch, _STARTS)
   firsts = draw_starts(frames[taken], rng)
   seconds = draw_second_starts(frames[taken], firsts, double_window, rng)
-  plan = Plan(
+  return Plan(
     np.concatenate([taken, taken], axis=1),
     np.concatenate([firsts, seconds], axis=1),
   )
-  return _with_reads(plan, times)
 
 
 def of_fixed_pairs(
@@ -201,7 +171,6 @@ def of_fixed_pairs(
   *,
   seed: int,
   epoch: int,
-  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans one patch of each song of given pairs, in their order.
 
@@ -211,13 +180,11 @@ def of_fixed_pairs(
     batch_size: pairs in a global batch; it has twice as many patches.
     seed: of the run.
     epoch: from 0.
-    blocks: how they are read, which decides their order; None to keep it.
   """
-  drawn, times = _order(drawn, len(frames), batch_size, blocks, seed, epoch)
   taken = _steps(drawn.astype(np.int32), batch_size)
   songs = np.concatenate([taken[..., 0], taken[..., 1]], axis=1)
   starts = draw_starts(frames[songs], generator(seed, epoch, _STARTS))
-  return _with_reads(Plan(songs, starts), times)
+  return Plan(songs, starts)
 
 
 def of_pairs(
@@ -229,7 +196,6 @@ def of_pairs(
   once: bool,
   seed: int,
   epoch: int,
-  blocks: block_order.Blocks | None = None,
 ) -> Plan:
   """Plans pairs drawn anew (audio intra-modal and hybrid strategies).
 
@@ -241,10 +207,7 @@ def of_pairs(
     once: whether a song is in one pair at most.
     seed: of the run.
     epoch: from 0.
-    blocks: how they are read; None for any order.
   """
   rng = generator(seed, epoch, _PAIRS)
   drawn = pairs.draw_pairs(lists, available, once=once, rng=rng)
-  return of_fixed_pairs(
-    drawn, frames, batch_size, seed=seed, epoch=epoch, blocks=blocks
-  )
+  return of_fixed_pairs(drawn, frames, batch_size, seed=seed, epoch=epoch)

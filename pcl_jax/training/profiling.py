@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pcl_jax.audio import song_patches
 from pcl_jax.common import console
-from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from pcl_jax.training import train_step
 
@@ -184,7 +184,7 @@ def shapes_of_batch(
     rows: of the batch.
     tables: what enters it beside audio, a row for each song.
   """
-  patches = (rows, plans.PATCH_FRAMES, song_store.MEL_BANDS)
+  patches = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
   shapes = {"audio": jax.ShapeDtypeStruct(patches, jnp.float16)}
   for name, table in tables.items():
     shape = (rows, *table.shape[1:])

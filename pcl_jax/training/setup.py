@@ -19,9 +19,9 @@ import optax
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import versions
-from pcl_jax.data import block_order
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
+from pcl_jax.data import read_order
 from pcl_jax.data import strategies
 from pcl_jax.models import encoders
 from pcl_jax.training import config_check
@@ -85,10 +85,10 @@ class Run:
     )
 
 
-def _blocks_of(config: ml_collections.ConfigDict) -> block_order.Blocks | None:
+def _blocks_of(config: ml_collections.ConfigDict) -> read_order.Blocks | None:
   if config.data.order == "shuffled":
     return None
-  return block_order.Blocks(config.data.num_blocks, config.data.cached_batches)
+  return read_order.Blocks(config.data.num_blocks, config.data.cached_batches)
 
 
 def _strategy_of(

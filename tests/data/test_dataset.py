@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import plans
 from pcl_jax.data import ragged
 from pcl_jax.data import strategies
 from tests.support import tiny_data
@@ -89,7 +89,7 @@ def test_training_reads_training_songs_and_validation_the_others(
   assert (data.catalogue.split[train.songs] == catalogues.TRAIN).all()
   assert (data.catalogue.split[validation.songs] == catalogues.VALIDATION).all()
   for plan in (train, validation):
-    last = np.maximum(data.store.frames[plan.songs] - plans.PATCH_FRAMES, 0)
+    last = np.maximum(data.store.frames[plan.songs] - song_patches.FRAMES, 0)
     assert (plan.starts <= last).all()
 
 

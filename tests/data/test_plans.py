@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
 from pcl_jax.data import plans
 from tests.support import tiny_data
 
 WINDOW = 625
-PATCH = plans.PATCH_FRAMES
+PATCH = song_patches.FRAMES
 SONGS = np.arange(3, 53, dtype=np.int32)  # 50 songs of a catalogue of 60.
 FRAMES = np.random.default_rng(0).integers(1, 2000, 60).astype(np.int32)
 
