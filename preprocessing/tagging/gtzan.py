@@ -1,7 +1,7 @@
 """GTZAN's fault-filtered lists: 930 clips, ten genres, no artist twice.
 
-The split is of Kereliuk, Sturm and Larsen (2015). Public copies of the audio
-are known to have an unreadable jazz.00054: it may be absent.
+Kereliuk, Sturm and Larsen (2015) made the split. Public copies of the audio are
+known to have an unreadable jazz.00054: it may be absent.
 """
 
 import pathlib
@@ -58,11 +58,11 @@ def read(lists: pathlib.Path) -> tagging_clips.ClipList:
   """Reads the three lists.
 
   Args:
-    lists: their folder.
+    lists: the folder of the lists.
 
   Raises:
-    InputError: a file is absent, has a line of another kind, or a clip stands
-      in them twice.
+    InputError: a file is absent or has a line of another kind, or a clip is
+      in two of them.
   """
   folder = _find_lists(lists)
   clips = [
@@ -78,5 +78,5 @@ def read(lists: pathlib.Path) -> tagging_clips.ClipList:
     clips=tuple(clips),
     published=None if len(clips) == PUBLISHED else PUBLISHED,
     may_lack=MAY_LACK,
-    one_each=True,
+    single_label=True,
   )

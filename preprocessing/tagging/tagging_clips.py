@@ -24,8 +24,8 @@ class Clip:
   """One row of a set's lists.
 
   Attributes:
-    id: as the set has it.
-    path: of its audio, as the lists have it.
+    id: the id that the set has for it.
+    path: the path of its audio in the lists.
     split: TRAIN, VALIDATION or TEST.
     labels: columns of its tags, ascending.
     from_s: where the part of the audio begins that is used.
@@ -45,16 +45,16 @@ class ClipList:
   """What the lists of a set say, before any audio is looked for.
 
   Attributes:
-    name: of the set and its split: a score means nothing without.
+    name: set and split: a score means nothing without them.
     part: which part of the audio is used, WHOLE or CENTRE.
-    tags: name of each column.
-    clips: those of the split, in the order of the lists.
+    tags: the name of each column.
+    clips: the clips of the split, in the order of the lists.
     published: how many clips the published split has, where these lists are
       not of the published length; else None.
     excluded: reason -> paths of the clips that the split leaves out by rule.
     may_lack: ids of clips that public copies are known to have damaged.
     min_frames: a clip with fewer frames is left out by rule.
-    one_each: exactly one tag a clip.
+    single_label: whether each clip has exactly one tag.
   """
 
   name: str
@@ -65,12 +65,14 @@ class ClipList:
   excluded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   may_lack: frozenset[str] = frozenset()
   min_frames: int = 0
-  one_each: bool = False
+  single_label: bool = False
 
   def digest(self) -> str:
     """Returns a sha256 of all that decides what is prepared."""
     content = dataclasses.asdict(self)
     content["may_lack"] = sorted(self.may_lack)
+    # The name that finished sets have in their digests.
+    content["one_each"] = content.pop("single_label")
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -78,11 +80,8 @@ class ClipList:
 def read_lines(path: pathlib.Path) -> list[str]:
   r"""Reads the lines of a list, ended by \n, \r\n or \r; no blank ones.
 
-  Args:
-    path: a text file in UTF-8.
-
   Raises:
-    InputError: it is absent, not text or empty.
+    InputError: the file is absent, not text in UTF-8, or empty.
   """
   try:
     text = path.read_bytes().decode("utf-8-sig")
@@ -106,11 +105,8 @@ def check(clips: Iterable[Clip], where: str) -> None:
   """Refuses lists that name a clip twice or leave a split empty.
 
   Args:
-    clips: of all splits.
+    clips: the clips of all splits.
     where: the files they were read from, for the message.
-
-  Raises:
-    InputError: with the first such clip or split.
   """
   ids, paths, splits = {}, {}, set()
   for clip in clips:

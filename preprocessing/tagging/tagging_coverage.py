@@ -1,15 +1,22 @@
-"""Which clips of a set's lists a folder of audio has."""
+"""What of a tagging set can be prepared: audio, counts, refusal, summary."""
 
-from collections.abc import Iterable
+import collections
+from collections.abc import Iterable, Sequence
 import dataclasses
 import pathlib
+from typing import Any
 
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.library import library_files
 from preprocessing.tagging import tagging_clips
+from preprocessing.tagging import tagging_store
 
+FILE = "coverage.json"
 _LOW = ".low"  # MTG-Jamendo's smaller files are called 948.low.mp3.
-SHOWN = 5
+_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +34,11 @@ class Coverage:
   without_labels: tuple[str, ...]
 
 
-def key_of(path: str) -> str:
+def _key(path: str) -> str:
   """Returns what a clip's path and its file have in common.
 
-  That is the folder it lies in and its name without suffix: copies differ in
-  the folders above and in the audio format.
+  That is the name of the folder and the file's name without suffix: copies
+  differ in the folders above and in the audio format.
   """
   folder, _, name = path.rpartition("/")
   stem = name.rpartition(".")[0] or name
@@ -56,10 +63,10 @@ def cover(source: pathlib.Path, clip_list: tagging_clips.ClipList) -> Coverage:
     )
   found: dict[str, list[str]] = {}
   for path in library_files.find_files(source, library_files.SOUND):
-    found.setdefault(key_of(path), []).append(path)
+    found.setdefault(_key(path), []).append(path)
   files, missing = {}, []
   for clip in clip_list.clips:
-    paths = found.get(key_of(clip.path), [])
+    paths = found.get(_key(clip.path), [])
     if len(paths) > 1:
       raise errors.InputError(
         f"{source} has the clip {clip.path} in {len(paths)} files, "
@@ -77,15 +84,175 @@ def cover(source: pathlib.Path, clip_list: tagging_clips.ClipList) -> Coverage:
       f"found {sum(map(len, found.values()))} other audio files. Give the "
       "folder of the set's audio as --source."
     )
-  known = {key_of(clip.path) for clip in clip_list.clips}
+  known = {_key(clip.path) for clip in clip_list.clips}
   for paths in clip_list.excluded.values():
-    known |= {key_of(path) for path in paths}
+    known |= {_key(path) for path in paths}
   others = [p for key, some in found.items() if key not in known for p in some]
   return Coverage(files, tuple(missing), tuple(sorted(others)))
 
 
-def shown(names: Iterable[str]) -> str:
-  """Names the first few of many, and says how many more there are."""
+def _shown(names: Iterable[str]) -> str:
   names = list(names)
-  more = len(names) - SHOWN
-  return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+  more = len(names) - _SHOWN
+  return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def report(
+  clip_list: tagging_clips.ClipList,
+  coverage: Coverage,
+  notes: Sequence[tagging_store.Note],
+) -> dict[str, Any]:
+  """Counts what there is and what is left out.
+
+  Args:
+    clip_list: the set's lists.
+    coverage: which of its clips have audio.
+    notes: what became of the clips, once they were decoded.
+
+  Returns:
+    The content of coverage.json; plain values, fit for json.
+  """
+  unreadable = {k: why for note in notes for k, why in note.unreadable.items()}
+  short = [clip for note in notes for clip in note.too_short]
+  missing = {clip.id: clip.path for clip in coverage.missing}
+  lacking = [*missing, *unreadable]
+  known = [clip for clip in lacking if clip in clip_list.may_lack]
+  gone = {*lacking, *short}
+  clips = [clip for clip in clip_list.clips if clip.id not in gone]
+  wanted = len(clip_list.clips) - len(short) - len(known)
+  wanted = max(wanted, clip_list.published or 0)
+  name, partial = clip_list.name, len(clips) < wanted
+  if partial:
+    name += f" partial ({len(clips)} of {wanted} clips)"
+  left_out = {r: len(paths) for r, paths in clip_list.excluded.items()}
+  tags = {split: set() for split in tagging_clips.SPLITS}
+  for clip in clips:
+    tags[clip.split].update(clip.labels)
+  empty = {
+    split: [
+      tag for i, tag in enumerate(clip_list.tags) if i not in tags[number]
+    ]
+    for number, split in tagging_clips.SPLITS.items()
+  }
+  splits = collections.Counter(clip.split for clip in clips)
+  return {
+    "name": name,
+    "partial": partial,
+    "digest": clip_list.digest(),
+    "part": clip_list.part,
+    "clips": len(clips),
+    "wanted": wanted,
+    "published": clip_list.published,
+    "listed": len(clip_list.clips) + sum(left_out.values()),
+    "splits": {s: splits[i] for i, s in tagging_clips.SPLITS.items()},
+    "left_out_by_rule": left_out | ({"too short": len(short)} if short else {}),
+    "known_to_be_damaged": known,
+    "tags_without_clips": {
+      split: some for split, some in empty.items() if some
+    },
+    "missing": missing,
+    "unreadable": {
+      i: f"{coverage.files[i]}: {unreadable[i]}" for i in unreadable
+    },
+    "audio_without_labels": list(coverage.without_labels),
+  }
+
+
+def check(
+  found: dict[str, Any], work: pathlib.Path, allow_partial: bool
+) -> None:
+  """Writes the report, and refuses a partial set unless it is allowed.
+
+  Args:
+    found: the report.
+    work: the folder to write it in.
+    allow_partial: whether a set that lacks clips is prepared.
+
+  Raises:
+    InputError: clips are lacking, or a split has none at all.
+  """
+  storage.write_json(work / FILE, found)
+  for split, clips in found["splits"].items():
+    if not clips:
+      raise errors.InputError(
+        f"{found['name']}: no clip of the split {split} can be used, so "
+        f"nothing can be measured. {work / FILE} names what is missing."
+      )
+  if not found["partial"] or allow_partial:
+    return
+  reasons = [
+    f"{len(found[what])} {words} ({_shown(found[what].values())})"
+    for what, words in (
+      ("missing", "have no audio"),
+      ("unreadable", "cannot be read"),
+    )
+    if found[what]
+  ]
+  if found["published"]:
+    reasons.append(
+      f"the lists are not the published ones, which have {found['published']} "
+      "clips in this split"
+    )
+  raise errors.InputError(
+    f"{found['name']}: {'; '.join(reasons)}. A result on a part of a set is "
+    f"not the set's: add what is missing ({work / FILE} names all), or give "
+    "--allow_partial, and the result's name will say so."
+  )
+
+
+def metadata(
+  clip_list: tagging_clips.ClipList, found: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns what the prepared set says about itself.
+
+  Args:
+    clip_list: the set's lists.
+    found: the report.
+  """
+  lacking = {r: len(found[r]) for r in ("missing", "unreadable") if found[r]}
+  return {
+    "format_version": tagging_set.FORMAT_VERSION,
+    "name": found["name"],
+    "partial": found["partial"],
+    "part": clip_list.part,
+    "tags": list(clip_list.tags),
+    "one_each": clip_list.single_label,
+    "left_out": found["left_out_by_rule"] | lacking,
+    "feature": melspectrogram.SETTINGS.as_dict(),
+  }
+
+
+def summary(found: dict[str, Any], out: pathlib.Path) -> str:
+  """Formats the report for people, in a few lines.
+
+  Args:
+    found: the report.
+    out: the folder of the prepared set.
+  """
+  splits = ", ".join(f"{n} {split}" for split, n in found["splits"].items())
+  lines = [f"{out}: {found['name']}, {found['clips']} clips ({splits})"]
+  for reason, count in found["left_out_by_rule"].items():
+    lines.append(f"left out by the split's rule: {count} ({reason})")
+  for what in ("missing", "unreadable"):
+    if found[what]:
+      names = _shown(found[what].values())
+      lines.append(f"{what}: {len(found[what])} ({names})")
+  if found["known_to_be_damaged"]:
+    names = ", ".join(found["known_to_be_damaged"])
+    lines.append(f"known to be damaged in public copies, and so here: {names}")
+  if others := found["audio_without_labels"]:
+    lines.append(
+      f"audio files that the lists do not have: {len(others)} "
+      f"({_shown(others)})"
+    )
+  for split, tags in found["tags_without_clips"].items():
+    lines.append(
+      f"tags without a clip in {split}, which have no score there: "
+      f"{len(tags)} ({_shown(tags)})"
+    )
+  lines.append(
+    f"{out / FILE} has all of it; next: python -m pcl_jax.evaluate "
+    f"--workdir=RUN --tagging={out}"
+  )
+  # File names are bytes: what is no character is shown as an escape.
+  return "\n".join(lines).encode(errors="backslashreplace").decode()

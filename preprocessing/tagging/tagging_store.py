@@ -46,9 +46,9 @@ class Shard:
   """Clips of one split that are written together.
 
   Attributes:
-    name: of its file while the set is made.
-    split: of all its clips.
-    clips: in their order.
+    name: the name of its file while the set is made.
+    split: the split of all its clips.
+    clips: the clips in their order.
   """
 
   name: str
@@ -61,8 +61,8 @@ class Note:
   """What became of the clips of a shard.
 
   Attributes:
-    ids: of the clips that are in its file.
-    bytes: sum of its records.
+    ids: the clips that are in its file.
+    bytes: the size of all its records.
     missing: ids of clips without a file.
     unreadable: id -> why the clip's audio cannot be used.
     too_short: ids left out by the split's rule.
@@ -75,9 +75,9 @@ class Note:
   too_short: list[str]
 
 
-def shards_of(clips: Iterable[Clip]) -> list[Shard]:
+def _shards_of(clips: Iterable[Clip]) -> list[Shard]:
   """Lays out the shards; they depend on the clips alone."""
-  clips, shards = list(clips), []
+  shards = []
   for split, name in tagging_clips.SPLITS.items():
     some = [clip for clip in clips if clip.split == split]
     for number, first in enumerate(range(0, len(some), SHARD_CLIPS)):
@@ -110,12 +110,8 @@ def serialize(
 ) -> bytes:
   """Returns a record, whose bytes are the same in every process.
 
-  The library's own way leaves the order of the fields to a hash that is drawn
-  anew in each process.
-
-  Args:
-    features: what a record holds.
-    example: its values.
+  In the library's own way, the order of the fields depends on a hash that
+  differs from process to process.
   """
   serializer = example_serializer.ExampleSerializer(
     features.get_serialized_info()
@@ -135,11 +131,11 @@ class Writer:
     clip_list: tagging_clips.ClipList,
     features_from: Sequence[tagging_set.TaggingSet] = (),
   ):
-    """Looks at what an interrupted run has left.
+    """Lays out the shards.
 
     Args:
-      work: folder to make the set in.
-      source: folder of the audio.
+      work: the folder to make the set in.
+      source: the folder of the audio.
       files: id -> file of the clips that have one.
       clip_list: the set's lists.
       features_from: prepared sets of the same tracks, whose features are taken
@@ -154,7 +150,7 @@ class Writer:
     self._folder.mkdir(parents=True, exist_ok=True)
     self._source, self._files = source, files
     self._list = clip_list
-    self.shards = shards_of(clip_list.clips)
+    self.shards = _shards_of(clip_list.clips)
 
   def note(self, shard: Shard) -> Note | None:
     """Returns what became of a shard's clips, or None if it is not written."""
@@ -162,7 +158,7 @@ class Writer:
     return Note(**library_files.read_json(path)) if path.exists() else None
 
   def write(self, threads: int) -> list[Note]:
-    """Writes the shards that are not there; those with unreadable clips anew.
+    """Writes the shards that are not there or have unreadable clips.
 
     Args:
       threads: how many files are decoded at once.
@@ -200,47 +196,45 @@ class Writer:
   ) -> None:
     features = features_of(self._list.tags)
     note, size = Note([], 0, [], {}, []), 0
-    path = self._folder / shard.name
-    partial = path.with_name(path.name + ".partial")
-    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
-    for clip in shard.clips:
-      if clip.id not in self._files:
-        note.missing.append(clip.id)
-        continue
-      found = next(decoded)
-      if found.feature is None:
-        note.unreadable[clip.id] = found.reason
-      elif len(found.feature) < self._list.min_frames:
-        note.too_short.append(clip.id)
-      else:
-        mel = np.ascontiguousarray(found.feature, "<f2")
-        record = serialize(
-          features, {"id": clip.id, "mel": mel, "tags": list(clip.labels)}
-        )
-        writer.write(record)
-        note.ids.append(clip.id)
-        size += len(record)
-    writer.close()
-    partial.replace(path)
+    with storage.write_aside(self._folder / shard.name) as partial:
+      writer = array_record_module.ArrayRecordWriter(
+        str(partial), "group_size:1"
+      )
+      for clip in shard.clips:
+        if clip.id not in self._files:
+          note.missing.append(clip.id)
+          continue
+        found = next(decoded)
+        if found.feature is None:
+          note.unreadable[clip.id] = found.reason
+        elif len(found.feature) < self._list.min_frames:
+          note.too_short.append(clip.id)
+        else:
+          mel = np.ascontiguousarray(found.feature, "<f2")
+          record = serialize(
+            features, {"id": clip.id, "mel": mel, "tags": list(clip.labels)}
+          )
+          writer.write(record)
+          note.ids.append(clip.id)
+          size += len(record)
+      writer.close()
     storage.write_json(
-      path.with_name(path.name + ".json"),
+      self._folder / f"{shard.name}.json",
       dataclasses.asdict(dataclasses.replace(note, bytes=size)),
     )
 
-  def finish(
-    self, name: str, metadata: dict[str, Any], description: str
-  ) -> pathlib.Path:
+  def finish(self, metadata: dict[str, Any], description: str) -> pathlib.Path:
     """Puts the shards and their metadata into a folder of their own.
 
     Args:
-      name: of the data set, as the library wants it: small letters, digits
-        and '_'.
-      metadata: what `metadata.json` holds, fit for json.
+      metadata: the content of `metadata.json`, fit for json.
       description: one sentence for people.
 
     Returns:
       The folder.
     """
+    # The library wants small letters, digits and '_'.
+    name = self._list.name.replace("-", "_")
     ready = self._folder.parent / READY
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir()
@@ -278,18 +272,14 @@ class Writer:
       target = template.sharded_filepath(
         shard_index=number, num_shards=len(filled)
       )
-      _link(self._folder / shard.name, pathlib.Path(target))
+      # A second name, so that a crash leaves the file under the first.
+      try:
+        os.link(self._folder / shard.name, target)
+      except OSError:  # Not every file system has links.
+        shutil.copyfile(self._folder / shard.name, target)
     return tfds.core.SplitInfo(
       name=tagging_clips.SPLITS[split],
       shard_lengths=[len(note.ids) for note in filled.values()],
       num_bytes=sum(note.bytes for note in filled.values()),
       filename_template=template,
     )
-
-
-def _link(path: pathlib.Path, target: pathlib.Path) -> None:
-  """Gives a file a second name, so that a crash leaves it under the first."""
-  try:
-    os.link(path, target)
-  except OSError:  # Not every file system has links.
-    shutil.copyfile(path, target)

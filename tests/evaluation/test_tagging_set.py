@@ -17,8 +17,8 @@ from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.models import audio_encoder
-from preprocessing import tagging_sets
 from preprocessing.tagging import gtzan
+from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_store
 from tests.support import quick_backbone
 from tests.support import tiny_tagging
@@ -38,8 +38,8 @@ def prepared(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(gtzan, "PUBLISHED", 30)
     patch.setattr(tagging_store, "SHARD_CLIPS", 4)
-    clip_list = tagging_sets.read_lists("gtzan", lists)
-    tagging_sets.prepare(clip_list, source, folder / "out")
+    clip_list = preparation.read_lists("gtzan", lists)
+    preparation.prepare(clip_list, source, folder / "out")
   return folder
 
 

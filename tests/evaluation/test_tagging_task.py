@@ -17,9 +17,9 @@ from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_set
 from pcl_jax.evaluation.tagging import tagging_task
 from pcl_jax.models import audio_encoder
-from preprocessing import tagging_sets
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import mtg_jamendo
+from preprocessing.tagging import preparation
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_data
@@ -50,8 +50,8 @@ def gtzan_set(tmp_path_factory):
   (audio_dir / "genres" / "pop" / "pop.00000.wav").write_bytes(b"broken")
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(gtzan, "PUBLISHED", 30)
-    clip_list = tagging_sets.read_lists("gtzan", lists)
-    tagging_sets.prepare(
+    clip_list = preparation.read_lists("gtzan", lists)
+    preparation.prepare(
       clip_list, audio_dir, folder / "out", allow_partial=True
     )
   return folder / "out"
@@ -72,7 +72,7 @@ def jamendo_sets(tmp_path_factory):
     patch.setitem(mtg_jamendo.PUBLISHED, "instrument", (4, 4, 4))
     for number, where in enumerate((lists, other)):
       clip_list = mtg_jamendo.read(where, "instrument", number, "whole")
-      tagging_sets.prepare(clip_list, audio_dir, folder / f"split{number}")
+      preparation.prepare(clip_list, audio_dir, folder / f"split{number}")
   return [str(folder / "split0"), str(folder / "split1")]
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from preprocessing import tagging_sets
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import magnatagatune
 from preprocessing.tagging import mtg_jamendo
+from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_clips
 from tests.support import tiny_tagging
 
@@ -56,7 +56,7 @@ def test_the_real_lists_of_moodtheme_have_56_tags_and_the_published_sizes(
 def test_the_real_lists_of_gtzan_have_930_clips_of_ten_genres(shared_dir):
   found = gtzan.read(shared_dir / "tagging")
   assert _sizes(found) == (443, 197, 290)
-  assert found.published is None and found.one_each
+  assert found.published is None and found.single_label
   assert {label for clip in found.clips for label in clip.labels} == set(
     range(10)
   )
@@ -323,7 +323,7 @@ def test_a_clip_in_two_splits_of_gtzan_is_refused(tmp_path):
 )
 def test_a_split_that_is_not_said_is_refused(tmp_path, choices, message):
   with pytest.raises(errors.InputError, match=message):
-    tagging_sets.read_lists(lists=tmp_path, **choices)
+    preparation.read_lists(lists=tmp_path, **choices)
 
 
 # ---- anything else ----

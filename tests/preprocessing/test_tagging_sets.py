@@ -16,8 +16,8 @@ from pcl_jax.common import errors
 from preprocessing import tagging_sets
 from preprocessing.library import decoding
 from preprocessing.tagging import gtzan
+from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_coverage
-from preprocessing.tagging import tagging_report
 from preprocessing.tagging import tagging_store
 from tests.support import tiny_tagging
 
@@ -38,12 +38,12 @@ def small_shards(monkeypatch):
 
 def _prepare(folder, name="out", **how):
   lists, audio = folder / "lists", folder / "audio"
-  clip_list = tagging_sets.read_lists("gtzan", lists)
-  return tagging_sets.prepare(clip_list, audio, folder / name, **how)
+  clip_list = preparation.read_lists("gtzan", lists)
+  return preparation.prepare(clip_list, audio, folder / name, **how)
 
 
 def _report(folder):
-  return json.loads((folder / tagging_report.FILE).read_text())
+  return json.loads((folder / tagging_coverage.FILE).read_text())
 
 
 def test_a_set_is_read_back_without_tensorflow_bit_by_bit(
@@ -150,9 +150,8 @@ def test_a_killed_preparation_goes_on_and_ends_in_the_same_bytes(
   _prepare(tmp_path, "whole")
   program = f"""
 import os, pathlib, signal
-from preprocessing import tagging_sets
 from preprocessing.library import decoding
-from preprocessing.tagging import gtzan, tagging_store
+from preprocessing.tagging import gtzan, preparation, tagging_store
 gtzan.PUBLISHED, tagging_store.SHARD_CLIPS = 30, 4
 done, decode = [], decoding.decode
 def decode_some(*args):
@@ -162,8 +161,8 @@ def decode_some(*args):
   return decode(*args)
 decoding.decode = decode_some
 folder = pathlib.Path({str(tmp_path)!r})
-clips = tagging_sets.read_lists("gtzan", folder / "lists")
-tagging_sets.prepare(clips, folder / "audio", folder / "out", threads=1)
+clips = preparation.read_lists("gtzan", folder / "lists")
+preparation.prepare(clips, folder / "audio", folder / "out", threads=1)
 """
   killed = subprocess.run(
     [sys.executable, "-c", program], cwd=ROOT, capture_output=True
@@ -186,7 +185,7 @@ def test_a_preparation_stopped_at_its_end_is_completed(
 ):
   tiny_tagging.make_gtzan(tmp_path)
   _prepare(tmp_path, "whole")
-  replace = tagging_sets._replace
+  replace = preparation._replace
 
   def interrupt(*arguments, **_):
     if where == "tidy":
@@ -197,7 +196,7 @@ def test_a_preparation_stopped_at_its_end_is_completed(
     if where == "finish":
       patch.setattr(tfds.folder_dataset, "write_metadata", interrupt)
     else:
-      patch.setattr(tagging_sets, "_replace", interrupt)
+      patch.setattr(preparation, "_replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
       _prepare(tmp_path)
   _prepare(tmp_path)
@@ -230,7 +229,7 @@ def test_missing_clips_are_named_and_refused_then_allowed_by_name(
   assert report["tags_without_clips"] == {
     "validation": [path.parent.name for path in gone]
   }
-  words = tagging_report.summary(report, tmp_path / "out")
+  words = tagging_coverage.summary(report, tmp_path / "out")
   assert "partial (22 of 30 clips)" in words and "missing: 8" in words
   assert "tags without a clip in validation" in words
   metadata = tfds.builder_from_directory(tmp_path / "out").info.metadata
@@ -290,7 +289,7 @@ def test_the_known_broken_file_of_gtzan_is_tolerated_and_reported(
   assert report["name"] == "gtzan-filtered" and not report["partial"]
   assert report["clips"] == 30
   assert report["known_to_be_damaged"] == ["jazz.00054"]
-  words = tagging_report.summary(report, tmp_path / "out")
+  words = tagging_coverage.summary(report, tmp_path / "out")
   assert "known to be damaged in public copies" in words
 
 
@@ -343,7 +342,7 @@ def test_sets_of_other_lists_or_folders_are_not_mixed(
 
 def test_a_folder_without_the_clips_is_refused(tmp_path):
   lists = tiny_tagging.make_gtzan_lists(tmp_path / "lists")
-  clip_list = tagging_sets.read_lists("gtzan", lists)
+  clip_list = preparation.read_lists("gtzan", lists)
   with pytest.raises(errors.InputError, match="is not a folder"):
     tagging_coverage.cover(tmp_path / "none", clip_list)
   tiny_tagging.write_clip(tmp_path / "music" / "a" / "b.wav")

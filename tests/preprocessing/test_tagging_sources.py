@@ -6,10 +6,10 @@ import tensorflow_datasets as tfds
 
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
-from preprocessing import tagging_sets
 from preprocessing.library import decoding
 from preprocessing.tagging import magnatagatune
 from preprocessing.tagging import mtg_jamendo
+from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_coverage
 from preprocessing.tagging import tagging_store
 from tests.support import tiny_tagging
@@ -33,8 +33,8 @@ def test_a_clip_in_two_files_is_refused(tmp_path):
 def test_mtg_jamendo_is_prepared_from_small_mp3_files(tmp_path, monkeypatch):
   lists, audio = tiny_tagging.make_jamendo(tmp_path)
   monkeypatch.setitem(mtg_jamendo.PUBLISHED, "instrument", (4, 4, 4))
-  clip_list = tagging_sets.read_lists("mtg_jamendo", lists, subset="instrument")
-  report = tagging_sets.prepare(clip_list, audio, tmp_path / "out")
+  clip_list = preparation.read_lists("mtg_jamendo", lists, subset="instrument")
+  report = preparation.prepare(clip_list, audio, tmp_path / "out")
   assert report["name"] == "mtg_jamendo-instrument-split0-whole"
   assert report["splits"] == {"train": 4, "validation": 4, "test": 4}
   source = tfds.builder_from_directory(tmp_path / "out").as_data_source("test")
@@ -53,15 +53,15 @@ def test_features_of_another_split_are_taken_instead_of_decoded(
   lists, audio = tiny_tagging.make_jamendo(tmp_path)
   monkeypatch.setitem(mtg_jamendo.PUBLISHED, "instrument", (4, 4, 4))
   clip_list = mtg_jamendo.read(lists, "instrument", 0, "whole")
-  tagging_sets.prepare(clip_list, audio, tmp_path / "first")
+  preparation.prepare(clip_list, audio, tmp_path / "first")
   rows = tiny_tagging.jamendo_rows()
   rows["train"], rows["test"] = rows["test"], rows["train"]
   tiny_tagging.write_jamendo(lists, rows)
   other = mtg_jamendo.read(lists, "instrument", 0, "whole")
-  tagging_sets.prepare(other, audio, tmp_path / "decoded")
+  preparation.prepare(other, audio, tmp_path / "decoded")
   with monkeypatch.context() as patch:
     patch.setattr(decoding, "decode", lambda *_: 1 / 0)
-    tagging_sets.prepare(
+    preparation.prepare(
       other, audio, tmp_path / "taken", features_from=[tmp_path / "first"]
     )
   assert tiny_tagging.contents(tmp_path / "taken") == tiny_tagging.contents(
@@ -69,7 +69,7 @@ def test_features_of_another_split_are_taken_instead_of_decoded(
   )
   centre = mtg_jamendo.read(lists, "instrument", 0, "centre")
   with pytest.raises(errors.InputError, match="part whole, and mtg_jamendo-"):
-    tagging_sets.prepare(
+    preparation.prepare(
       centre, audio, tmp_path / "none", features_from=[tmp_path / "first"]
     )
   assert not list(tmp_path.glob("none*"))
@@ -85,7 +85,7 @@ def test_the_centre_of_a_track_is_what_is_stored(tmp_path, monkeypatch):
     )
   monkeypatch.setitem(mtg_jamendo.PUBLISHED, "instrument", (1, 1, 1))
   clip_list = mtg_jamendo.read(lists, "instrument", 0, "centre")
-  tagging_sets.prepare(clip_list, tmp_path / "audio", tmp_path / "out")
+  preparation.prepare(clip_list, tmp_path / "audio", tmp_path / "out")
   source = tfds.builder_from_directory(tmp_path / "out").as_data_source("train")
   expected = decode.read_feature(
     tmp_path / "audio" / rows["train"][0][3].replace("mp3", "ogg"), 0.5, 29.6
@@ -96,16 +96,16 @@ def test_the_centre_of_a_track_is_what_is_stored(tmp_path, monkeypatch):
 def test_the_21k_split_leaves_out_short_clips_by_rule(tmp_path, monkeypatch):
   folder = tiny_tagging.make_mtat(tmp_path / "mtat")
   monkeypatch.setattr(magnatagatune, "PUBLISHED_ROWS", 48)
-  larger = tagging_sets.read_lists("magnatagatune", folder, split="25k")
-  report = tagging_sets.prepare(larger, folder, tmp_path / "25k")
+  larger = preparation.read_lists("magnatagatune", folder, split="25k")
+  report = preparation.prepare(larger, folder, tmp_path / "25k")
   assert report["name"] == "magnatagatune-25k" and report["clips"] == 48
   source = tfds.builder_from_directory(tmp_path / "25k").as_data_source("test")
   assert [list(record["tags"]) for record in source][2::3] == [[], [], []]
   # Of 0.3 s are all but one in each split.
   for name in ("0/clip-0", "c/clip-36", "f/clip-45"):
     tiny_tagging.write_clip(folder / f"{name}.wav", seconds=29.12)
-  smaller = tagging_sets.read_lists("magnatagatune", folder, split="21k")
-  report = tagging_sets.prepare(smaller, folder, tmp_path / "21k")
+  smaller = preparation.read_lists("magnatagatune", folder, split="21k")
+  report = preparation.prepare(smaller, folder, tmp_path / "21k")
   assert report["name"] == "magnatagatune-21k" and not report["partial"]
   assert report["splits"] == {"train": 1, "validation": 1, "test": 1}
   assert report["left_out_by_rule"] == {

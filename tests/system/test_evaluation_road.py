@@ -17,8 +17,8 @@ from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.tagging import probe_training
-from preprocessing import tagging_sets
 from preprocessing.tagging import gtzan
+from preprocessing.tagging import preparation
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_tagging
@@ -48,8 +48,8 @@ def gtzan_set(tmp_path, monkeypatch) -> pathlib.Path:
   """A prepared set of 30 clips of ten genres."""
   lists, audio = tiny_tagging.make_gtzan(tmp_path / "gtzan")
   monkeypatch.setattr(gtzan, "PUBLISHED", 30)
-  clips = tagging_sets.read_lists("gtzan", lists)
-  tagging_sets.prepare(clips, audio, tmp_path / "prepared")
+  clips = preparation.read_lists("gtzan", lists)
+  preparation.prepare(clips, audio, tmp_path / "prepared")
   return tmp_path / "prepared"
 
 
