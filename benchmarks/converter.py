@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks import machine
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from preprocessing import melon_lmdb
+from preprocessing.melon import converter
 from preprocessing.melon import melon_source
 
 _READ_BYTES = 1 << 20
@@ -93,7 +93,7 @@ def _read_alone(paths: Sequence[pathlib.Path], workers: int) -> None:
 def _convert(folder: pathlib.Path, workers: int, processes: bool) -> None:
   out = folder / "out"
   with contextlib.redirect_stdout(io.StringIO()):
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       folder, out, workers=workers, processes=processes
     )
 

@@ -16,9 +16,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from preprocessing import data_split
 from preprocessing import genre_vectors
-from preprocessing import melon_lmdb
 from preprocessing import playlist_vectors
 from preprocessing import sample_melon
+from preprocessing.melon import converter
 
 MELON_FOLDER = "melon"
 # Test songs are the queries of the evaluation: more than the paper's tenth.
@@ -60,7 +60,7 @@ def make(
       artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
       playlists=max(songs * 2 // 3, 1),
     )
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
     )
     data_split.make_catalogue(

@@ -36,8 +36,8 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
-from preprocessing import melon_lmdb
 from preprocessing.melon import melon_meta
+from preprocessing.melon import melon_source
 from preprocessing.sample import sample_playlists
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_styles
@@ -216,7 +216,7 @@ def _plan(
   tasks = []
   for i, samples in enumerate(_draw_samples(settings, faults)):
     song = songs[i]
-    path = out / melon_lmdb.song_file(song.song_id)
+    path = out / melon_source.song_file(song.song_id)
     if fault_of.get(i) == "missing" or path.exists():
       continue
     sheet = sample_score.Sheet(

@@ -25,8 +25,8 @@ from preprocessing.melon import tar_reader
 
 FILES_OF_FOLDER = ""  # The source of unpacked files; a tar's is its name.
 FILES_PER_TASK = 128
-_BATCH_BYTES = 1 << 22  # Of features: some twenty songs of 30 s.
-_PROGRESS_BYTES = 1 << 26  # What is stepped over is told this often.
+_BATCH_BYTES = 1 << 22  # Features of some twenty songs of 30 s.
+_PROGRESS_BYTES = 1 << 26  # Stepped over at most without a batch.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Job:
 
   Attributes:
     melon_dir: holds arena_mel/ or tars or both.
-    song_ids: of the metadata, ascending, int64 [songs].
-    min_frames: a song with fewer is left out.
+    song_ids: the ids of the metadata, ascending, int64 [songs].
+    min_frames: a song with fewer frames is left out.
   """
 
   melon_dir: pathlib.Path
@@ -67,12 +67,12 @@ class Batch:
   """What a worker hands over.
 
   Attributes:
-    source: of the task.
+    source: the source of the task.
     songs: pairs of id and feature, float16 [frames, 48].
     unusable: entries of skipped.json; `place` in them is the body's first byte
       in the tar, `stamp` that of an unpacked file.
-    num_bytes: of the source, read or stepped over.
-    finished: of a tar, with the last batch: what was met in it.
+    num_bytes: how much of the source was read or stepped over.
+    finished: what was met in a tar; with its last batch only.
   """
 
   source: str
@@ -88,7 +88,7 @@ class Batch:
     get: Callable[[], np.ndarray],
     **where: Any,
   ) -> bool:
-    """Takes a song in, or its entry where it is unusable (then False)."""
+    """Adds a song; where it is unusable, adds its entry and returns False."""
     try:
       self.songs.append((song_id, get()))
       return True
@@ -228,7 +228,7 @@ def _worker_thread(job: Job) -> Iterator[Callable[[Task], Iterator[Batch]]]:
 def run_tasks(
   tasks: Sequence[Task], job: Job, workers: int, *, processes: bool
 ) -> Iterator[Iterator[Batch]]:
-  """Gives the batches of all tasks, in the order in which they come.
+  """Yields the batches of all tasks, in the order in which they come.
 
   Args:
     tasks: taken in their order; those running at a time mix.
@@ -237,7 +237,7 @@ def run_tasks(
     processes: whether each is a process; else a thread.
 
   Raises:
-    RunError: a worker process ended before its time.
+    RunError: a worker process ended too early.
   """
   workers = min(workers, len(tasks))
   todo, results = queue.SimpleQueue(), queue.Queue(2 * workers)

@@ -9,6 +9,7 @@ note of what it settled; the notes of an interrupted run are read back.
 
 import collections
 from collections.abc import Sequence
+import functools
 import json
 import pathlib
 from typing import Any
@@ -19,8 +20,7 @@ from preprocessing.melon import conversion
 from preprocessing.melon import melon_source
 
 _NOWHERE = np.iinfo(np.int32).max
-_SHOWN_TARS = 3
-_SHOWN_MEMBERS = 3
+_SHOWN = 3
 _FOLDER = conversion.FILES_OF_FOLDER
 
 
@@ -29,40 +29,14 @@ def _stamp(path: pathlib.Path) -> list[int]:
   return [found.st_size, found.st_mtime_ns]
 
 
-class _Absence:
-  """Says where a missing song was looked for."""
-
-  def __init__(
-    self, melon_dir: pathlib.Path, tars: list[str], damages: dict[str, str]
-  ):
-    self._folder = melon_dir / melon_source.FOLDER
-    self._tars = ""
-    if tars:
-      self._tars = f" and in none of {len(tars)} tars"
-    if damages:
-      names = list(damages)
-      shown = "; ".join(f"{one}: {damages[one]}" for one in names[:_SHOWN_TARS])
-      more = f"; and {len(names) - _SHOWN_TARS} more"
-      self._tars += f"; damaged: {shown}" + more * (len(names) > _SHOWN_TARS)
-    self._has_folder = {}
-
-  def detail(self, song_id: int) -> str:
-    """Returns the words of skipped.json."""
-    number = song_id // melon_source.SONGS_PER_FOLDER
-    if number not in self._has_folder:
-      self._has_folder[number] = (self._folder / str(number)).exists()
-    what = "file" if self._has_folder[number] else f"folder {number}"
-    return f"the {what} does not exist{self._tars}"
-
-
 class Ledger:
   """Which songs are converted, which are unusable, which tars are read.
 
   Attributes:
-    song_ids: of the metadata, ascending, int64 [songs].
-    excluded: left out by wish, id -> the choice that names it.
+    song_ids: the ids of the metadata, ascending, int64 [songs].
+    excluded: songs left out by wish, id -> the choice that names it.
     files: unpacked files, id -> size and time of change.
-    tars: those there, name -> size and time of change.
+    tars: the tars that are there, name -> size and time of change.
     finished: tars read to the end, name -> what was met in them.
   """
 
@@ -74,7 +48,7 @@ class Ledger:
     notes: Sequence[bytes],
   ):
     """Looks at what is there and takes in an interrupted run's notes."""
-    # Of the type of a Python int, or each look-up would copy it.
+    # int64, the type of a Python int: otherwise each look-up copies the array.
     self.song_ids = song_ids.astype(np.int64)
     self.excluded = excluded
     wanted = [one for one in song_ids.tolist() if one not in excluded]
@@ -122,12 +96,9 @@ class Ledger:
   def _note_unusable(self, entry: dict[str, Any], source: str) -> None:
     entry = entry | {"rank": self._rank[source]}
     known = self._unusable.get(entry["id"], entry)
-    is_first = (entry["rank"], entry["place"]) <= (
-      known["rank"],
-      known["place"],
-    )
+    first = min(entry, known, key=lambda one: (one["rank"], one["place"]))
     is_usable = self._converted_from[self._position(entry["id"])] != _NOWHERE
-    if is_first and not is_usable:
+    if first is entry and not is_usable:
       self._unusable[entry["id"]] = entry
 
   def settle(
@@ -162,10 +133,10 @@ class Ledger:
   def source_bytes(self) -> tuple[int, int]:
     """Returns the bytes to be gone through in all, and those not again."""
     files = sum(size for size, _ in self.files.values())
-    files_left = sum(self.files[i][0] for i in self._files_left())
-    done = files - files_left
+    tars = sum(size for size, _ in self.tars.values())
+    done = files - sum(self.files[i][0] for i in self._files_left())
     done += sum(self.tars[name][0] for name in self.finished.keys() & self.tars)
-    return files + sum(size for size, _ in self.tars.values()), done
+    return files + tars, done
 
   def _files_left(self) -> list[int]:
     ids = np.array(sorted(self.files), np.int64)
@@ -218,9 +189,9 @@ class Ledger:
     damages = self.damaged_tars()
     lines = [
       f"{name} is damaged, what is whole in it was used: {damages[name]}"
-      for name in list(damages)[:_SHOWN_TARS]
+      for name in list(damages)[:_SHOWN]
     ]
-    if more := list(damages)[_SHOWN_TARS:]:
+    if more := list(damages)[_SHOWN:]:
       lines.append(f"  and {len(more)} more: {', '.join(more)}")
     gaps = [self.finished[name].get("gaps", 0) for name in damages]
     if sum(gaps):
@@ -238,13 +209,27 @@ class Ledger:
     for kind, count in sorted((+counts).items()):
       lines.append(f"{count} members of tars ignored: {kind}")
     if examples:
-      lines.append(f"  for example {', '.join(examples[:_SHOWN_MEMBERS])}")
+      lines.append(f"  for example {', '.join(examples[:_SHOWN])}")
     return lines
+
+  def _absence_in_tars(self) -> str:
+    tars = self.tars.keys() | self.finished.keys()
+    text = f" and in none of {len(tars)} tars" if tars else ""
+    damages = [f"{name}: {one}" for name, one in self.damaged_tars().items()]
+    if damages:
+      text += f"; damaged: {'; '.join(damages[:_SHOWN])}"
+    if more := damages[_SHOWN:]:
+      text += f"; and {len(more)} more"
+    return text
 
   def left_out(self, melon_dir: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the entries of skipped.json, in order of the ids."""
-    tars = sorted(self.tars.keys() | self.finished.keys())
-    where = _Absence(melon_dir, tars, self.damaged_tars())
+    in_tars = self._absence_in_tars()
+
+    @functools.cache
+    def has_folder(number: int) -> bool:
+      return (melon_dir / melon_source.FOLDER / str(number)).exists()
+
     entries = []
     for song_id, rank in zip(
       self.song_ids.tolist(), self._converted_from.tolist(), strict=True
@@ -257,7 +242,10 @@ class Ledger:
         known = self._unusable[song_id]
         entry = {key: known[key] for key in ("id", "file", "reason", "detail")}
       elif rank == _NOWHERE:
-        entry |= {"reason": "missing", "detail": where.detail(song_id)}
+        number = song_id // melon_source.SONGS_PER_FOLDER
+        what = "file" if has_folder(number) else f"folder {number}"
+        detail = f"the {what} does not exist{in_tars}"
+        entry |= {"reason": "missing", "detail": detail}
       else:
         continue
       entries.append(entry)

@@ -12,8 +12,8 @@ from pcl_jax.checkpoint import manager
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
-from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
+from preprocessing.melon import converter
 from tests.support import quick_backbone
 from tests.support import small_state
 from tests.support import tiny_melon
@@ -176,7 +176,7 @@ def _records(store_dir):
 def test_a_conversion_whose_disk_fills_up_says_so_and_goes_on(
   disk, tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setattr(melon_lmdb, "_SONGS_PER_COMMIT", 8)
+  monkeypatch.setattr(converter, "_SONGS_PER_COMMIT", 8)
   monkeypatch.setattr(conversion, "_BATCH_BYTES", 1)
   tiny_melon.write_melon(tmp_path, range(24))
   commit, ballast = song_store.SongWriter._commit, []
@@ -189,11 +189,11 @@ def test_a_conversion_whose_disk_fills_up_says_so_and_goes_on(
   with monkeypatch.context() as patch:
     patch.setattr(song_store.SongWriter, "_commit", filled_before)
     with pytest.raises(errors.InputError, match="has 0 bytes free, the next"):
-      melon_lmdb.build_song_store(tmp_path, disk / "data", workers=1)
+      converter.build_song_store(tmp_path, disk / "data", workers=1)
   assert not (disk / "data" / "songs.lmdb").exists()
   ballast[0].unlink()
   capsys.readouterr()
-  store = melon_lmdb.build_song_store(tmp_path, disk / "data", workers=1)
+  store = converter.build_song_store(tmp_path, disk / "data", workers=1)
   assert "going on: 8 songs are settled already" in capsys.readouterr().out
-  whole = melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  whole = converter.build_song_store(tmp_path, tmp_path / "data")
   assert _records(store) == _records(whole)

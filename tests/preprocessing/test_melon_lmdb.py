@@ -12,6 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import song_store
 from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
+from preprocessing.melon import converter
 from preprocessing.melon import melon_spectrogram
 from tests.support import tiny_melon
 
@@ -32,7 +33,7 @@ def _features(store_dir) -> dict[int, bytes]:
 
 def test_records_are_the_formula_applied_to_the_files(tmp_path):
   tiny_melon.write_melon(tmp_path, IDS)
-  path = melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  path = converter.build_song_store(tmp_path, tmp_path / "data")
   store = song_store.SongStore(path)
   assert store.song_ids.tolist() == sorted(IDS)
   for i, song_id in enumerate(store.song_ids.tolist()):
@@ -72,7 +73,7 @@ def test_a_faulty_array_is_listed_with_its_reason_and_the_rest_kept(
     FAULTY_ARRAYS[reason],
     allow_pickle=True,
   )
-  path = melon_lmdb.build_song_store(
+  path = converter.build_song_store(
     tmp_path, tmp_path / "data", max_skipped_share=0.5
   )
   [entry] = _skipped(tmp_path / "data")
@@ -95,7 +96,7 @@ def test_a_terminal_is_shown_the_speed_and_the_time_left(tmp_path, monkeypatch):
   terminal = _Terminal()
   with monkeypatch.context() as patch:
     patch.setattr(sys, "stderr", terminal)
-    melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+    converter.build_song_store(tmp_path, tmp_path / "data")
   last = terminal.getvalue().replace("\r", "\n").strip().splitlines()[-1]
   # Elapsed and left, bytes and songs a second.
   assert re.search(r"100%.*\[[\d:]+<[\d:]+, .*B/s, \d+ songs/s\]", last), last
@@ -106,9 +107,7 @@ def test_missing_files_and_folders_are_told_apart(tmp_path):
   tiny_melon.mel_path(tmp_path, 999).unlink()
   tiny_melon.mel_path(tmp_path, 70_000).unlink()
   tiny_melon.mel_path(tmp_path, 70_000).parent.rmdir()
-  melon_lmdb.build_song_store(
-    tmp_path, tmp_path / "data", max_skipped_share=0.5
-  )
+  converter.build_song_store(tmp_path, tmp_path / "data", max_skipped_share=0.5)
   file, folder = _skipped(tmp_path / "data")
   assert file["reason"] == folder["reason"] == "missing"
   assert "file" in file["detail"] and "folder 70" in folder["detail"]
@@ -119,7 +118,7 @@ def test_short_songs_are_kept_and_counted(tmp_path, capsys):
   for song_id, frames in ((3, 1), (999, 255), (1000, 256)):
     path = tiny_melon.mel_path(tmp_path, song_id)
     np.save(path, tiny_melon.mel_db(song_id, frames))
-  path = melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  path = converter.build_song_store(tmp_path, tmp_path / "data")
   assert song_store.SongStore(path).frames.tolist() == [1, 255, 256, 300, 300]
   assert "2 songs are shorter than 256 frames" in capsys.readouterr().out
 
@@ -144,7 +143,7 @@ def test_min_frames_and_named_folders_leave_songs_out(tmp_path, capsys):
 @pytest.fixture
 def many_songs(tmp_path, monkeypatch):
   """Forty songs, some of them bad, committed eight at a time."""
-  monkeypatch.setattr(melon_lmdb, "_SONGS_PER_COMMIT", 8)
+  monkeypatch.setattr(converter, "_SONGS_PER_COMMIT", 8)
   monkeypatch.setattr(conversion, "_BATCH_BYTES", 1)
   tiny_melon.write_melon(tmp_path, range(0, 4000, 100))
   tiny_melon.mel_path(tmp_path, 300).unlink()
@@ -156,7 +155,7 @@ def many_songs(tmp_path, monkeypatch):
 def test_an_interrupted_run_goes_on_to_the_same_records(
   many_songs, monkeypatch, stop_after
 ):
-  whole = melon_lmdb.build_song_store(many_songs, many_songs / "whole")
+  whole = converter.build_song_store(many_songs, many_songs / "whole")
   read_feature, calls = melon_spectrogram.read_feature, []
 
   def stopping(path, min_frames):
@@ -167,11 +166,11 @@ def test_an_interrupted_run_goes_on_to_the_same_records(
 
   monkeypatch.setattr(melon_spectrogram, "read_feature", stopping)
   with pytest.raises(KeyboardInterrupt):
-    melon_lmdb.build_song_store(many_songs, many_songs / "broken", workers=1)
+    converter.build_song_store(many_songs, many_songs / "broken", workers=1)
   assert not (many_songs / "broken" / "songs.lmdb").exists()
 
   monkeypatch.setattr(melon_spectrogram, "read_feature", read_feature)
-  broken = melon_lmdb.build_song_store(many_songs, many_songs / "broken")
+  broken = converter.build_song_store(many_songs, many_songs / "broken")
   assert _features(broken) == _features(whole)
   assert _skipped(broken.parent) == _skipped(whole.parent)
   assert song_store.SongStore(broken).meta == song_store.SongStore(whole).meta
@@ -182,7 +181,7 @@ def test_files_read_before_are_read_again_only_if_they_changed(
   many_songs, monkeypatch
 ):
   with pytest.raises(errors.InputError):
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       many_songs, many_songs / "data", max_skipped_share=0
     )
   read = []
@@ -194,14 +193,14 @@ def test_files_read_before_are_read_again_only_if_they_changed(
 
   monkeypatch.setattr(melon_spectrogram, "read_feature", noting)
   with pytest.raises(errors.InputError):
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       many_songs, many_songs / "data", max_skipped_share=0
     )
   assert read == []
   for song_id in (300, 3500):  # One was missing, one all zero.
     path = tiny_melon.mel_path(many_songs, song_id)
     np.save(path, tiny_melon.mel_db(song_id))
-  path = melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  path = converter.build_song_store(many_songs, many_songs / "data")
   assert sorted(read) == [300, 3500]
   assert len(song_store.SongStore(path)) == 40
 
@@ -210,7 +209,7 @@ def test_too_many_songs_left_out_is_refused_but_nothing_is_lost(
   many_songs, capsys
 ):
   with pytest.raises(errors.InputError) as caught:
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       many_songs, many_songs / "data", max_skipped_share=0.04
     )
   message = str(caught.value)
@@ -224,17 +223,17 @@ def test_too_many_songs_left_out_is_refused_but_nothing_is_lost(
     assert part in message
   assert len(_skipped(many_songs / "data")) == 2
   assert (many_songs / "data" / "songs.lmdb.partial").exists()
-  path = melon_lmdb.build_song_store(
+  path = converter.build_song_store(
     many_songs, many_songs / "data", max_skipped_share=0.05
   )
   assert len(song_store.SongStore(path)) == 38
 
 
 def test_a_finished_store_is_left_alone(many_songs, capsys):
-  path = melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  path = converter.build_song_store(many_songs, many_songs / "data")
   before = (path / "data.mdb").read_bytes()
   capsys.readouterr()
-  melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  converter.build_song_store(many_songs, many_songs / "data")
   assert "exists already: nothing to do" in capsys.readouterr().out
   assert (path / "data.mdb").read_bytes() == before
 
@@ -242,27 +241,27 @@ def test_a_finished_store_is_left_alone(many_songs, capsys):
 def test_a_finished_store_of_other_settings_is_not_taken_for_this_one(
   many_songs,
 ):
-  melon_lmdb.build_song_store(many_songs, many_songs / "data")
+  converter.build_song_store(many_songs, many_songs / "data")
   before = _features(many_songs / "data" / "songs.lmdb")
   with pytest.raises(errors.InputError, match="other settings.*Delete"):
-    melon_lmdb.build_song_store(many_songs, many_songs / "data", min_frames=9)
+    converter.build_song_store(many_songs, many_songs / "data", min_frames=9)
   assert _features(many_songs / "data" / "songs.lmdb") == before
 
 
 def test_a_store_begun_from_another_source_is_not_gone_on_with(many_songs):
   with pytest.raises(errors.InputError):
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       many_songs, many_songs / "data", max_skipped_share=0
     )
   with pytest.raises(errors.InputError, match="begun from another source"):
-    melon_lmdb.build_song_store(many_songs, many_songs / "data", min_frames=2)
+    converter.build_song_store(many_songs, many_songs / "data", min_frames=2)
 
 
 def test_no_usable_song_at_all_is_refused(tmp_path):
   tiny_melon.write_melon(tmp_path, [1])
   np.save(tiny_melon.mel_path(tmp_path, 1), np.zeros((48, 9), np.float32))
   with pytest.raises(errors.InputError, match="no song at all"):
-    melon_lmdb.build_song_store(
+    converter.build_song_store(
       tmp_path, tmp_path / "data", max_skipped_share=1.0
     )
 
@@ -270,20 +269,20 @@ def test_no_usable_song_at_all_is_refused(tmp_path):
 def test_a_source_without_spectrograms_says_what_to_do(tmp_path):
   tiny_melon.write_meta(tmp_path / "kakao_meta", [tiny_melon.song(1)])
   with pytest.raises(errors.InputError, match="neither tars .* Give"):
-    melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+    converter.build_song_store(tmp_path, tmp_path / "data")
 
 
 def test_an_output_that_cannot_be_made_is_refused(tmp_path):
   tiny_melon.write_melon(tmp_path, [1])
   (tmp_path / "data").touch()
-  with pytest.raises(errors.InputError, match="cannot be written .* --out"):
-    melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+  with pytest.raises(errors.InputError, match="is a file.*--out|another"):
+    melon_lmdb.main([f"--melon_dir={tmp_path}", f"--out={tmp_path / 'data'}"])
 
 
 def test_a_source_without_songs_is_refused(tmp_path):
   tiny_melon.write_meta(tmp_path / "kakao_meta", [])
   with pytest.raises(errors.InputError, match="lists no song"):
-    melon_lmdb.build_song_store(tmp_path, tmp_path / "data")
+    converter.build_song_store(tmp_path, tmp_path / "data")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
-from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
+from preprocessing.melon import converter
 from preprocessing.melon import melon_ledger
 from preprocessing.melon import melon_spectrogram
 from preprocessing.melon import tar_reader
@@ -29,7 +29,7 @@ def _skipped(data_dir: pathlib.Path) -> dict[int, dict]:
 
 
 def _small_steps(monkeypatch) -> None:
-  monkeypatch.setattr(melon_lmdb, "_SONGS_PER_COMMIT", 8)
+  monkeypatch.setattr(converter, "_SONGS_PER_COMMIT", 8)
   monkeypatch.setattr(conversion, "_BATCH_BYTES", 1)
 
 

@@ -43,9 +43,9 @@ def test_a_killed_worker_process_is_one_message(tars):
 _CHILD = """
 import pathlib, sys
 from pcl_jax.data import song_store
-from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
-melon_lmdb._SONGS_PER_COMMIT = 8
+from preprocessing.melon import converter
+converter._SONGS_PER_COMMIT = 8
 conversion._BATCH_BYTES = 1
 commit = song_store.SongWriter._commit
 def tell(line):
@@ -58,7 +58,7 @@ def telling(self, *arguments):
   tell("end")
 song_store.SongWriter._commit = telling
 folder = pathlib.Path(sys.argv[1])
-melon_lmdb.build_song_store(
+converter.build_song_store(
   folder, folder / "broken", max_skipped_share=1.0, workers=2,
   processes=sys.argv[2] == "processes",
 )

@@ -12,9 +12,9 @@ import pytest
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from preprocessing import melon_lmdb
 from preprocessing import sample_melon
 from preprocessing.melon import melon_meta
+from preprocessing.melon import melon_source
 from preprocessing.sample import sample_playlists
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_styles
@@ -123,7 +123,7 @@ def test_good_files_hold_spectrograms_in_the_decibels_of_melon(tiny):
   good = [s["id"] for s in _json(tiny, "song_meta.json") if s["id"] not in bad]
   assert good
   for song_id in good:
-    db = np.load(tiny / melon_lmdb.song_file(song_id))
+    db = np.load(tiny / melon_source.song_file(song_id))
     assert db.dtype == np.float32 and db.flags.c_contiguous
     assert db.shape[0] == 48 and 150 <= db.shape[1] <= 226
     assert np.isfinite(db).all() and db.min() >= -200.0
@@ -138,7 +138,7 @@ def test_the_faults_on_file_are_those_in_the_folder(tiny):
   ids = [i for ones in faults.values() for i in ones]
   assert len(ids) == len(set(ids))
   paths = {
-    fault: [tiny / melon_lmdb.song_file(i) for i in ones]
+    fault: [tiny / melon_source.song_file(i) for i in ones]
     for fault, ones in faults.items()
   }
   assert not any(path.exists() for path in paths["missing"])

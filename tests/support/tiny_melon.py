@@ -11,7 +11,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from preprocessing import melon_lmdb
+from preprocessing.melon import converter
 
 
 def song(song_id: int, **fields: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def build(
 ) -> pathlib.Path:
   """Converts a folder with two workers; leaves any share of songs out."""
   settings = {"max_skipped_share": 1.0, "workers": 2} | settings
-  return melon_lmdb.build_song_store(melon_dir, melon_dir / name, **settings)
+  return converter.build_song_store(melon_dir, melon_dir / name, **settings)
 
 
 def content(store: pathlib.Path) -> dict[bytes, bytes]:
