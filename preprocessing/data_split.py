@@ -122,11 +122,8 @@ def _split(
     split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
     return dataclasses.replace(made, split=split), {}
   parts = published_split.read_split(split_from)
-  imported = published_split.assign(made.song_ids, parts, split_from)
-  return (
-    dataclasses.replace(made, split=imported.split),
-    {"split_from": imported.counts},
-  )
+  split, counts = published_split.assign(made.song_ids, parts, split_from)
+  return dataclasses.replace(made, split=split), {"split_from": counts}
 
 
 def _set_validation_pairs(

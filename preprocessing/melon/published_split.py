@@ -1,13 +1,12 @@
 """Reads the published split and validation pairs, without executing a pickle.
 
-The published files are pickles of lists, tuples, integers and numpy integers.
-An unpickler that knows nothing else reads them: a pickle names functions to
-call, and here every name but those that numpy's integers need is refused, and
-those are stood in for by functions of this module.
+The published files are pickles of lists, tuples, integers and numpy integers. A
+pickle names functions to call. The unpickler here refuses every name except
+those that numpy's integers need, and replaces these by functions of this
+module.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import io
 import pathlib
 import pickle
@@ -24,20 +23,6 @@ from pcl_jax.data import song_store
 _SHOWN_CHARS = 60
 _SHOWN_IDS = 5
 _MEMO_WRITERS = ("PUT", "BINPUT", "LONG_BINPUT")
-# Anything may come out of a pickle that is damaged or made to do harm.
-_UNREADABLE = (
-  pickle.UnpicklingError,
-  OSError,
-  EOFError,
-  ValueError,
-  TypeError,
-  IndexError,
-  KeyError,
-  AttributeError,
-  MemoryError,
-  OverflowError,
-  RecursionError,
-)
 
 
 class _IntegerType:
@@ -101,12 +86,8 @@ class _Unpickler(pickle.Unpickler):
 def _check_memo(content: bytes) -> None:
   """Refuses a place in the memo that no honest pickle of this size has.
 
-  The unpickler makes room for all places up to one that is named, so that six
-  bytes could ask for 64 GB.
-
-  Raises:
-    UnpicklingError: there is one.
-    ValueError: it is no pickle.
+  The unpickler makes room for all places up to the one that is named, so that
+  six bytes could ask for 64 GB.
   """
   with warnings.catch_warnings(action="ignore"):  # Of odd escapes in names.
     for opcode, place, _ in pickletools.genops(content):
@@ -122,7 +103,8 @@ def _load(path: pathlib.Path, option: str) -> Any:
     content = path.read_bytes()
     _check_memo(content)
     return _Unpickler(io.BytesIO(content)).load()
-  except _UNREADABLE as error:
+  # Anything may come out of a pickle that is damaged or made to do harm.
+  except Exception as error:
     text = " ".join(str(error).split())[: 4 * _SHOWN_CHARS]
     raise errors.InputError(
       f"{path} ({option}) cannot be read: {text or type(error).__name__}. "
@@ -202,28 +184,19 @@ def read_pairs(path: pathlib.Path) -> np.ndarray:
   return _as_ids(flat, path, "each pair").reshape(-1, 2)
 
 
-@dataclasses.dataclass(frozen=True)
-class Imported:
-  """A split or its pairs, restricted to the songs that are there.
-
-  Attributes:
-    split: part of each song, NO_SPLIT where the file names none; int8 [songs].
-    counts: what of the file is there and what is not.
-  """
-
-  split: np.ndarray
-  counts: dict[str, Any]
-
-
 def assign(
   song_ids: np.ndarray, parts: Sequence[np.ndarray], path: pathlib.Path
-) -> Imported:
+) -> tuple[np.ndarray, dict[str, Any]]:
   """Restricts a split to the songs of the song store.
 
   Args:
-    song_ids: of the store, ascending, [songs].
-    parts: as `read_split` returns them.
-    path: of the file, for the message.
+    song_ids: the ids of the store, ascending, [songs].
+    parts: the result of `read_split`.
+    path: the file, for the message.
+
+  Returns:
+    The part of each song, NO_SPLIT where the file names none, int8 [songs], and
+    counts of what the store has of the file.
 
   Raises:
     InputError: no song of a part is there.
@@ -245,7 +218,7 @@ def assign(
         f"store has none of them: it is the split of another data set."
       )
   counts["in_no_part"] = int((split == catalogues.NO_SPLIT).sum())
-  return Imported(split, counts)
+  return split, counts
 
 
 def validation_rows(
@@ -254,10 +227,10 @@ def validation_rows(
   """Restricts validation pairs to those whose songs are both there.
 
   Args:
-    song_ids: of the store, ascending, [songs].
-    split: part of each song, [songs].
-    pairs: as `read_pairs` returns them, [pairs, 2].
-    path: of the file, for the message.
+    song_ids: the ids of the store, ascending, [songs].
+    split: the part of each song, [songs].
+    pairs: the result of `read_pairs`, [pairs, 2].
+    path: the file, for the message.
 
   Returns:
     Rows, int32 [kept, 2], in the order of the file, and counts.

@@ -1,5 +1,6 @@
 """Tests of preprocessing.melon_spectrogram."""
 
+import contextlib
 import os
 import warnings
 
@@ -24,19 +25,14 @@ def test_every_truncation_of_a_file_is_unreadable(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # numpy's own, of strange headers.
-def test_a_flipped_byte_anywhere_in_the_header_never_stops_the_run(tmp_path):
-  np.save(tmp_path / "a.npy", tiny_melon.mel_db(0, frames=2))
-  whole = (tmp_path / "a.npy").read_bytes()
+def test_a_flipped_byte_anywhere_in_the_header_never_stops_the_run():
+  whole = tiny_melon.npy_bytes(tiny_melon.mel_db(0, frames=2))
   rng = np.random.default_rng(0)
   for place in range(128):
-    for value in rng.integers(0, 256, 4).tolist():
-      damaged = bytearray(whole)
-      damaged[place] = value
-      (tmp_path / "b.npy").write_bytes(damaged)
-      try:
-        melon_spectrogram.read_feature(tmp_path / "b.npy")
-      except melon_spectrogram.UnusableFile:
-        pass
+    damaged = bytearray(whole)
+    damaged[place] = rng.integers(0, 256)
+    with contextlib.suppress(melon_spectrogram.UnusableFile):
+      melon_spectrogram.decode(bytes(damaged))
 
 
 def test_an_npz_archive_under_the_name_of_an_array_is_unreadable(tmp_path):
@@ -138,7 +134,7 @@ _SCRAPS = [
   ),
   size=st.integers(0, 2 * len(_WHOLE)),
 )
-@hypothesis.settings(deadline=None, max_examples=250)
+@hypothesis.settings(deadline=None, max_examples=100)
 def test_any_bytes_are_a_feature_or_have_a_reason(edits, size):
   data = _WHOLE
   for place, removed, added in edits:

@@ -85,8 +85,9 @@ def test_test_songs_and_other_playlists_have_no_influence(tmp_path, vectors):
   np.testing.assert_array_equal(got, vectors)
 
 
-def test_the_report_counts_every_song(tmp_path, capsys):
+def test_the_report_counts_every_song(tmp_path, monkeypatch, capsys):
   catalogue = tiny_data.tiny_catalogue(playlists=9)
+  monkeypatch.setattr(warp.Trainer, "run_epoch", lambda _, one, *__: (one, 1.0))
   made(saved(tmp_path, catalogue))
   report = json.loads((tmp_path / "playlist_vectors.json").read_text())
   used = in_training_playlists(catalogue)
@@ -182,8 +183,9 @@ def test_bad_options_are_named(tmp_path, options, message):
   assert not (tmp_path / "playlist_vectors.npy").exists()
 
 
-def test_the_command_passes_its_flags_on(tmp_path):
+def test_the_command_passes_its_flags_on(tmp_path, monkeypatch):
   folder = saved(tmp_path)
+  monkeypatch.setattr(warp.Trainer, "run_epoch", lambda _, one, *__: (one, 1.0))
   playlist_vectors.main(
     [f"--data={folder}", "--dims=4", "--epochs=2", "--max_negatives=3",
      "--rate=0.1", "--seed=5"]

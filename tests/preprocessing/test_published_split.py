@@ -32,8 +32,8 @@ def test_a_split_is_what_pickle_makes_of_it(tmp_path, protocol):
   assert [part.tolist() for part in found] == list(PARTS)
 
 
-@pytest.mark.parametrize("protocol", range(2, 6))
-@pytest.mark.parametrize("kind", ["<i8", ">i8", "<u4", "<i2", "u1", "i1"])
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("kind", ["<i8", ">i8", "<u4", "i1"])
 def test_pairs_of_numpy_integers_are_what_pickle_makes_of_them(
   tmp_path, protocol, kind
 ):
@@ -150,7 +150,7 @@ def _opcodes() -> list[bytes]:
   return [one.code.encode("latin-1") for one in pickletools.opcodes]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
   parts=st.lists(
     st.one_of(
@@ -177,9 +177,9 @@ def test_no_bytes_do_more_than_be_refused(tmp_path_factory, parts, cut):
 def test_what_of_a_split_is_there_is_used_and_the_rest_is_counted(tmp_path):
   ids = np.array([4, 5, 6, 7, 12, 300_000], np.uint32)
   parts = [np.array(part) for part in PARTS]
-  found = published_split.assign(ids, parts, tmp_path / "split.pkl")
-  assert found.split.tolist() == [0, 0, catalogues.NO_SPLIT, 1, 2, 0]
-  assert found.counts == {
+  split, counts = published_split.assign(ids, parts, tmp_path / "split.pkl")
+  assert split.tolist() == [0, 0, catalogues.NO_SPLIT, 1, 2, 0]
+  assert counts == {
     "file": "split.pkl",
     "train": {"listed": 5, "without_audio": 2},
     "validation": {"listed": 2, "without_audio": 1},
@@ -222,16 +222,16 @@ def test_the_published_files_are_read(shared_dir):
   ids = np.sort(np.concatenate(parts)).astype(np.uint32)
   # A tenth of the songs is not there; some are there that the split lacks.
   there = np.union1d(ids[np.arange(len(ids)) % 10 > 0], [1, 2, 3])
-  found = published_split.assign(
+  split, found = published_split.assign(
     there.astype(np.uint32), parts, shared_dir / "split_ids.pkl"
   )
   counted = [
-    int((found.split == part).sum()) + found.counts[name]["without_audio"]
+    int((split == part).sum()) + found[name]["without_audio"]
     for part, name in enumerate(catalogues.SPLIT_NAMES)
   ]
   assert counted == [515_622, 64_453, 64_453]
   rows, counts = published_split.validation_rows(
-    there.astype(np.uint32), found.split, pairs, shared_dir / "val_pairs.pkl"
+    there.astype(np.uint32), split, pairs, shared_dir / "val_pairs.pkl"
   )
   assert len(rows) + counts["without_audio"] == 26_341
   assert (there[rows[0]] == pairs[np.isin(pairs, there).all(axis=1)][0]).all()

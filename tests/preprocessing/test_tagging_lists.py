@@ -19,7 +19,7 @@ from preprocessing.tagging import tagging_clips
 from tests.support import tiny_tagging
 
 _quick = hypothesis.settings(
-  max_examples=40,
+  max_examples=20,
   deadline=None,
   database=None,
   suppress_health_check=list(hypothesis.HealthCheck),

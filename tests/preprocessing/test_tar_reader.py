@@ -248,7 +248,7 @@ def test_headers_are_found_across_the_edges_of_what_is_read_at_a_time(
 @hypothesis.given(
   place=st.integers(0, 6656), extra=st.binary(min_size=1, max_size=1100)
 )
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=50)
 def test_bytes_put_in_cost_the_songs_beside_them(
   tmp_path_factory, place, extra
 ):
@@ -270,7 +270,7 @@ def test_bytes_put_in_cost_the_songs_beside_them(
 @hypothesis.given(place=st.integers(0, 6655), count=st.integers(1, 3000))
 # What is left of song 5 ends in another song's padding, all zeros as its own.
 @hypothesis.example(place=585, count=3000)
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(deadline=None, max_examples=50)
 def test_bytes_that_got_lost_cost_the_songs_beside_them(
   tmp_path_factory, place, count
 ):
@@ -314,7 +314,7 @@ _EDIT = st.tuples(
   signed=st.booleans(),
   size=st.one_of(st.none(), st.integers(0, 12 * 512)),
 )
-@hypothesis.settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=80)
 def test_any_bytes_are_songs_or_damage(tmp_path_factory, edits, signed, size):
   folder = tmp_path_factory.getbasetemp()
   path = _write(folder / "fuzzed.tar", format=tarfile.PAX_FORMAT)
