@@ -16,9 +16,9 @@ import numpy as np
 import tqdm
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from preprocessing.melon import conversion
 from preprocessing.melon import exclusion
@@ -188,10 +188,10 @@ def _print_summary(
   s = melspectrogram.SETTINGS
   frames = int(store.frames.sum(dtype=np.int64))
   hours = frames * s.hop_samples / s.sample_rate_hz / 3600
-  short = int((store.frames < plans.PATCH_FRAMES).sum())
+  short = int((store.frames < song_patches.FRAMES).sum())
   print(f"{len(store)} of {num_songs} songs, {frames} frames, {hours:.1f} h")
   print(
-    f"{short} songs are shorter than {plans.PATCH_FRAMES} frames; they are "
+    f"{short} songs are shorter than {song_patches.FRAMES} frames; they are "
     "kept and padded with silence when read"
   )
   left_out = sum(reasons.values())
