@@ -42,6 +42,46 @@ def _prepare(folder, name="out", **how):
   return preparation.prepare(clip_list, audio, folder / name, **how)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """The files of a set that was prepared at one go, four clips a shard."""
+  folder = tmp_path_factory.mktemp("whole")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(gtzan, "PUBLISHED", 30)
+    patch.setattr(tagging_store, "SHARD_CLIPS", 4)
+    tiny_tagging.make_gtzan(folder)
+    _prepare(folder, threads=1)
+  return tiny_tagging.contents(folder / "out")
+
+
+def _count_decoding(monkeypatch, stop_at: int = 0) -> list:
+  """Returns a list that grows by an entry a file; interrupts at one of them."""
+  calls, decode = [], decoding.decode
+
+  def counting(*args):
+    calls.append(args)
+    if len(calls) == stop_at:
+      raise KeyboardInterrupt
+    return decode(*args)
+
+  monkeypatch.setattr(decoding, "decode", counting)
+  return calls
+
+
+def test_an_interrupted_preparation_goes_on_and_ends_in_the_same_bytes(
+  tmp_path, whole, gtzan_sized, small_shards, monkeypatch
+):
+  tiny_tagging.make_gtzan(tmp_path)
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    _count_decoding(patch, stop_at=14)
+    _prepare(tmp_path, threads=1)
+  assert not (tmp_path / "out").exists()
+  calls = _count_decoding(monkeypatch)
+  _prepare(tmp_path, threads=1)
+  assert 0 < len(calls) < 30
+  assert tiny_tagging.contents(tmp_path / "out") == whole
+
+
 def _report(folder):
   return json.loads((folder / tagging_coverage.FILE).read_text())
 
@@ -55,6 +95,10 @@ def test_a_set_is_read_back_without_tensorflow_bit_by_bit(
   )
   report = _prepare(tmp_path)
   assert report["name"] == "gtzan-filtered" and not report["partial"]
+  metadata = tfds.builder_from_directory(tmp_path / "out").info.metadata
+  assert metadata["feature"] == melspectrogram.SETTINGS.as_dict()
+  assert metadata["tags"] == list(gtzan.GENRES)
+  assert not (tmp_path / "out.partial").exists()
   # TensorFlow is made impossible to import, in a process of its own.
   program = """
 import sys
@@ -123,31 +167,19 @@ def test_a_records_fields_are_in_the_order_of_their_names():
   assert (found["id"], list(found["tags"])) == (b"a clip", [1])
 
 
-def test_the_feature_settings_stand_in_the_metadata(tmp_path, gtzan_sized):
-  tiny_tagging.make_gtzan(tmp_path)
-  _prepare(tmp_path)
-  metadata = tfds.builder_from_directory(tmp_path / "out").info.metadata
-  assert metadata["feature"] == melspectrogram.SETTINGS.as_dict()
-  assert metadata["tags"] == list(gtzan.GENRES)
-  assert not (tmp_path / "out.partial").exists()
-
-
 def test_two_preparations_are_the_same_bytes_whatever_the_threads(
-  tmp_path, gtzan_sized, small_shards
+  tmp_path, whole, gtzan_sized, small_shards
 ):
   tiny_tagging.make_gtzan(tmp_path)
-  _prepare(tmp_path, "a", threads=1)
-  _prepare(tmp_path, "b", threads=5)
-  assert tiny_tagging.contents(tmp_path / "a") == tiny_tagging.contents(
-    tmp_path / "b"
-  )
+  _prepare(tmp_path, threads=5)
+  assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
+@pytest.mark.long  # The short form is interrupted, not killed.
 def test_a_killed_preparation_goes_on_and_ends_in_the_same_bytes(
-  tmp_path, gtzan_sized, small_shards, monkeypatch
+  tmp_path, whole, gtzan_sized, small_shards, monkeypatch
 ):
   tiny_tagging.make_gtzan(tmp_path)
-  _prepare(tmp_path, "whole")
   program = f"""
 import os, pathlib, signal
 from preprocessing.library import decoding
@@ -168,23 +200,17 @@ preparation.prepare(clips, folder / "audio", folder / "out", threads=1)
     [sys.executable, "-c", program], cwd=ROOT, capture_output=True
   )
   assert killed.returncode == -9 and not (tmp_path / "out").exists()
-  calls, decode = [], decoding.decode
-  monkeypatch.setattr(
-    decoding, "decode", lambda *args: calls.append(args) or decode(*args)
-  )
+  calls = _count_decoding(monkeypatch)
   _prepare(tmp_path, threads=1)
   assert 0 < len(calls) < 30
-  assert tiny_tagging.contents(tmp_path / "out") == tiny_tagging.contents(
-    tmp_path / "whole"
-  )
+  assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("where", ["finish", "rename", "tidy"])
 def test_a_preparation_stopped_at_its_end_is_completed(
-  tmp_path, gtzan_sized, small_shards, monkeypatch, where
+  tmp_path, whole, gtzan_sized, small_shards, monkeypatch, where
 ):
   tiny_tagging.make_gtzan(tmp_path)
-  _prepare(tmp_path, "whole")
   replace = preparation._replace
 
   def interrupt(*arguments, **_):
@@ -200,9 +226,7 @@ def test_a_preparation_stopped_at_its_end_is_completed(
     with pytest.raises(KeyboardInterrupt):
       _prepare(tmp_path)
   _prepare(tmp_path)
-  assert tiny_tagging.contents(tmp_path / "out") == tiny_tagging.contents(
-    tmp_path / "whole"
-  )
+  assert tiny_tagging.contents(tmp_path / "out") == whole
   assert not (tmp_path / "out.partial").exists()
 
 
@@ -238,7 +262,7 @@ def test_missing_clips_are_named_and_refused_then_allowed_by_name(
 
 
 def test_corrupt_clips_are_found_when_decoded_and_read_once_mended(
-  tmp_path, gtzan_sized, small_shards
+  tmp_path, whole, gtzan_sized, small_shards
 ):
   _, audio = tiny_tagging.make_gtzan(tmp_path)
   path = audio / "genres" / "pop" / "pop.00000.wav"
@@ -250,14 +274,11 @@ def test_corrupt_clips_are_found_when_decoded_and_read_once_mended(
   path.write_bytes(content)
   report = _prepare(tmp_path)
   assert not report["partial"] and report["clips"] == 30
-  _prepare(tmp_path, "anew")
-  assert tiny_tagging.contents(tmp_path / "out") == tiny_tagging.contents(
-    tmp_path / "anew"
-  )
+  assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
 def test_clips_added_between_two_runs_are_taken_in(
-  tmp_path, gtzan_sized, small_shards, monkeypatch
+  tmp_path, whole, gtzan_sized, small_shards, monkeypatch
 ):
   _, audio = tiny_tagging.make_gtzan(tmp_path)
   path = audio / "genres" / "pop" / "pop.00000.wav"
@@ -269,10 +290,7 @@ def test_clips_added_between_two_runs_are_taken_in(
       _prepare(tmp_path, allow_partial=True)
   path.write_bytes(content)
   _prepare(tmp_path)
-  _prepare(tmp_path, "anew")
-  assert tiny_tagging.contents(tmp_path / "out") == tiny_tagging.contents(
-    tmp_path / "anew"
-  )
+  assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize("how", ["absent", "broken"])
