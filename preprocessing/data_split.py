@@ -20,7 +20,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import hashlib
-import json
 import pathlib
 from typing import Any
 
@@ -63,16 +62,7 @@ def _rows_in(
 def _restrict_playlists(
   playlists: ragged.Ragged, rows: np.ndarray, num_known: int
 ) -> tuple[ragged.Ragged, dict[str, int]]:
-  """Keeps the songs of the store, each once in a list.
-
-  Args:
-    playlists: positions in the metadata.
-    rows: position in the metadata of each song of the store.
-    num_known: songs of the metadata.
-
-  Returns:
-    Rows of the store for each playlist, and counts of what was left out.
-  """
+  """Keeps the songs of the store, each once in a list; counts what it drops."""
   to_row = np.full(num_known, -1, np.int64)
   to_row[rows] = np.arange(len(rows))
   values, owners = to_row[playlists.values], playlists.list_index()
@@ -117,7 +107,7 @@ def _build(
 def _split(
   made: catalogues.Catalogue, split_from: pathlib.Path | None, **shares: Any
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
-  """Splits the songs anew or as a file says; returns counts of the file."""
+  """Splits the songs, or takes a file's split; returns counts of the file."""
   if split_from is None:
     split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
     return dataclasses.replace(made, split=split), {}
@@ -152,23 +142,14 @@ def _set_validation_pairs(
 def _find_finished(
   data_dir: pathlib.Path, settings: dict[str, Any]
 ) -> catalogues.Catalogue | None:
-  """Returns the catalogue if it was made with these settings; None if absent.
-
-  Raises:
-    InputError: it was made with other settings.
-  """
+  """Returns the catalogue made with these settings; None if there is none."""
   if not (data_dir / catalogues.FILE_NAME).exists():
     return None
-  path = data_dir / SETTINGS_FILE
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-  except (OSError, ValueError, KeyError, TypeError):
-    found = {}
-  differing = [
-    f"{key}: {found.get(key)!r} there, {settings.get(key)!r} now"
-    for key in sorted(settings.keys() | found.keys())
-    if found.get(key) != settings.get(key)
-  ]
+    found = storage.read_json(data_dir / SETTINGS_FILE)["settings"]
+    differing = storage.differences(found, settings)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    differing = [f"{data_dir / SETTINGS_FILE} does not say which"]
   if differing:
     raise errors.InputError(
       f"{data_dir / catalogues.FILE_NAME} exists and was made with other "
@@ -191,30 +172,25 @@ def _set_vectors_aside(data_dir: pathlib.Path) -> None:
     )
 
 
-def _file_digests(**files: pathlib.Path | None) -> dict[str, str]:
-  """Returns the sha256 of the files that are given."""
-  found = {}
+def _digests(
+  meta_dir: pathlib.Path,
+  song_ids: np.ndarray,
+  **files: pathlib.Path | None,
+) -> dict[str, str]:
+  """Returns the hashes of what a catalogue is made from."""
+  found = {"song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest()}
+  for name, digest in melon_meta.files_sha256(meta_dir).items():
+    found[f"{name}_sha256"] = digest
   for option, path in files.items():
-    if path is None:
-      continue
     try:
-      found[f"{option}_sha256"] = storage.sha256(path)
+      if path is not None:
+        found[f"{option}_sha256"] = storage.sha256(path)
     except OSError as error:
       raise errors.InputError(
         f"--{option}={path} cannot be read ({error.strerror}). Give the "
         "published pickle file."
       ) from error
   return found
-
-
-def _content_digests(
-  meta_dir: pathlib.Path, song_ids: np.ndarray
-) -> dict[str, str]:
-  """Returns digests of what a catalogue is made from."""
-  files = melon_meta.files_sha256(meta_dir)
-  return {"song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest()} | {
-    f"{name}_sha256": digest for name, digest in files.items()
-  }
 
 
 def make_catalogue(
@@ -234,11 +210,11 @@ def make_catalogue(
   Args:
     meta_dir: the folder kakao_meta.
     data_dir: the data set's folder, with songs.lmdb.
-    test_share: of all songs.
-    validation_share: of all songs.
-    seed: of the split and of the validation pairs.
-    unknown_songs: what a playlist's song that song_meta.json lacks is: an
-      `error`, or left out and counted (`drop`).
+    test_share: the share of all songs.
+    validation_share: the share of all songs.
+    seed: the seed of the split and of the validation pairs.
+    unknown_songs: whether a playlist's song that song_meta.json lacks is an
+      `error`, or is left out and counted (`drop`).
     force: replaces a catalogue made with other settings.
     split_from: the published split_ids.pkl; the shares do not matter then.
     val_pairs_from: the published val_pairs.pkl, in place of drawn Playlist
@@ -261,9 +237,13 @@ def make_catalogue(
   }
   settings = {
     **({"seed": seed} if split_from else shares),
-    **_file_digests(split_from=split_from, val_pairs_from=val_pairs_from),
     "unknown_songs": unknown_songs,
-    **_content_digests(meta_dir, song_ids),
+    **_digests(
+      meta_dir,
+      song_ids,
+      split_from=split_from,
+      val_pairs_from=val_pairs_from,
+    ),
   }
   if not force:
     finished = _find_finished(data_dir, settings)
@@ -302,10 +282,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--melon_dir", required=True, help="folder that holds kakao_meta/")
-  add("--data", required=True, help="the data set's folder")
-  add("--test_share", type=float, help="of all songs (default 0.1)")
-  add("--validation_share", type=float, help="of all songs (default 0.1)")
+  shares = {"type": float, "default": argparse.SUPPRESS}
+  add("--melon_dir", type=_path, required=True, help="holds kakao_meta/")
+  add("--data", type=_path, required=True, help="the data set's folder")
+  add("--test_share", **shares, help="share of all songs (default 0.1)")
+  add("--validation_share", **shares, help="share of all songs (default 0.1)")
   add(
     "--split_from",
     type=_path,
@@ -316,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     type=_path,
     help="the published val_pairs.pkl, in place of drawn Playlist pairs",
   )
-  add("--seed", type=int, default=0, help="of split and pairs (default 0)")
+  add("--seed", type=int, default=0, help="seed of split and pairs (default 0)")
   add(
     "--unknown_songs",
     choices=melon_meta.UNKNOWN_SONGS,
@@ -325,30 +306,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     "stop, or leave them out and count them (default %(default)s)",
   )
   add("--force", action="store_true", help="replace another split")
-  args = parser.parse_args(argv)
-  shares = {
-    name: getattr(args, name)
-    for name in ("test_share", "validation_share")
-    if getattr(args, name) is not None
-  }
-  if args.split_from and shares:
-    parser.error(f"--split_from decides the split; leave out {list(shares)}")
-  data_dir = pathlib.Path(args.data).expanduser()
+  options = vars(parser.parse_args(argv))
+  given = [name for name in options if name.endswith("_share")]
+  if options["split_from"] and given:
+    parser.error(f"--split_from decides the split; leave out {given}")
+  melon_dir, data_dir = options.pop("melon_dir"), options.pop("data")
   with locks.hold(data_dir, parser.prog):
-    make_catalogue(
-      pathlib.Path(args.melon_dir).expanduser() / "kakao_meta",
-      data_dir,
-      seed=args.seed,
-      unknown_songs=args.unknown_songs,
-      force=args.force,
-      split_from=args.split_from,
-      val_pairs_from=args.val_pairs_from,
-      **shares,
-    )
+    make_catalogue(melon_dir / "kakao_meta", data_dir, **options)
   print(
     f"catalogue: {data_dir / catalogues.FILE_NAME}; next: python -m "
-    f"preprocessing.playlist_vectors --data={args.data} and python -m "
-    f"preprocessing.genre_vectors --data={args.data}"
+    f"preprocessing.playlist_vectors --data={data_dir} and python -m "
+    f"preprocessing.genre_vectors --data={data_dir}"
   )
 
 

@@ -1,7 +1,7 @@
 """Makes mode G's vectors: word2vec of the genre codes.
 
-Each training or validation song's codes, sub-genres before genres, are one
-sentence; the window is the longest. Writes genre_vectors.npy, float32
+The codes of each training or validation song, sub-genres before genres, are one
+sentence; the window is the longest sentence. Writes genre_vectors.npy, float32
 [codes + 1, dims], row c for code c of the catalogue and row 0, zeros, for
 padding, and genre_vectors.json, which says how. A code that no training or
 validation song has keeps a small random row.
@@ -10,7 +10,6 @@ validation song has keeps a small random row.
   python -m preprocessing.genre_vectors --data=data/mine --dims=64 --epochs=20
 """
 
-import argparse
 from collections.abc import Sequence
 import os
 import pathlib
@@ -22,7 +21,6 @@ import numpy as np
 import tqdm
 
 from pcl_jax.common import errors
-from pcl_jax.common import locks
 from pcl_jax.data import catalogues
 from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
@@ -43,11 +41,7 @@ class _Progress(callbacks.CallbackAny2Vec):
 def _read_sentences(
   catalogue: catalogues.Catalogue, data_dir: pathlib.Path
 ) -> list[list[str]]:
-  """Returns the codes of each training or validation song that has some.
-
-  Raises:
-    InputError: none has.
-  """
+  """Returns the codes of each training or validation song that has some."""
   rows = np.flatnonzero(catalogue.learned)
   codes = (catalogue.genres[row].tolist() for row in rows.tolist())
   sentences = [list(map(str, one)) for one in codes if one]
@@ -95,9 +89,9 @@ def make_genre_vectors(
 
   Args:
     data_dir: the data set's folder, with a catalogue in it.
-    dims: size of a vector.
+    dims: the size of a vector.
     epochs: how often word2vec sees each song.
-    seed: of initial vectors and draws.
+    seed: the seed of initial vectors and draws.
     force: replaces vectors made with other settings.
 
   Returns:
@@ -114,13 +108,9 @@ def make_genre_vectors(
   path = data_dir / FILE_NAME
   catalogue = catalogues.load(data_dir)
   sentences = _read_sentences(catalogue, data_dir)
-  settings = {
-    **options,
-    "seed": seed,
-    **vector_sources.of_genre_vectors(catalogue),
-  }
+  settings = {**options, "seed": seed}
+  settings |= vector_sources.of_genre_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
-    print(f"{path} exists already: nothing to do")
     return path
   words = _train(sentences, dims, epochs, seed).wv
   codes = len(catalogue.genre_codes)
@@ -148,35 +138,17 @@ def make_genre_vectors(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the vectors."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.genre_vectors",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  vector_files.run_command(
+    make_genre_vectors,
+    "python -m preprocessing.genre_vectors",
+    __doc__,
+    {
+      "dims": (128, "size of a vector"),
+      "epochs": (5, "how often word2vec sees each song"),
+      "seed": (0, "seed of all draws"),
+    },
+    argv,
   )
-  add = parser.add_argument
-  add("--data", required=True, help="the data set's folder")
-  add(
-    "--dims",
-    type=int,
-    default=128,
-    help="size of a vector (default %(default)s)",
-  )
-  add("--epochs", type=int, default=5, help="of word2vec (default %(default)s)")
-  add("--seed", type=int, default=0, help="of all draws (default %(default)s)")
-  add(
-    "--force",
-    action="store_true",
-    help="replace vectors made with other settings",
-  )
-  args = parser.parse_args(argv)
-  with locks.hold(args.data, parser.prog):
-    make_genre_vectors(
-      args.data,
-      dims=args.dims,
-      epochs=args.epochs,
-      seed=args.seed,
-      force=args.force,
-    )
 
 
 if __name__ == "__main__":

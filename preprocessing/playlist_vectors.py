@@ -14,9 +14,7 @@ on the same device.
   python -m preprocessing.playlist_vectors --data=data/mine --dims=64 --rate=0.1
 """
 
-import argparse
 from collections.abc import Sequence
-import functools
 import json
 import os
 import pathlib
@@ -30,7 +28,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax.common import errors
-from pcl_jax.common import locks
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
@@ -81,10 +79,8 @@ def _save_state(
   arrays = {name: np.asarray(one) for name, one in tables._asdict().items()}
   arrays["losses"] = np.array(losses, np.float64)
   arrays["settings"] = np.array(json.dumps(settings, sort_keys=True))
-  partial = path.with_name(path.name + ".partial")
-  with open(partial, "wb") as file:
+  with storage.write_aside(path) as partial, open(partial, "wb") as file:
     np.savez(file, **arrays)
-  partial.replace(path)
 
 
 def _load_state(
@@ -96,13 +92,13 @@ def _load_state(
   try:
     with np.load(path, allow_pickle=False) as file:
       if str(file["settings"]) != json.dumps(settings, sort_keys=True):
-        print(f"{path} is of a run with other settings: begun anew")
+        print(f"{path} is of a run with other settings: starting over")
         return None
       losses = file["losses"].tolist()
       # Copies: the tables are donated, a view of a numpy array must not be.
       tables = warp.Tables(*(jnp.array(file[n]) for n in warp.Tables._fields))
   except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-    print(f"{path} cannot be read ({error}): begun anew")
+    print(f"{path} cannot be read ({error}): starting over")
     return None
   print(f"going on after epoch {len(losses)} of {settings['epochs']}")
   return tables, losses
@@ -115,11 +111,7 @@ def _factorise(
   state_path: pathlib.Path,
   save_every_s: float,
 ) -> tuple[np.ndarray, list[float], int]:
-  """Runs the epochs; returns the songs' vectors, the losses and the lanes.
-
-  Raises:
-    InputError: a factor is not finite.
-  """
+  """Runs the epochs; returns the songs' vectors, the losses and the lanes."""
   epochs, seed = settings["epochs"], settings["seed"]
   trainer = warp.Trainer(
     entries,
@@ -139,10 +131,13 @@ def _factorise(
     unit="entry",
     unit_scale=True,
   ) as bar:
+
+    def report(entries: int, loss: float) -> None:
+      bar.set_postfix(epoch=f"{len(losses) + 1}/{epochs}", loss=f"{loss:.4f}")
+      bar.update(entries)
+
     for epoch in range(len(losses), epochs):
-      tables, loss = trainer.run_epoch(
-        tables, epoch, functools.partial(_report, bar, epoch, epochs)
-      )
+      tables, loss = trainer.run_epoch(tables, epoch, report)
       # NaN is no rival to anything: it shows in the sum, not in the loss.
       if not np.isfinite(loss + float(jnp.sum(tables.songs))):
         raise errors.InputError(
@@ -154,13 +149,6 @@ def _factorise(
         _save_state(state_path, tables, losses, settings)
         saved_s = time.monotonic()
   return np.asarray(tables.songs), losses, trainer.lanes
-
-
-def _report(
-  bar: tqdm.tqdm, epoch: int, epochs: int, entries: int, loss: float
-) -> None:
-  bar.set_postfix(epoch=f"{epoch + 1}/{epochs}", loss=f"{loss:.4f}")
-  bar.update(entries)
 
 
 def make_playlist_vectors(
@@ -181,8 +169,8 @@ def make_playlist_vectors(
     dims: factors of a song; its bias comes after them.
     epochs: how often each entry is served.
     max_negatives: songs drawn for an entry before it is given up.
-    rate: Adagrad's.
-    seed: of initial factors, order and draws.
+    rate: Adagrad's learning rate.
+    seed: the seed of initial factors, order and draws.
     force: replaces vectors made with other settings.
     save_every_s: seconds between two states saved to go on from.
 
@@ -205,14 +193,21 @@ def make_playlist_vectors(
   settings = {**options, "rate": rate, "seed": seed}
   settings |= vector_sources.of_playlist_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
-    print(f"{path} exists already: nothing to do")
     return path
   factors = warp.random_factors(len(song_ids), dims, [seed, _SONG_SEED])
   vectors = np.pad(factors, ((0, 0), (0, 1)))
   vectors[rows], losses, lanes = _factorise(
     entries, factors[rows], settings, state_path, save_every_s
   )
-  counts = _counts(catalogue, entries)
+  tests = len(catalogue.rows_of(catalogues.TEST))
+  counts = {
+    "entries": len(entries),
+    "playlists": entries.num_playlists,
+    "songs": len(catalogue),
+    "songs_factorised": entries.num_songs,
+    "test_songs": tests,
+    "other_songs_without_playlist": len(catalogue) - tests - entries.num_songs,
+  }
   report = {
     "settings": settings,
     "counts": counts,
@@ -222,30 +217,6 @@ def make_playlist_vectors(
   }
   vector_files.write(path, vectors, report)
   state_path.unlink(missing_ok=True)
-  _print_summary(path, vectors, counts, losses)
-  return path
-
-
-def _counts(
-  catalogue: catalogues.Catalogue, entries: warp.Entries
-) -> dict[str, int]:
-  tests = len(catalogue.rows_of(catalogues.TEST))
-  return {
-    "entries": len(entries),
-    "playlists": entries.num_playlists,
-    "songs": len(catalogue),
-    "songs_factorised": entries.num_songs,
-    "test_songs": tests,
-    "other_songs_without_playlist": len(catalogue) - tests - entries.num_songs,
-  }
-
-
-def _print_summary(
-  path: pathlib.Path,
-  vectors: np.ndarray,
-  counts: dict[str, int],
-  losses: list[float],
-) -> None:
   print(
     f"factorised {counts['playlists']} playlists x "
     f"{counts['songs_factorised']} songs, {counts['entries']} entries; loss "
@@ -254,74 +225,31 @@ def _print_summary(
   print(
     f"left with random factors and bias 0: {counts['test_songs']} test songs "
     f"(on purpose) and {counts['other_songs_without_playlist']} training or "
-    "validation songs that stand in no playlist of train.json"
+    "validation songs that are in no playlist of train.json"
   )
   print(f"wrote {path}, {vectors.shape[0]} x {vectors.shape[1]}")
+  return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the vectors."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.playlist_vectors",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  vector_files.run_command(
+    make_playlist_vectors,
+    "python -m preprocessing.playlist_vectors",
+    __doc__,
+    {
+      "dims": (300, "factors of a song"),
+      "epochs": (50, "how often each entry is served"),
+      "max_negatives": (40, "songs drawn for an entry at most"),
+      "rate": (0.05, "Adagrad's learning rate"),
+      "seed": (0, "seed of first factors, order and draws"),
+      "save_every_s": (
+        600.0,
+        "seconds between two saved states; without effect on the result",
+      ),
+    },
+    argv,
   )
-  add = parser.add_argument
-  add("--data", required=True, help="the data set's folder")
-  add(
-    "--dims",
-    type=int,
-    default=300,
-    help="factors of a song (default %(default)s)",
-  )
-  add(
-    "--epochs",
-    type=int,
-    default=50,
-    help="how often each entry is served (default %(default)s)",
-  )
-  add(
-    "--max_negatives",
-    type=int,
-    default=40,
-    help="songs drawn for an entry at most (default %(default)s)",
-  )
-  add(
-    "--rate",
-    type=float,
-    default=0.05,
-    help="Adagrad's learning rate (default %(default)s)",
-  )
-  add(
-    "--seed",
-    type=int,
-    default=0,
-    help="of first factors, order and draws (default %(default)s)",
-  )
-  add(
-    "--save_every_s",
-    type=float,
-    default=600.0,
-    help="seconds between two states saved to go on from (default "
-    "%(default)s); without effect on the result",
-  )
-  add(
-    "--force",
-    action="store_true",
-    help="replace vectors made with other settings",
-  )
-  args = parser.parse_args(argv)
-  with locks.hold(args.data, parser.prog):
-    make_playlist_vectors(
-      args.data,
-      dims=args.dims,
-      epochs=args.epochs,
-      max_negatives=args.max_negatives,
-      rate=args.rate,
-      seed=args.seed,
-      force=args.force,
-      save_every_s=args.save_every_s,
-    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""A table of vectors (npy), and beside it a report (json) of its making."""
+"""A table of vectors (npy), its report (json), and the command to make it."""
 
-import json
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import locks
 from pcl_jax.common import storage
 
 
@@ -17,7 +19,7 @@ def check_options(
 
   Args:
     where: the command they belong to, for the message.
-    at_least_one: option -> value, of those that count something.
+    at_least_one: option -> value, for the options that count something.
     seed: at least 0.
     rate: a learning rate; finite and above 0.
 
@@ -38,10 +40,10 @@ def check_options(
 
 
 def is_finished(path: pathlib.Path, settings: dict[str, Any]) -> bool:
-  """Returns whether vectors made with these settings are there.
+  """Returns whether vectors made with these settings are there, and prints it.
 
   Args:
-    path: of the npy file.
+    path: the npy file.
     settings: plain values, fit for json, that decide the result.
 
   Raises:
@@ -51,12 +53,8 @@ def is_finished(path: pathlib.Path, settings: dict[str, Any]) -> bool:
     return False
   report = path.with_suffix(".json")
   try:
-    found = json.loads(report.read_text(encoding="utf-8"))["settings"]
-    differing = [
-      f"{key}: {found.get(key)!r} there, {settings.get(key)!r} now"
-      for key in sorted(settings.keys() | found.keys())
-      if found.get(key) != settings.get(key)
-    ]
+    found = storage.read_json(report)["settings"]
+    differing = storage.differences(found, settings)
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     differing = [f"{report} does not say which"]
   if differing:
@@ -65,23 +63,57 @@ def is_finished(path: pathlib.Path, settings: dict[str, Any]) -> bool:
       f"({'; '.join(differing)}). Models trained with the old vectors do not "
       "fit new ones: use --force to replace them, or another data set's folder."
     )
+  print(f"{path} exists already: nothing to do")
   return True
 
 
 def write(
   path: pathlib.Path, vectors: np.ndarray, report: dict[str, Any]
 ) -> None:
-  """Writes vectors and report under temporary names and renames them.
+  """Writes vectors and report; killed meanwhile, the vectors are absent.
 
   Args:
-    path: of the npy file; the report has the suffix .json.
+    path: the npy file; the report has the suffix .json.
     vectors: written as float32.
     report: fit for json, with a key `settings`.
   """
-  partial = path.with_name(path.name + ".partial")
-  with open(partial, "wb") as file:
-    np.save(file, np.ascontiguousarray(vectors, np.float32))
-  # Killed between these lines, the vectors are absent and are made again.
-  path.unlink(missing_ok=True)
-  storage.write_json(path.with_suffix(".json"), report)
-  partial.replace(path)
+  with storage.write_aside(path) as partial:
+    with open(partial, "wb") as file:
+      np.save(file, np.ascontiguousarray(vectors, np.float32))
+    path.unlink(missing_ok=True)
+    storage.write_json(path.with_suffix(".json"), report)
+
+
+def run_command(
+  make: Callable[..., Any],
+  prog: str,
+  description: str,
+  options: Mapping[str, tuple[int | float, str]],
+  argv: Sequence[str] | None,
+) -> None:
+  """Parses a command line and makes the vectors of a data set.
+
+  Args:
+    make: takes the data set's folder, `force` and the options.
+    prog: the command's name.
+    description: the text of --help.
+    options: name -> default, which gives the type, and help.
+    argv: the arguments; those of the process if None.
+  """
+  parser = argparse.ArgumentParser(
+    prog=prog,
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--data", required=True, help="the data set's folder")
+  for name, (default, text) in options.items():
+    text = f"{text} (default {default})"
+    parser.add_argument(
+      f"--{name}", type=type(default), default=default, help=text
+    )
+  text = "replace vectors made with other settings"
+  parser.add_argument("--force", action="store_true", help=text)
+  values = vars(parser.parse_args(argv))
+  data_dir = values.pop("data")
+  with locks.hold(data_dir, prog):
+    make(data_dir, **values)

@@ -190,7 +190,7 @@ def test_made_again_with_the_same_settings_nothing_is_done(prepared, capsys):
 
 def test_other_settings_or_metadata_are_refused_without_force(prepared):
   _make(prepared)
-  with pytest.raises(errors.InputError, match="seed: 0 there, 5 now.*--force"):
+  with pytest.raises(errors.InputError, match="seed: there 0, here 5.*--force"):
     _make(prepared, seed=5)
   tiny_melon.write_meta(prepared / "kakao_meta", SONGS)
   with pytest.raises(errors.InputError, match="train.json_sha256"):

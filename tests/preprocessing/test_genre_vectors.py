@@ -92,7 +92,7 @@ def test_finished_vectors_are_kept_and_others_refused(tmp_path, capsys):
   np.testing.assert_array_equal(made(folder), first)
   assert "nothing to do" in capsys.readouterr().out
   assert (folder / "genre_vectors.npy").stat().st_mtime_ns == before
-  with pytest.raises(errors.InputError, match="dims: 8 there, 4 now.*--force"):
+  with pytest.raises(errors.InputError, match="dims: there 8, here 4.*--force"):
     made(folder, dims=4)
   assert made(folder, dims=4, force=True).shape[1] == 4
   tiny_data.tiny_catalogue(seed=1).save(folder)

@@ -109,12 +109,43 @@ def test_the_report_counts_every_song(tmp_path, monkeypatch, capsys):
   ]
 
 
+def _check_goes_on(folder, flags, vectors, capsys):
+  assert not (folder / "playlist_vectors.npy").exists()
+  playlist_vectors.main(flags)
+  assert "going on after epoch 2 of 3" in capsys.readouterr().out
+  got = np.load(folder / "playlist_vectors.npy")
+  np.testing.assert_array_equal(got, vectors)
+  assert not (folder / playlist_vectors.STATE_NAME).exists()
+
+
+def _flags(folder):
+  return [
+    f"--data={folder}", f"--dims={DIMS}", "--epochs=3", "--save_every_s=0"
+  ]  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+  tmp_path, vectors, monkeypatch, capsys
+):
+  folder, run_epoch = saved(tmp_path), warp.Trainer.run_epoch
+
+  def interrupted(self, tables, epoch, report):
+    if epoch == 2:
+      raise KeyboardInterrupt
+    return run_epoch(self, tables, epoch, report)
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(warp.Trainer, "run_epoch", interrupted)
+    playlist_vectors.main(_flags(folder))
+  _check_goes_on(folder, _flags(folder), vectors, capsys)
+
+
+@pytest.mark.long
 def test_a_killed_process_is_gone_on_with_by_another_to_the_same_bits(
   tmp_path, vectors, capsys
 ):
   folder = saved(tmp_path)
-  flags = [f"--data={folder}", f"--dims={DIMS}", "--epochs=3"]
-  flags += ["--save_every_s=0"]
+  flags = _flags(folder)
   killed = subprocess.run(
     [sys.executable, "-c", _KILLED, *flags],
     cwd=pathlib.Path(__file__).parents[2],
@@ -122,12 +153,7 @@ def test_a_killed_process_is_gone_on_with_by_another_to_the_same_bits(
     check=False,
   )
   assert killed.returncode == -signal.SIGKILL, killed.stderr
-  assert not (folder / "playlist_vectors.npy").exists()
-  playlist_vectors.main(flags)
-  assert "going on after epoch 2 of 3" in capsys.readouterr().out
-  got = np.load(folder / "playlist_vectors.npy")
-  np.testing.assert_array_equal(got, vectors)
-  assert not (folder / playlist_vectors.STATE_NAME).exists()
+  _check_goes_on(folder, flags, vectors, capsys)
 
 
 def test_finished_vectors_are_kept_and_others_refused(tmp_path, capsys):
@@ -138,7 +164,7 @@ def test_finished_vectors_are_kept_and_others_refused(tmp_path, capsys):
   np.testing.assert_array_equal(made(folder), first)
   assert "nothing to do" in capsys.readouterr().out
   assert (folder / "playlist_vectors.npy").stat().st_mtime_ns == before
-  with pytest.raises(errors.InputError, match="seed: 0 there, 1 now.*--force"):
+  with pytest.raises(errors.InputError, match="seed: there 0, here 1.*--force"):
     made(folder, seed=1)
   assert (made(folder, seed=1, force=True) != first).any()
   tiny_data.tiny_catalogue(seed=1).save(folder)
