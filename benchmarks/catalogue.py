@@ -34,6 +34,7 @@ from pcl_jax.data import pairs
 from pcl_jax.data import plans
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
 from preprocessing.melon import published_split
 
@@ -148,7 +149,7 @@ def _added_memory(folder: str) -> int:
 
 def _write_store(folder: pathlib.Path, ids: np.ndarray) -> None:
   """Writes a store of songs of two frames: what counts is their number."""
-  writer = song_store.SongWriter(folder / dataset.STORE_NAME)
+  writer = song_writer.SongWriter(folder / song_store.FILE_NAME)
   feature = np.zeros((2, song_store.MEL_BANDS), np.float16)
   for begin in range(0, len(ids), _SONGS_A_COMMIT):
     some = ids[begin : begin + _SONGS_A_COMMIT].tolist()

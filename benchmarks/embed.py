@@ -39,8 +39,8 @@ from benchmarks import train_step as timing
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
@@ -62,7 +62,7 @@ def make_songs(folder: pathlib.Path, songs: int) -> None:
   (folder / "music").mkdir()
   rng = np.random.default_rng(0)
   time_s = np.arange(_RATE_HZ * _SECONDS) / _RATE_HZ
-  writer = song_store.SongWriter(folder / dataset.STORE_NAME)
+  writer = song_writer.SongWriter(folder / song_store.FILE_NAME)
   for number in range(songs):
     tones = np.sin(2 * np.pi * time_s[:, None] * rng.uniform(80, 4000, 2))
     noise = rng.standard_normal((len(time_s), 2))

@@ -30,6 +30,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 
 
 def make_store(
@@ -37,7 +38,7 @@ def make_store(
 ) -> song_store.SongStore:
   """Writes a store of random features of one length."""
   rng = np.random.default_rng(0)
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   feature = rng.standard_normal((frames, song_store.MEL_BANDS))
   feature = feature.astype(np.float16)
   for begin in range(0, songs, 100):

@@ -229,7 +229,7 @@ def make_catalogue(
       a catalogue with other settings is there.
   """
   meta_dir, data_dir = pathlib.Path(meta_dir), pathlib.Path(data_dir)
-  song_ids = song_store.SongStore(data_dir / "songs.lmdb").song_ids
+  song_ids = song_store.SongStore(data_dir / song_store.FILE_NAME).song_ids
   shares = {
     "test_share": test_share,
     "validation_share": validation_share,

@@ -17,7 +17,6 @@ from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 
-STORE_NAME = "songs.lmdb"
 PLAYLIST_VECTORS = "playlist_vectors.npy"
 GENRE_VECTORS = "genre_vectors.npy"
 # Validation reads the same patches in every run and epoch, whatever the seed.
@@ -77,7 +76,7 @@ class DataSet:
       )
     self.blocks = blocks
     self.store = song_store.SongStore(
-      self.directory / STORE_NAME, readahead=blocks is not None
+      self.directory / song_store.FILE_NAME, readahead=blocks is not None
     )
     self.catalogue = catalogues.load(self.directory)
     if not np.array_equal(self.store.song_ids, self.catalogue.song_ids):

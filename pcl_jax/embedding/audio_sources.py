@@ -11,7 +11,6 @@ from typing import Any
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.library import library_files
 
@@ -132,7 +131,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     InputError: it has no song store, or one of other feature settings.
   """
   folder = pathlib.Path(folder)
-  path = folder / dataset.STORE_NAME
+  path = folder / song_store.FILE_NAME
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()
   known, roots = _audio_paths(folder)

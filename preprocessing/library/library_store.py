@@ -18,6 +18,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.library import library_files
 from pcl_jax.library.library_files import SongFile
 from preprocessing.library import decoding
@@ -94,7 +95,7 @@ def _copied(base: Base, songs: Iterable[SongFile]) -> Iterator[_Decoded]:
 
 
 def _commit(
-  writer: song_store.SongWriter, records: list[SongFile], songs: list
+  writer: song_writer.SongWriter, records: list[SongFile], songs: list
 ) -> None:
   """Commits features, and with them what became of the files so far."""
   if records:
@@ -103,7 +104,7 @@ def _commit(
 
 
 def _fill(
-  writer: song_store.SongWriter,
+  writer: song_writer.SongWriter,
   decoded: Iterable[_Decoded],
   known: dict[str, SongFile],
 ) -> dict[str, SongFile]:
@@ -140,7 +141,7 @@ def _fill(
 
 
 def _noted(
-  writer: song_store.SongWriter,
+  writer: song_writer.SongWriter,
   audio_dir: pathlib.Path,
   now: dict[str, library_files.Stamp],
 ) -> dict[str, SongFile]:
@@ -197,7 +198,7 @@ def _link(base: Base, store: pathlib.Path) -> None:
 
 
 def _check_songs(
-  writer: song_store.SongWriter, folder: pathlib.Path, audio_dir: pathlib.Path
+  writer: song_writer.SongWriter, folder: pathlib.Path, audio_dir: pathlib.Path
 ) -> None:
   if writer.done:
     return
@@ -210,7 +211,7 @@ def _check_songs(
 
 
 def _write(
-  writer: song_store.SongWriter,
+  writer: song_writer.SongWriter,
   audio_dir: pathlib.Path,
   base: Base | None,
   kept: dict[str, SongFile],
@@ -275,7 +276,7 @@ def write_store(
     _link(base, folder / STORE)
     _write_lists(folder, ids, kept)
     return
-  writer = song_store.SongWriter(folder / STORE)
+  writer = song_writer.SongWriter(folder / STORE)
   try:
     noted = _noted(writer, audio_dir, now)
     records = _write(

@@ -14,7 +14,7 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
-from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.library import library_files
 from preprocessing import data_split
 from preprocessing import genre_vectors
@@ -55,7 +55,7 @@ def is_empty(data_dir: pathlib.Path) -> bool:
   partial = store.with_name(store.name + ".partial")
   if store.exists() or not partial.exists():
     return not store.exists()
-  with contextlib.closing(song_store.SongWriter(store)) as writer:
+  with contextlib.closing(song_writer.SongWriter(store)) as writer:
     return not writer.done
 
 

@@ -20,6 +20,7 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import exclusion
 from preprocessing.melon import melon_ledger
@@ -102,7 +103,7 @@ class _Committer:
   """Gathers batches, commits them, and shows how far it is."""
 
   def __init__(
-    self, writer: song_store.SongWriter, ledger: melon_ledger.Ledger
+    self, writer: song_writer.SongWriter, ledger: melon_ledger.Ledger
   ):
     self._writer, self._ledger = writer, ledger
     self._songs, self._records, self._bytes = [], [], 0
@@ -138,7 +139,7 @@ class _Committer:
 
 
 def _convert(
-  writer: song_store.SongWriter,
+  writer: song_writer.SongWriter,
   ledger: melon_ledger.Ledger,
   job: conversion.Job,
   workers: int,
@@ -248,7 +249,7 @@ def build_song_store(
     RunError: a worker process was killed.
   """
   melon_dir, data_dir = pathlib.Path(melon_dir), pathlib.Path(data_dir)
-  store_path = data_dir / "songs.lmdb"
+  store_path = data_dir / song_store.FILE_NAME
   meta_dir = melon_dir / "kakao_meta"
   song_ids = melon_meta.read_songs(meta_dir).ids.astype(np.int64)
   _check_inputs(melon_dir, len(song_ids))
@@ -261,7 +262,7 @@ def build_song_store(
   if processes is None:
     is_large = len(song_ids) >= LEAST_SONGS_FOR_PROCESSES
     processes = is_large and workers > MOST_THREADS
-  with contextlib.closing(song_store.SongWriter(store_path)) as writer:
+  with contextlib.closing(song_writer.SongWriter(store_path)) as writer:
     ledger = melon_ledger.Ledger(song_ids, excluded, melon_dir, writer.notes)
     _check_disk(store_path, ledger)
     job = conversion.Job(melon_dir, song_ids, min_frames)

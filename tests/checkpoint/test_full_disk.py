@@ -12,6 +12,7 @@ from pcl_jax.checkpoint import manager
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
 from tests.support import quick_backbone
@@ -179,7 +180,7 @@ def test_a_conversion_whose_disk_fills_up_says_so_and_goes_on(
   monkeypatch.setattr(converter, "_SONGS_PER_COMMIT", 8)
   monkeypatch.setattr(conversion, "_BATCH_BYTES", 1)
   tiny_melon.write_melon(tmp_path, range(24))
-  commit, ballast = song_store.SongWriter._commit, []
+  commit, ballast = song_writer.SongWriter._commit, []
 
   def filled_before(self, *arguments):
     if self.done and not ballast:
@@ -187,7 +188,7 @@ def test_a_conversion_whose_disk_fills_up_says_so_and_goes_on(
     commit(self, *arguments)
 
   with monkeypatch.context() as patch:
-    patch.setattr(song_store.SongWriter, "_commit", filled_before)
+    patch.setattr(song_writer.SongWriter, "_commit", filled_before)
     with pytest.raises(errors.InputError, match="has 0 bytes free, the next"):
       converter.build_song_store(tmp_path, disk / "data", workers=1)
   assert not (disk / "data" / "songs.lmdb").exists()

@@ -13,7 +13,6 @@ import pytest
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
@@ -232,11 +231,11 @@ def test_a_catalogue_of_another_store_is_refused(own_data, tmp_path, capsys):
 
 def _remake_store(data_dir, monkeypatch, where, name, value):
   """Writes the song store as another version of this code would."""
-  (data_dir / dataset.STORE_NAME).rename(data_dir / "old.lmdb")
+  (data_dir / song_store.FILE_NAME).rename(data_dir / "old.lmdb")
   with monkeypatch.context() as patch:
     patch.setattr(where, name, value)
     tiny_data.tiny_store(
-      data_dir / dataset.STORE_NAME, catalogues.load(data_dir)
+      data_dir / song_store.FILE_NAME, catalogues.load(data_dir)
     )
 
 
@@ -250,7 +249,7 @@ def test_a_store_of_other_feature_settings_is_refused(
 
 
 def test_a_truncated_store_is_refused(own_data, tmp_path, capsys):
-  store = own_data / dataset.STORE_NAME / "data.mdb"
+  store = own_data / song_store.FILE_NAME / "data.mdb"
   os.truncate(store, store.stat().st_size // 2)
   said = _refusal(_config(own_data), tmp_path / "w", capsys)
   assert f"{store} is truncated" in said

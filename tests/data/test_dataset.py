@@ -11,6 +11,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
+from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from tests.support import tiny_data
 
@@ -27,7 +28,7 @@ def prepared(tmp_path_factory):
   """A prepared data set's folder, which no test changes."""
   directory = tmp_path_factory.mktemp("dataset")
   catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, (200, 900))
+  tiny_data.tiny_store(directory / song_store.FILE_NAME, catalogue, (200, 900))
   catalogue.save(directory)
   rng = np.random.default_rng(0)
   np.save(
@@ -163,7 +164,7 @@ def test_a_folder_that_is_absent_is_named(tmp_path):
 def test_a_folder_without_store_or_split_says_how_to_make_it(copied):
   (copied / catalogues.FILE_NAME).unlink()
   assert "preprocessing.data_split" in _message(dataset.DataSet, copied)
-  shutil.rmtree(copied / dataset.STORE_NAME)
+  shutil.rmtree(copied / song_store.FILE_NAME)
   assert "preprocessing.melon_lmdb" in _message(dataset.DataSet, copied)
 
 

@@ -18,6 +18,7 @@ from pcl_jax.common import prefetch
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from tests.support import tiny_data
 
 BATCH = 8
@@ -171,7 +172,7 @@ class _Target:
 
 def test_of_a_long_song_only_the_patch_is_read(tmp_path):
   feature = np.random.default_rng(0).random((100_000, 48)).astype(np.float16)
-  writer = song_store.SongWriter(tmp_path / "long.lmdb")
+  writer = song_writer.SongWriter(tmp_path / "long.lmdb")
   writer.add([(7, feature)])  # 9.6 MB.
   writer.finish({})
   long = song_store.SongStore(tmp_path / "long.lmdb")

@@ -10,6 +10,7 @@ import pytest
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 
 LENGTHS = {5: 300, 2: 256, 70_000: 1, 2**32 - 1: 40}
 
@@ -20,7 +21,7 @@ def _feature(song_id: int, frames: int) -> np.ndarray:
 
 
 def _write(path, lengths=LENGTHS) -> song_store.SongStore:
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   for song_id, frames in lengths.items():
     writer.add([(song_id, _feature(song_id, frames))])
   writer.finish({"kind": "test"})
@@ -36,7 +37,7 @@ def _edit(path, edit) -> None:
 
 
 def _unopened(path) -> None:
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   writer.add((i, _feature(i, n)) for i, n in LENGTHS.items())
   writer.finish({})
 
@@ -96,7 +97,7 @@ def test_two_readers_of_one_store_share_its_environment(tmp_path):
 
 
 def test_a_full_map_grows_and_loses_nothing(tmp_path, monkeypatch):
-  monkeypatch.setattr(song_store, "_FIRST_MAP_BYTES", 1 << 16)
+  monkeypatch.setattr(song_writer, "_FIRST_MAP_BYTES", 1 << 16)
   lengths = {i: 400 for i in range(40)}  # 1.5 MB in a map of 64 kB.
   store = _write(tmp_path / "s", lengths)
   for i in range(40):
@@ -104,12 +105,12 @@ def test_a_full_map_grows_and_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_a_writer_goes_on_with_what_another_committed(tmp_path):
-  first = song_store.SongWriter(tmp_path / "s")
+  first = song_writer.SongWriter(tmp_path / "s")
   first.add([(5, _feature(5, 300)), (2, _feature(2, 256))])
   first.close()  # As after a kill: never finished.
   with pytest.raises(errors.InputError, match="not a song store"):
     song_store.SongStore(tmp_path / "s")
-  second = song_store.SongWriter(tmp_path / "s")
+  second = song_writer.SongWriter(tmp_path / "s")
   assert second.done == {2, 5}
   second.add([(70_000, _feature(70_000, 1))])
   second.finish({})
@@ -119,7 +120,7 @@ def test_a_writer_goes_on_with_what_another_committed(tmp_path):
 
 
 def test_a_song_added_again_is_replaced(tmp_path):
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
   writer.add([(5, _feature(5, 300)), (2, _feature(2, 256))])
   writer.add([(5, _feature(6, 20))])
   writer.finish({})
@@ -131,11 +132,11 @@ def test_a_song_added_again_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 5000])
 def test_notes_reach_the_next_writer_and_not_the_finished_store(tmp_path, size):
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
   for i in range(20):
     writer.add([(i, _feature(i, 9))] if i % 2 else [], note=bytes([i]) * size)
   writer.close()
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
   assert writer.notes == [bytes([i]) * size for i in range(20)]
   writer.add([], note=b"last")
   writer.finish({})
@@ -146,7 +147,7 @@ def test_notes_reach_the_next_writer_and_not_the_finished_store(tmp_path, size):
 
 
 def test_an_unfinished_store_under_its_final_name_is_refused(tmp_path):
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
   writer.add([(5, _feature(5, 300))])
   writer.close()
   (tmp_path / "s.partial").rename(tmp_path / "s")
@@ -157,11 +158,11 @@ def test_an_unfinished_store_under_its_final_name_is_refused(tmp_path):
 def test_a_finished_store_is_not_written_again(tmp_path):
   _write(tmp_path / "s")
   with pytest.raises(errors.InputError, match="exists already"):
-    song_store.SongWriter(tmp_path / "s")
+    song_writer.SongWriter(tmp_path / "s")
 
 
 def test_a_store_without_songs_is_not_finished(tmp_path):
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
   writer.add([])
   with pytest.raises(errors.InputError, match="no song at all"):
     writer.finish({})
@@ -169,7 +170,7 @@ def test_a_store_without_songs_is_not_finished(tmp_path):
 
 
 def test_a_failed_write_says_how_much_room_there_is(tmp_path, monkeypatch):
-  writer = song_store.SongWriter(tmp_path / "s")
+  writer = song_writer.SongWriter(tmp_path / "s")
 
   def full_disk(*_):
     raise lmdb.Error("mdb_txn_commit: Input/output error")

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.verify and song_store_check: damage is named."""
+"""Tests of pcl_jax.data.verify and verify: damage is named."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
-from pcl_jax.data import song_store_check
+from pcl_jax.data import song_writer
 from pcl_jax.data import verify
 from tests.support import tiny_data
 from tests.support import tiny_run
@@ -90,7 +90,7 @@ def _assert_reported_or_same(data_dir, folder, content) -> None:
   path = folder / "songs.lmdb"
   path.mkdir()
   (path / "data.mdb").write_bytes(content)
-  if song_store_check.check_store(path):
+  if verify.check_store(path):
     return
   store = song_store.SongStore(path)
   assert np.array_equal(store.song_ids, whole.song_ids)
@@ -129,8 +129,8 @@ def test_any_damage_of_a_store_is_reported_or_changes_nothing(
 
 
 def test_a_reader_that_dies_is_reported(tmp_path, monkeypatch):
-  monkeypatch.setattr(song_store_check, "_read_store", os.abort)
-  problems = song_store_check.check_store(tmp_path)
+  monkeypatch.setattr(verify, "_read_store", os.abort)
+  problems = verify.check_store(tmp_path)
   assert len(problems) == 1 and "exit code 1 after 0 songs" in problems[0]
 
 
@@ -140,10 +140,10 @@ def test_a_song_that_was_written_not_finite_is_named(tmp_path, value):
   largest[::2] *= -1
   spoiled = largest.copy()
   spoiled[299, 47] = value
-  writer = song_store.SongWriter(tmp_path / "songs.lmdb")
+  writer = song_writer.SongWriter(tmp_path / "songs.lmdb")
   writer.add([(4, largest), (9, spoiled)])
   writer.finish({})
-  problems = song_store_check.check_store(tmp_path / "songs.lmdb")
+  problems = verify.check_store(tmp_path / "songs.lmdb")
   assert len(problems) == 1 and problems[0].startswith("song 9 of")
   assert "not finite" in problems[0]
 

@@ -14,7 +14,6 @@ from pcl_jax import embed
 from pcl_jax.audio import decode
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
@@ -303,7 +302,7 @@ def data(tmp_path) -> pathlib.Path:
   folder = tmp_path / "data"
   folder.mkdir()
   catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(folder / dataset.STORE_NAME, catalogue, (100, 900))
+  tiny_data.tiny_store(folder / song_store.FILE_NAME, catalogue, (100, 900))
   ids = catalogue.song_ids[:2].tolist()
   content = {"audio_dir": "/music", "ids": {"a.mp3": ids[0], "b.mp3": ids[1]}}
   (folder / library_files.IDS).write_text(json.dumps(content))
@@ -314,7 +313,7 @@ def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
   out = tmp_path / "data.parquet"
   assert not _embed(made, f"--data={data}", BATCH, out=out)
   table = embedding_table.read(out)
-  store = song_store.SongStore(data / dataset.STORE_NAME)
+  store = song_store.SongStore(data / song_store.FILE_NAME)
   assert table.ids == list(map(str, store.song_ids.tolist()))
   assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
   encoder, _ = restore.load_encoder(made / "run")
@@ -325,9 +324,9 @@ def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
 
 
 def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):
-  store = song_store.SongStore(data / dataset.STORE_NAME)
+  store = song_store.SongStore(data / song_store.FILE_NAME)
   song = store.read_song(30).tobytes()
-  file = data / dataset.STORE_NAME / "data.mdb"
+  file = data / song_store.FILE_NAME / "data.mdb"
   content = bytearray(file.read_bytes())
   content[content.index(song) + 1000] ^= 1
   (tmp_path / "copy.mdb").write_bytes(content)

@@ -17,6 +17,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
+from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import mel_baselines
@@ -36,7 +37,7 @@ def _prepare(directory, **changes):
   """Writes a prepared data set; returns its folder."""
   directory.mkdir()
   catalogue = dataclasses.replace(tiny_data.tiny_catalogue(), **changes)
-  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, (200, 300))
+  tiny_data.tiny_store(directory / song_store.FILE_NAME, catalogue, (200, 300))
   catalogue.save(directory)
   return directory
 

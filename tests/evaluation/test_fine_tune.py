@@ -9,6 +9,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.evaluation.tagging import fine_tune
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.models import audio_encoder
@@ -24,7 +25,7 @@ def store(tmp_path_factory) -> song_store.SongStore:
   """Songs of one to three patches; odd ones are loud in band 20 throughout."""
   rng = np.random.default_rng(0)
   path = tmp_path_factory.mktemp("tune") / "songs.lmdb"
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   songs = []
   for i in range(SONGS):
     feature = rng.uniform(-2, -1, (int(rng.integers(200, 900)), 48))

@@ -10,6 +10,7 @@ import pytest
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
@@ -44,14 +45,14 @@ def _data(path, catalogue=None, copied=None):
   catalogue = catalogue or tiny_data.tiny_catalogue()
   store = tiny_data.tiny_store(path / "first.lmdb", catalogue, (260, 300))
   if copied:
-    writer = song_store.SongWriter(path / dataset.STORE_NAME)
+    writer = song_writer.SongWriter(path / song_store.FILE_NAME)
     rows = [copied.get(row, row) for row in range(len(catalogue))]
     writer.add(
       zip(catalogue.song_ids.tolist(), map(store.read_song, rows), strict=True)
     )
     writer.finish({"kind": "features of a test"})
   else:
-    shutil.copytree(path / "first.lmdb", path / dataset.STORE_NAME)
+    shutil.copytree(path / "first.lmdb", path / song_store.FILE_NAME)
   catalogue.save(path)
   return dataset.DataSet(path)
 

@@ -11,6 +11,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
+from pcl_jax.data import song_store
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import fine_tune
@@ -135,7 +136,7 @@ def context(tmp_path):
   directory = tmp_path / "data"
   directory.mkdir()
   catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(directory / dataset.STORE_NAME, catalogue, 256)
+  tiny_data.tiny_store(directory / song_store.FILE_NAME, catalogue, 256)
   # Every song is a test song, so that there are some in each part.
   split = np.full(60, catalogues.TEST, np.int8)
   dataclasses.replace(catalogue, split=split).save(directory)

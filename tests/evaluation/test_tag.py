@@ -12,6 +12,7 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation import tag
 from pcl_jax.evaluation.tagging import melon_50
@@ -30,7 +31,7 @@ def made(tmp_path_factory):
   root = tmp_path_factory.mktemp("tag")
   (root / "data").mkdir()
   catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(root / "data" / dataset.STORE_NAME, catalogue, 256)
+  tiny_data.tiny_store(root / "data" / song_store.FILE_NAME, catalogue, 256)
   split = np.full(60, catalogues.TEST, np.int8)
   dataclasses.replace(catalogue, split=split).save(root / "data")
   meta = {"progress": {"step": 7}}

@@ -11,6 +11,7 @@ from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation.tagging import labelled_sets
@@ -49,7 +50,7 @@ def _mean_mel(patches):
 
 def _store_of(opened, path):
   """Returns a song store with the features of a set's clips."""
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   writer.add([(i, clip.mel) for i, clip in enumerate(opened.clips())])
   writer.finish({})
   return song_store.SongStore(path)

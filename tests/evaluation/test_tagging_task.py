@@ -12,6 +12,7 @@ import pytest
 from pcl_jax import evaluate
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
+from pcl_jax.data import song_store
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_set
@@ -82,7 +83,7 @@ def data_dir(tmp_path_factory):
   data = tmp_path_factory.mktemp("data") / "tiny"
   data.mkdir()
   catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(data / dataset.STORE_NAME, catalogue, (200, 300))
+  tiny_data.tiny_store(data / song_store.FILE_NAME, catalogue, (200, 300))
   catalogue.save(data)
   return data
 

@@ -8,7 +8,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.data import stratify
 from preprocessing import data_split
 from preprocessing.melon import melon_meta
@@ -18,7 +18,7 @@ SONGS = [tiny_melon.song(i) for i in range(0, 120, 2)]
 
 
 def _write_store(data_dir, song_ids) -> None:
-  writer = song_store.SongWriter(data_dir / "songs.lmdb")
+  writer = song_writer.SongWriter(data_dir / "songs.lmdb")
   writer.add((i, np.zeros((2, 48), np.float16)) for i in song_ids)
   writer.finish({})
 

@@ -13,6 +13,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
 from preprocessing.melon import melon_ledger
@@ -161,7 +162,7 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
   tars, monkeypatch
 ):
   _small_steps(monkeypatch)
-  add, commits = song_store.SongWriter.add, []
+  add, commits = song_writer.SongWriter.add, []
 
   def stopping(self, songs, note):
     commits.append(len(songs))
@@ -169,10 +170,10 @@ def test_of_a_tar_half_done_only_headers_and_the_rest_are_read(
       raise KeyboardInterrupt
     add(self, songs, note)
 
-  monkeypatch.setattr(song_store.SongWriter, "add", stopping)
+  monkeypatch.setattr(song_writer.SongWriter, "add", stopping)
   with pytest.raises(KeyboardInterrupt):
     tiny_melon.build(tars, workers=1)
-  monkeypatch.setattr(song_store.SongWriter, "add", add)
+  monkeypatch.setattr(song_writer.SongWriter, "add", add)
   read_bytes, bodies = tar_reader._read_bytes, []
 
   def noting(fd, count, place):

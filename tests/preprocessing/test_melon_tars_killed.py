@@ -43,11 +43,12 @@ def test_a_killed_worker_process_is_one_message(tars):
 _CHILD = """
 import pathlib, sys
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
 converter._SONGS_PER_COMMIT = 8
 conversion._BATCH_BYTES = 1
-commit = song_store.SongWriter._commit
+commit = song_writer.SongWriter._commit
 def tell(line):
   print(line, flush=True)
   if sys.argv[3] == "wait":
@@ -56,7 +57,7 @@ def telling(self, *arguments):
   tell("begin")
   commit(self, *arguments)
   tell("end")
-song_store.SongWriter._commit = telling
+song_writer.SongWriter._commit = telling
 folder = pathlib.Path(sys.argv[1])
 converter.build_song_store(
   folder, folder / "broken", max_skipped_share=1.0, workers=2,

@@ -10,6 +10,7 @@ from pcl_jax.audio import decode
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing import own_library
 from preprocessing import playlist_vectors
 from preprocessing.library import library_report
@@ -177,7 +178,7 @@ def test_another_folder_does_not_go_on_with_what_was_begun(
   )
   data = tmp_path / "data"
   with monkeypatch.context() as patch:
-    patch.setattr(song_store.SongWriter, "finish", _interrupt)
+    patch.setattr(song_writer.SongWriter, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
       own_library.build_library(one, data, **tiny_library.SMALL)
   with pytest.raises(errors.InputError, match="begun from the folder"):
@@ -189,7 +190,7 @@ def test_another_folder_does_not_go_on_with_what_was_begun(
 
 def test_a_data_set_of_another_kind_is_left_alone(tmp_path):
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
-  writer = song_store.SongWriter(data / "songs.lmdb")
+  writer = song_writer.SongWriter(data / "songs.lmdb")
   writer.add([(0, np.zeros((4, 48), np.float16))])
   writer.finish({})
   with pytest.raises(errors.InputError, match="not made of audio files"):
@@ -356,7 +357,7 @@ def test_a_restart_with_another_window_is_refused(tmp_path, monkeypatch):
   data = tmp_path / "data"
   settings = {**tiny_library.SMALL, "from_s": 0.1}
   with monkeypatch.context() as patch:
-    patch.setattr(song_store.SongWriter, "finish", _interrupt)
+    patch.setattr(song_writer.SongWriter, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
       own_library.build_library(audio, data, **settings)
   with pytest.raises(errors.InputError, match=r"from_s=0\.1 there, 0\.0 now"):

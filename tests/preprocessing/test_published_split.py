@@ -12,7 +12,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from preprocessing import data_split
 from preprocessing.melon import published_split
 from tests.support import tiny_melon
@@ -245,7 +245,7 @@ def prepared(tmp_path):
     [tiny_melon.song(i) for i in range(20)],
     train=[tiny_melon.playlist(7, list(range(20)))],
   )
-  writer = song_store.SongWriter(tmp_path / "songs.lmdb")
+  writer = song_writer.SongWriter(tmp_path / "songs.lmdb")
   writer.add((i, np.zeros((2, 48), np.float16)) for i in range(18))
   writer.finish({})
   parts = (list(range(9)), [9, 10, 11, 12, 19], [13, 14, 18])

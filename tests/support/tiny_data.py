@@ -8,6 +8,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 
 CLUSTERS = 4
 MIN_SONGS = 40  # Below, a pair method may find no validation pair.
@@ -108,7 +109,7 @@ def tiny_store(
   """
   rng = np.random.default_rng(seed)
   low, high = (frames, frames + 1) if isinstance(frames, int) else frames
-  writer = song_store.SongWriter(path)
+  writer = song_writer.SongWriter(path)
   songs = []
   for song_id in catalogue.song_ids.tolist():
     shape = (int(rng.integers(low, high)), song_store.MEL_BANDS)

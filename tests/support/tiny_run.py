@@ -15,6 +15,7 @@ from configs import common
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
 from pcl_jax.data import dataset
+from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
@@ -34,7 +35,7 @@ def make_data_set(path: pathlib.Path, **catalogue: Any) -> pathlib.Path:
   path.mkdir(parents=True)
   made = tiny_data.tiny_catalogue(**catalogue)
   made.save(path)
-  tiny_data.tiny_store(path / dataset.STORE_NAME, made)
+  tiny_data.tiny_store(path / song_store.FILE_NAME, made)
   rng = np.random.default_rng(0)
   for name, shape in (
     (dataset.PLAYLIST_VECTORS, (len(made), PLAYLIST_DIMS)),

@@ -11,6 +11,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
+from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import nonfinite
 from pcl_jax.training import replay
@@ -172,7 +173,7 @@ def _spoil_record(data, song, value):
   store = dataset.DataSet(data).store
   feature = store.read_song(song)
   spoiled = np.full_like(feature, value)
-  path = data / dataset.STORE_NAME / "data.mdb"
+  path = data / song_store.FILE_NAME / "data.mdb"
   whole = path.read_bytes()
   assert whole.count(feature.tobytes()) == 1
   path.write_bytes(whole.replace(feature.tobytes(), spoiled.tobytes()))

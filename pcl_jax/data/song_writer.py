@@ -1,0 +1,189 @@
+"""Writes a song store; an interrupted writer is gone on with."""
+
+from collections.abc import Callable, Iterable
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+import zlib
+
+from jaxtyping import Float16
+import lmdb
+import numpy as np
+
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import song_store
+
+_CHUNK_PREFIX = b"__songs__:"  # What one commit added; gathered at the end.
+_NOTE_PREFIX = b"__notes__:"  # What the writer's user kept; deleted at the end.
+_FIRST_MAP_BYTES = 1 << 30
+
+
+class SongWriter:
+  """Writes a song store under a temporary name and renames it when finished.
+
+  Interrupted at any moment, another writer of the same path goes on with the
+  songs already committed (`done`).
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Opens `path` + `.partial`, made by an earlier writer or new.
+
+    Args:
+      path: where the finished store will be.
+
+    Raises:
+      InputError: the finished store exists already.
+    """
+    self._path = pathlib.Path(path)
+    if self._path.exists():
+      raise errors.InputError(
+        f"{self._path} exists already and a song store is never changed: "
+        "delete it to make it again, or give another output."
+      )
+    self._partial = self._path.with_name(self._path.name + storage.PARTIAL)
+    self._partial.mkdir(parents=True, exist_ok=True)
+    data = self._partial / "data.mdb"
+    size = data.stat().st_size if data.exists() else 0
+    # No writemap: with it, a full disk kills the process (SIGBUS).
+    self._env = lmdb.open(
+      os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
+    )
+    rows, self._commits = self._read_chunks()
+    self.done: set[int] = {int(i) for i in rows["id"]}
+    self.notes: list[bytes] = [value for _, value in self._read(_NOTE_PREFIX)]
+
+  def _read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    """Returns what the commits left under a prefix, in their order."""
+    found = []
+    with self._env.begin() as txn:
+      cursor = txn.cursor()
+      if cursor.set_range(prefix):
+        for key, value in cursor:
+          if not key.startswith(prefix):
+            break
+          found.append((key[len(prefix) :], value))
+    return found
+
+  def _read_chunks(self) -> tuple[np.ndarray, int]:
+    """Returns a row of each song, and a number that no commit has yet."""
+    found = [np.empty(0, song_store.SONG_DTYPE)]
+    chunks = self._read(_CHUNK_PREFIX)
+    found += [
+      np.frombuffer(value, song_store.SONG_DTYPE) for _, value in chunks
+    ]
+    rows = np.concatenate(found)[::-1]  # Of a song added twice, the later.
+    _, last = np.unique(rows["id"], return_index=True)
+    numbers = chunks + self._read(_NOTE_PREFIX)
+    return rows[last], max((int(key, 16) + 1 for key, _ in numbers), default=0)
+
+  def add(
+    self,
+    songs: Iterable[tuple[int, Float16[np.ndarray, "_ bands"]]],
+    note: bytes = b"",
+  ) -> None:
+    """Commits some songs, all or none; call it with a few hundred at a time.
+
+    Args:
+      songs: pairs of id and feature, float16 [frames, 48]. A song that is
+        there already is replaced.
+      note: committed with them, for a writer that goes on after this one
+        (`notes`, in order); it is not part of the finished store.
+
+    Raises:
+      InputError: the disk is full or cannot be written.
+    """
+    songs = list(songs)
+    rows = np.empty(len(songs), song_store.SONG_DTYPE)
+    values = []
+    for row, (song_id, feature) in zip(rows, songs, strict=True):
+      value = np.ascontiguousarray(feature, "<f2").tobytes()
+      row["id"], row["frames"] = song_id, feature.shape[0]
+      row["crc32"] = zlib.crc32(value)
+      values.append(value)
+    if not songs and not note:
+      return
+    self._write(lambda: self._commit(rows, values, note), sum(map(len, values)))
+    self._commits += 1
+    self.done.update(int(i) for i in rows["id"])
+
+  def _write(self, commit: Callable[[], None], num_bytes: int) -> None:
+    """Runs a write transaction; where the map is full, it grows first."""
+    while True:
+      try:
+        return commit()
+      except lmdb.MapFullError:  # Rolled back; the commit is tried anew.
+        self._env.set_mapsize(2 * self._env.info()["map_size"])
+      except lmdb.Error as error:  # LMDB calls a full disk an input error.
+        free = shutil.disk_usage(self._partial).free
+        raise errors.InputError(
+          f"{self._partial} cannot be written ({error}); its disk has {free} "
+          f"bytes free, the next songs need {num_bytes}. Make room; the songs "
+          "written so far are kept and the same command goes on."
+        ) from error
+
+  def _commit(self, rows: np.ndarray, values: list[bytes], note: bytes) -> None:
+    number = f"{self._commits:08x}".encode()
+    with self._env.begin(write=True) as txn:
+      for song_id, value in zip(rows["id"], values, strict=True):
+        txn.put(song_store.song_key(int(song_id)), value)
+      if values:
+        txn.put(_CHUNK_PREFIX + number, rows.tobytes())
+      if note:
+        txn.put(_NOTE_PREFIX + number, note)
+
+  def finish(self, source: dict[str, Any]) -> None:
+    """Writes the records about the songs and gives the store its name.
+
+    Args:
+      source: where the songs came from; plain values, fit for json.
+
+    Raises:
+      InputError: no song was added.
+    """
+    songs, _ = self._read_chunks()
+    if not len(songs):
+      raise errors.InputError(
+        f"{self._path} would hold no song at all: nothing usable was found in "
+        f"the source ({source}). See the list of left-out songs beside it."
+      )
+    meta = {
+      "format_version": song_store.FORMAT_VERSION,
+      "feature": melspectrogram.SETTINGS.as_dict(),
+      "dtype": "float16, little-endian, [frames, mel bands]",
+      "checksum": "crc32 of the value",
+      "songs": len(songs),
+      "frames": int(songs["frames"].sum(dtype=np.int64)),
+      "source": source,
+    }
+    records = {
+      song_store.SONGS_KEY: songs.tobytes(),
+      song_store.META_KEY: json.dumps(meta, sort_keys=True).encode(),
+    }
+    self._write(
+      lambda: self._commit_records(records), sum(map(len, records.values()))
+    )
+    needed = song_store.needed_bytes(self._env)
+    self.close()
+    data = self._partial / "data.mdb"
+    if data.stat().st_size < needed:
+      os.truncate(data, needed)  # LMDB leaves out last pages that are unused.
+    (self._partial / "lock.mdb").unlink(missing_ok=True)
+    self._partial.rename(self._path)
+
+  def _commit_records(self, records: dict[bytes, bytes]) -> None:
+    with self._env.begin(write=True) as txn:
+      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX):
+        cursor = txn.cursor()
+        found = cursor.set_range(prefix)
+        while found and cursor.key().startswith(prefix):
+          found = cursor.delete() and bool(cursor.key())
+      for key, value in records.items():
+        txn.put(key, value)
+
+  def close(self) -> None:
+    """Closes the environment; what was committed stays."""
+    self._env.close()
