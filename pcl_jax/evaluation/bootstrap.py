@@ -1,7 +1,7 @@
-"""Certainty of means, and of differences between runs."""
+"""Uncertainty of means, and of differences between runs."""
 
 from collections.abc import Iterator
-import math
+import dataclasses
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -11,12 +11,20 @@ from pcl_jax.evaluation import task_base
 _MOST_DRAWN = 1 << 22  # Items held at once; all resamples would be gigabytes.
 
 
-def _counts_of_resamples(
-  items: int, draws: int, seed: int
+def resample_counts(
+  items: int, draws: int, seed: int = 0, *, at_once: int | None = None
 ) -> Iterator[Int[np.ndarray, "some items"]]:
-  """Yields how often each item stands in each resample, some at a time."""
+  """Yields how often each item is in each resample, some resamples at a time.
+
+  Args:
+    items: number of items, and of those drawn each time; at least 1.
+    draws: number of resamples.
+    seed: seed of the resamples.
+    at_once: resamples at a time, on which they do not depend; None for as many
+      as 4 million counts make.
+  """
   rng = np.random.default_rng(seed)
-  at_once = max(1, _MOST_DRAWN // items)
+  at_once = at_once or max(1, _MOST_DRAWN // items)
   for begin in range(0, draws, at_once):
     some = min(at_once, draws - begin)
     picked = rng.integers(0, items, (some, items))
@@ -32,27 +40,45 @@ def resampled_means(
 
   Args:
     columns: values of each item, [items, m]; nan where an item has none, which
-      is then left out of that column's means. At least one item.
+      is then left out of that column's means.
     draws: number of resamples.
-    seed: of the resamples.
+    seed: seed of the resamples.
 
   Returns:
     Means, [draws, m]; nan where a resample has no value.
   """
+  if not len(columns):
+    return np.full((draws, columns.shape[1]), np.nan)
   defined = ~np.isnan(columns)
-  # Taken from the least, so that equal values have a mean without rounding.
-  least = np.where(defined, columns, np.inf).min(axis=0, initial=np.inf)
+  # Relative to the least value, so that the mean of equal values is exact.
+  least = np.where(defined, columns, np.inf).min(axis=0)
   least = np.where(np.isinf(least), 0.0, least)
   values = np.where(defined, columns - least, 0.0).astype(np.float64)
-  out = np.empty((draws, columns.shape[1]))
-  begin = 0
-  for counts in _counts_of_resamples(len(columns), draws, seed):
+  out = []
+  for counts in resample_counts(len(columns), draws, seed):
     counts = counts.astype(np.float64)
     with np.errstate(invalid="ignore"):
-      means = (counts @ values) / (counts @ defined)
-    out[begin : begin + len(counts)] = least + means
-    begin += len(counts)
-  return out
+      out.append(least + (counts @ values) / (counts @ defined))
+  return np.concatenate(out)
+
+
+def percentiles(
+  draws: Float[np.ndarray, " draws"], share: float = 0.95
+) -> tuple[float, float]:
+  """Returns the percentile interval of resampled values; nan of nothing.
+
+  Args:
+    draws: a value of each resample; nan where a resample has none.
+    share: share of the values that are in the interval.
+
+  References:
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+  """
+  draws = draws[~np.isnan(draws)]
+  if not len(draws):
+    return float("nan"), float("nan")
+  low, high = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2])
+  return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -62,20 +88,9 @@ def bootstrap_interval(
   draws: int = 2000,
   seed: int = 0,
 ) -> tuple[float, float]:
-  """Returns the percentile bootstrap interval of a mean.
-
-  Args:
-    values: one per query, [n]; at least one.
-    share: of the bootstrapped means that lie in the interval.
-    draws: number of resamples.
-    seed: of the resamples.
-
-  References:
-    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-  """
-  means = resampled_means(values[:, None], draws=draws, seed=seed)[:, 0]
-  low, high = np.nanquantile(means, [(1 - share) / 2, (1 + share) / 2])
-  return float(low), float(high)
+  """Returns the percentile bootstrap interval of the mean of values, [n]."""
+  means = resampled_means(values[:, None], draws=draws, seed=seed)
+  return percentiles(means[:, 0], share)
 
 
 def mean_metrics(
@@ -86,34 +101,50 @@ def mean_metrics(
   Args:
     columns: name -> value of each item, nan where it has none.
     draws: number of resamples, which all columns share.
-    seed: of the resamples.
+    seed: seed of the resamples.
 
   Returns:
     A metric for each column; nan with 0 items where no item has a value.
   """
   table = np.stack([np.asarray(c, np.float64) for c in columns.values()], 1)
-  counts = (~np.isnan(table)).sum(axis=0).tolist()
+  means = resampled_means(table, draws=draws, seed=seed)
   metrics = {}
-  means = np.zeros((1, len(columns)))
-  if len(table):
-    means = resampled_means(table, draws=draws, seed=seed)
-  for i, name in enumerate(columns):
-    if not counts[i]:
-      metrics[name] = task_base.Metric(math.nan, math.nan, math.nan, 0)
-      continue
-    low, high = np.nanquantile(means[:, i], [0.025, 0.975])
-    value = float(np.nanmean(table[:, i]))
-    metrics[name] = task_base.Metric(value, float(low), float(high), counts[i])
+  for name, values, drawn in zip(columns, table.T, means.T, strict=True):
+    values = values[~np.isnan(values)]
+    value = float(values.mean()) if len(values) else float("nan")
+    metrics[name] = task_base.Metric(value, *percentiles(drawn), len(values))
   return metrics
 
 
-def paired_difference(
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """How much one run differs from another in a metric.
+
+  Attributes:
+    means: mean of the first run and of the second, over the items of both.
+    value: mean of second minus first; nan without items.
+    low: lower end of its 95 % percentile interval.
+    high: upper end of the interval.
+    p: two-sided p-value: twice the smaller share of resamples on one side of
+      0, counting the observed one; at least 2 / (draws + 1).
+    items: number of items that both define.
+  """
+
+  means: tuple[float, float]
+  value: float
+  low: float
+  high: float
+  p: float
+  items: int
+
+
+def paired_differences(
   first: Float[np.ndarray, "items m"],
   second: Float[np.ndarray, "items m"],
   *,
   draws: int = 10_000,
   seed: int = 0,
-) -> dict[str, Float[np.ndarray, " m"]]:
+) -> list[Difference]:
   """Compares two runs on the same items by the paired bootstrap.
 
   Items are resampled, each with the values of both runs, so that what makes an
@@ -121,56 +152,54 @@ def paired_difference(
 
   Args:
     first: values of each item, [items, m]; nan where undefined.
-    second: the same of the other run.
+    second: values of the other run.
     draws: number of resamples.
-    seed: of the resamples.
+    seed: seed of the resamples.
 
   Returns:
-    `difference` (mean of second minus first over the items that both define),
-    `low` and `high` (95 % percentile interval), `p` (two-sided: twice the
-    smaller share of resamples on one side of 0, counting the observed one; at
-    least 2 / (draws + 1)) and `items`; nan where no item is defined in both.
+    A difference for each column.
 
   References:
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
     and 15.
   """
   change = second - first
-  items = (~np.isnan(change)).sum(axis=0)
-  out = {
-    name: np.full(change.shape[1], np.nan)
-    for name in ("difference", "low", "high", "p")
-  }
-  some = items > 0
-  if some.any():
-    kept = change[:, some]
-    means = resampled_means(kept, draws=draws, seed=seed)
-    out["difference"][some] = np.nanmean(kept, axis=0)
-    low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
-    out["low"][some], out["high"][some] = low, high
-    below = (means <= 0).sum(axis=0) + 1
-    above = (means >= 0).sum(axis=0) + 1
-    smaller = np.minimum(below, above) / (draws + 1)
-    out["p"][some] = np.minimum(2 * smaller, 1.0)
-  return out | {"items": items}
+  found = []
+  resampled = resampled_means(change, draws=draws, seed=seed)
+  for column, means in enumerate(resampled.T):
+    both = ~np.isnan(change[:, column])
+    if not both.any():
+      nan = float("nan")
+      found.append(Difference((nan, nan), nan, nan, nan, nan, 0))
+      continue
+    smaller = 1 + min((means <= 0).sum(), (means >= 0).sum())
+    found.append(
+      Difference(
+        tuple(float(one[both, column].mean()) for one in (first, second)),
+        float(change[both, column].mean()),
+        *percentiles(means),
+        p=min(2 * float(smaller) / (draws + 1), 1.0),
+        items=int(both.sum()),
+      )
+    )
+  return found
 
 
 def holm(p_values: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
   """Corrects p-values for the number of tests by Holm's method.
 
   Args:
-    p_values: one a test; nan where there was none, which does not count.
+    p_values: one p-value a test.
 
   Returns:
-    Corrected p-values: below a level a, all that stay below it are wrong in
-    one of their tests with probability a at most.
+    Corrected p-values: if all tests below a level a are accepted, one of them
+    is wrong with a probability of at most a.
 
   References:
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979.
   """
-  out = np.full(len(p_values), np.nan)
-  tested = np.flatnonzero(~np.isnan(p_values))
-  order = tested[np.argsort(p_values[tested], kind="stable")]
+  order = np.argsort(p_values, kind="stable")
   factors = len(order) - np.arange(len(order))
+  out = np.empty(len(order))
   out[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
   return out

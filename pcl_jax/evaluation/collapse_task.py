@@ -11,6 +11,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.losses import collapse
 
 _MOST_SONGS = 2048  # Of which all pairs are compared.
@@ -87,7 +88,7 @@ class Collapse(task_base.Task):
     for name, values in aligned.items():
       column = {name: values.astype(np.float64)}
       metrics |= bootstrap.mean_metrics(column, seed=context.seed)
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
+    unit = ranking.unit(rows)
     others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
     return task_base.Result(
       metrics=metrics,

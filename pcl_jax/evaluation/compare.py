@@ -1,8 +1,7 @@
-"""Runs against each other: paired tests over the items that both measured."""
+"""Compares runs by paired tests over the items that both measured."""
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -12,6 +11,7 @@ from pyarrow import parquet
 import pyarrow.compute
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
@@ -19,7 +19,6 @@ from pcl_jax.evaluation import representations
 
 # Settings that a task finds for itself, so that two runs may differ in them.
 _FOUND = ("chosen_", "found_")
-_DRAWS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,24 +27,17 @@ class Evaluated:
 
   Attributes:
     workdir: folder of the run.
-    results: of results.json.
+    results: content of results.json.
+    tasks: what each task found about the trained encoder, where it has a
+      result.
   """
 
   workdir: pathlib.Path
   results: dict[str, Any]
-
-  @property
-  def row(self) -> str:
-    """Name of the row of the trained encoder."""
-    return self.results["trained"]
-
-  def given(self) -> dict[str, dict[str, Any]]:
-    """Returns the outcome of the trained encoder in each task that has one."""
-    rows = {t: r.get(self.row) for t, r in self.results["tasks"].items()}
-    return {t: r for t, r in rows.items() if r and "not_given" not in r}
+  tasks: dict[str, dict[str, Any]]
 
   def items(self, task: str) -> pyarrow.Table:
-    """Returns the items of a task, of the trained encoder.
+    """Returns the items of a task, for the trained encoder.
 
     Raises:
       InputError: the table is missing or damaged.
@@ -53,7 +45,8 @@ class Evaluated:
     path = self.workdir / report.FOLDER / f"{task}.parquet"
     try:
       table = parquet.read_table(path)
-      mine = pyarrow.compute.equal(table[report.ROW], self.row)
+      row = self.results["trained"]
+      mine = pyarrow.compute.equal(table[report.ROW], row)
       return table.filter(mine).drop_columns([report.ROW])
     except (OSError, pyarrow.ArrowException, KeyError) as error:
       raise errors.InputError(
@@ -66,25 +59,17 @@ class Test:
   """One metric of one task, of the first run and another.
 
   Attributes:
-    task: its name.
-    metric: its name.
+    task: name of the task.
+    metric: name of the metric.
     other: number of the other run, from 1.
-    means: of the first run and of the other, over the items of both.
-    difference: the other's mean minus the first's.
-    interval: its 95 % bootstrap interval.
-    p: of the paired bootstrap, not corrected.
-    items: that both runs define.
-    unshared: items that only one of them has.
+    difference: the other run minus the first; its p is not corrected.
+    unshared: number of items that only one of the runs has.
   """
 
   task: str
   metric: str
   other: int
-  means: tuple[float, float]
-  difference: float
-  interval: tuple[float, float]
-  p: float
-  items: int
+  difference: bootstrap.Difference
   unshared: int
 
 
@@ -96,14 +81,14 @@ def read(workdir: pathlib.Path) -> Evaluated:
   """Reads what an evaluation wrote into a run's folder.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
 
   Raises:
     InputError: there is nothing, or nothing that can be compared.
   """
   path = workdir / report.FILE_NAME
   try:
-    results = json.loads(path.read_text())
+    results = storage.read_json(path)
   except FileNotFoundError as error:
     raise errors.InputError(
       f"{path} does not exist: the run has not been evaluated. "
@@ -115,10 +100,12 @@ def read(workdir: pathlib.Path) -> Evaluated:
     ) from error
   if not isinstance(results, dict) or not results.get("tasks"):
     raise errors.InputError(
-      f"{path} holds no results of tasks: it was written by another version, "
+      f"{path} has no results of tasks: it was written by another version, "
       f"or for other purposes. {_remedy(workdir)}"
     )
-  return Evaluated(workdir, results)
+  rows = {t: r.get(results["trained"]) for t, r in results["tasks"].items()}
+  given = {t: r for t, r in rows.items() if r and "not_given" not in r}
+  return Evaluated(workdir, results, given)
 
 
 def _check_same_data(first: Evaluated, other: Evaluated) -> None:
@@ -147,77 +134,46 @@ def protocol(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_same_task(task: str, first: Evaluated, other: Evaluated) -> None:
-  mine, theirs = (
-    protocol(one.given()[task]["settings"]) for one in (first, other)
+  differing = storage.differences(
+    *(protocol(one.tasks[task]["settings"]) for one in (first, other))
   )
-  differing = [
-    f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}"
-    for key in sorted(mine.keys() | theirs.keys())
-    if mine.get(key) != theirs.get(key)
-  ]
   if differing:
     raise errors.InputError(
-      f"task {task} was measured differently in {first.workdir} and "
-      f"{other.workdir} ({'; '.join(differing)}). Evaluate both with the same "
-      "options, or compare other tasks with --tasks."
+      f"task {task} was measured differently in {first.workdir} (there) and "
+      f"{other.workdir} (here): {'; '.join(differing)}. Evaluate both with the "
+      "same options, or compare other tasks with --tasks."
     )
-
-
-def _metrics(task: str, given: dict[str, Any], columns: list[str]):
-  """Returns the metrics of a task that are means over a column of items."""
-  entry = registry.TASKS.get(task)
-  wanted = (entry.shown if entry else ()) or tuple(given["metrics"])
-  return [name for name in wanted if name in columns]
 
 
 def _test_task(
   task: str, first: Evaluated, others: Sequence[Evaluated], seed: int
 ) -> list[Test]:
+  """Tests the metrics of a task that are means over a column of items."""
   tests, base = [], first.items(task)
   key = base.column_names[0]
+  entry = registry.TASKS.get(task)
+  wanted = (entry and entry.shown) or first.tasks[task]["metrics"]
   for number, other in enumerate(others, 1):
-    if task not in other.given():
+    if task not in other.tasks:
       continue
     _check_same_task(task, first, other)
-    theirs = other.items(task)
-    names = _metrics(task, first.given()[task], theirs.column_names)
-    names = [name for name in names if name in base.column_names]
-    if not names:
-      continue
-    ids = [np.asarray(table[key]) for table in (base, theirs)]
+    tables = (base, other.items(task))
+    names = [n for n in wanted if all(n in t.column_names for t in tables)]
+    ids = [np.asarray(table[key]) for table in tables]
     shared, *rows = np.intersect1d(*ids, return_indices=True)
+    if not names or not len(shared):
+      continue
     values = [
       np.stack([np.asarray(table[n], np.float64)[at] for n in names], axis=1)
-      for table, at in zip((base, theirs), rows, strict=True)
+      for table, at in zip(tables, rows, strict=True)
     ]
     unshared = sum(map(len, ids)) - 2 * len(shared)
-    tests += _test_columns(task, names, number, values, unshared, seed)
-  return tests
-
-
-def _test_columns(task, names, number, values, unshared, seed) -> list[Test]:
-  if not len(values[0]):
-    return []
-  found = bootstrap.paired_difference(*values, draws=_DRAWS, seed=seed)
-  both = ~np.isnan(values[1] - values[0])
-  tests = []
-  for i, name in enumerate(names):
-    if not found["items"][i]:
-      continue
-    means = tuple(float(v[both[:, i], i].mean()) for v in values)
-    tests.append(
-      Test(
-        task=task,
-        metric=name,
-        other=number,
-        means=means,
-        difference=float(found["difference"][i]),
-        interval=(float(found["low"][i]), float(found["high"][i])),
-        p=float(found["p"][i]),
-        items=int(found["items"][i]),
-        unshared=unshared,
-      )
-    )
+    found = bootstrap.paired_differences(*values, seed=seed)
+    tests += [
+      Test(task, name, number, difference, unshared)
+      for name, difference in zip(names, found, strict=True)
+      if difference.items
+    ]
   return tests
 
 
@@ -230,12 +186,12 @@ def compare(
   """Tests the trained encoders of runs against that of the first one.
 
   Args:
-    workdirs: of evaluated runs, two at least.
-    tasks: that are compared; None for all that any run has measured.
-    seed: of the resamples.
+    workdirs: folders of evaluated runs, at least two.
+    tasks: tasks to compare; None for all that any run has measured.
+    seed: seed of the resamples.
 
   Returns:
-    The tests, and in words what was not compared.
+    The tests, and texts that say what was not compared.
 
   Raises:
     InputError: a run has no results, or runs were evaluated on different data
@@ -250,13 +206,13 @@ def compare(
   for other in others:
     _check_same_data(first, other)
   if tasks is None:
-    tasks = tuple(dict.fromkeys(task for run in runs for task in run.given()))
+    tasks = tuple(dict.fromkeys(task for run in runs for task in run.tasks))
   tests, notes = [], []
   for task in tasks:
-    lacking = [str(run.workdir) for run in runs if task not in run.given()]
+    lacking = [str(run.workdir) for run in runs if task not in run.tasks]
     if lacking:
       notes.append(f"{task}: no result in {', '.join(lacking)}")
-    if task in first.given():
+    if task in first.tasks:
       tests += _test_task(task, first, others, seed)
   if not tests:
     raise errors.InputError(
@@ -273,11 +229,11 @@ def format_tests(
   """Returns the table of the tests.
 
   Args:
-    workdirs: of the runs, the first one first.
-    tests: of `compare`.
-    notes: likewise.
+    workdirs: folders of the runs, in the order of `compare`.
+    tests: the tests that `compare` returned.
+    notes: the notes that `compare` returned.
   """
-  corrected = bootstrap.holm(np.array([test.p for test in tests]))
+  corrected = bootstrap.holm(np.array([one.difference.p for one in tests]))
   lines = [
     f"{representations.TRAINED.capitalize()} encoders, each against that of "
     f"{workdirs[0]}, over the items that both have: paired bootstrap, 95 %",
@@ -286,22 +242,22 @@ def format_tests(
     "",
   ]
   head = ["task", "metric", "run", "first", "run's", "difference", "p"]
-  rows = [
-    [
-      test.task,
-      test.metric,
-      str(workdirs[test.other]),
-      f"{test.means[0]:.3f}",
-      f"{test.means[1]:.3f}",
-      f"{test.difference:+.3f}  [{test.interval[0]:+.3f}, "
-      f"{test.interval[1]:+.3f}]",
-      f"{test.p:.4f}",
-      f"{holm:.4f}",
-      str(test.items),
-      str(test.unshared),
-    ]
-    for test, holm in zip(tests, corrected, strict=True)
-  ]
+  rows = []
+  for test, holm in zip(tests, corrected, strict=True):
+    found = test.difference
+    rows.append(
+      [
+        test.task,
+        test.metric,
+        str(workdirs[test.other]),
+        *(f"{mean:.3f}" for mean in found.means),
+        f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]",
+        f"{found.p:.4f}",
+        f"{holm:.4f}",
+        str(found.items),
+        str(test.unshared),
+      ]
+    )
   lines += report.grid([*head, "p (Holm)", "items", "not shared"], rows)
   if notes:
     lines += ["", *(f"not compared: {note}" for note in notes)]

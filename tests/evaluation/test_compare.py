@@ -51,16 +51,17 @@ def test_runs_are_compared_over_the_items_that_both_have(tmp_path, capsys):
   tests, notes = compare.compare([a, b], ("artist", "hubs"))
   assert [test.metric for test in tests] == list(SHOWN)
   test = tests[0]
-  assert test.difference == pytest.approx(change[order].mean())
-  assert test.interval[0] < test.difference < test.interval[1]
-  assert (test.items, test.unshared) == (50, 10)
-  assert test.means[0] == pytest.approx(first[order].mean())
-  assert test.p < 0.001
+  found = test.difference
+  assert found.value == pytest.approx(change[order].mean())
+  assert found.low < found.value < found.high
+  assert (found.items, test.unshared) == (50, 10)
+  assert found.means[0] == pytest.approx(first[order].mean())
+  assert found.p < 0.001
   assert notes == [f"hubs: no result in {a}, {b}"]
   evaluate.main(["--compare", str(a), str(b), "--tasks=artist"])
   printed = capsys.readouterr().out
-  assert f"{test.difference:+.3f}" in printed
-  assert f"{2 * test.p:.4f}" in printed  # Corrected for two tests.
+  assert f"{found.value:+.3f}" in printed
+  assert f"{2 * found.p:.4f}" in printed  # Corrected for two tests.
 
 
 def test_undefined_items_of_either_run_are_no_pairs(tmp_path):
@@ -69,8 +70,8 @@ def test_undefined_items_of_either_run_are_no_pairs(tmp_path):
   second[:7] = math.nan
   a, b = _write(tmp_path / "a", first), _write(tmp_path / "b", second)
   tests, _ = compare.compare([a, b], ("artist",))
-  assert tests[0].items == 53
-  assert tests[0].difference == pytest.approx(0.2)
+  assert tests[0].difference.items == 53
+  assert tests[0].difference.value == pytest.approx(0.2)
 
 
 def test_several_runs_are_each_compared_with_the_first(tmp_path):
@@ -79,7 +80,7 @@ def test_several_runs_are_each_compared_with_the_first(tmp_path):
   ]
   tests, notes = compare.compare(folders)
   assert not notes
-  found = [(test.other, round(test.difference, 6)) for test in tests]
+  found = [(test.other, round(test.difference.value, 6)) for test in tests]
   assert found == [(1, 0.1), (1, 0.1), (2, 0.2), (2, 0.2)]
 
 
@@ -99,7 +100,7 @@ def test_a_task_of_other_settings_is_refused_and_named(tmp_path):
   c = _write(
     tmp_path / "c", _values(), settings=settings | {"queries": "validation"}
   )
-  message = "artist was measured differently.*'test' and 'validation'"
+  message = "artist was measured differently.*there 'test', here 'validation'"
   with pytest.raises(errors.InputError, match=message):
     compare.compare([a, c], ("artist",))
 

@@ -42,8 +42,11 @@ def _prepare(directory, **changes):
   return directory
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, quick_compilation):
   """Config and folder of a run of two steps; the backbone stays registered."""
   root = tmp_path_factory.mktemp("evaluate")
   with pytest.MonkeyPatch.context() as patch:

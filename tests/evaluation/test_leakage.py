@@ -19,6 +19,8 @@ from preprocessing import playlist_vectors
 from tests.support import tiny_data
 from tests.support import tiny_run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def _meta(data, **changes):
   """What a checkpoint of a run by playlists on a data set says."""

@@ -13,8 +13,10 @@ from pcl_jax.data import ragged
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 _seeds = st.integers(0, 2**32 - 1)
-_quick = settings(deadline=None, max_examples=30)
+_quick = settings(deadline=None, max_examples=15)
 
 
 def _problem(seed: int, queries: int = 4, candidates: int = 14):
@@ -183,8 +185,6 @@ def test_few_candidates_give_short_lists_without_the_query():
   songs = np.arange(4)
   _, nearest = ranking.measure(rows, songs, songs, {})
   assert nearest.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
-  counts = ranking.occurrences(nearest[:, :1], 4)
-  assert counts.tolist() == [3, 1, 0, 0]
 
 
 @_quick

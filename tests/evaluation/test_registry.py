@@ -16,6 +16,8 @@ from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import retrieval_tasks
 from tests.support import tiny_data
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RETRIEVAL = tuple(retrieval_tasks.TASKS)
 NAMES = ("playlist_continuation", *RETRIEVAL)
 

@@ -1,12 +1,12 @@
-"""Did the encoder learn from what it is tested on?
+"""Checks whether the encoder learned from test songs.
 
-A check looks at what training used: the batches' songs, the fixed validation
-pairs, the tables of mode P and mode G, and the stored features themselves, a
-copy of a test song being a test song too.
+The checks look at what training used: the songs of its batches, the fixed
+validation pairs, the tables of mode P and mode G, and the stored features
+themselves, since a copy of a test song is a test song too.
 """
 
+import collections
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxtyping import Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
@@ -28,10 +29,10 @@ class Check:
   """What one check found.
 
   Attributes:
-    name: of the check.
-    passed: None where it could not be made.
-    found: a sentence.
-    songs: ids of some songs that it is about.
+    name: name of the check.
+    passed: whether no test song was found; None if the check cannot be made.
+    found: what was found, as a sentence.
+    songs: ids of some songs that were found.
   """
 
   name: str
@@ -42,39 +43,40 @@ class Check:
 
 def copies(
   store: song_store.SongStore,
-  sought: Int[np.ndarray, " sought"],
+  queries: Int[np.ndarray, " queries"],
   others: song_store.SongStore,
   learned: Int[np.ndarray, " learned"],
 ) -> Int[np.ndarray, "copies 2"]:
   """Finds songs whose stored feature is, byte for byte, that of another.
 
   Args:
-    store: of the songs that are looked for.
-    sought: their positions in it.
-    others: of the songs they are looked for among.
+    store: store of the songs to look for.
+    queries: positions of these songs in it.
+    others: store of the songs to look among.
     learned: positions in `others`.
 
   Returns:
-    Pairs of a position in `store` and one in `others`, one pair a copy found,
-    ascending.
+    Positions in `store` and in `others`, one pair for each song that has a
+    copy, in the order of the queries.
   """
 
-  def keys(of, songs):
-    frames = of.frames[songs].astype(np.uint64) << np.uint64(32)
-    return frames | of.checksums[songs].astype(np.uint64)
+  def keyed(store, songs):
+    columns = (songs, store.frames[songs], store.checksums[songs])
+    for song, *key in zip(*(one.tolist() for one in columns), strict=True):
+      yield song, tuple(key)
 
-  mine, theirs = keys(store, sought), keys(others, learned)
-  alike = np.flatnonzero(np.isin(mine, theirs))
-  order = np.argsort(theirs, kind="stable")
+  by_key = collections.defaultdict(list)
+  for song, key in keyed(others, learned):
+    by_key[key].append(song)
   pairs = []
-  for place in alike.tolist():
-    begin = np.searchsorted(theirs, mine[place], sorter=order)
-    end = np.searchsorted(theirs, mine[place], "right", sorter=order)
-    feature = store.read_song(int(sought[place]))
-    # Checksums of a large library agree by chance; the records decide.
-    for at in learned[order[begin:end]].tolist():
-      if np.array_equal(feature, others.read_song(at)):
-        pairs.append((int(sought[place]), at))
+  for song, key in keyed(store, queries):
+    if key not in by_key:
+      continue
+    feature = store.read_song(song)
+    # Checksums in a large library agree by chance; the records decide.
+    for other in by_key[key]:
+      if np.array_equal(feature, others.read_song(other)):
+        pairs.append((song, other))
         break
   return np.array(pairs, np.int64).reshape(-1, 2)
 
@@ -88,33 +90,32 @@ def _strategy(meta: dict[str, Any]) -> strategies.Strategy:
 
 
 def is_training_data(meta: dict[str, Any], data: dataset.DataSet) -> bool:
-  """Tells whether a data set is the one that a run trained on, unchanged.
+  """Returns whether a data set is the one that a run trained on, unchanged.
 
   Args:
-    meta: what a checkpoint of the run says about itself.
+    meta: the metadata of a checkpoint of the run.
     data: the data set.
   """
   try:
     return data.fingerprint(_strategy(meta)) == meta["data"]["fingerprint"]
-  except errors.InputError:  # It has not the vectors that the run learned from.
+  except errors.InputError:  # It lacks the vectors that the run learned from.
     return False
 
 
 def _training_data(
   meta: dict[str, Any], data: dataset.DataSet
-) -> dataset.DataSet | str:
-  """Returns the data set that the run trained on, or why there is none."""
+) -> dataset.DataSet:
+  """Returns the data set that the run trained on; refuses where it is gone."""
   if is_training_data(meta, data):
     return data
   directory = meta["config"]["data"]["dir"]
   if not pathlib.Path(directory).is_dir():
-    return f"{directory}, which it trained on, is not there"
-  try:
-    trained_on = dataset.DataSet(directory)
-  except errors.InputError as error:
-    return str(error)
+    raise errors.InputError(
+      f"{directory}, which the run trained on, does not exist"
+    )
+  trained_on = dataset.DataSet(directory)
   if not is_training_data(meta, trained_on):
-    return (
+    raise errors.InputError(
       f"{directory} has changed since the run trained on it (other songs, "
       "another split or other vectors)"
     )
@@ -141,7 +142,7 @@ def _check_copies(data: dataset.DataSet, trained_on: dataset.DataSet) -> Check:
 def _check_songs(
   name: str, what: str, songs: np.ndarray, catalogue: catalogues.Catalogue
 ) -> Check:
-  """Checks that none of some songs is a test song."""
+  """Checks that no test song is among some songs."""
   songs = np.unique(songs)
   tests = songs[catalogue.split[songs] == catalogues.TEST]
   ids = catalogue.song_ids[tests].tolist()
@@ -152,7 +153,7 @@ def _check_songs(
 def _check_batches(
   meta: dict[str, Any], trained_on: dataset.DataSet
 ) -> list[Check]:
-  """Looks at the plans by which the run read songs."""
+  """Checks the songs of the first epoch, and of validation, as planned."""
   config, strategy = meta["config"], _strategy(meta)
   size, window = config["data"]["batch_size"], config["data"]["double_window"]
   training = trained_on.training_plan(
@@ -177,16 +178,16 @@ def _check_batches(
 def _check_table(
   name: str, path: pathlib.Path, expected: dict[str, str]
 ) -> Check:
-  """Checks that vectors were made of what may be learned from, no more.
+  """Checks what vectors were made of, by the report beside them.
 
   Args:
-    name: of the check.
-    path: of the vectors, beside which lies their report.
+    name: name of the check.
+    path: file of the vectors.
     expected: hashes of what they would be made of now.
   """
   report = path.with_suffix(".json")
   try:
-    settings = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    settings = storage.read_json(report)["settings"]
   except (OSError, ValueError, KeyError, TypeError) as error:
     return Check(name, None, f"{report} does not say how it was made ({error})")
   differing = [k for k, v in expected.items() if settings.get(k) != v]
@@ -219,15 +220,16 @@ def _check_vectors(
 
 
 def check(meta: dict[str, Any], data: dataset.DataSet) -> list[Check]:
-  """Checks that no test song, nor a copy of one, took part in training.
+  """Checks that neither a test song nor a copy of one took part in training.
 
   Args:
-    meta: what the run's checkpoint says about itself.
-    data: the data set that it is evaluated on.
+    meta: the metadata of the run's checkpoint.
+    data: the data set that the run is evaluated on.
   """
-  trained_on = _training_data(meta, data)
-  if isinstance(trained_on, str):
-    return [Check("training data", None, trained_on)]
+  try:
+    trained_on = _training_data(meta, data)
+  except errors.InputError as error:
+    return [Check("training data", None, str(error))]
   checks = [_check_copies(data, trained_on)]
   try:
     checks += _check_batches(meta, trained_on)
@@ -237,24 +239,16 @@ def check(meta: dict[str, Any], data: dataset.DataSet) -> list[Check]:
 
 
 def format_checks(checks: list[dict[str, Any]]) -> list[str]:
-  """Returns the checks' lines below the table.
-
-  Args:
-    checks: as plain values.
-  """
-  good = [one["name"] for one in checks if one["passed"]]
+  """Returns the lines below the table, for checks as plain values."""
   lines = []
-  if good:
+  if passed := [one["name"] for one in checks if one["passed"]]:
     lines.append(
-      "Checked that no test song took part in training: " + ", ".join(good)
+      "Checked that no test song took part in training: " + ", ".join(passed)
     )
   for one in checks:
-    if one["passed"]:
-      continue
-    word = "NOT CHECKED" if one["passed"] is None else "LEAK"
-    songs = ", ".join(map(str, one["songs"]))
-    lines.append(
-      f"{word}, {one['name']}: {one['found']}"
-      + (f" (such as {songs})" if songs else "")
-    )
+    if not one["passed"]:
+      word = "NOT CHECKED" if one["passed"] is None else "LEAK"
+      songs = ", ".join(map(str, one["songs"]))
+      examples = f" (such as {songs})" if songs else ""
+      lines.append(f"{word}, {one['name']}: {one['found']}{examples}")
   return lines

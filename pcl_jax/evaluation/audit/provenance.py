@@ -1,4 +1,4 @@
-"""What results were made with: data, config, code, checkpoint, versions."""
+"""Records what results were made with: data, config, code, versions."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 from typing import Any
 
+from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -19,26 +20,18 @@ _LIBRARIES = ("scipy", "scikit-learn", "pyarrow")
 _GIT_S = 10
 
 
-def _sha256(data: bytes) -> str:
-  return hashlib.sha256(data).hexdigest()
-
-
 def sources_sha256(root: pathlib.Path = _ROOT) -> str:
-  """Hashes the names and texts of the packages' Python files.
-
-  Args:
-    root: folder of the packages.
-  """
+  """Hashes the names and texts of the packages' Python files in a folder."""
   digest = hashlib.sha256()
   for package in _SOURCES:
     for path in sorted((root / package).rglob("*.py")):
       digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-      digest.update(_sha256(path.read_bytes()).encode())
+      digest.update(storage.sha256(path).encode())
   return digest.hexdigest()
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str | None:
-  """Returns what git says of a folder; None where it says nothing."""
+  """Returns what git prints about a folder; None where it cannot."""
   if not (root / ".git").exists():
     return None
   try:
@@ -55,11 +48,7 @@ def _git(root: pathlib.Path, *arguments: str) -> str | None:
 
 
 def code(root: pathlib.Path = _ROOT) -> dict[str, Any]:
-  """Returns the hash of the sources, and their commit where there is one.
-
-  Args:
-    root: folder of the packages.
-  """
+  """Returns the hash of the sources in a folder, and their commit if any."""
   changed = _git(root, "status", "--porcelain", "--", *_SOURCES)
   return {
     "sources_sha256": sources_sha256(root),
@@ -73,24 +62,23 @@ def make(
   meta: dict[str, Any],
   data: dataset.DataSet,
 ) -> dict[str, Any]:
-  """Returns what it takes to know whether results can be reproduced.
+  """Returns what is needed to know whether results can be reproduced.
 
   Args:
-    encoder: that was evaluated.
-    meta: what the checkpoint says about itself.
+    encoder: the evaluated encoder.
+    meta: the metadata of its checkpoint.
     data: the data set that the run was evaluated on.
 
   Returns:
     Plain values, fit for json.
   """
   config = json.dumps(meta["config"], sort_keys=True).encode()
-  catalogue = (data.directory / catalogues.FILE_NAME).read_bytes()
-  here = versions.installed(*versions.OF_TRAINING, *_LIBRARIES)
+  evaluated = versions.installed(*versions.OF_TRAINING, *_LIBRARIES)
   return {
     "data": {
       "directory": str(data.directory),
       "fingerprint": data.fingerprint(),
-      "catalogue_sha256": _sha256(catalogue),
+      "catalogue_sha256": storage.sha256(data.directory / catalogues.FILE_NAME),
       "songs": len(data.store),
     },
     "trained_on": {
@@ -98,11 +86,11 @@ def make(
       "fingerprint": meta["data"]["fingerprint"],
       "same_data": leakage.is_training_data(meta, data),
     },
-    "config_sha256": _sha256(config),
+    "config_sha256": hashlib.sha256(config).hexdigest(),
     "checkpoint": {
       "step": meta["progress"]["step"],
       "encoder_sha256": embedding_table.weights_digest(encoder),
     },
     "code": code(),
-    "versions": {"trained": meta["versions"], "evaluated": here},
+    "versions": {"trained": meta["versions"], "evaluated": evaluated},
   }

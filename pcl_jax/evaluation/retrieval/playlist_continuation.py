@@ -1,9 +1,9 @@
-"""Playlist continuation: which new songs go with a playlist's known songs?
+"""Continues playlists with new songs, and scores the continuations.
 
-The context of a playlist are its training and validation songs, its targets the
-test songs; candidates are all test songs. Each context song lists its nearest
-candidates. A candidate ranks by how many lists hold it, then by its mean cosine
-with the context.
+The context of a playlist is its training and validation songs, its targets are
+its test songs; candidates are all test songs. Each context song lists its
+nearest candidates. A candidate ranks by how many lists contain it, then by its
+mean cosine with the context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,20 @@ from pcl_jax.embedding import search
 from pcl_jax.evaluation.retrieval import ranking
 
 NEIGHBOURS = 100
-# Where the bands of results begin: context songs of a playlist, and other
-# playlists that a target stands in.
+# Where the bands of results begin: number of context songs of a playlist, and
+# number of other playlists that contain a target.
 CONTEXT_EDGES = (1, 6, 21, 51)
 POPULARITY_EDGES = (0, 1, 6, 21)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """What is given and what is to be found; songs are rows of the catalogue.
+  """Playlists with known and hidden songs; songs are rows of the catalogue.
 
   Attributes:
     playlists: number of each playlist that has both, [kept].
-    contexts: known songs of each.
-    targets: songs to be found of each.
+    contexts: known songs of each playlist.
+    targets: hidden songs of each playlist.
     candidates: songs that may be found, ascending.
   """
 
@@ -41,38 +41,31 @@ class Problem:
   candidates: Int[np.ndarray, " candidates"]
 
 
-def _select(lists: ragged.Ragged, kept: np.ndarray, rows: np.ndarray):
-  """Returns some values of some lists, as lists."""
-  return lists.keep(kept).select(rows)
-
-
 def split_playlists(
   playlists: ragged.Ragged,
   split: Int[np.ndarray, " songs"],
   known: Sequence[int] = (catalogues.TRAIN, catalogues.VALIDATION),
   hidden: int = catalogues.TEST,
 ) -> Problem:
-  """Parts playlists into context and targets.
+  """Splits playlists into context and targets.
 
   Args:
-    playlists: songs of each.
-    split: of each song.
+    playlists: songs of each playlist.
+    split: split of each song.
     known: splits of the context.
     hidden: split of the targets.
 
   Returns:
     The playlists that have both, in order.
   """
-  of = split[playlists.values]
-  given, sought = np.isin(of, known), of == hidden
-  owners, size = playlists.list_index(), len(playlists)
-  both = np.bincount(owners[given], minlength=size) > 0
-  both &= np.bincount(owners[sought], minlength=size) > 0
-  rows = np.flatnonzero(both)
+  parts = split[playlists.values]
+  contexts = playlists.keep(np.isin(parts, known))
+  targets = playlists.keep(parts == hidden)
+  rows = np.flatnonzero((contexts.lengths > 0) & (targets.lengths > 0))
   return Problem(
     playlists=rows,
-    contexts=_select(playlists, given, rows),
-    targets=_select(playlists, sought, rows),
+    contexts=contexts.select(rows),
+    targets=targets.select(rows),
     candidates=np.flatnonzero(split == hidden),
   )
 
@@ -124,8 +117,8 @@ def published_length(distinct: int, k: int = NEIGHBOURS) -> int:
   """Returns how many songs the published code returns.
 
   Args:
-    distinct: songs that the lists held.
-    k: wanted; with fewer than k + 1 songs the last of them is lost.
+    distinct: number of distinct songs in the lists.
+    k: length that is wanted; with fewer than k + 1 songs the last one is lost.
   """
   return k if distinct > k else distinct - 1
 
@@ -139,20 +132,19 @@ def score(
   targets: Integer[np.ndarray, " targets"],
   k: int = NEIGHBOURS,
 ) -> dict[str, float]:
-  """Measures one continuation.
+  """Scores one continuation.
 
   Args:
     found: songs, best first, k at most.
-    targets: songs to be found; at least one.
+    targets: hidden songs of the playlist; at least one.
     k: length of a full list.
 
   Returns:
-    `recall` (hits / targets), `recall_at_10`, `average_precision` (denominator
+    `recall` (hits / targets), `recall_at_10`, `average_precision` (divided by
     the smaller of targets and k), `ndcg` (ideal: all targets first),
-    `r_precision` (hits among the first as many as there are targets), and
-    `ndcg_published`, whose
-    ideal knows only the targets that were found: one hit in the first place
-    scores 1 however many were missed.
+    `r_precision` (share of hits among the first songs, as many as there are
+    targets), and `ndcg_published`, whose ideal list has only the targets that
+    were found: one hit in the first place scores 1, however many were missed.
   """
   hits = np.isin(found, targets)
   places = np.flatnonzero(hits) + 1
@@ -174,25 +166,25 @@ def score(
 def popularity(
   playlists: ragged.Ragged, songs: int
 ) -> Int[np.ndarray, " songs"]:
-  """Counts the playlists that hold each song, [songs]."""
+  """Counts the playlists that contain each song, [songs]."""
   return np.bincount(playlists.values, minlength=songs)
 
 
 def by_popularity(
   problem: Problem, counts: Int[np.ndarray, " songs"], k: int = NEIGHBOURS
 ) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
-  """Yields the candidates that stand in most other playlists: a baseline.
+  """Yields the candidates that are in most other playlists: a baseline.
 
   Args:
     problem: contexts and candidates.
-    counts: of `popularity`; a playlist's own songs count one less for it.
+    counts: result of `popularity`; a playlist itself does not count.
     k: length of the continuation.
   """
   songs = problem.candidates
   order = np.lexsort((songs, -counts[songs]))
   for i in range(len(problem.playlists)):
     targets = problem.targets[i]
-    # Only its targets move, and by one: they and the first k are enough.
+    # Only its targets change, and by one: they and the first k are enough.
     near = np.union1d(songs[order[: k + len(targets)]], targets)
     own = np.isin(near, targets)
     found = near[np.lexsort((near, own - counts[near]))][:k]
@@ -206,7 +198,7 @@ def at_random(
 
   Args:
     problem: contexts and candidates.
-    seed: of the draws.
+    seed: seed of the draws.
     k: length of the continuation.
   """
   rng = np.random.default_rng(seed)
@@ -229,21 +221,21 @@ def score_playlists(
   counts: Int[np.ndarray, " songs"],
   k: int = NEIGHBOURS,
 ) -> dict[str, np.ndarray]:
-  """Judges every playlist.
+  """Scores every playlist.
 
   Args:
     problem: contexts and targets.
-    continuations: songs found for each playlist, and how many distinct ones
-      there were to choose from.
-    counts: of `popularity`.
+    continuations: songs found for each playlist, and the number of distinct
+      songs that they were chosen from.
+    counts: result of `popularity`.
     k: length of a full continuation.
 
   Returns:
     Columns of one value a playlist: `playlist`, the measures of `score`,
-    `recall_context_BAND` (playlists of so many context songs, nan for others),
-    `recall_popularity_BAND` (of its targets that stand in so many other
-    playlists; nan where it has none), `shortened` (1 where the published list
-    is shorter than k).
+    `recall_context_BAND` (recall of playlists with so many context songs, nan
+    for others), `recall_popularity_BAND` (recall of the targets that are in so
+    many other playlists; nan where there are none), `shortened` (1 where the
+    published list is shorter than k).
   """
   names = [f"recall_popularity_{b}" for b in band_names(POPULARITY_EDGES)]
   rows = []

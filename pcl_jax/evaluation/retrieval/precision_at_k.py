@@ -1,4 +1,4 @@
-"""The look-up of new songs in a known library: precision at 5."""
+"""Looks new songs up in a known library: precision at 5."""
 
 from typing import Any
 
@@ -32,12 +32,10 @@ def _precisions(
   has = relevance.as_matrix(lists)
   several = np.asarray(has.sum(axis=0)).ravel() >= 2
   findable = has[queries] @ several.astype(np.int32) > 0
-  hits = np.zeros(found.shape, bool)
-  for place in range(found.shape[1]):
-    songs = found[:, place]
-    common = has[queries].multiply(has[np.maximum(songs, 0)]).sum(axis=1)
-    hits[:, place] = (np.asarray(common).ravel() > 0) & (songs >= 0)
-  # Of fewer than k other songs, all that there are.
+  every = np.repeat(queries, found.shape[1])
+  common = has[every].multiply(has[np.maximum(found, 0).ravel()]).sum(axis=1)
+  hits = (np.asarray(common).reshape(found.shape) > 0) & (found >= 0)
+  # Where there are fewer than k other songs, of all that there are.
   shares = hits.sum(axis=1) / np.maximum((found >= 0).sum(axis=1), 1)
   return np.where(findable, shares, np.nan)
 
@@ -48,8 +46,8 @@ def precisions(
   """Measures how often the nearest songs share a sub-genre or an artist.
 
   Args:
-    catalogue: of the songs.
-    embeddings: of all of them, [songs, d].
+    catalogue: the songs.
+    embeddings: vectors of all songs, [songs, d].
 
   Returns:
     For `sub-genre` and `artist`: the mean precision at 5 over the test songs,
@@ -67,12 +65,10 @@ def precisions(
   for name, values in lists.items():
     shares = _precisions(values, queries, found)
     shares = shares[~np.isnan(shares)]
-    if not len(shares):
-      continue
-    low, high = bootstrap.bootstrap_interval(shares)
-    results[name] = {
-      "precision_at_5": float(shares.mean()),
-      "interval_95": [low, high],
-      "queries": len(shares),
-    }
+    if len(shares):
+      results[name] = {
+        "precision_at_5": float(shares.mean()),
+        "interval_95": list(bootstrap.bootstrap_interval(shares)),
+        "queries": len(shares),
+      }
   return results

@@ -1,11 +1,10 @@
-"""Retrieval: does the ranking of all candidates put what is alike first?
+"""Ranks all candidates of each query by cosine, and measures the ranking.
 
-Scores, ranks and relevance are made for some queries at a time, so that memory
-grows with the number of candidates and not with its square.
+Scores, ranks and relevance are computed for some queries at a time, so that
+memory grows with the number of candidates and not with its square.
 """
 
-from collections.abc import Iterator, Mapping
-import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,45 +24,16 @@ MEASURES = (
   "ndcg_at_10",
   "reciprocal_rank",
 )
-NEAREST = 10  # Songs of a list whose hubs are counted.
+NEAREST = 10  # Length of the lists whose hubs are counted.
 _MIN_NORM = 1e-8
-_TILE_BYTES = 1 << 29  # Of scores and keys of a tile of queries.
+_TILE_BYTES = 1 << 29  # Scores and keys of a tile of queries.
 _PER_SCORE = 24  # Bytes: the score, its key, the sorted key, what is between.
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranks:
-  """Where the relevant candidates of some queries stand.
-
-  Attributes:
-    ranks: from 1, ascending for each query, hidden candidates not counted.
-    offsets: query i has ranks[offsets[i]:offsets[i + 1]].
-  """
-
-  ranks: Int[np.ndarray, " total"]
-  offsets: Int[np.ndarray, " ends"]
-
-  @property
-  def counts(self) -> Int[np.ndarray, " queries"]:
-    """Relevant candidates of each query."""
-    return np.diff(self.offsets)
-
-  @property
-  def owners(self) -> Int[np.ndarray, " total"]:
-    """The query of each rank."""
-    return np.repeat(np.arange(len(self.counts)), self.counts)
-
-  def sums(self, values: np.ndarray) -> Float[np.ndarray, " queries"]:
-    """Adds what belongs to the same query; [total] -> [queries]."""
-    sums = np.bincount(self.owners, values, minlength=len(self.counts))
-    return sums.astype(np.float64)  # Without values they are integers.
 
 
 def unit(rows: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
   """Returns rows of length one; a row of zeros stays."""
   norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  unit_rows = rows / np.maximum(norms, _MIN_NORM)
-  return unit_rows.astype(np.float32, copy=False)
+  return (rows / np.maximum(norms, _MIN_NORM)).astype(np.float32, copy=False)
 
 
 @jax.jit
@@ -78,8 +48,9 @@ def sorting_keys(
 ) -> UInt64[np.ndarray, "queries candidates"]:
   """Returns numbers that sort as the ranking: best first, ties by their place.
 
-  The upper half of a number is the score's bits, turned so that they ascend
-  as the score falls; the lower half is the candidate's place.
+  The upper half of a number contains the score's bits, changed so that they
+  ascend as the score falls; the lower half is the candidate's place. Sorting
+  them takes half the time of a stable argsort of the scores.
   """
   bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0.
   negative = bits >> np.uint32(31) == 1
@@ -93,52 +64,56 @@ def rank_tile(
   ranked: UInt64[np.ndarray, "queries candidates"],
   relevant: scipy.sparse.csr_array,
   hidden: scipy.sparse.csr_array,
-) -> Ranks:
-  """Returns the ranks of the relevant candidates.
+) -> list[Int[np.ndarray, " _"]]:
+  """Returns the ranks of each query's relevant candidates, ascending, from 1.
 
   Args:
-    keys: of `sorting_keys`.
-    ranked: the same, sorted along the candidates.
-    relevant: [queries, candidates], not zero where a candidate is to be found.
-    hidden: where it may not be found; nothing is both.
+    keys: keys of the scores.
+    ranked: the same keys, sorted along the candidates.
+    relevant: [queries, candidates], not zero where a candidate is relevant.
+    hidden: not zero where a candidate is not ranked; no candidate is both.
   """
   found = []
   for i in range(len(keys)):
     mine = relevant.indices[relevant.indptr[i] : relevant.indptr[i + 1]]
     gone = hidden.indices[hidden.indptr[i] : hidden.indptr[i + 1]]
     ranks = np.sort(np.searchsorted(ranked[i], keys[i, mine]))
-    before = np.searchsorted(ranked[i], keys[i, gone])
-    found.append(ranks - np.searchsorted(np.sort(before), ranks) + 1)
-  counts = np.fromiter(map(len, found), np.int64, len(found))
-  offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-  return Ranks(np.concatenate([np.zeros(0, np.int64), *found]), offsets)
+    before = np.sort(np.searchsorted(ranked[i], keys[i, gone]))
+    found.append(ranks - np.searchsorted(before, ranks) + 1)
+  return found
 
 
-def measures_of(ranks: Ranks) -> dict[str, Float[np.ndarray, " queries"]]:
+def measures_of(
+  ranks: Sequence[Int[np.ndarray, " _"]],
+) -> dict[str, Float[np.ndarray, " queries"]]:
   """Computes `MEASURES` of each query from the ranks of what is relevant.
 
   Args:
-    ranks: of the relevant candidates.
+    ranks: ranks of each query's relevant candidates, ascending, from 1.
 
   Returns:
     By name, [queries]; nan for a query without any relevant candidate.
   """
-  place, counts = ranks.ranks, ranks.counts
-  number = np.arange(len(place)) - ranks.offsets[:-1][ranks.owners] + 1
-  with np.errstate(invalid="ignore", divide="ignore"):
-    found = {
-      "average_precision": ranks.sums(number / place) / counts,
-      "precision_at_5": np.where(counts, ranks.sums(place <= 5) / 5, np.nan),
-      "r_precision": ranks.sums(place <= counts[ranks.owners]) / counts,
-    }
-    for k in (1, 5, 10):
-      found[f"recall_at_{k}"] = ranks.sums(place <= k) / counts
-    gains = ranks.sums(np.where(place <= 10, 1 / np.log2(place + 1), 0.0))
-    ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))
-    best = np.where(counts, ideal[np.clip(counts, 1, 10) - 1], np.nan)
-    found["ndcg_at_10"] = gains / best
-    first = np.where(number == 1, 1 / place, 0.0)
-    found["reciprocal_rank"] = np.where(counts, ranks.sums(first), np.nan)
+  counts = np.fromiter(map(len, ranks), np.int64, len(ranks))
+  place = np.concatenate([np.zeros(0, np.int64), *ranks])
+  query = np.repeat(np.arange(len(ranks)), counts)
+  number = np.arange(len(place)) + 1 - (np.cumsum(counts) - counts)[query]
+
+  def total(values: np.ndarray) -> np.ndarray:
+    sums = np.bincount(query, values, minlength=len(ranks))
+    return np.where(counts, sums, np.nan)
+
+  ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))
+  found = {
+    "average_precision": total(number / place) / np.maximum(counts, 1),
+    "precision_at_5": total(place <= 5) / 5,
+    "r_precision": total(place <= counts[query]) / np.maximum(counts, 1),
+  }
+  for k in (1, 5, 10):
+    found[f"recall_at_{k}"] = total(place <= k) / np.maximum(counts, 1)
+  gains = total(np.where(place <= 10, 1 / np.log2(place + 1), 0.0))
+  found["ndcg_at_10"] = gains / ideal[np.clip(counts, 1, 10) - 1]
+  found["reciprocal_rank"] = total(np.where(number == 1, 1 / place, 0.0))
   return found
 
 
@@ -172,11 +147,11 @@ def measure(
   """Ranks the candidates of each query by cosine and measures the ranking.
 
   Args:
-    embeddings: of all songs, finite, [songs, d].
+    embeddings: vectors of all songs, finite, [songs, d].
     queries: songs.
     candidates: songs, none twice; a query never finds itself.
-    rules: name -> what counts as alike.
-    tile_bytes: of scores and keys held at once.
+    rules: name -> rule by which songs are alike.
+    tile_bytes: bytes of scores and keys that are held at once.
 
   Returns:
     For each rule the `MEASURES` of each query, nan where nothing is relevant;
@@ -187,10 +162,10 @@ def measure(
     name: {one: np.full(len(queries), np.nan) for one in MEASURES}
     for name in rules
   }
-  nothing = relevance.Relevance(scipy.sparse.csr_array((len(embeddings), 1)))
-  within = int(np.isin(queries, candidates).any())
-  k = min(NEAREST, len(candidates) - within)
+  k = min(NEAREST, len(candidates) - int(np.isin(queries, candidates).any()))
   nearest = np.zeros((len(queries), k), np.int64)
+  place_of = np.full(len(embeddings), -1)
+  place_of[candidates] = np.arange(len(candidates))
   tiles = _tiles(embeddings[queries], embeddings[candidates], tile_bytes)
   for some, keys in tiles:
     ranked = np.sort(keys, axis=1)
@@ -199,35 +174,9 @@ def measure(
       found = measures_of(rank_tile(keys, ranked, relevant, hidden))
       for one, values in found.items():
         columns[name][one][some] = values
-    _, itself = nothing.pairs(queries[some], candidates)
-    nearest[some] = _first(ranked, itself, k)
+    best = (ranked[:, : k + 1] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    kept = best != place_of[queries[some], None]
+    # Where the query itself is not among the first, the last one goes.
+    kept[kept.all(axis=1), k:] = False
+    nearest[some] = best[kept].reshape(len(best), k)
   return columns, nearest
-
-
-def _first(
-  ranked: UInt64[np.ndarray, "some candidates"],
-  hidden: scipy.sparse.csr_array,
-  k: int,
-) -> Int[np.ndarray, "some k"]:
-  """Returns the places of the k best that are not hidden (one at most is)."""
-  best = (ranked[:, : k + 1] & np.uint64(0xFFFFFFFF)).astype(np.int64)
-  own = np.full(len(ranked), -1)
-  own[np.repeat(np.arange(len(ranked)), np.diff(hidden.indptr))] = (
-    hidden.indices
-  )
-  kept = best != own[:, None]
-  # Where the query itself is not among the first, the last one goes.
-  kept[kept.all(axis=1), k:] = False
-  return best[kept].reshape(len(ranked), k)
-
-
-def occurrences(
-  nearest: Int[np.ndarray, "queries k"], candidates: int
-) -> Int[np.ndarray, " candidates"]:
-  """Counts in how many queries' lists each candidate stands.
-
-  Args:
-    nearest: places of each query's nearest candidates.
-    candidates: how many there are.
-  """
-  return np.bincount(nearest.ravel(), minlength=candidates)

@@ -1,8 +1,8 @@
-"""Which songs are like which: those that share an artist, an album, a genre."""
+"""Says which songs are alike: those that share an artist, an album, a genre."""
 
 import dataclasses
 
-from jaxtyping import Int, Integer
+from jaxtyping import Integer
 import numpy as np
 import scipy.sparse
 
@@ -18,11 +18,7 @@ def sub_genres(catalogue: catalogues.Catalogue) -> ragged.Ragged:
 
 
 def without_large(lists: ragged.Ragged, most: int) -> ragged.Ragged:
-  """Drops values that more than `most` songs have.
-
-  `Various artists` and the like are no artist: those who share it need not be
-  alike.
-  """
+  """Drops values of more than `most` songs, such as `various artists`."""
   counts = np.bincount(lists.values, minlength=1)
   return lists.keep(counts[lists.values] <= most)
 
@@ -41,13 +37,13 @@ def as_matrix(lists: ragged.Ragged) -> scipy.sparse.csr_array:
 
 @dataclasses.dataclass(frozen=True)
 class Relevance:
-  """When a candidate answers a query.
+  """The rule by which a candidate is relevant to a query.
 
   Attributes:
     shared: 1 where a song has a value, [songs, values].
-    at_least: values that both must have.
-    hiding: candidates that share one of these values with the query may not be
-      found at all, [songs, values]; None for no such rule.
+    at_least: number of values that both must have.
+    hiding: 1 where a song has a value, [songs, values]; a candidate that shares
+      one of these with the query is not ranked at all. None for no such rule.
   """
 
   shared: scipy.sparse.csr_array
@@ -71,18 +67,24 @@ class Relevance:
     queries: Integer[np.ndarray, " queries"],
     candidates: Integer[np.ndarray, " candidates"],
   ) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
-    """Returns which candidates answer, and which may not be found.
+    """Returns which candidates are relevant, and which are hidden.
 
     Args:
       queries: songs.
       candidates: songs, none twice.
 
     Returns:
-      Two sparse matrices [queries, candidates], true where a candidate is
-      relevant, and where it is hidden; the query itself always is, and what
-      is hidden is not relevant.
+      Two sparse matrices [queries, candidates], 1 where a candidate is
+      relevant, and where it is hidden; the query itself always is, and no
+      candidate is both.
     """
-    hidden = _itself(queries, candidates)
+    place_of = np.full(self.shared.shape[0], -1)
+    place_of[candidates] = np.arange(len(candidates))
+    rows = np.flatnonzero(place_of[queries] >= 0)
+    hidden = scipy.sparse.csr_array(
+      (np.ones(len(rows), np.int32), (rows, place_of[queries[rows]])),
+      shape=(len(queries), len(candidates)),
+    )
     if self.hiding is not None:
       hidden = hidden + _shares(self.hiding, queries, candidates, 1)
       hidden.data[:] = 1
@@ -94,24 +96,12 @@ class Relevance:
 
 def _shares(
   matrix: scipy.sparse.csr_array,
-  queries: Integer[np.ndarray, " queries"],
-  candidates: Integer[np.ndarray, " candidates"],
+  queries: np.ndarray,
+  candidates: np.ndarray,
   at_least: int,
 ) -> scipy.sparse.csr_array:
+  """Returns 1 where a query and a candidate share so many values."""
   common = scipy.sparse.csr_array(matrix[queries] @ matrix[candidates].T)
   common.data = (common.data >= at_least).astype(np.int32)
   common.eliminate_zeros()
   return common
-
-
-def _itself(
-  queries: Integer[np.ndarray, " queries"],
-  candidates: Integer[np.ndarray, " candidates"],
-) -> scipy.sparse.csr_array:
-  order = np.argsort(candidates, kind="stable")
-  place = catalogues.find_rows(candidates[order], queries)
-  rows = np.flatnonzero(place >= 0)
-  columns: Int[np.ndarray, " n"] = order[place[rows]]
-  ones = np.ones(len(rows), np.int32)
-  shape = (len(queries), len(candidates))
-  return scipy.sparse.csr_array((ones, (rows, columns)), shape=shape)

@@ -162,13 +162,12 @@ def hubs(
     ),
     "never_returned": (columns[:, 3].mean(), means[:, 3]),
   }
-  metrics = {}
-  for name, (value, drawn) in values.items():
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    metrics[name] = task_base.Metric(
-      float(value), float(low), float(high), len(counts)
+  return {
+    name: task_base.Metric(
+      float(value), *bootstrap.percentiles(drawn), len(counts)
     )
-  return metrics
+    for name, (value, drawn) in values.items()
+  }
 
 
 class Hubs(task_base.Task):
@@ -179,7 +178,7 @@ class Hubs(task_base.Task):
   def run(self, context: task_base.Context) -> task_base.Result:
     """Measures a representation."""
     _, nearest = context.once(_rank)
-    counts = ranking.occurrences(nearest, len(context.queries))
+    counts = np.bincount(nearest.ravel(), minlength=len(context.queries))
     return task_base.Result(
       metrics=hubs(counts, context.seed),
       per_item={

@@ -1,6 +1,7 @@
-"""Changes of a recording that should not change what it is: gain, noise, ...
+"""Changes of a recording that leave it recognisable: gain, noise, ...
 
-Each takes 16 kHz mono audio and a strength, and returns audio; none clips.
+Each takes 16 kHz mono audio, a strength and a generator of random numbers, and
+returns audio; none clips.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,13 @@ import soxr
 from pcl_jax.audio import melspectrogram
 
 RATE_HZ = melspectrogram.SETTINGS.sample_rate_hz
-_WINDOW = 1024  # Of a change of tempo: 64 ms.
+_WINDOW = 1024  # Samples of a frame when the tempo changes: 64 ms.
 _HOP = 512
-_REACH = 256  # By which a frame is moved at most; a period of 62 Hz.
+_REACH = 256  # Largest shift of a frame; a period of 62 Hz.
 _FILTER_ORDER = 8
-_LEAST_KBPS, _MOST_KBPS = 8, 160  # Of MP3 at 16 kHz.
-_MP3_DELAY = 576 + 529  # Samples of encoder and decoder.
-_AUDIBLE_HZ = 20.0  # Pink noise has the same strength below.
+_LEAST_KBPS, _MOST_KBPS = 8, 160  # Rates of MP3 at 16 kHz.
+_MP3_DELAY = 576 + 529  # Samples that encoder and decoder add.
+_AUDIBLE_HZ = 20.0  # Pink noise is flat below.
 
 Samples = Float[np.ndarray, " samples"]
 Changed = Float[np.ndarray, " changed"]  # Of another length.
@@ -52,7 +53,7 @@ def white_noise(
 def pink_noise(
   samples: Samples, snr_db: Strength, rng: np.random.Generator
 ) -> Samples:
-  """Adds noise whose power falls by 3 dB an octave; `snr_db` as of white."""
+  """Adds noise whose power falls by 3 dB an octave; `snr_db` as for white."""
   spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
   frequency = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
   spectrum /= np.sqrt(np.maximum(frequency, _AUDIBLE_HZ))
@@ -62,7 +63,7 @@ def pink_noise(
 def low_pass(
   samples: Samples, cutoff_hz: Strength, rng: np.random.Generator
 ) -> Samples:
-  """Takes away what is above `cutoff_hz` (Butterworth, order 8)."""
+  """Removes frequencies above `cutoff_hz` (Butterworth, order 8)."""
   del rng
   sections = signal.butter(_FILTER_ORDER, cutoff_hz, fs=RATE_HZ, output="sos")
   return signal.sosfilt(sections, samples).astype(np.float32)
@@ -72,7 +73,7 @@ def _stretched(samples: Samples, factor: Strength) -> Changed:
   """Plays audio `factor` times as fast at the same pitch, by WSOLA.
 
   Overlapping frames are taken from the recording at `factor` times their
-  distance, each moved a little to where it goes on best from the one before.
+  distance, each shifted a little so that it continues the one before.
 
   References:
     Verhelst and Roelands, An Overlap-Add Technique Based on Waveform
@@ -100,7 +101,7 @@ def _stretched(samples: Samples, factor: Strength) -> Changed:
 def _best_shift(
   padded: np.ndarray, energy: np.ndarray, centre: int, goes_on: np.ndarray
 ) -> int:
-  """Returns by how much a frame is moved; 0 where nothing is alike."""
+  """Returns the shift of a frame; 0 where nothing is similar."""
   size = _WINDOW + 2 * _REACH
   region = padded[centre - _REACH : centre - _REACH + size]
   spectrum = np.fft.rfft(region, size) * np.conj(np.fft.rfft(goes_on, size))
@@ -139,7 +140,7 @@ def pitch(
 
 
 def has_mp3() -> bool:
-  """Tells whether this libsndfile writes MP3."""
+  """Returns whether this libsndfile writes MP3."""
   return "MP3" in soundfile.available_formats()
 
 
@@ -167,13 +168,13 @@ def mp3(samples: Samples, kbps: Strength, rng: np.random.Generator) -> Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A kind of change and the strengths it is tried with.
+  """A kind of change and its strengths.
 
   Attributes:
-    name: of the kind.
-    unit: of the strengths.
+    name: name of the kind.
+    unit: unit of the strengths.
     apply: (samples, strength, generator) -> samples.
-    strengths: ascending.
+    strengths: the strengths to try, ascending.
   """
 
   name: str

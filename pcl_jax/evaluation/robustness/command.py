@@ -1,21 +1,20 @@
-"""How robust is an encoder? Curves of similarity and of a probe's accuracy.
+"""Measures how robust an encoder is: similarity, and a probe's accuracy.
 
 python -m pcl_jax.evaluation.robustness --workdir=runs/sample --audio=~/music
 python -m pcl_jax.evaluation.robustness --workdir=runs/sample --audio=~/music
   --changes=gain,mp3 --plot=robustness.png    (on one line)
 
 Recordings are made louder, noisy, duller, faster or slower, higher or lower,
-and encoded as MP3. For each change and strength the table says how near the
-changed recording's embedding is to the clean one's (cosine, with 95 % bootstrap
+and encoded as MP3. For each change and strength the table shows the cosine of
+the changed recording's embedding with the clean one's (with 95 % bootstrap
 intervals), how often the clean one is the nearest of all clean ones, and how
-often a linear probe, trained on clean recordings to tell the folders they lie
-in (artists, genres), is still right. Writes robustness.json and
+often a linear probe is still right, which was trained on clean recordings to
+name their folders (artists, genres). Writes robustness.json and
 robustness.parquet (each recording) into the workdir.
 """
 
 import argparse
 from collections.abc import Sequence
-import json
 import math
 import os
 import pathlib
@@ -27,6 +26,7 @@ import numpy as np
 
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import report
@@ -45,7 +45,7 @@ def choose_changes(
   """Returns the changes that a list names, and why others are not available.
 
   Args:
-    names: separated by commas, or `all`.
+    names: names of changes, separated by commas, or `all`.
 
   Raises:
     InputError: a name is unknown.
@@ -77,10 +77,10 @@ def measure(
   """Measures the robustness of a run's best encoder.
 
   Args:
-    workdir: of the run.
-    source: recordings.
-    changes: names, separated by commas, or `all`.
-    seconds: how much of each recording is used, from its beginning.
+    workdir: folder of the run.
+    source: the recordings.
+    changes: names of changes, separated by commas, or `all`.
+    seconds: length of the beginning of each recording that is used.
     **probe: options of the probe.
 
   Returns:
@@ -90,7 +90,7 @@ def measure(
     InputError: there is no checkpoint, or no recording can be read.
   """
   if not 0 < seconds < math.inf:
-    raise errors.InputError(f"--seconds is {seconds:g}; it is above 0.")
+    raise errors.InputError(f"--seconds is {seconds:g}; it must be above 0.")
   chosen, missing = choose_changes(changes)
   encoder, meta = restore.load_encoder(workdir)
   found = robustness_measures.embed_changes(
@@ -118,14 +118,11 @@ def measure(
   }, table
 
 
-def _cell(metric: dict[str, Any] | None) -> str:
-  if metric is None:
-    return ""
-  low, high = metric["interval_95"]
-  return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"
+def _cell(metric: dict[str, Any]) -> str:
+  return report.cell(metric["value"], metric["interval_95"])
 
 
-def in_words(results: dict[str, Any]) -> str:
+def format_results(results: dict[str, Any]) -> str:
   """Returns the table that people read."""
   probe = results["probe"]
   lines = [
@@ -137,27 +134,24 @@ def in_words(results: dict[str, Any]) -> str:
     lines.append(
       f"Two different recordings have a mean cosine of {between:.3f}."
     )
+  columns = ["cosine", "found_first"]
   if "not_given" in probe:
     lines.append(f"No probe: {probe['not_given']}.")
   else:
+    columns += ["accuracy", "drop"]
     lines.append(
       f"Probe: {probe['classes']} folders, {probe['test_songs']} test "
       f"recordings, accuracy {_cell(probe['clean_accuracy'])} when clean."
     )
-  head = ["change", "strength", "cosine", "found first", "accuracy", "drop"]
+  head = ["change", "strength", *(one.replace("_", " ") for one in columns)]
   cells = [
     [
       row["change"],
       f"{row['strength']:g} {row['unit']}",
-      _cell(row["cosine"]),
-      _cell(row["found_first"]),
-      _cell(row.get("accuracy")),
-      _cell(row.get("drop")),
+      *(_cell(row[one]) for one in columns),
     ]
     for row in results["changes"]
   ]
-  if "not_given" in probe:
-    head, cells = head[:4], [row[:4] for row in cells]
   lines += ["", *report.grid(head, cells)]
   lines += [
     f"{name}: not available: {why}"
@@ -190,11 +184,10 @@ def draw(results: dict[str, Any], path: pathlib.Path) -> None:
   figure.legend(
     handles, labels, loc="outside lower center", ncols=3, fontsize=9
   )
-  # Without pyplot: no window system is asked for, no figure is kept.
+  # pyplot would ask for a window system and keep the figure.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-  partial = path.with_name(path.name + ".partial")
-  figure.savefig(partial, format="png", dpi=110)
-  partial.replace(path)
+  with storage.write_aside(path) as partial:
+    figure.savefig(partial, format="png", dpi=110)
 
 
 def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
@@ -232,12 +225,6 @@ def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
   axes.grid(alpha=0.3)
 
 
-def _write(path: pathlib.Path, results: dict[str, Any]) -> None:
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-  partial.replace(path)
-
-
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line, prints the table, writes files."""
   parser = argparse.ArgumentParser(
@@ -253,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     "--seconds",
     type=float,
     default=30.0,
-    help="how much of each recording is used, from its beginning (default 30)",
+    help="length of the beginning of each recording that is used (default 30)",
   )
   add("--plot", help="PNG file for the curves")
   flags = parser.parse_args(argv)
@@ -265,10 +252,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     changes=flags.changes,
     seconds=flags.seconds,
   )
-  _write(workdir / FILE_NAME, results)
+  storage.write_json(workdir / FILE_NAME, results)
   columns = {name: np.array(values) for name, values in table.items()}
   report.write_items(workdir / TABLE_NAME, {"trained": columns})
-  print(in_words(results))
+  print(format_results(results))
   if flags.plot:
     draw(results, pathlib.Path(flags.plot).expanduser())
     print(f"\ncurves: {flags.plot}")

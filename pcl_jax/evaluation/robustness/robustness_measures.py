@@ -1,4 +1,4 @@
-"""How far changes of the audio move its embeddings, and mislead a probe."""
+"""Measures how changes of the audio move embeddings and mislead a probe."""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -15,12 +15,12 @@ from pcl_jax.common import errors
 from pcl_jax.data import stratify
 from pcl_jax.embedding import audio_sources
 from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probes
 
 LEAST_OF_FOLDER = 5  # Songs of a folder that is a class of the probe.
-_MIN_NORM = 1e-8
 _QUERIES = 1024  # Compared with all clean songs at a time.
 
 
@@ -29,10 +29,10 @@ class Embedded:
   """Embeddings of songs, clean and changed.
 
   Attributes:
-    ids: of the songs that could be read.
-    clean: of each, float32 [songs, d].
-    changed: (name of the change, strength) -> [songs, d].
-    failures: songs that could not be read, and why.
+    ids: ids of the songs that could be read.
+    clean: embedding of each song, float32 [songs, d].
+    changed: (name of the change, strength) -> embeddings, [songs, d].
+    failures: why songs could not be read, by id.
   """
 
   ids: tuple[str, ...]
@@ -50,13 +50,9 @@ def _versions(
   yield samples
   for change, strength in variants:
     # Each song has noise of its own, the same at every strength.
-    rng = np.random.default_rng([song, _number_of(change.name)])
+    number = int.from_bytes(change.name.encode()[:8], "little")
+    rng = np.random.default_rng([song, number])
     yield change.apply(samples, strength, rng)
-
-
-def _number_of(name: str) -> int:
-  """Returns a number of a name, the same in every process."""
-  return int.from_bytes(name.encode()[:8], "little")
 
 
 def embed_changes(
@@ -72,9 +68,9 @@ def embed_changes(
   Args:
     embedder: patches [n, 256, 48] to vectors [n, d].
     source: the recordings.
-    changes: that are tried.
-    seconds: how much of each recording is used, from its beginning.
-    batch_patches: patches encoded at once.
+    changes: changes to try.
+    seconds: length of the beginning of each recording that is used.
+    batch_patches: number of patches encoded at once.
 
   Raises:
     InputError: no recording can be read.
@@ -114,31 +110,26 @@ def embed_changes(
   return Embedded(ids, means[:, 0], changed, failures)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-  norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.maximum(norms, _MIN_NORM)
-
-
 def similarities(
   clean: Float[np.ndarray, "songs d"], changed: Float[np.ndarray, "songs d"]
 ) -> tuple[Float[np.ndarray, " songs"], Int[np.ndarray, " songs"]]:
   """Compares changed songs with all clean ones.
 
   Args:
-    clean: embeddings.
-    changed: of the same songs.
+    clean: embeddings of clean songs.
+    changed: embeddings of the same songs after a change.
 
   Returns:
-    The cosine of each with its own clean embedding, and that one's rank among
-    all clean ones, 1 for the nearest.
+    The cosine of each changed song with its own clean embedding, and the rank
+    of that one among all clean ones, 1 for the nearest.
   """
-  clean, changed = _unit(clean), _unit(changed)
+  clean, changed = ranking.unit(clean), ranking.unit(changed)
   own = (clean * changed).sum(axis=1)
   ranks = np.zeros(len(own), np.int64)
   for begin in range(0, len(own), _QUERIES):
     some = np.arange(begin, min(begin + _QUERIES, len(own)))
     cosines = changed[some] @ clean.T
-    # The same product for itself, so that rounding does not decide.
+    # Taken from the same product, so that rounding does not decide.
     mine = cosines[np.arange(len(some)), some]
     ranks[some] = 1 + (cosines > mine[:, None]).sum(axis=1)
   return own.astype(np.float32), ranks
@@ -146,7 +137,7 @@ def similarities(
 
 def between_songs(clean: Float[np.ndarray, "songs d"]) -> float:
   """Returns the mean cosine of two different clean songs; nan of one song."""
-  unit = _unit(clean).astype(np.float64)
+  unit = ranking.unit(clean).astype(np.float64)
   pairs = len(unit) * (len(unit) - 1)
   if not pairs:
     return float("nan")
@@ -157,15 +148,15 @@ def between_songs(clean: Float[np.ndarray, "songs d"]) -> float:
 def folders(
   ids: Sequence[str],
 ) -> tuple[labelled_sets.LabelledSet, Int[np.ndarray, " rows"]]:
-  """Makes a set in which a song's tag is the folder it lies in.
+  """Makes a set in which the tag of a song is its folder.
 
   Args:
     ids: paths of the songs.
 
   Returns:
-    The set, split 60/20/20 stratified over folders, and the place of each of
-    its songs in `ids`; songs of folders with fewer than `LEAST_OF_FOLDER` are
-    not in it.
+    The set, split 60/20/20 stratified over folders, without the songs of
+    folders with fewer than `LEAST_OF_FOLDER`; and the place of each of its
+    songs in `ids`.
 
   Raises:
     InputError: there are fewer than two such folders.
@@ -230,11 +221,11 @@ def measure_probe(
 
   Args:
     found: the embeddings.
-    rows: of `measure_similarity`, changed in place.
-    **options: of `probes.train_probe`.
+    rows: rows that `measure_similarity` returned; changed in place.
+    **options: options of `probes.train_probe`.
 
   Returns:
-    What the probe is, or under `not_given` why there is none.
+    A description of the probe, or under `not_given` why there is none.
   """
   try:
     labelled, places = folders(found.ids)
