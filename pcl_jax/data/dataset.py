@@ -19,6 +19,15 @@ from pcl_jax.data import strategies
 
 PLAYLIST_VECTORS = "playlist_vectors.npy"
 GENRE_VECTORS = "genre_vectors.npy"
+# What a strategy may need of a catalogue, and where a library gets it from.
+_NEEDS = {
+  "Playlist": (
+    "playlists",
+    "add playlists (own library: m3u, pls, csv, jspf or xspf files)",
+  ),
+  "Genre": ("genres", "tag the audio files with genres"),
+  "Artist": ("artists", "put each artist's files in a folder of their own"),
+}
 # Validation reads the same patches in every run and epoch, whatever the seed.
 _VALIDATION_SEED = 0
 
@@ -88,13 +97,10 @@ class DataSet:
       )
 
   def fingerprint(self, strategy: strategies.Strategy | None = None) -> str:
-    """Returns a hash of all that a strategy learns from.
+    """Returns a hash of all that a strategy learns from; None for no vectors.
 
-    Songs are hashed by the checksums of their records, not by their content,
-    so that it takes a second for the largest data set.
-
-    Args:
-      strategy: decides which vectors belong to it; None for none.
+    Songs are hashed by the checksums of their records, so that it takes a
+    second for the largest data set.
     """
     meta = {k: v for k, v in self.store.meta.items() if k != "source"}
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
@@ -105,13 +111,9 @@ class DataSet:
     for name, array in arrays.items():
       digest.update(f"{name} {array.shape} {array.dtype}".encode())
       digest.update(array.tobytes())
-    modes = () if strategy is None else strategy.modes
-    vectors = []
-    if "cf" in modes:
-      vectors.append(self.playlist_vectors(strategy))
-    if "genre_w2v" in modes:
-      vectors.append(self.genre_vectors(strategy))
-    for table in vectors:  # Nearly a gigabyte; this checksum is the faster.
+    vectors = {"cf": self.playlist_vectors, "genre_w2v": self.genre_vectors}
+    for mode in () if strategy is None else strategy.modes:
+      table = vectors[mode](strategy)  # Nearly a gigabyte; CRC is the faster.
       checksum = zlib.crc32(np.ascontiguousarray(table))
       digest.update(f"{table.shape} {table.dtype} {checksum}".encode())
     return digest.hexdigest()
@@ -122,37 +124,17 @@ class DataSet:
     Raises:
       InputError: names the strategy and what is missing.
     """
-    missing = {
-      "Playlist": (
-        len(self.catalogue.playlists.values) == 0,
-        "playlists",
-        "add playlists (own library: m3u, pls, csv, jspf or xspf files)",
-      ),
-      "Genre": (
-        len(self.catalogue.genres.values) == 0,
-        "genres",
-        "tag the audio files with genres",
-      ),
-      "Artist": (
-        len(self.catalogue.artists.values) == 0,
-        "artists",
-        "put each artist's files in a folder of their own",
-      ),
-    }
-    if strategy.pair_method:
-      absent, what, remedy = missing[strategy.pair_method]
-      if absent:
+    needed = {strategy.pair_method} if strategy.pair_method else set()
+    if strategy.needs_tags:
+      needed.add("Genre")
+    for kind in sorted(needed):
+      lists, remedy = _NEEDS[kind]
+      if not len(getattr(self.catalogue, lists).values):
         raise errors.InputError(
-          f"strategy {strategy.name} needs {what} and {self.directory} has "
-          f"none: {remedy} and prepare it again, or choose another "
-          "pair_generation_method."
+          f"strategy {strategy.name} needs {lists} and {self.directory} has "
+          f"none: {remedy} and prepare it again, or choose a strategy without "
+          "them (contrast_combos, pair_generation_method)."
         )
-    if strategy.needs_tags and missing["Genre"][0]:
-      raise errors.InputError(
-        f"strategy {strategy.name} needs genres and {self.directory} has none: "
-        f"{missing['Genre'][2]} and prepare it again, or choose a strategy "
-        "without genre_w2v."
-      )
 
   def playlist_vectors(
     self, strategy: strategies.Strategy
@@ -211,7 +193,7 @@ class DataSet:
       strategy: decides what a batch holds.
       batch_size: songs (CM) or pairs (SS, A-IM, Hybrid) in a global batch.
       double_window: largest distance of two patches of a song (SS), frames.
-      seed: of the run.
+      seed: seed of the run.
       epoch: from 0.
 
     Raises:

@@ -30,8 +30,8 @@ def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
   """Returns the rows of a global batch that this process's devices hold.
 
   Args:
-    sharding: of the batch, split over its first axis.
-    rows: of the global batch.
+    sharding: how the batch is split over its first axis.
+    rows: number of rows of the global batch.
   """
   indices = sharding.addressable_devices_indices_map((rows,)).values()
   spans = [index[0].indices(rows) for index in indices]
@@ -110,7 +110,7 @@ def load(
     store: holds the patches.
     tables: name -> array with a row for each song of the catalogue.
     plan: the epoch.
-    sharding: of the batch, split over its first axis.
+    sharding: how the batch is split over its first axis.
     threads: readers; 0 for one per usable core, four at most. One batch more
       than that is held ready.
     sharing: adds `sharing` to the batches, the lists that rows of the global
