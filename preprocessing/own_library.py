@@ -5,10 +5,9 @@ r"""Makes a data set of a folder of audio files and playlists.
     --from_s=30 --to_s=60
 
 Songs are the audio files anywhere in the folder (what begins with a dot is
-passed over), of any length: WAV, FLAC, Ogg, Opus, MP3 and AIFF by libsndfile,
-and M4A, AAC, WMA and others by the program ffmpeg, if it is on PATH. With
---from_s and --to_s, that part of every track is used (in seconds; it is gone
-to, not decoded up to). Files that cannot be used are left out with the reason.
+passed over), of any length: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
+others. With --from_s and --to_s, that part of every track is used (in seconds).
+Files that cannot be used are left out with the reason.
 Of files with the same audio, the first is the song; the others are listed.
 
 Tags used are artist, album, genre, title and date; several values of a tag are
@@ -50,7 +49,6 @@ from typing import Any
 
 import numpy as np
 
-from pcl_jax.audio import ffmpeg
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import locks
@@ -159,7 +157,6 @@ def _write_metadata(
     "audio_dir": os.fspath(audio_dir.resolve()),
     "songs": len(store),
     "left_out": len(skipped),
-    "need_ffmpeg": sum(one.needs == ffmpeg.NAME for one in records.values()),
     "gone": sum(one["file"] not in records for one in skipped),
     "hours": float(store.frames.sum(dtype=np.int64)) * frames_s / 3600,
     "duplicates": duplicates,

@@ -7,15 +7,14 @@ import os
 import pathlib
 from typing import Any
 
+from pcl_jax.audio import containers
 from pcl_jax.audio import decode
-from pcl_jax.audio import ffmpeg
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 
 IDS = "song_ids.json"
 RECORDS = "song_files.jsonl"
-# Suffixes of sound. Those that libsndfile does not read (AAC, WMA, ...) are
-# here too: ffmpeg decodes them, or they are named in skipped.json.
+# Suffixes of sound; what cannot be decoded is named in skipped.json.
 SOUND = (
   ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf "
   ".w64 .rf64 .m4a .m4b .aac .wma .alac .ape .wv .mpc .tta .dsf .dff .ra .mka "
@@ -144,11 +143,9 @@ def read_records(path: pathlib.Path) -> dict[str, SongFile]:
 
 def worth_another_try(audio_dir: pathlib.Path, record: SongFile) -> bool:
   """Returns whether what a file lacked is there now."""
-  if record.needs == ffmpeg.NAME:
-    return ffmpeg.find() is not None
-  if record.needs == decode.ACCESS:
+  if record.needs == containers.ACCESS:
     return os.access(audio_dir / record.path, os.R_OK)
-  return False
+  return bool(record.needs)  # A decoder that earlier versions did not bring.
 
 
 def number_songs(

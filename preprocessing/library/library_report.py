@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-from pcl_jax.audio import ffmpeg
-
 _REPORT = "library.json"
 _SKIPPED = "skipped.json"
 _SHOWN_FILES = 5
@@ -53,20 +51,10 @@ def _left_out(report: dict[str, Any]) -> list[str]:
   parts = {
     "duplicates of another": len(report["duplicates"]),
     "no longer there": report["gone"],
-    f"not readable without {ffmpeg.NAME}": report["need_ffmpeg"],
   }
   parts["not usable"] = report["left_out"] - sum(parts.values())
   words = ", ".join(f"{n} {text}" for text, n in parts.items() if n)
-  lines = [
-    f"{report['left_out']} songs left out ({words}): {_SKIPPED} says why"
-  ]
-  if report["need_ffmpeg"]:
-    lines.append(
-      f"the decoder {ffmpeg.NAME} is not on PATH: {ffmpeg.HOW_TO_GET}, then "
-      f"give this command again for the {report['need_ffmpeg']} songs that "
-      "could not be opened without it"
-    )
-  return lines
+  return [f"{report['left_out']} songs left out ({words}): {_SKIPPED} says why"]
 
 
 def _about_playlists(report: dict[str, Any]) -> list[str]:

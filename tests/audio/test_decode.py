@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.audio_file."""
+"""Tests of pcl_jax.audio.decode."""
 
 import tracemalloc
 
@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import soxr
 
+from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
@@ -191,7 +192,7 @@ def test_a_bad_file_is_refused_with_name_reason_and_remedy(
     decode.read_audio(path)
   message = str(caught.value)
   assert path.name in message and reason in message
-  assert decode.FORMATS in message and "ffmpeg" in message
+  assert decode.FORMATS in message and "convert it" in message
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])
@@ -234,5 +235,5 @@ def test_a_file_that_may_not_be_read_says_what_it_needs(tmp_path, monkeypatch):
   with pytest.raises(decode.UnreadableAudio) as caught:
     decode.read_audio(path)
   monkeypatch.undo()
-  assert caught.value.needs == decode.ACCESS
+  assert caught.value.needs == containers.ACCESS
   assert "Permission denied" in caught.value.reason

@@ -69,12 +69,3 @@ def read_records(store: pathlib.Path) -> dict[bytes, bytes]:
       found = dict(txn.cursor())
   shutil.rmtree(copy)
   return found
-
-
-def put_program(folder: pathlib.Path, name: str, script: str) -> pathlib.Path:
-  """Writes an executable shell script; returns its folder, for PATH."""
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / name
-  path.write_text(f"#!/bin/sh\n{script}\n")
-  path.chmod(0o755)
-  return folder

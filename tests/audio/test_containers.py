@@ -1,0 +1,87 @@
+"""Tests of pcl_jax.audio.containers: what libsndfile does not read."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
+from tests.support import encoded_audio
+
+RATE_HZ = 48_000
+
+
+@pytest.fixture(scope="module")
+def noise():
+  """Twelve seconds of noise, in stereo, without the highest frequencies."""
+  rng = np.random.default_rng(0)
+  audio = rng.normal(0, 0.1, 12 * RATE_HZ)
+  smooth = np.convolve(audio, np.ones(25) / 5, "same")
+  return (smooth[:, None] * [1.0, 0.5]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(noise, tmp_path_factory):
+  """Path of the noise in each format, and as WAV."""
+  folder = tmp_path_factory.mktemp("noise")
+  soundfile.write(folder / "a.wav", noise, RATE_HZ, subtype="FLOAT")
+  return {"wav": folder / "a.wav"} | {
+    suffix: encoded_audio.write(folder / f"a.{suffix}", noise, RATE_HZ)
+    for suffix in encoded_audio.FORMATS
+  }
+
+
+def _reason(path, *part):
+  with pytest.raises(decode.UnreadableAudio) as caught:
+    decode.read_feature(path, *part)
+  return caught.value.reason
+
+
+@pytest.mark.parametrize("suffix", encoded_audio.FORMATS)
+def test_other_formats_are_read(files, suffix):
+  whole = decode.read_audio(files[suffix])
+  assert abs(len(whole) - 12 * 16_000) < 1600
+  found = melspectrogram.log_mel(whole)
+  expected = decode.read_feature(files["wav"]).astype(np.float32)
+  inner = slice(5, min(len(found), len(expected)) - 5), slice(0, 30)
+  assert np.abs(found[inner] - expected[inner]).mean() < 0.3
+  pieces = list(decode.audio_blocks(files[suffix], 777))
+  np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+@pytest.mark.parametrize("suffix", encoded_audio.FORMATS)
+def test_a_part_is_exact_to_the_sample(files, suffix):
+  whole = decode.read_audio(files[suffix])
+  for from_s, to_s in ((0.25, 0.75), (7.5, 9.0), (11.5, None)):
+    blocks = decode.audio_blocks(files[suffix], from_s=from_s, to_s=to_s)
+    part = np.concatenate(list(blocks))
+    end = None if to_s is None else round(to_s * 16_000)
+    expected = whole[round(from_s * 16_000) : end]
+    assert len(part) == len(expected)
+    inner = slice(200, -200)  # Beyond the resampler's reach.
+    # The decoder draws noise, from its beginning on.
+    atol = 0.02 if suffix == "ac3" else 1e-5
+    np.testing.assert_allclose(part[inner], expected[inner], atol=atol)
+  assert "before the part wanted begins" in _reason(files[suffix], 25.0)
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "wma", "wv"])
+def test_a_file_cut_in_half_is_refused(files, tmp_path, suffix):
+  content = files[suffix].read_bytes()
+  path = tmp_path / f"a.{suffix}"
+  path.write_bytes(content[: len(content) // 2])
+  assert "damaged" in _reason(path)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"\0\0\0\x20ftypM4A " + bytes(1000),
+    b"#EXTM3U\n#EXTINF:10,\nPATH\n#EXT-X-ENDLIST\n",
+    b"ffconcat version 1.0\nfile PATH\n",
+  ],
+)
+def test_what_plays_other_files_is_not_followed(files, tmp_path, content):
+  path = tmp_path / "http: a song.m4a"
+  path.write_bytes(content.replace(b"PATH", bytes(files["wav"])))
+  assert "cannot be opened (libsndfile: Format not recognised" in _reason(path)
