@@ -55,7 +55,7 @@ from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from pcl_jax.library import playlist_files
 from preprocessing import data_split
 from preprocessing import genre_vectors
@@ -64,6 +64,7 @@ from preprocessing.library import decoding
 from preprocessing.library import library_meta
 from preprocessing.library import library_report
 from preprocessing.library import library_store
+from preprocessing.library import song_records
 from preprocessing.library import staging
 
 
@@ -83,9 +84,9 @@ def _check_window(window: library_store.Window) -> None:
 def _check_kind(data_dir: pathlib.Path) -> None:
   """Refuses to replace what was not made here."""
   store = data_dir / library_store.STORE
-  if store.exists() and not (data_dir / library_files.IDS).exists():
+  if store.exists() and not (data_dir / music_files.IDS).exists():
     raise errors.InputError(
-      f"{store} was not made of audio files (there is no {library_files.IDS} "
+      f"{store} was not made of audio files (there is no {music_files.IDS} "
       "beside it): give another --out."
     )
 
@@ -93,7 +94,7 @@ def _check_kind(data_dir: pathlib.Path) -> None:
 def _read_report(data_dir: pathlib.Path) -> dict[str, Any] | None:
   """Returns library.json of the finished data set, or None."""
   path = data_dir / staging.REPORT
-  return library_files.read_json(path) if path.exists() else None
+  return storage.read_made_json(path) if path.exists() else None
 
 
 def _changes(
@@ -107,9 +108,9 @@ def _changes(
   """
   if report is None:
     return {}
-  then = library_files.read_records(data_dir / library_files.RECORDS)
-  now = library_files.stamps(audio_dir, library_files.SOUND)
-  lists = library_files.stamps(audio_dir, playlist_files.SUFFIXES)
+  then = song_records.read_records(data_dir / song_records.FILE_NAME)
+  now = music_files.stamps(audio_dir, music_files.SOUND)
+  lists = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
   known = {
     name: tuple(stamp)
     for name, stamp in report.get("playlist_stamps", {}).items()
@@ -119,7 +120,7 @@ def _changes(
   retried = {
     path
     for path in both - changed
-    if library_files.worth_another_try(audio_dir, then[path])
+    if song_records.worth_another_try(audio_dir, then[path])
   }
   counts = {
     "added": len(now.keys() - then.keys()),
@@ -138,21 +139,21 @@ def _write_metadata(
 ) -> dict[str, Any]:
   """Writes kakao_meta/ of the store's songs; returns what library.json says."""
   store = song_store.SongStore(folder / library_store.STORE)
-  records = library_files.read_records(folder / library_files.RECORDS)
+  records = song_records.read_records(folder / song_records.FILE_NAME)
   duplicates = {
     path: one.duplicate_of for path, one in records.items() if one.duplicate_of
   }
   found = library_meta.write_meta(
     audio_dir,
     folder / staging.META,
-    library_files.read_json(folder / library_files.IDS)["ids"],
+    storage.read_made_json(folder / music_files.IDS)["ids"],
     set(store.song_ids.tolist()),
     duplicates,
   )
   frames_s = (
     melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
   )
-  skipped = library_files.read_json(folder / library_store.SKIPPED)
+  skipped = storage.read_made_json(folder / library_store.SKIPPED)
   return {
     "audio_dir": os.fspath(audio_dir.resolve()),
     "songs": len(store),
@@ -218,7 +219,7 @@ def _make(
     if not anew:
       base = library_store.Base(
         data_dir / library_store.STORE,
-        library_files.read_records(data_dir / library_files.RECORDS),
+        song_records.read_records(data_dir / song_records.FILE_NAME),
       )
     window = library_store.Window(settings["from_s"], settings["to_s"])
     library_store.write_store(audio_dir, folder, base, window, threads)

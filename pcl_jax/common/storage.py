@@ -8,6 +8,8 @@ import os
 import pathlib
 from typing import Any
 
+from pcl_jax.common import errors
+
 PARTIAL = ".partial"  # Suffix of a file that is being written.
 
 
@@ -81,6 +83,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     ValueError: it holds no json.
   """
   return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def read_made_json(path: str | os.PathLike[str]) -> Any:
+  """Reads json that one of the commands made for a data set.
+
+  Raises:
+    InputError: the file cannot be read, or holds no json.
+  """
+  try:
+    return read_json(path)
+  except (OSError, ValueError) as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}). Copy it again, or delete the data "
+      "set's folder and make it again."
+    ) from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,7 @@ def _find_audio(
   found: dict[str, str] = {}
   for place in map(pathlib.Path, places):
     if place.is_dir():
-      for name in library_files.find_files(place, library_files.SOUND):
+      for name in music_files.find_files(place, music_files.SOUND):
         path = os.path.abspath(place / name)
         found.setdefault(path, name if alone else str(place / name))
     elif place.exists():
@@ -110,10 +112,10 @@ def audio_files(places: Sequence[str | os.PathLike[str]]) -> Source:
 
 def _audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
   """Returns the path of each song of an own library, and its folder."""
-  index = folder / library_files.IDS
+  index = folder / music_files.IDS
   if not index.exists():
     return {}, []
-  content = library_files.read_json(index)
+  content = storage.read_made_json(index)
   root = content["audio_dir"]
   found: dict[int, str] = {}
   for name, number in content["ids"].items():

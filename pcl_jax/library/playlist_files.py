@@ -12,13 +12,12 @@ import json
 import pathlib
 import re
 from typing import Any
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 _MAX_BYTES = 64 << 20
 _SHOWN_CHARS = 200
 _CSV_COLUMNS = ("playlist", "path")
 _CSV_DELIMITERS = ",;\t"
-_XSPF_DEPTH = 4  # Of what is read: playlist, trackList, track, location.
 
 
 class UnreadablePlaylist(Exception):
@@ -202,72 +201,52 @@ def _read_jspf(content: bytes, name: str) -> _Found:
   return [Playlist(title or name, tuple(entries))], encoding
 
 
-class _Xspf:
-  """Reads XSPF as it is parsed.
-
-  There is no tree, so that no nesting is too deep, and no document type, so
-  that there are no entities to expand or to fetch.
-  """
-
-  def __init__(self, content: bytes):
-    self.title, self.entries, self.encoding = "", [], "utf-8"
-    self._path: list[str] = []
-    self._text: list[str] = []
-    self._places: list[str] = []
-    self._words: list[str] = []
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    parser.XmlDeclHandler = self._declare
-    parser.StartDoctypeDeclHandler = self._refuse
-    parser.StartElementHandler = self._start
-    parser.EndElementHandler = self._end
-    parser.CharacterDataHandler = self._text.append
-    try:
-      parser.Parse(content, True)
-    # Unknown encodings are LookupError or ValueError.
-    except (expat.ExpatError, LookupError, ValueError) as error:
-      raise UnreadablePlaylist(f"it is not well-formed XML: {error}") from error
-
-  def _declare(self, version: str, encoding: str | None, _: int) -> None:
-    self.encoding = (encoding or "utf-8").lower()
-
-  def _refuse(self, *_: Any) -> None:
+def _read_xspf(content: bytes, name: str) -> _Found:
+  """Reads XML: playlist, in it trackList, track and location."""
+  text, _ = _decode(content)
+  if "<!DOCTYPE" in text:
     raise UnreadablePlaylist(
       "it has a DOCTYPE, which may declare entities and is not read: remove it"
     )
-
-  def _start(self, name: str, _: dict[str, str]) -> None:
-    name = name.rpartition(" ")[2].lower()
-    if not self._path and name != "playlist":
-      raise UnreadablePlaylist(
-        f"its outermost element is {name[:_SHOWN_CHARS]!r}, not 'playlist'"
-      )
-    self._path.append(name)
-    self._text.clear()
-    if self._path == ["playlist", "tracklist", "track"]:
-      self._places, self._words = [], []
-
-  def _end(self, _: str) -> None:
-    if len(self._path) <= _XSPF_DEPTH:
-      text = "".join(self._text).strip()
-      match self._path:
-        case ["playlist", "title"]:
-          self.title = text
-        case ["playlist", "tracklist", "track", "location"]:
-          self._places.append(text)
-        case ["playlist", "tracklist", "track", "creator" | "title"]:
-          self._words.append(text)
-        case ["playlist", "tracklist", "track"]:
-          number = len(self.entries) + 1
-          self.entries.append(_track(number, self._places, self._words))
-    self._text.clear()
-    self._path.pop()
+  declared = re.match(r"""<\?xml[^>]*encoding=["']([^"']*)""", text)
+  encoding = declared[1].lower() if declared else "utf-8"
+  try:
+    return [_xspf_playlist(content, name)], encoding
+  # Unknown encodings are LookupError or ValueError.
+  except (ElementTree.ParseError, LookupError, ValueError) as error:
+    raise UnreadablePlaylist(f"it is not well-formed XML: {error}") from error
 
 
-def _read_xspf(content: bytes, name: str) -> _Found:
-  """Reads XML: playlist, in it trackList, track and location."""
-  found = _Xspf(content)
-  return [Playlist(found.title or name, tuple(found.entries))], found.encoding
+def _xspf_playlist(content: bytes, name: str) -> Playlist:
+  """Reads the elements as they end, and forgets them: there is no tree."""
+  title, entries, places, words = name, [], [], []
+  open_elements, path = [], []
+  events = ElementTree.iterparse(io.BytesIO(content), ("start", "end"))
+  for event, element in events:
+    if event == "start":
+      open_elements.append(element)
+      path.append(element.tag.rpartition("}")[2].lower())
+      if path[0] != "playlist":
+        raise UnreadablePlaylist(
+          f"its outermost element is {path[0][:_SHOWN_CHARS]!r}, not 'playlist'"
+        )
+      continue
+    text = (element.text or "").strip()
+    match path:
+      case ["playlist", "title"]:
+        title = text or name
+      case ["playlist", "tracklist", "track", "location"]:
+        places.append(text)
+      case ["playlist", "tracklist", "track", "creator" | "title"]:
+        words.append(text)
+      case ["playlist", "tracklist", "track"]:
+        entries.append(_track(len(entries) + 1, places, words))
+        places, words = [], []
+    path.pop()
+    open_elements.pop()
+    if open_elements:
+      open_elements[-1].remove(element)
+  return Playlist(title, tuple(entries))
 
 
 _READERS: dict[str, Callable[[bytes, str], _Found]] = {

@@ -9,7 +9,7 @@ import tqdm
 
 from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
 from preprocessing.melon import melon_meta
@@ -116,7 +116,7 @@ def _read_playlists(
     The records of train.json; and what library.json says: the stamp of each
     file, a report on each playlist file, and which files are none.
   """
-  stamps = library_files.stamps(audio_dir, playlist_files.SUFFIXES)
+  stamps = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
   finder = song_finder.SongFinder(audio_dir, ids)
   records, reports, others = [], [], []
   for name in stamps:

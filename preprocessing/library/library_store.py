@@ -19,9 +19,10 @@ from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
-from pcl_jax.library import library_files
-from pcl_jax.library.library_files import SongFile
+from pcl_jax.library import music_files
 from preprocessing.library import decoding
+from preprocessing.library import song_records
+from preprocessing.library.song_records import SongFile
 
 STORE = "songs.lmdb"
 SKIPPED = "skipped.json"
@@ -143,7 +144,7 @@ def _fill(
 def _noted(
   writer: song_writer.SongWriter,
   audio_dir: pathlib.Path,
-  now: dict[str, library_files.Stamp],
+  now: dict[str, music_files.Stamp],
 ) -> dict[str, SongFile]:
   """Returns the records that an interrupted run committed and that hold.
 
@@ -159,7 +160,7 @@ def _noted(
 
 def _unchanged(
   audio_dir: pathlib.Path,
-  now: dict[str, library_files.Stamp],
+  now: dict[str, music_files.Stamp],
   records: dict[str, SongFile],
 ) -> dict[str, SongFile]:
   """Returns the records of the files that are as they were."""
@@ -167,13 +168,13 @@ def _unchanged(
     path: one
     for path, one in records.items()
     if now.get(path) == one.stamp
-    and not library_files.worth_another_try(audio_dir, one)
+    and not song_records.worth_another_try(audio_dir, one)
   }
 
 
 def _reusable(
   audio_dir: pathlib.Path,
-  now: dict[str, library_files.Stamp],
+  now: dict[str, music_files.Stamp],
   records: dict[str, SongFile],
 ) -> dict[str, SongFile]:
   """Returns the records that need no decoding: a duplicate needs its song."""
@@ -202,7 +203,7 @@ def _check_songs(
 ) -> None:
   if writer.done:
     return
-  skipped = library_files.read_json(folder / SKIPPED)
+  skipped = storage.read_made_json(folder / SKIPPED)
   raise errors.InputError(
     f"none of the {len(skipped)} audio files of {audio_dir} can be used; "
     f"the first is {skipped[0]['file']}: {skipped[0]['reason']}. All are in "
@@ -260,10 +261,10 @@ def write_store(
   Raises:
     InputError: no file is usable, `base` is damaged, or the disk is full.
   """
-  now = library_files.stamps(audio_dir, library_files.SOUND)
-  index = folder / library_files.IDS
-  ids = library_files.read_json(index)["ids"] if index.exists() else {}
-  ids = library_files.number_songs(audio_dir, now, ids)
+  now = music_files.stamps(audio_dir, music_files.SOUND)
+  index = folder / music_files.IDS
+  ids = storage.read_made_json(index)["ids"] if index.exists() else {}
+  ids = song_records.number_songs(audio_dir, now, ids)
   here = os.fspath(audio_dir.resolve())
   storage.write_json(index, {"audio_dir": here, "ids": ids})
   kept = _reusable(audio_dir, now, base.records) if base else {}
@@ -301,5 +302,5 @@ def _songs(records: dict[str, SongFile]) -> set[str]:
 def _write_lists(
   folder: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
 ) -> None:
-  library_files.write_records(folder / library_files.RECORDS, records.values())
-  library_files.write_skipped(folder / SKIPPED, ids, records)
+  song_records.write_records(folder / song_records.FILE_NAME, records.values())
+  song_records.write_skipped(folder / SKIPPED, ids, records)

@@ -14,12 +14,14 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import playlist_vectors
 from preprocessing.library import library_store
+from preprocessing.library import song_records
 
 REPORT = "library.json"
 META = "kakao_meta"
@@ -29,8 +31,8 @@ _BEGUN = "begun.json"
 PARTS = (
   library_store.STORE,
   library_store.SKIPPED,
-  library_files.IDS,
-  library_files.RECORDS,
+  music_files.IDS,
+  song_records.FILE_NAME,
   META,
   catalogues.FILE_NAME,
   data_split.SETTINGS_FILE,
@@ -46,7 +48,7 @@ PARTS = (
 def begun(data_dir: pathlib.Path) -> dict[str, Any] | None:
   """Returns what an interrupted run was making, or None if there is none."""
   path = data_dir / UNFINISHED / _BEGUN
-  return library_files.read_json(path) if path.exists() else None
+  return storage.read_made_json(path) if path.exists() else None
 
 
 def is_empty(data_dir: pathlib.Path) -> bool:
@@ -104,8 +106,8 @@ def begin(data_dir: pathlib.Path, settings: dict[str, Any]) -> pathlib.Path:
     return folder
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
-  if (data_dir / library_files.IDS).exists():
-    shutil.copyfile(data_dir / library_files.IDS, folder / library_files.IDS)
+  if (data_dir / music_files.IDS).exists():
+    shutil.copyfile(data_dir / music_files.IDS, folder / music_files.IDS)
   storage.write_json(folder / _BEGUN, settings)
   return folder
 

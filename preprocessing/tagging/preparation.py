@@ -11,7 +11,6 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import tagging_set
-from pcl_jax.library import library_files
 from preprocessing.library import decoding
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import magnatagatune
@@ -105,7 +104,7 @@ def read_lists(
 def _begin(work: pathlib.Path, wanted: dict[str, Any]) -> None:
   """Makes the folder to work in; what fits in it from before stays."""
   path = work / tagging_store.BEGUN
-  then = library_files.read_json(path) if path.exists() else wanted
+  then = storage.read_made_json(path) if path.exists() else wanted
   if wanted["anew"]:
     if then != wanted:
       _empty(work)
@@ -132,7 +131,7 @@ def _empty(work: pathlib.Path) -> None:
 def _tidy(work: pathlib.Path) -> None:
   """Removes what a run left that ended just after its set was complete."""
   path = work / tagging_store.BEGUN
-  if path.exists() and not library_files.read_json(path)["anew"]:
+  if path.exists() and not storage.read_made_json(path)["anew"]:
     _empty(work)
 
 
@@ -148,7 +147,7 @@ def _finished(
       f"{out} exists and is no tagging set (it has no "
       f"{tagging_coverage.FILE}): give another --out."
     )
-  found = library_files.read_json(report)
+  found = storage.read_made_json(report)
   if found["digest"] != clip_list.digest():
     raise errors.InputError(
       f"{out} is {found['name']}, made of other lists or with other settings "

@@ -10,7 +10,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import tagging_set
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging import tagging_store
 
@@ -62,7 +62,7 @@ def cover(source: pathlib.Path, clip_list: tagging_clips.ClipList) -> Coverage:
       "--source."
     )
   found: dict[str, list[str]] = {}
-  for path in library_files.find_files(source, library_files.SOUND):
+  for path in music_files.find_files(source, music_files.SOUND):
     found.setdefault(_key(path), []).append(path)
   files, missing = {}, []
   for clip in clip_list.clips:

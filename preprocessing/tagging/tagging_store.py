@@ -28,7 +28,6 @@ from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.evaluation.tagging import tagging_set
-from pcl_jax.library import library_files
 from preprocessing.library import decoding
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging.tagging_clips import Clip
@@ -155,7 +154,7 @@ class Writer:
   def note(self, shard: Shard) -> Note | None:
     """Returns what became of a shard's clips, or None if it is not written."""
     path = self._folder / f"{shard.name}.json"
-    return Note(**library_files.read_json(path)) if path.exists() else None
+    return Note(**storage.read_made_json(path)) if path.exists() else None
 
   def write(self, threads: int) -> list[Note]:
     """Writes the shards that are not there or have unreadable clips.

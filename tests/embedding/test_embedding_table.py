@@ -18,7 +18,7 @@ from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_data
@@ -305,7 +305,7 @@ def data(tmp_path) -> pathlib.Path:
   tiny_data.tiny_store(folder / song_store.FILE_NAME, catalogue, (100, 900))
   ids = catalogue.song_ids[:2].tolist()
   content = {"audio_dir": "/music", "ids": {"a.mp3": ids[0], "b.mp3": ids[1]}}
-  (folder / library_files.IDS).write_text(json.dumps(content))
+  (folder / music_files.IDS).write_text(json.dumps(content))
   return folder
 
 

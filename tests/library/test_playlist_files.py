@@ -210,7 +210,7 @@ def test_hostile_xml_is_refused_before_anything_is_expanded_or_opened(
 
 
 def test_deep_xml_is_read_to_its_end(tmp_path):
-  depth = 200_000
+  depth = 50_000
   text = "<playlist>" + "<a>" * depth + "</a>" * depth + "</playlist>"
   assert _read(tmp_path, ".xspf", text) == {"name": []}
 

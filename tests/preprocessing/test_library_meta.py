@@ -12,8 +12,9 @@ import soundfile
 
 from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
-from pcl_jax.library import library_files
+from pcl_jax.library import music_files
 from preprocessing.library import library_meta
+from preprocessing.library import song_records
 from tests.support import tiny_library
 
 
@@ -81,7 +82,7 @@ def test_links_are_followed_and_a_circle_ends(tmp_path):
   tiny_library.write_song(tmp_path / "elsewhere" / "z.wav")
   (audio / "link").symlink_to(tmp_path / "elsewhere")
   (audio / "Artist 0" / "circle").symlink_to(audio)
-  found = library_files.find_files(audio, [".wav"])
+  found = music_files.find_files(audio, [".wav"])
   assert found == ["Artist 0/0.wav", "Artist 0/1.wav", "link/z.wav"]
 
 
@@ -124,7 +125,7 @@ def test_every_file_with_a_suffix_is_stamped_a_broken_link_too(tmp_path):
   (tmp_path / "a.wav").symlink_to(tmp_path / "nowhere")
   (tmp_path / ".c.wav").touch()
   known = path.stat()
-  assert library_files.stamps(tmp_path, [".wav"]) == {
+  assert music_files.stamps(tmp_path, [".wav"]) == {
     "a.wav": (-1, -1),
     "b.WAV": (known.st_size, known.st_mtime_ns),
   }
@@ -132,12 +133,12 @@ def test_every_file_with_a_suffix_is_stamped_a_broken_link_too(tmp_path):
 
 def test_records_of_files_come_back_whatever_their_names(tmp_path):
   name = b"\xe9 \xe2\x80\xa8".decode("utf-8", "surrogateescape")
-  one = library_files.SongFile(name, 3, 100, 7, sha256="ab")
-  other = library_files.SongFile("a", 1, 1, 1, reason="no", needs="ffmpeg")
+  one = song_records.SongFile(name, 3, 100, 7, sha256="ab")
+  other = song_records.SongFile("a", 1, 1, 1, reason="no", needs="ffmpeg")
   path = tmp_path / "records.jsonl"
-  assert library_files.read_records(path) == {}
-  library_files.write_records(path, [one, other])
-  assert library_files.read_records(path) == {"a": other, name: one}
+  assert song_records.read_records(path) == {}
+  song_records.write_records(path, [one, other])
+  assert song_records.read_records(path) == {"a": other, name: one}
   path.write_text("{}\n")
-  with pytest.raises(library_files.errors.InputError, match=r"records\.jsonl"):
-    library_files.read_records(path)
+  with pytest.raises(song_records.errors.InputError, match=r"records\.jsonl"):
+    song_records.read_records(path)

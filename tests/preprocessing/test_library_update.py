@@ -11,10 +11,10 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.library import library_files
 from preprocessing import own_library
 from preprocessing import playlist_vectors
 from preprocessing.library import library_store
+from preprocessing.library import song_records
 from preprocessing.library import staging
 from tests.support import tiny_library
 
@@ -177,10 +177,10 @@ def test_songs_that_lacked_a_decoder_of_earlier_versions_are_tried_again(
   audio, data = library
   (audio / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
   own_library.build_library(audio, data, **SMALL)
-  path = data / library_files.RECORDS
-  records = library_files.read_records(path)
+  path = data / song_records.FILE_NAME
+  records = song_records.read_records(path)
   records["song.m4a"] = dataclasses.replace(records["song.m4a"], needs="ffmpeg")
-  library_files.write_records(path, records.values())
+  song_records.write_records(path, records.values())
   decoded.clear()
   own_library.build_library(audio, data, **SMALL)
   assert decoded == ["song.m4a"]

@@ -1,4 +1,4 @@
-"""The files of an own library, and what is on record about them."""
+"""What has become of each audio file of an own library."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -11,18 +11,10 @@ from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.library import music_files
 
-IDS = "song_ids.json"
-RECORDS = "song_files.jsonl"
-# Suffixes of sound; what cannot be decoded is named in skipped.json.
-SOUND = (
-  ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf "
-  ".w64 .rf64 .m4a .m4b .aac .wma .alac .ape .wv .mpc .tta .dsf .dff .ra .mka "
-  ".ac3 .amr .tak"
-).split()
-_NOT_THERE = (-1, -1)
-
-Stamp = tuple[int, int]  # A file's length in bytes, its time of change in ns.
+FILE_NAME = "song_files.jsonl"
+SKIPPED = "skipped.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +29,7 @@ class SongFile:
     sha256: of its feature; empty if it has none.
     reason: why it is left out; empty if it is a song of the store.
     duplicate_of: path of the song that has the same feature, or empty.
-    needs: what it may be readable with and is not there, or empty.
+    needs: what was lacking to read it (`containers.ACCESS`), or empty.
   """
 
   path: str
@@ -50,76 +42,18 @@ class SongFile:
   needs: str = ""
 
   @property
-  def stamp(self) -> Stamp:
+  def stamp(self) -> music_files.Stamp:
     """The file's length and time of change."""
     return self.bytes, self.mtime_ns
-
-
-def find_files(folder: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
-  """Lists the files with some suffixes anywhere in a folder.
-
-  Args:
-    folder: where to look; names that begin with a dot are passed over, links
-      to folders are followed, and each folder is visited once.
-    suffixes: as '.mp3', in any case.
-
-  Returns:
-    Paths relative to the folder, with '/', sorted.
-  """
-  wanted = {suffix.lower() for suffix in suffixes}
-  seen, found = set(), []
-  for root, folders, files in os.walk(folder, followlinks=True):
-    real = os.path.realpath(root)
-    if real in seen:
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = sorted(name for name in folders if name[0] != ".")
-    relative = pathlib.Path(root).relative_to(folder)
-    found += [
-      (relative / name).as_posix()
-      for name in files
-      if name[0] != "." and os.path.splitext(name)[1].lower() in wanted
-    ]
-  return sorted(found)
-
-
-def stamps(folder: pathlib.Path, suffixes: Iterable[str]) -> dict[str, Stamp]:
-  """Returns the files with some suffixes, and the stamp of each."""
-  found = {}
-  for path in find_files(folder, suffixes):
-    try:
-      known = os.stat(folder / path)
-      found[path] = known.st_size, known.st_mtime_ns
-    except OSError:  # A link that leads nowhere.
-      found[path] = _NOT_THERE
-  return found
-
-
-def read_json(path: pathlib.Path) -> Any:
-  """Reads json that one of these commands wrote.
-
-  Raises:
-    InputError: it is not readable any more.
-  """
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
-    raise errors.InputError(
-      f"{path} cannot be read ({error}). Copy it again, or delete the data "
-      "set's folder and make it again."
-    ) from error
 
 
 def write_records(path: pathlib.Path, records: Iterable[SongFile]) -> None:
   """Writes one line for each file, sorted by path."""
   lines = [
-    json.dumps(dataclasses.asdict(one))
+    json.dumps(dataclasses.asdict(one)) + "\n"
     for one in sorted(records, key=lambda one: one.path)
   ]
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text("\n".join([*lines, ""]), encoding="utf-8")
-  partial.replace(path)
+  storage.write_text(path, "".join(lines))
 
 
 def read_records(path: pathlib.Path) -> dict[str, SongFile]:
@@ -136,7 +70,7 @@ def read_records(path: pathlib.Path) -> dict[str, SongFile]:
   except (OSError, ValueError, TypeError) as error:
     raise errors.InputError(
       f"{path} cannot be read ({error}). Copy it again, or make the data set "
-      "anew with --force."
+      "again with --force."
     ) from error
   return {one.path: one for one in found}
 
