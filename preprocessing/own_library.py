@@ -54,6 +54,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.library import music_files
 from pcl_jax.library import playlist_files
@@ -83,17 +84,17 @@ def _check_window(window: library_store.Window) -> None:
 
 def _check_kind(data_dir: pathlib.Path) -> None:
   """Refuses to replace what was not made here."""
-  store = data_dir / library_store.STORE
+  store = data_dir / dataset.STORE_NAME
   if store.exists() and not (data_dir / music_files.IDS).exists():
     raise errors.InputError(
       f"{store} was not made of audio files (there is no {music_files.IDS} "
-      "beside it): give another --out."
+      "next to it): give another --out."
     )
 
 
 def _read_report(data_dir: pathlib.Path) -> dict[str, Any] | None:
   """Returns library.json of the finished data set, or None."""
-  path = data_dir / staging.REPORT
+  path = data_dir / library_report.REPORT
   return storage.read_made_json(path) if path.exists() else None
 
 
@@ -138,7 +139,7 @@ def _write_metadata(
   audio_dir: pathlib.Path, folder: pathlib.Path
 ) -> dict[str, Any]:
   """Writes kakao_meta/ of the store's songs; returns what library.json says."""
-  store = song_store.SongStore(folder / library_store.STORE)
+  store = song_store.SongStore(folder / dataset.STORE_NAME)
   records = song_records.read_records(folder / song_records.FILE_NAME)
   duplicates = {
     path: one.duplicate_of for path, one in records.items() if one.duplicate_of
@@ -153,7 +154,7 @@ def _write_metadata(
   frames_s = (
     melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
   )
-  skipped = storage.read_made_json(folder / library_store.SKIPPED)
+  skipped = storage.read_made_json(folder / song_records.SKIPPED)
   return {
     "audio_dir": os.fspath(audio_dir.resolve()),
     "songs": len(store),
@@ -209,16 +210,15 @@ def _make(
   data_dir: pathlib.Path,
   folder: pathlib.Path,
   settings: dict[str, Any],
-  *,
-  anew: bool,
+  wanted: dict[str, Any],
   threads: int,
 ) -> dict[str, Any]:
   """Makes all parts of the data set in a folder; returns library.json."""
-  if not (folder / library_store.STORE).exists():
+  if not (folder / dataset.STORE_NAME).exists():
     base = None
-    if not anew:
+    if not wanted["anew"]:
       base = library_store.Base(
-        data_dir / library_store.STORE,
+        data_dir / dataset.STORE_NAME,
         song_records.read_records(data_dir / song_records.FILE_NAME),
       )
     window = library_store.Window(settings["from_s"], settings["to_s"])
@@ -240,7 +240,7 @@ def _make(
     seed=settings["seed"],
   )
   report["settings"] = settings
-  storage.write_json(folder / staging.REPORT, report)
+  storage.write_json(folder / library_report.REPORT, report)
   return report
 
 
@@ -253,40 +253,31 @@ def _update(
   threads: int,
 ) -> dict[str, Any]:
   """Makes what is not as it should be; see `build_library`."""
-  old, begun = _read_report(data_dir), staging.begun(data_dir)
   songs = {key: settings[key] for key in ("audio_dir", "from_s", "to_s")}
-  wanted = {**songs, "anew": force or old is None}
-  if old is not None and not force:
-    then = old.get("settings", {"audio_dir": old["audio_dir"]})
-    staging.check_same(data_dir, then, settings)
-  if begun is not None and staging.is_empty(data_dir):
-    begun = None  # Nothing would be mixed, nothing is lost.
-  if begun is not None and not force:
-    staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
-    wanted["anew"] = begun["anew"]
-  changes = _changes(audio_dir, data_dir, old)
-  if old is not None and not force and begun is None and changes is None:
-    print(
-      f"nothing to do: {data_dir} is made of {old['audio_dir']} as it is; "
-      "--force makes it anew"
-    )
-    return old
-  folder = staging.begin(data_dir, wanted)
-  report = _make(
-    audio_dir,
-    data_dir,
-    folder,
-    settings,
-    anew=wanted["anew"],
-    threads=threads,
-  )
-  staging.finish(data_dir)
-  if old is not None:
-    print(library_report.change(data_dir, changes, anew=wanted["anew"]))
-  if begun == wanted and _changes(audio_dir, data_dir, report) is not None:
-    # Files have changed since the interrupted run saw them.
-    return _update(audio_dir, data_dir, settings, force=False, threads=threads)
-  return report
+  while True:
+    old, begun = _read_report(data_dir), staging.begun(data_dir)
+    wanted = {**songs, "anew": force or old is None}
+    if old is not None and not force:
+      then = old.get("settings", {"audio_dir": old["audio_dir"]})
+      staging.check_same(data_dir, then, settings)
+    if begun is not None and not force:
+      staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
+      wanted["anew"] = begun["anew"]
+    changes = _changes(audio_dir, data_dir, old)
+    if begun is None and changes is None and not force:
+      print(
+        f"nothing to do: {data_dir} is made of {old['audio_dir']} as it is; "
+        "--force makes it again"
+      )
+      return old
+    folder = staging.begin(data_dir, wanted)
+    report = _make(audio_dir, data_dir, folder, settings, wanted, threads)
+    staging.finish(data_dir)
+    if old is not None:
+      print(library_report.change(data_dir, changes, anew=wanted["anew"]))
+    if begun != wanted or _changes(audio_dir, data_dir, report) is None:
+      return report
+    force = False  # Files have changed since the interrupted run saw them.
 
 
 def build_library(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 from pcl_jax.common import errors
@@ -98,6 +99,16 @@ def read_made_json(path: str | os.PathLike[str]) -> Any:
       f"{path} cannot be read ({error}). Copy it again, or delete the data "
       "set's folder and make it again."
     ) from error
+
+
+def link_or_copy(
+  path: str | os.PathLike[str], target: str | os.PathLike[str]
+) -> None:
+  """Gives a file a second name; where there are no links, copies it."""
+  try:
+    os.link(path, target)
+  except OSError:
+    shutil.copyfile(path, target)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -3,8 +3,9 @@
 import pathlib
 from typing import Any
 
-_REPORT = "library.json"
-_SKIPPED = "skipped.json"
+from preprocessing.library import song_records
+
+REPORT = "library.json"
 _SHOWN_FILES = 5
 
 
@@ -54,7 +55,8 @@ def _left_out(report: dict[str, Any]) -> list[str]:
   }
   parts["not usable"] = report["left_out"] - sum(parts.values())
   words = ", ".join(f"{n} {text}" for text, n in parts.items() if n)
-  return [f"{report['left_out']} songs left out ({words}): {_SKIPPED} says why"]
+  where = song_records.SKIPPED
+  return [f"{report['left_out']} songs left out ({words}): {where} says why"]
 
 
 def _about_playlists(report: dict[str, Any]) -> list[str]:
@@ -66,7 +68,7 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
   if missing or unread:
     lines.append(
       f"playlist entries that no song was found for: {missing}; that mean "
-      f"songs left out: {unread}; {_REPORT} lists them"
+      f"songs left out: {unread}; {REPORT} lists them"
     )
   damaged = [
     f"{one['file']} ({one['unreadable']})"
@@ -103,7 +105,7 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   lines += _left_out(report) + _about_playlists(report)
   if report["tags_unreadable"]:
     number = len(report["tags_unreadable"])
-    lines.append(f"files with unreadable tags: {number}; {_REPORT} lists them")
+    lines.append(f"files with unreadable tags: {number}; {REPORT} lists them")
   for strategy, need in report["unavailable"].items():
     lines.append(f"not available: {strategy} (the library lacks {need})")
   # A fifth of the songs may not be for training.

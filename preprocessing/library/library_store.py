@@ -17,6 +17,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
+from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
@@ -24,8 +25,6 @@ from preprocessing.library import decoding
 from preprocessing.library import song_records
 from preprocessing.library.song_records import SongFile
 
-STORE = "songs.lmdb"
-SKIPPED = "skipped.json"
 _COMMIT_SONGS = 32
 _COMMIT_BYTES = 1 << 27  # Hours of audio a song: committed sooner.
 
@@ -191,10 +190,7 @@ def _link(base: Base, store: pathlib.Path) -> None:
   partial = store.with_name(store.name + ".partial")
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir()
-  try:
-    os.link(base.store / "data.mdb", partial / "data.mdb")
-  except OSError:  # Not every file system has links.
-    shutil.copyfile(base.store / "data.mdb", partial / "data.mdb")
+  storage.link_or_copy(base.store / "data.mdb", partial / "data.mdb")
   partial.rename(store)
 
 
@@ -203,11 +199,11 @@ def _check_songs(
 ) -> None:
   if writer.done:
     return
-  skipped = storage.read_made_json(folder / SKIPPED)
+  skipped = storage.read_made_json(folder / song_records.SKIPPED)
   raise errors.InputError(
     f"none of the {len(skipped)} audio files of {audio_dir} can be used; "
     f"the first is {skipped[0]['file']}: {skipped[0]['reason']}. All are in "
-    f"{folder / SKIPPED}. Readable are {decode.FORMATS}."
+    f"{folder / song_records.SKIPPED}. Readable are {decode.FORMATS}."
   )
 
 
@@ -274,10 +270,10 @@ def write_store(
     if path not in kept
   ]
   if base and not todo and _songs(base.records) == _songs(kept):
-    _link(base, folder / STORE)
+    _link(base, folder / dataset.STORE_NAME)
     _write_lists(folder, ids, kept)
     return
-  writer = song_writer.SongWriter(folder / STORE)
+  writer = song_writer.SongWriter(folder / dataset.STORE_NAME)
   try:
     noted = _noted(writer, audio_dir, now)
     records = _write(
@@ -303,4 +299,4 @@ def _write_lists(
   folder: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
 ) -> None:
   song_records.write_records(folder / song_records.FILE_NAME, records.values())
-  song_records.write_skipped(folder / SKIPPED, ids, records)
+  song_records.write_skipped(folder / song_records.SKIPPED, ids, records)

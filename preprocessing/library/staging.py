@@ -1,9 +1,8 @@
-"""A data set that is made beside the one it replaces, and then takes its place.
+"""A data set that is made in DATA/unfinished and then replaces that in DATA.
 
-It is made in DATA/unfinished. Once complete, that folder is renamed to
-DATA/ready, and from then on it is the data set: its parts are moved to where
-they belong, those of the old one aside, and whoever finds DATA/ready goes on
-with that. So a crash leaves either data set whole, or the new one to be moved.
+Once it is complete, `complete.json` in that folder lists its parts. From then
+on it is the data set: whoever finds that list moves the parts to where they
+belong. So a crash leaves either data set whole, or the new one to be moved.
 """
 
 import contextlib
@@ -14,23 +13,22 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import playlist_vectors
-from preprocessing.library import library_store
+from preprocessing.library import library_report
 from preprocessing.library import song_records
 
-REPORT = "library.json"
 META = "kakao_meta"
 UNFINISHED = "unfinished"
-_READY, _REPLACED = "ready", "replaced"
-_BEGUN = "begun.json"
+_BEGUN, _COMPLETE = "begun.json", "complete.json"
 PARTS = (
-  library_store.STORE,
-  library_store.SKIPPED,
+  dataset.STORE_NAME,
+  song_records.SKIPPED,
   music_files.IDS,
   song_records.FILE_NAME,
   META,
@@ -41,24 +39,21 @@ PARTS = (
   playlist_vectors.STATE_NAME,
   genre_vectors.FILE_NAME,
   genre_vectors.FILE_NAME.replace(".npy", ".json"),
-  REPORT,
+  library_report.REPORT,
 )
 
 
 def begun(data_dir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns what an interrupted run was making, or None if there is none."""
+  """Returns what an interrupted run was making; None if it has kept no song."""
   path = data_dir / UNFINISHED / _BEGUN
+  store = path.with_name(dataset.STORE_NAME)
+  if not store.exists():
+    if not store.with_name(store.name + storage.PARTIAL).exists():
+      return None
+    with contextlib.closing(song_writer.SongWriter(store)) as writer:
+      if not writer.done:
+        return None
   return storage.read_made_json(path) if path.exists() else None
-
-
-def is_empty(data_dir: pathlib.Path) -> bool:
-  """Returns whether an interrupted run has kept no song yet."""
-  store = data_dir / UNFINISHED / library_store.STORE
-  partial = store.with_name(store.name + ".partial")
-  if store.exists() or not partial.exists():
-    return not store.exists()
-  with contextlib.closing(song_writer.SongWriter(store)) as writer:
-    return not writer.done
 
 
 def check_same(
@@ -74,22 +69,19 @@ def check_same(
   Raises:
     InputError: they differ.
   """
-  if then.get("audio_dir", now["audio_dir"]) != now["audio_dir"]:
+  then, now = ({k: x[k] for k in then.keys() & now} for x in (then, now))
+  differing = storage.differences(then, now)
+  if then.get("audio_dir") != now.get("audio_dir"):
     raise errors.InputError(
       f"{place} was begun from the folder {then['audio_dir']}, not from "
       f"{now['audio_dir']}: go on with that one, give another --out, or, if "
-      "the library has moved, make the data set anew with --force."
+      "the library has moved, make the data set again with --force."
     )
-  differing = [
-    f"--{name}={then[name]} there, {now[name]} now"
-    for name in now
-    if name in then and then[name] != now[name]
-  ]
   if differing:
     raise errors.InputError(
       f"{place} was made with other settings ({'; '.join(differing)}), and "
       "songs of the two are not to be mixed: give the same, give another "
-      "--out, or make the data set anew with --force."
+      "--out, or make the data set again with --force."
     )
 
 
@@ -98,8 +90,8 @@ def begin(data_dir: pathlib.Path, settings: dict[str, Any]) -> pathlib.Path:
 
   Args:
     data_dir: where it will be.
-    settings: what `begun` returns if this run is interrupted. What is there
-      stays if it was begun with these.
+    settings: what `begun` returns if this run is interrupted. What an earlier
+      run has made stays if it was begun with the same.
   """
   folder = data_dir / UNFINISHED
   if begun(data_dir) == settings:
@@ -114,27 +106,26 @@ def begin(data_dir: pathlib.Path, settings: dict[str, Any]) -> pathlib.Path:
 
 def finish(data_dir: pathlib.Path) -> None:
   """Puts a complete new data set in the place of the old one."""
-  (data_dir / UNFINISHED).rename(data_dir / _READY)
+  folder = data_dir / UNFINISHED
+  names = [name for name in PARTS if (folder / name).exists()]
+  storage.write_json(folder / _COMPLETE, names)
   move(data_dir)
 
 
 def move(data_dir: pathlib.Path) -> None:
-  """Goes on putting a complete new data set in its place, if there is one."""
-  ready, replaced = data_dir / _READY, data_dir / _REPLACED
-  shutil.rmtree(replaced, ignore_errors=True)
-  if not ready.exists():
+  """Moves a complete new data set to its place, if there is one."""
+  folder = data_dir / UNFINISHED
+  if not (folder / _COMPLETE).exists():
     return
-  old = ready / "old"
-  if not old.exists():
-    # What is outside is old as long as not all of it is in this folder.
-    aside = ready / "aside"
-    aside.mkdir(exist_ok=True)
-    for name in PARTS:
-      if (data_dir / name).exists():
-        (data_dir / name).rename(aside / name)
-    aside.rename(old)
+  names = storage.read_made_json(folder / _COMPLETE)
   for name in PARTS:
-    if (ready / name).exists():
-      (ready / name).rename(data_dir / name)
-  ready.rename(replaced)
-  shutil.rmtree(replaced)
+    old, new = data_dir / name, folder / name
+    if new.exists() or name not in names:  # It has not been moved yet.
+      if old.is_dir():
+        shutil.rmtree(old)
+      else:
+        old.unlink(missing_ok=True)
+    if new.exists():
+      new.rename(old)
+  (folder / _BEGUN).unlink(missing_ok=True)  # Else it could be gone on with.
+  shutil.rmtree(folder)

@@ -13,7 +13,6 @@ gigabyte in memory and then asks for TensorFlow.
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import functools
-import os
 import pathlib
 import shutil
 from typing import Any
@@ -272,10 +271,7 @@ class Writer:
         shard_index=number, num_shards=len(filled)
       )
       # A second name, so that a crash leaves the file under the first.
-      try:
-        os.link(self._folder / shard.name, target)
-      except OSError:  # Not every file system has links.
-        shutil.copyfile(self._folder / shard.name, target)
+      storage.link_or_copy(self._folder / shard.name, target)
     return tfds.core.SplitInfo(
       name=tagging_clips.SPLITS[split],
       shard_lengths=[len(note.ids) for note in filled.values()],

@@ -353,12 +353,12 @@ def test_a_restart_with_another_window_is_refused(tmp_path, monkeypatch):
     patch.setattr(song_writer.SongWriter, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
       own_library.build_library(audio, data, **settings)
-  with pytest.raises(errors.InputError, match=r"from_s=0\.1 there, 0\.0 now"):
+  with pytest.raises(errors.InputError, match=r"from_s: there 0\.1, here 0\.0"):
     own_library.build_library(audio, data, **tiny_library.SMALL)
   own_library.build_library(audio, data, **settings)
-  with pytest.raises(errors.InputError, match=r"from_s=0\.1 there, 0\.0 now"):
+  with pytest.raises(errors.InputError, match=r"from_s: there 0\.1, here 0\.0"):
     own_library.build_library(audio, data, **tiny_library.SMALL)
-  with pytest.raises(errors.InputError, match="to_s=None there, 0.3 now"):
+  with pytest.raises(errors.InputError, match="to_s: there None, here 0.3"):
     own_library.build_library(audio, data, to_s=0.3, **settings)
   own_library.build_library(audio, data, force=True, **tiny_library.SMALL)
   frames = song_store.SongStore(data / "songs.lmdb").frames
