@@ -54,7 +54,6 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.library import music_files
 from pcl_jax.library import playlist_files
@@ -84,7 +83,7 @@ def _check_window(window: library_store.Window) -> None:
 
 def _check_kind(data_dir: pathlib.Path) -> None:
   """Refuses to replace what was not made here."""
-  store = data_dir / dataset.STORE_NAME
+  store = data_dir / song_store.FILE_NAME
   if store.exists() and not (data_dir / music_files.IDS).exists():
     raise errors.InputError(
       f"{store} was not made of audio files (there is no {music_files.IDS} "
@@ -139,7 +138,7 @@ def _write_metadata(
   audio_dir: pathlib.Path, folder: pathlib.Path
 ) -> dict[str, Any]:
   """Writes kakao_meta/ of the store's songs; returns what library.json says."""
-  store = song_store.SongStore(folder / dataset.STORE_NAME)
+  store = song_store.SongStore(folder / song_store.FILE_NAME)
   records = song_records.read_records(folder / song_records.FILE_NAME)
   duplicates = {
     path: one.duplicate_of for path, one in records.items() if one.duplicate_of
@@ -214,11 +213,11 @@ def _make(
   threads: int,
 ) -> dict[str, Any]:
   """Makes all parts of the data set in a folder; returns library.json."""
-  if not (folder / dataset.STORE_NAME).exists():
+  if not (folder / song_store.FILE_NAME).exists():
     base = None
     if not wanted["anew"]:
       base = library_store.Base(
-        data_dir / dataset.STORE_NAME,
+        data_dir / song_store.FILE_NAME,
         song_records.read_records(data_dir / song_records.FILE_NAME),
       )
     window = library_store.Window(settings["from_s"], settings["to_s"])

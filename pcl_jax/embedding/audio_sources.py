@@ -12,7 +12,6 @@ from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.library import music_files
 

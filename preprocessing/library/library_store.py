@@ -17,7 +17,6 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
@@ -270,10 +269,10 @@ def write_store(
     if path not in kept
   ]
   if base and not todo and _songs(base.records) == _songs(kept):
-    _link(base, folder / dataset.STORE_NAME)
+    _link(base, folder / song_store.FILE_NAME)
     _write_lists(folder, ids, kept)
     return
-  writer = song_writer.SongWriter(folder / dataset.STORE_NAME)
+  writer = song_writer.SongWriter(folder / song_store.FILE_NAME)
   try:
     noted = _noted(writer, audio_dir, now)
     records = _write(

@@ -13,7 +13,6 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
@@ -27,7 +26,7 @@ META = "kakao_meta"
 UNFINISHED = "unfinished"
 _BEGUN, _COMPLETE = "begun.json", "complete.json"
 PARTS = (
-  dataset.STORE_NAME,
+  song_store.FILE_NAME,
   song_records.SKIPPED,
   music_files.IDS,
   song_records.FILE_NAME,
@@ -46,7 +45,7 @@ PARTS = (
 def begun(data_dir: pathlib.Path) -> dict[str, Any] | None:
   """Returns what an interrupted run was making; None if it has kept no song."""
   path = data_dir / UNFINISHED / _BEGUN
-  store = path.with_name(dataset.STORE_NAME)
+  store = path.with_name(song_store.FILE_NAME)
   if not store.exists():
     if not store.with_name(store.name + storage.PARTIAL).exists():
       return None
