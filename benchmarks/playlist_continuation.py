@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   found = playlist_continuation.continue_playlists(rows, problem)
   first = next(found)  # Once all lists of neighbours are there.
   neighbours_s = time.perf_counter() - began
-  counts = playlist_continuation.popularity(lists, len(split))
+  counts = np.bincount(lists.values, minlength=len(split))
   playlist_continuation.score_playlists(
     problem, itertools.chain([first], found), counts
   )

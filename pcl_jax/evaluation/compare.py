@@ -98,7 +98,8 @@ def read(workdir: pathlib.Path) -> Evaluated:
     raise errors.InputError(
       f"{path} cannot be read ({error}). {_remedy(workdir)}"
     ) from error
-  if not isinstance(results, dict) or not results.get("tasks"):
+  wanted = {"tasks", "trained", "fingerprint"}
+  if not isinstance(results, dict) or not wanted <= results.keys():
     raise errors.InputError(
       f"{path} has no results of tasks: it was written by another version, "
       f"or for other purposes. {_remedy(workdir)}"
@@ -110,12 +111,6 @@ def read(workdir: pathlib.Path) -> Evaluated:
 
 def _check_same_data(first: Evaluated, other: Evaluated) -> None:
   """Refuses runs that were evaluated on different data."""
-  for one in (first, other):
-    if "fingerprint" not in one.results:
-      raise errors.InputError(
-        f"{one.workdir / report.FILE_NAME} does not say on which data it was "
-        f"made. {_remedy(one.workdir)}"
-      )
   if first.results["fingerprint"] != other.results["fingerprint"]:
     raise errors.InputError(
       f"{first.workdir} was evaluated on {first.results['data']} (fingerprint "

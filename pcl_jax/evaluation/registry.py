@@ -9,14 +9,12 @@ differ.
 from pcl_jax.common import errors
 from pcl_jax.evaluation import collapse_task
 from pcl_jax.evaluation import task_base
-from pcl_jax.evaluation.retrieval import playlist_task
 from pcl_jax.evaluation.retrieval import retrieval_tasks
 from pcl_jax.evaluation.tagging import melon_50_tasks
 
 ALL = "all"
 NONE = "none"
 TASKS: dict[str, task_base.Task] = {
-  **playlist_task.TASKS,
   **retrieval_tasks.TASKS,
   **melon_50_tasks.TASKS,
   **collapse_task.TASKS,
@@ -27,8 +25,8 @@ def choose(names: str) -> tuple[str, ...]:
   """Returns the tasks that a list names, in the registry's order.
 
   Args:
-    names: separated by commas, or `all`, which leaves out the slow ones, or
-      `none`.
+    names: names separated by commas; or `all`, which leaves out the slow ones;
+      or `none`.
 
   Raises:
     InputError: a name is unknown, or none was given.

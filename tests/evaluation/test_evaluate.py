@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluate."""
+"""Tests of pcl_jax.evaluate and of pcl_jax.evaluation.evaluator."""
 
 import dataclasses
 import json
@@ -16,7 +16,6 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
@@ -25,7 +24,6 @@ from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import precision_at_k
-from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.evaluation.tagging import fine_tune
 from pcl_jax.training import setup
 from tests.support import quick_backbone
@@ -58,79 +56,6 @@ def trained(tmp_path_factory, quick_compilation):
 @pytest.fixture
 def workdir(trained, tmp_path):
   return shutil.copytree(trained[1], tmp_path / "run")
-
-
-def _precisions_by_hand(values, queries, embeddings) -> list[float]:
-  """Looks up the five nearest songs of each query, one by one."""
-  unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-  found = []
-  for query in queries.tolist():
-    mine = set(values[query].tolist())
-    shares = [
-      song != query and bool(mine & set(values[song].tolist()))
-      for song in range(len(values))
-    ]
-    if any(shares):
-      others = [song for song in range(len(values)) if song != query]
-      others.sort(key=lambda song: -float(unit[query] @ unit[song]))
-      found.append(np.mean([shares[song] for song in others[:5]]))
-  return found
-
-
-def test_sub_genres_are_the_codes_that_do_not_end_in_00():
-  catalogue = dataclasses.replace(
-    tiny_data.tiny_catalogue(),
-    genre_codes=np.array(["GN0101", "GN0100", "GN0200", "GN0201"]),
-    genres=ragged.Ragged.from_lists([[1, 2], [], [3], [4, 1, 3], *[[2]] * 56]),
-  )
-  found = relevance.sub_genres(catalogue)
-  assert len(found) == 60
-  assert [found[i].tolist() for i in range(5)] == [[1], [], [], [4, 1], []]
-
-
-def test_precisions_are_those_found_by_hand():
-  catalogue = tiny_data.tiny_catalogue()
-  rows = np.random.default_rng(0).standard_normal((60, 7))
-  results = precision_at_k.precisions(catalogue, rows)
-  lists = {
-    "sub-genre": relevance.sub_genres(catalogue),
-    "artist": catalogue.artists,
-  }
-  assert list(results) == list(lists)
-  for name, values in lists.items():
-    queries = catalogue.rows_of(catalogues.TEST)
-    expected = _precisions_by_hand(values, queries, rows)
-    result = results[name]
-    assert result["precision_at_5"] == pytest.approx(np.mean(expected))
-    assert result["queries"] == len(expected)
-    low, high = result["interval_95"]
-    assert 0 <= low <= result["precision_at_5"] <= high <= 1
-
-
-def test_songs_that_lie_with_their_artist_are_all_found():
-  artist = np.arange(60) % 6  # Ten songs each: nine to find.
-  catalogue = dataclasses.replace(
-    tiny_data.tiny_catalogue(),
-    artists=ragged.Ragged.from_lists([[int(a)] for a in artist]),
-    genres=ragged.Ragged.from_lists([[]] * 60),
-  )
-  results = precision_at_k.precisions(catalogue, np.eye(6)[artist])
-  assert list(results) == ["artist"]  # There is no sub-genre to look for.
-  assert results["artist"]["precision_at_5"] == 1.0
-  assert results["artist"]["interval_95"] == [1.0, 1.0]
-
-
-def test_a_test_song_that_shares_nothing_is_no_query():
-  catalogue = tiny_data.tiny_catalogue()
-  queries = catalogue.rows_of(catalogues.TEST)
-  artists = [[0]] * 60
-  artists[queries[0]] = [1]
-  catalogue = dataclasses.replace(
-    catalogue, artists=ragged.Ragged.from_lists(artists)
-  )
-  rows = np.random.default_rng(0).standard_normal((60, 7))
-  results = precision_at_k.precisions(catalogue, rows)
-  assert results["artist"]["queries"] == len(queries) - 1
 
 
 def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
@@ -342,6 +267,13 @@ def test_mode_p_is_an_upper_line_where_it_is_defined_and_else_a_reason(
   np.testing.assert_array_equal(made, vectors[:, :-1])
   np.save(data.directory / dataset.PLAYLIST_VECTORS, vectors[:40])
   assert "another catalogue" in reason(catalogues.VALIDATION)
+
+
+def test_embeddings_that_are_not_finite_are_refused_and_counted():
+  rows, ids = np.ones((60, 7)), np.arange(100, 160)
+  rows[[4, 7]] = np.nan
+  with pytest.raises(errors.InputError, match="2 of 60 songs.*song 104"):
+    representations.checked("trained (SS)", rows, ids)
 
 
 def test_an_unknown_task_is_refused_before_anything_is_computed(workdir):

@@ -152,7 +152,7 @@ def test_the_published_list_is_one_short_where_songs_run_out():
 def test_popularity_does_not_count_the_playlist_in_question(seed, k):
   _, split, lists = _random_problem(seed)
   problem = playlist_continuation.split_playlists(lists, split)
-  counts = playlist_continuation.popularity(lists, len(split))
+  counts = np.bincount(lists.values, minlength=len(split))
   found = playlist_continuation.by_popularity(problem, counts, k)
   for i, (songs, _) in enumerate(found):
     others = [lists[j] for j in range(len(lists)) if j != problem.playlists[i]]
@@ -173,7 +173,7 @@ def test_random_continuations_find_the_share_that_they_draw():
      for _ in range(300)]
   )  # fmt: skip
   problem = playlist_continuation.split_playlists(lists, split)
-  counts = playlist_continuation.popularity(lists, songs)
+  counts = np.bincount(lists.values, minlength=songs)
   drawn = playlist_continuation.at_random(problem, 0, k)
   table = playlist_continuation.score_playlists(problem, drawn, counts, k)
   # 40 of 390 candidates; 6000 targets, so a standard error of 0.004.
@@ -183,7 +183,7 @@ def test_random_continuations_find_the_share_that_they_draw():
 def test_bands_part_the_playlists_and_their_targets():
   rows, split, lists = _random_problem(1, playlists=40)
   problem = playlist_continuation.split_playlists(lists, split)
-  counts = playlist_continuation.popularity(lists, len(split))
+  counts = np.bincount(lists.values, minlength=len(split))
   found = playlist_continuation.continue_playlists(rows, problem, 4)
   table = playlist_continuation.score_playlists(problem, found, counts, 4)
   contexts = [name for name in table if name.startswith("recall_context_")]

@@ -163,13 +163,6 @@ def score(
   }
 
 
-def popularity(
-  playlists: ragged.Ragged, songs: int
-) -> Int[np.ndarray, " songs"]:
-  """Counts the playlists that contain each song, [songs]."""
-  return np.bincount(playlists.values, minlength=songs)
-
-
 def by_popularity(
   problem: Problem, counts: Int[np.ndarray, " songs"], k: int = NEIGHBOURS
 ) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
@@ -177,7 +170,8 @@ def by_popularity(
 
   Args:
     problem: contexts and candidates.
-    counts: result of `popularity`; a playlist itself does not count.
+    counts: number of playlists that contain each song, [songs]; the playlist
+      that is continued is not counted.
     k: length of the continuation.
   """
   songs = problem.candidates
@@ -227,7 +221,7 @@ def score_playlists(
     problem: contexts and targets.
     continuations: songs found for each playlist, and the number of distinct
       songs that they were chosen from.
-    counts: result of `popularity`.
+    counts: number of playlists that contain each song, [songs].
     k: length of a full continuation.
 
   Returns:

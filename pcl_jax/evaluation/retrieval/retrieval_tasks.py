@@ -1,17 +1,25 @@
-"""The retrieval tasks: artist, album, sub-genre, playlists, and hubs."""
+"""Retrieval by artist, album, sub-genre and playlist, hubs, continuation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation.retrieval import playlist_continuation
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
+
+# Splits of a playlist's context, by the split of the targets.
+_KNOWN = {
+  catalogues.TEST: (catalogues.TRAIN, catalogues.VALIDATION),
+  catalogues.VALIDATION: (catalogues.TRAIN,),
+}
 
 
 def _not_empty(lists: ragged.Ragged, reason: str) -> ragged.Ragged:
@@ -54,11 +62,14 @@ def _sub_genre(context: task_base.Context) -> relevance.Relevance:
   return relevance.Relevance.of(lists)
 
 
-def _playlists(context: task_base.Context) -> relevance.Relevance:
+def _playlists(context: task_base.Context) -> ragged.Ragged:
   reason = "the data set has no playlists"
-  lists = _not_empty(context.catalogue.playlists, reason)
+  return _not_empty(context.catalogue.playlists, reason)
+
+
+def _playlist(context: task_base.Context) -> relevance.Relevance:
   return relevance.Relevance.of(
-    lists.transposed(len(context.catalogue)),
+    _playlists(context).transposed(len(context.catalogue)),
     at_least=context.options.min_playlists,
   )
 
@@ -71,10 +82,10 @@ def _rank(context: task_base.Context):
       f"there are fewer than two {context.split_name} songs"
     )
   rules = {}
-  for name, task in TASKS.items():
-    if isinstance(task, Retrieval) and name in (context.chosen or TASKS):
+  for task in _RETRIEVAL:
+    if task.name in (context.chosen or TASKS):
       with contextlib.suppress(task_base.NotAvailable):
-        rules[name] = context.once(task.rule)
+        rules[task.name] = context.once(task.rule)
   return ranking.measure(context.embeddings, songs, songs, rules)
 
 
@@ -190,24 +201,100 @@ class Hubs(task_base.Task):
     )
 
 
-_LARGEST = ("largest_artist",)
-TASKS: dict[str, task_base.Task] = {
-  task.name: task
-  for task in (
-    Retrieval("artist", "Songs of the same artist", _artist, _LARGEST),
-    Retrieval(
-      "artist_other_album",
-      "Songs of the same artist, those of the same album left out",
-      _artist_other_album,
-      _LARGEST,
-    ),
-    Retrieval("album", "Songs of the same album", _album, _LARGEST),
-    Retrieval("sub_genre", "Songs of the same sub-genre", _sub_genre),
-    Retrieval(
-      "playlist_songs",
-      "Songs that share a playlist",
-      _playlists,
-      ("min_playlists",),
+def _score(
+  context: task_base.Context,
+  continue_all: Callable[
+    [playlist_continuation.Problem, np.ndarray, int], Iterator
+  ],
+) -> task_base.Result:
+  """Scores the continuations made for a problem, given songs' popularity."""
+  lists, split = _playlists(context), context.options.split
+  problem = playlist_continuation.split_playlists(
+    lists, context.catalogue.split, _KNOWN[split], split
+  )
+  name, k = context.split_name, context.options.neighbours
+  if not len(problem.playlists):
+    raise task_base.NotAvailable(
+      f"no playlist holds {name} songs and songs to find them by"
+    )
+  counts = np.bincount(lists.values, minlength=len(context.catalogue))
+  columns = playlist_continuation.score_playlists(
+    problem, continue_all(problem, counts, k), counts, k
+  )
+  shortened = int(columns.pop("shortened").sum())
+  measured = {n: c for n, c in columns.items() if n != "playlist"}
+  left_out = len(lists) - len(problem.playlists)
+  return task_base.Result(
+    metrics=bootstrap.mean_metrics(measured, seed=context.seed),
+    per_item=columns,
+    left_out={f"playlists without {name} songs or without others": left_out},
+    settings={
+      "targets": name,
+      "context": [catalogues.SPLIT_NAMES[s] for s in _KNOWN[split]],
+      "candidates_number": len(problem.candidates),
+      "neighbours": k,
+      "found_lists_the_published_code_shortens": shortened,
+    },
+  )
+
+
+def _popular(context: task_base.Context) -> task_base.Result:
+  return _score(context, playlist_continuation.by_popularity)
+
+
+def _random(context: task_base.Context) -> task_base.Result:
+  return _score(
+    context,
+    lambda problem, _, k: playlist_continuation.at_random(
+      problem, context.seed, k
     ),
   )
-} | {"hubs": Hubs()}
+
+
+class PlaylistContinuation(task_base.Task):
+  """Measures which songs of a playlist are found by its other songs."""
+
+  title = "Playlist continuation"
+  shown = (
+    "recall",
+    "recall_at_10",
+    "average_precision",
+    "ndcg",
+    "r_precision",
+    "ndcg_published",
+  )
+  baselines = {"popularity": _popular, "random": _random}
+
+  def run(self, context: task_base.Context) -> task_base.Result:
+    """Measures a representation."""
+    return _score(
+      context,
+      lambda problem, _, k: playlist_continuation.continue_playlists(
+        context.embeddings, problem, k
+      ),
+    )
+
+
+_LARGEST = ("largest_artist",)
+_RETRIEVAL = (
+  Retrieval("artist", "Songs of the same artist", _artist, _LARGEST),
+  Retrieval(
+    "artist_other_album",
+    "Songs of the same artist, those of the same album left out",
+    _artist_other_album,
+    _LARGEST,
+  ),
+  Retrieval("album", "Songs of the same album", _album, _LARGEST),
+  Retrieval("sub_genre", "Songs of the same sub-genre", _sub_genre),
+  Retrieval(
+    "playlist_songs",
+    "Songs that share a playlist",
+    _playlist,
+    ("min_playlists",),
+  ),
+)
+TASKS: dict[str, task_base.Task] = {
+  "playlist_continuation": PlaylistContinuation(),
+  **{task.name: task for task in _RETRIEVAL},
+  "hubs": Hubs(),
+}
