@@ -20,7 +20,6 @@ import os
 import pathlib
 from typing import Any
 
-import matplotlib.backends.backend_agg
 import matplotlib.figure
 import numpy as np
 
@@ -73,7 +72,7 @@ def measure(
   changes: str = "all",
   seconds: float = 30.0,
   **probe: Any,
-) -> tuple[dict[str, Any], dict[str, list]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Measures the robustness of a run's best encoder.
 
   Args:
@@ -170,7 +169,7 @@ def draw(results: dict[str, Any], path: pathlib.Path) -> None:
   names = list(dict.fromkeys(row["change"] for row in results["changes"]))
   columns = min(4, len(names))
   lines = -(-len(names) // columns)
-  figure = matplotlib.figure.Figure(
+  figure = matplotlib.figure.Figure(  # pyplot would ask for a display.
     (3.4 * columns, 2.8 * lines + 0.4), layout="constrained"
   )
   grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
@@ -184,8 +183,6 @@ def draw(results: dict[str, Any], path: pathlib.Path) -> None:
   figure.legend(
     handles, labels, loc="outside lower center", ncols=3, fontsize=9
   )
-  # pyplot would ask for a window system and keep the figure.
-  matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
   with storage.write_aside(path) as partial:
     figure.savefig(partial, format="png", dpi=110)
 
@@ -253,8 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     seconds=flags.seconds,
   )
   storage.write_json(workdir / FILE_NAME, results)
-  columns = {name: np.array(values) for name, values in table.items()}
-  report.write_items(workdir / TABLE_NAME, {"trained": columns})
+  report.write_items(workdir / TABLE_NAME, {"trained": table})
   print(format_results(results))
   if flags.plot:
     draw(results, pathlib.Path(flags.plot).expanduser())

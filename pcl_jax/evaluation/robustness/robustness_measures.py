@@ -188,30 +188,32 @@ def _metric(values: np.ndarray) -> dict[str, Any]:
   return {"value": float(np.mean(values)), "interval_95": [low, high]}
 
 
-def measure_similarity(found: Embedded) -> tuple[list[dict], dict[str, list]]:
+def measure_similarity(
+  found: Embedded,
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
   """Measures each change: rows of the curves, and columns of all songs."""
-  rows: list[dict[str, Any]] = []
-  table: dict[str, list] = {
-    name: [] for name in ("song", "change", "strength", "cosine", "rank")
-  }
+  rows, cosines, ranks = [], [], []
   for (change, strength), vectors in found.changed.items():
-    cosines, ranks = similarities(found.clean, vectors)
+    cosine, rank = similarities(found.clean, vectors)
+    cosines.append(cosine)
+    ranks.append(rank)
     rows.append(
       {
         "change": change,
         "strength": strength,
-        "cosine": _metric(cosines),
-        "found_first": _metric(ranks == 1),
-        "median_rank": float(np.median(ranks)),
+        "cosine": _metric(cosine),
+        "found_first": _metric(rank == 1),
+        "median_rank": float(np.median(rank)),
       }
     )
-    count = len(found.ids)
-    table["song"] += found.ids
-    table["change"] += [change] * count
-    table["strength"] += [float(strength)] * count
-    table["cosine"] += cosines.tolist()
-    table["rank"] += ranks.tolist()
-  return rows, table
+  songs = len(found.ids)
+  return rows, {
+    "song": np.tile(found.ids, len(rows)),
+    "change": np.repeat([row["change"] for row in rows], songs),
+    "strength": np.repeat([float(row["strength"]) for row in rows], songs),
+    "cosine": np.concatenate(cosines).astype(np.float64),
+    "rank": np.concatenate(ranks),
+  }
 
 
 def measure_probe(
