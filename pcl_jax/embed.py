@@ -1,16 +1,16 @@
-"""Embeds songs: the mean over the features of their patches.
+"""Embeds songs: each becomes the mean over the vectors of its patches.
 
   python -m pcl_jax.embed --workdir=runs/h --audio=~/music --out=music.parquet
   python -m pcl_jax.embed --workdir=runs/h --data=data/melon --out=melon.parquet
 
-A song is cut into whole patches of 4.096 s, end to end, from its beginning;
-what is left at its end is not used, and a song shorter than one patch is padded
-with silence. The vector is the mean over all patches. Any length will do, from
-one sample to hours: audio is decoded in a stream.
+A song is cut into whole patches of 4.096 s, end to end, from its beginning. The
+rest at its end is not used, and a song shorter than one patch is padded with
+silence. Its vector is the mean over all patches. Any length will do, from one
+sample to hours: audio is decoded in a stream.
 
 --layer says which vector:
   features    what the backbone gives (1024 numbers in the paper's networks).
-              Take these to train probes and classifiers on, and to look up what
+              Take these to train probes and classifiers on, and to find what
               sounds alike: evaluation uses them.
   projection  what the loss saw in training (128 numbers): closer to what the
               strategy made alike, with less of everything else.
@@ -20,96 +20,29 @@ patches (how many the mean is over) and padded; with --per_patch a row for each
 patch: id, path, start_s, vector, padded. Its metadata names the encoder: the
 run, the step, a hash of the weights, the feature's settings, versions.
 
-Interrupted at any moment, the same command goes on; what is finished lies in
-OUT.parts until the end. Given again after that, it does nothing, unless files
-were added or changed, or with --force. Songs that cannot be read are listed on
-the screen and in OUT.failures.json with the reason; the exit code is then 1,
-and the table has all others.
+Interrupted at any moment, the same command goes on; finished parts lie in
+OUT.parts until the end. Given once more after that, it does nothing, unless
+files were added or changed, or with --force. Songs that cannot be read are
+listed on the screen and in OUT.failures.json with the reason; the exit code is
+then 1, and the table has all others.
 """
 
 import argparse
 from collections.abc import Sequence
-import os
 import pathlib
 from typing import Any
 
 from absl import logging
 
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 
-_MAX_THREADS = 8
 _SHOWN_FAILURES = 20
 
 
-def embed_table(
-  workdir: pathlib.Path,
-  source: audio_sources.Source,
-  out: pathlib.Path,
-  *,
-  layer: str = "features",
-  which: str = "best",
-  per_patch: bool = False,
-  batch_patches: int = song_encoder.BATCH_PATCHES,
-  threads: int | None = None,
-  force: bool = False,
-) -> embedding_run.Report | None:
-  """Embeds songs with the encoder of a run and writes them as a table.
-
-  Args:
-    workdir: of the run.
-    source: of the songs.
-    out: the table.
-    layer: one of `song_encoder.LAYERS`.
-    which: the `best` checkpoint by validation loss, or the `latest`.
-    per_patch: a row for each patch in place of one for each song.
-    batch_patches: patches encoded at once.
-    threads: songs read at once; by default one per core, at most 8.
-    force: makes a finished table anew.
-
-  Returns:
-    What was done; None if the table is there already.
-
-  Raises:
-    InputError: there is no checkpoint, or `out` is there and of other songs or
-      of another encoder.
-    RunError: not one song can be read.
-  """
-  encoder, meta = restore.load_encoder(workdir, which)
-  about = embedding_table.provenance(encoder, meta, workdir) | {
-    "layer": layer,
-    "per_patch": per_patch,
-    "batch_patches": batch_patches,
-    "checkpoint": which,
-    "songs_sha256": source.digest,
-    "roots": list(source.roots),
-  }
-  if out.exists() and not force:
-    then = embedding_table.read_about(out)
-    differing = sorted(k for k in about if about[k] != then.get(k))
-    if not differing:
-      return None
-    raise errors.InputError(
-      f"{out} exists and was made otherwise ({', '.join(differing)} differ): "
-      "give another --out, or --force to make it anew."
-    )
-  return embedding_run.embed_source(
-    source,
-    song_encoder.make_embedder(encoder, layer),
-    embedding_table.schema(
-      song_encoder.vector_length(encoder, layer), about, per_patch=per_patch
-    ),
-    out,
-    batch_patches=batch_patches,
-    threads=threads or min(os.cpu_count() or 1, _MAX_THREADS),
-  )
-
-
-def _in_words(report: embedding_run.Report, out: pathlib.Path) -> str:
+def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
   lines = [f"{report.songs} songs, {report.patches} patches, written to {out}"]
   if report.padded:
     lines.append(
@@ -147,7 +80,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   add("--per_patch", action="store_true", help="a row for each patch")
   add(
     "--checkpoint",
-    choices=("best", "latest"),
+    choices=song_encoder.CHECKPOINTS,
     default="best",
     help="by validation loss, or by step (%(default)s)",
   )
@@ -158,7 +91,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     help="patches encoded at once (%(default)s); GPUs are faster with more",
   )
   add("--threads", type=int, help="files decoded at once (cores, at most 8)")
-  add("--force", action="store_true", help="make a finished table anew")
+  add("--force", action="store_true", help="replace a finished table")
   flags = vars(parser.parse_args(argv))
   for name in ("threads", "batch_patches"):
     if flags[name] is not None and flags[name] < 1:
@@ -169,23 +102,18 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line and writes the table."""
   flags = _arguments(argv)
-  places, data = flags.pop("audio"), flags.pop("data")
+  audio, data = flags.pop("audio"), flags.pop("data")
   out = pathlib.Path(flags.pop("out")).expanduser()
-  workdir = pathlib.Path(flags.pop("workdir")).expanduser()
-  if data is None:
-    places = [os.path.expanduser(place) for place in places]
-    source = audio_sources.audio_files(places)
-  else:
-    source = audio_sources.data_set_songs(os.path.expanduser(data))
-  which = flags.pop("checkpoint")
-  report = embed_table(workdir, source, out, which=which, **flags)
+  encoder = song_encoder.load(flags.pop("workdir"), flags.pop("checkpoint"))
+  songs = audio if data is None else audio_sources.data_set_songs(data)
+  report = encoder.embed_files(songs, out, **flags)
   if report is None:
     print(
-      f"nothing to do: {out} is made of these songs and this encoder; "
-      "--force makes it anew"
+      f"nothing to do: {out} is made of these songs and this encoder; --force "
+      "makes it again"
     )
     return None
-  print(_in_words(report, out))
+  print(_format(report, out))
   return errors.EXIT_FAILED if report.failures else None
 
 

@@ -30,10 +30,10 @@ _CONTAINERS = (
   "aac,ac3,adx,aiff,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,loas,matroska,"
   "webm,mov,mp4,m4a,mp3,mpc,mpc8,ogg,oma,rm,shn,tak,tta,w64,wav,wv"
 )
-_LOWEST_RATE_HZ = 1_000  # A damaged header's 1 Hz would fill the memory.
+LOWEST_RATE_HZ = 1_000  # A damaged header's 1 Hz would fill the memory.
 _BEFORE_S = 1.0  # Decoded before the part begins, until the decoder is right.
 _FULL_SCALE = {"s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
-_LARGEST_SAMPLE = 1e6  # Its mel power is far from float32's limit.
+LARGEST_SAMPLE = 1e6  # Its mel power is far from float32's limit.
 
 Path = str | os.PathLike[str]
 Blocks = Iterator[Float32[np.ndarray, " n"]]
@@ -90,14 +90,19 @@ def _mono(
   path: Path, samples: Float32[np.ndarray, "n channels"]
 ) -> Float32[np.ndarray, " n"]:
   # Written so that not-a-number counts as too large.
-  if not (
-    -_LARGEST_SAMPLE <= samples.min() <= samples.max() <= _LARGEST_SAMPLE
-  ):
+  if not (-LARGEST_SAMPLE <= samples.min() <= samples.max() <= LARGEST_SAMPLE):
     raise UnreadableAudio(
       path,
       "it has samples that are not finite numbers, or beyond "
-      f"{_LARGEST_SAMPLE:g} where full scale is 1",
+      f"{LARGEST_SAMPLE:g} where full scale is 1",
     )
+  return mean_of_channels(samples)
+
+
+def mean_of_channels(
+  samples: Float32[np.ndarray, "n channels"],
+) -> Float32[np.ndarray, " n"]:
+  """Returns the mean of the channels, added in their order."""
   mono = samples[:, 0].copy()
   for channel in range(1, samples.shape[1]):
     mono += samples[:, channel]
@@ -292,10 +297,10 @@ def open_part(
       source = stack.enter_context(_av_source(path, *part, why))
     except TypeError as error:  # What soundfile says of the suffix .raw.
       raise UnreadableAudio(path, "headerless audio is not read") from error
-    if source.rate_hz < _LOWEST_RATE_HZ:
+    if source.rate_hz < LOWEST_RATE_HZ:
       raise UnreadableAudio(
         path,
-        f"its sample rate is {source.rate_hz} Hz, at least {_LOWEST_RATE_HZ} "
+        f"its sample rate is {source.rate_hz} Hz, at least {LOWEST_RATE_HZ} "
         "is needed",
       )
     yield source

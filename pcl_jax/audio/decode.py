@@ -48,7 +48,7 @@ def _decoded(
       )
 
 
-def _resampled(
+def resampled(
   blocks: Iterable[Float32[np.ndarray, " n"]], rate_hz: int
 ) -> Iterator[Float32[np.ndarray, " m"]]:
   """Yields the stream at 16 kHz; at least one sample if there was any."""
@@ -112,7 +112,7 @@ def audio_blocks(
   """
   _check_part(path, from_s, to_s)
   with containers.open_part(path, from_s, to_s, block_samples) as source:
-    yield from _resampled(_decoded(path, source, from_s), source.rate_hz)
+    yield from resampled(_decoded(path, source, from_s), source.rate_hz)
 
 
 def read_audio(path: _Path) -> Float32[np.ndarray, " samples"]:
@@ -131,7 +131,7 @@ def read_audio(path: _Path) -> Float32[np.ndarray, " samples"]:
   return np.concatenate(list(audio_blocks(path)))
 
 
-def _features(
+def features_of(
   blocks: Iterable[Float32[np.ndarray, " n"]],
 ) -> Iterator[Float16[np.ndarray, "frames bands"]]:
   """Yields the feature of a stream, some frames at a time."""
@@ -167,7 +167,7 @@ def feature_blocks(
   Raises:
     InputError: as `read_feature`, at any moment.
   """
-  yield from _features(
+  yield from features_of(
     audio_blocks(path, block_samples, from_s=from_s, to_s=to_s)
   )
 

@@ -1,6 +1,6 @@
-"""Songs to embed: of audio files, or of a prepared data set."""
+"""The songs to embed: audio files, or those of a prepared data set."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import hashlib
 import json
@@ -15,15 +15,17 @@ from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.library import music_files
 
+_Path = str | os.PathLike[str]
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
   """Songs in a fixed order.
 
   Attributes:
-    ids: what each is called, all different.
-    paths: of their audio; empty where there is none.
-    roots: folders that were given, to which playlists may refer.
+    ids: the name of each song, all different.
+    paths: the path of each song's audio; empty where there is none.
+    roots: the folders that were given, to which playlists may refer.
     digest: changes when a song is added, removed or changed.
     pieces: yields the patches of a song, by its number; raises InputError, at
       any moment, where the song cannot be read.
@@ -41,7 +43,7 @@ def _digest(content: list[Any]) -> str:
 
 
 def _stamp(path: str | pathlib.Path) -> tuple[int, int]:
-  """Returns length and time of change; of a link that leads nowhere, -1."""
+  """Returns length and time of change; -1 for a link that leads nowhere."""
   try:
     known = os.stat(path)
   except OSError:
@@ -50,18 +52,18 @@ def _stamp(path: str | pathlib.Path) -> tuple[int, int]:
 
 
 def _text(name: str) -> str:
-  """Returns a file's name as text, if it is none: what is odd is escaped."""
+  """Returns a file's name as text; bytes that are no text are escaped."""
   return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _find_audio(
-  places: Sequence[str | os.PathLike[str]],
+  places: list[pathlib.Path],
 ) -> tuple[dict[str, str], list[str]]:
   """Returns the path of each audio file and its id, and the folders given."""
-  folders = [one for one in map(pathlib.Path, places) if one.is_dir()]
+  folders = [one for one in places if one.is_dir()]
   alone = len(places) == 1 and len(folders) == 1
   found: dict[str, str] = {}
-  for place in map(pathlib.Path, places):
+  for place in places:
     if place.is_dir():
       for name in music_files.find_files(place, music_files.SOUND):
         path = os.path.abspath(place / name)
@@ -76,17 +78,20 @@ def _find_audio(
   return found, [os.path.abspath(folder) for folder in folders]
 
 
-def audio_files(places: Sequence[str | os.PathLike[str]]) -> Source:
+def audio_files(places: _Path | Iterable[_Path]) -> Source:
   """Returns audio files, decoded in bounded memory however long they are.
 
   Args:
-    places: files, and folders whose audio files, at any depth, are meant. In a
-      single folder an id is the path within it, else it is the path as it is
-      given. A file met twice is one song.
+    places: files, and folders whose audio files, at any depth, are meant. If
+      one folder is given, an id is the path in it, else the path as it is
+      given. A file that is found twice is one song.
 
   Raises:
     InputError: a place does not exist, or there is no audio file at all.
   """
+  if isinstance(places, str | os.PathLike):
+    places = [places]
+  places = [pathlib.Path(place).expanduser() for place in places]
   found, roots = _find_audio(places)
   if not found:
     raise errors.InputError(
@@ -126,12 +131,12 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   """Returns the songs of a prepared data set, checked as they are read.
 
   Args:
-    folder: of the data set.
+    folder: the data set's folder.
 
   Raises:
     InputError: it has no song store, or one of other feature settings.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(folder).expanduser()
   path = folder / song_store.FILE_NAME
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()
@@ -144,7 +149,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     ids=list(map(str, numbers)),
     paths=[known.get(number, "") for number in numbers],
     roots=roots,
-    # A store is never changed, but it may be replaced by one made anew.
+    # A store is never changed, but another may take its place.
     digest=_digest(
       [numbers, store.meta, store.frames.tolist(), _stamp(path / "data.mdb")]
     ),

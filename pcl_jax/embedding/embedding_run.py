@@ -1,17 +1,18 @@
 """Embeds songs into a table, in parts, so that an interrupted run goes on.
 
-Where the next part begins follows from the songs alone, and every part begins a
-new batch: a run that was interrupted writes, bit by bit, what one that was not
+The songs alone decide where the next part begins, and every part begins a new
+batch: a run that was interrupted writes, bit by bit, what one that was not
 would have.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import pathlib
 import shutil
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,47 +23,35 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import prefetch
+from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_table
 
 PART_BATCHES = 64  # A part ends with the song that completes them.
 PARTS = ".parts"
 FAILURES = ".failures.json"
+PATCHES_AHEAD = 512  # Of one song: 35 minutes, 13 MB.
 _LEAST_AHEAD = 16  # Songs that are read ahead.
-_PLAN = "plan.json"
-_PART_KEY = b"pcl_jax.part"
+_PART_KEY = b"pcl_jax.embeddings.part"
 
 
 @dataclasses.dataclass
 class _Part:
-  """What is known of a part beside its rows.
+  """What is known of a part besides its rows, as its file holds it in json.
 
   Attributes:
     begin: number of its first song.
-    end: number behind its last song.
-    patches: that are embedded in it.
-    padded: songs shorter than a patch.
-    failures: song -> why it could not be read.
+    end: number after its last song.
+    patches: how many were embedded.
+    padded: how many songs are shorter than a patch.
+    failures: {id, path, reason} of each song that could not be read.
   """
 
   begin: int
   end: int
   patches: int = 0
-  padded: set[int] = dataclasses.field(default_factory=set)
-  failures: dict[int, str] = dataclasses.field(default_factory=dict)
-
-  def as_json(self) -> bytes:
-    """Returns what `from_json` reads."""
-    content = dataclasses.asdict(self) | {"padded": sorted(self.padded)}
-    return json.dumps(content).encode()
-
-  @classmethod
-  def from_json(cls, content: bytes) -> "_Part":
-    """Reads what `as_json` wrote."""
-    fields = json.loads(content)
-    failures = {int(song): why for song, why in fields["failures"].items()}
-    padded = set(fields["padded"])
-    return cls(**fields | {"padded": padded, "failures": failures})
+  padded: int = 0
+  failures: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +60,7 @@ class Report:
 
   Attributes:
     songs: how many were embedded.
-    patches: their patches.
+    patches: how many patches they have.
     padded: songs shorter than a patch, padded with silence.
     failures: {id, path, reason} of each song that could not be read.
   """
@@ -82,188 +71,132 @@ class Report:
   failures: list[dict[str, str]]
 
 
+def _read_song(
+  source: audio_sources.Source, song: int
+) -> tuple[int, Iterator[song_patches.Piece]]:
+  """Reads a song; an hours-long one is read on where its pieces are used.
+
+  What goes wrong is raised there, too.
+  """
+  read, patches = [], 0
+  try:
+    pieces = source.pieces(song)
+    for piece in pieces:
+      read.append(piece)
+      patches += len(piece.patches)
+      if patches >= PATCHES_AHEAD:
+        break
+  except (errors.InputError, OSError) as error:
+    pieces = _raise(error)
+  return song, itertools.chain(read, pieces)
+
+
+def _raise(error: Exception) -> Iterator[song_patches.Piece]:
+  raise error
+  yield
+
+
 def _reason(error: Exception) -> str:
   if isinstance(error, OSError):
     return str(error.strerror or error)
   return getattr(error, "reason", str(error))
 
 
-def _pieces_of_part(
-  streams: Iterator[tuple[int, Iterable[song_patches.Piece]]],
-  part: _Part,
-  full: int,
-  bar: tqdm.tqdm,
-) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields patches of songs until there are enough; fills in the part."""
-  given = 0
-  for song, pieces in streams:
-    try:
-      for piece in pieces:
-        given += len(piece.patches)
-        if piece.padded:
-          part.padded.add(song)
-        yield song, piece.patches
-    except (errors.InputError, OSError) as error:
-      part.failures[song] = _reason(error)
-    part.end = song + 1
-    bar.update()
-    if given >= full:
-      return
-
-
-class _Means:
-  """The mean over the vectors of each song."""
-
-  def __init__(self):
-    self._sums: dict[int, np.ndarray] = {}
-    self._counts: dict[int, int] = {}
-
-  def add(self, songs: np.ndarray, vectors: np.ndarray) -> None:
-    for song, vector in zip(songs.tolist(), vectors, strict=True):
-      if song not in self._sums:
-        self._sums[song] = np.zeros(len(vector), np.float64)
-        self._counts[song] = 0
-      self._sums[song] += vector
-      self._counts[song] += 1
-
-  def columns(self, songs: list[int]) -> tuple[list[int], np.ndarray, dict]:
-    """Returns the song of each row, the vectors, and the own columns."""
-    vectors = [self._sums[song] / self._counts[song] for song in songs]
-    counts = [self._counts[song] for song in songs]
-    return songs, np.array(vectors, np.float32), {"patches": counts}
-
-
-class _Timeline:
-  """All vectors of each song, in order."""
-
-  def __init__(self):
-    self._vectors: dict[int, list[np.ndarray]] = {}
-
-  def add(self, songs: np.ndarray, vectors: np.ndarray) -> None:
-    for song, vector in zip(songs.tolist(), vectors, strict=True):
-      self._vectors.setdefault(song, []).append(vector)
-
-  def columns(self, songs: list[int]) -> tuple[list[int], np.ndarray, dict]:
-    """Returns the song of each row, the vectors, and the own columns."""
-    owners, starts_s, vectors = [], [], []
-    for song in songs:
-      found = self._vectors[song]
-      owners += [song] * len(found)
-      starts_s += [i * song_patches.SECONDS for i in range(len(found))]
-      vectors += found
-    return owners, np.array(vectors, np.float32), {"start_s": starts_s}
-
-
 def _encode_part(
-  streams: Iterator[tuple[int, Iterable[song_patches.Piece]]],
-  begin: int,
+  songs: Iterator[tuple[int, Iterator[song_patches.Piece]]],
+  part: _Part,
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
   batch_patches: int,
-  bar: tqdm.tqdm,
-) -> tuple[_Part, pa.Table]:
-  """Embeds songs until a part is full, or there are no more."""
-  part = _Part(begin, begin)
-  gathered = _Timeline() if "start_s" in like.names else _Means()
-  full = PART_BATCHES * batch_patches
-  pieces = _pieces_of_part(streams, part, full, bar)
-  batches = song_patches.gathered(pieces, batch_patches)
-  for songs, vectors in song_patches.encoded(embedder, batches):
-    gathered.add(songs, vectors)
-  kept = [i for i in range(begin, part.end) if i not in part.failures]
-  owners, vectors, columns = gathered.columns(kept)
-  part.patches = sum(columns.get("patches", [len(owners)]))
-  columns["id"] = [source.ids[song] for song in owners]
-  columns["path"] = [source.paths[song] for song in owners]
-  columns["padded"] = [song in part.padded for song in owners]
-  length = like.field("vector").type.list_size
-  return part, embedding_table.rows(columns, vectors.reshape(-1, length), like)
+) -> pa.Table:
+  """Embeds songs until the part is full, or there are no more; fills it in."""
+  padded, failed = set(), set()
 
-
-class _Parts:
-  """Folder of the parts that are finished."""
-
-  def __init__(self, folder: pathlib.Path, plan: dict[str, Any]):
-    """Opens the folder; parts of another plan are deleted, and it says so."""
-    self._folder = folder
-    self._names: list[pathlib.Path] = []
-    path = self._folder / _PLAN
-    try:
-      then = json.loads(path.read_text()) if path.exists() else None
-    except ValueError:
-      then = None
-    if then != plan:
-      if then is not None:
-        print(
-          f"{self._folder} is of other songs, settings or another encoder: "
-          "everything is embedded anew"
-        )
-      for old in (*self._folder.glob("*.json*"), *self._folder.glob("0*")):
-        old.unlink()
-      partial = path.with_name(_PLAN + ".partial")
-      partial.write_text(json.dumps(plan))
-      partial.replace(path)
-
-  def finished(self) -> list[_Part]:
-    """Returns the parts that are there, in order and without a gap."""
-    found, end = [], 0
-    self._names = []
-    for path in sorted(self._folder.glob("*.parquet")):
+  def read_patches() -> Iterator[tuple[int, np.ndarray]]:
+    left = PART_BATCHES * batch_patches
+    for song, pieces in songs:
       try:
-        metadata = parquet.read_schema(path).metadata
-        part = _Part.from_json(metadata[_PART_KEY])
-      except (pa.ArrowException, OSError, ValueError, KeyError):
-        break  # Damaged: it is made again, and what follows.
-      if part.begin != end:
-        break
-      found.append(part)
-      self._names.append(path)
-      end = part.end
-    return found
+        for piece in pieces:
+          left -= len(piece.patches)
+          if piece.padded:
+            padded.add(song)
+          yield song, piece.patches
+      except (errors.InputError, OSError) as error:
+        failed.add(song)
+        about = {"id": source.ids[song], "path": source.paths[song]}
+        part.failures.append(about | {"reason": _reason(error)})
+      part.end = song + 1
+      if left <= 0:
+        return
 
-  def add(self, part: _Part, table: pa.Table) -> None:
-    """Writes a part."""
-    metadata = table.schema.metadata | {_PART_KEY: part.as_json()}
-    path = self._folder / f"{part.begin:09d}.parquet"
-    schema = table.schema.with_metadata(metadata)
-    embedding_table.write(path, schema, [table.replace_schema_metadata()])
-    self._names.append(path)
-
-  def tables(self, like: pa.Schema) -> Iterator[pa.Table]:
-    """Yields the rows of each part."""
-    for path in self._names:
-      table = parquet.read_table(path)
-      yield table.replace_schema_metadata(like.metadata)
-
-  def delete(self) -> None:
-    """Deletes the folder."""
-    shutil.rmtree(self._folder)
-
-
-def failures_path(out: pathlib.Path) -> pathlib.Path:
-  """Returns where the failures are written: beside the table."""
-  return out.with_name(out.name + FAILURES)
+  batches = song_patches.gathered(read_patches(), batch_patches)
+  found = list(song_patches.encoded(embedder, batches))
+  length = like.field("vector").type.list_size
+  nothing = np.zeros(0, np.int64), np.zeros((0, length), np.float32)
+  songs_of, vectors = map(np.concatenate, zip(nothing, *found, strict=True))
+  kept = ~np.isin(songs_of, list(failed))
+  part.patches, part.padded = int(kept.sum()), len(padded - failed)
+  song_index, vectors, own = _rows(songs_of[kept], vectors[kept], like)
+  columns = {
+    "id": [source.ids[song] for song in song_index],
+    "path": [source.paths[song] for song in song_index],
+    "padded": [song in padded for song in song_index],
+  }
+  return embedding_table.rows(columns | own, vectors, like)
 
 
-def _write_failures(out: pathlib.Path, failures: list[dict[str, str]]) -> None:
-  path = failures_path(out)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(json.dumps(failures, indent=2) + "\n")
-  partial.replace(path)
+def _rows(
+  song_index: np.ndarray, vectors: np.ndarray, like: pa.Schema
+) -> tuple[list[int], np.ndarray, dict[str, np.ndarray]]:
+  """Returns the song and the vector of each row, and the column of its kind."""
+  songs, first, number = np.unique(
+    song_index, return_index=True, return_inverse=True
+  )
+  if "start_s" in like.names:
+    starts_s = (np.arange(len(number)) - first[number]) * song_patches.SECONDS
+    return song_index.tolist(), vectors, {"start_s": starts_s}
+  means, counts = song_patches.mean_vectors([(number, vectors)], len(songs))
+  return songs.tolist(), means, {"patches": counts}
 
 
-def _report(source: audio_sources.Source, parts: list[_Part]) -> Report:
-  failures = [
-    {"id": source.ids[song], "path": source.paths[song], "reason": why}
-    for part in parts
-    for song, why in sorted(part.failures.items())
-  ]
-  return Report(
-    songs=sum(part.end - part.begin for part in parts) - len(failures),
-    patches=sum(part.patches for part in parts),
-    padded=sum(len(part.padded - set(part.failures)) for part in parts),
-    failures=failures,
+def _path(folder: pathlib.Path, part: _Part) -> pathlib.Path:
+  return folder / f"{part.begin:09d}.parquet"
+
+
+def _finished(folder: pathlib.Path, like: pa.Schema) -> list[_Part]:
+  """Returns the parts that are there, without a gap; deletes all other files.
+
+  Those of other songs, settings or another encoder are not used.
+  """
+  found: list[_Part] = []
+  for path in sorted(folder.glob("*.parquet")):
+    try:
+      metadata = parquet.read_schema(path).metadata
+      part = _Part(**json.loads(metadata.pop(_PART_KEY)))
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+      break  # Damaged: it is made again, and what follows.
+    if metadata != like.metadata:
+      print(
+        f"{folder} is of other songs, settings or another encoder: everything "
+        "is embedded again"
+      )
+      break
+    if part.begin != (found[-1].end if found else 0):
+      break
+    found.append(part)
+  for path in {*folder.glob("0*")} - {_path(folder, part) for part in found}:
+    path.unlink()
+  return found
+
+
+def _add(folder: pathlib.Path, part: _Part, table: pa.Table) -> None:
+  content = json.dumps(dataclasses.asdict(part)).encode()
+  metadata = table.schema.metadata | {_PART_KEY: content}
+  embedding_table.write(
+    _path(folder, part),
+    table.schema.with_metadata(metadata),
+    [table.replace_schema_metadata()],
   )
 
 
@@ -271,33 +204,32 @@ def _embed_rest(
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
-  parts: _Parts,
+  folder: pathlib.Path,
   *,
   batch_patches: int,
   threads: int,
 ) -> list[_Part]:
   """Adds the parts that are not there yet; returns all."""
-  done = parts.finished()
-  begin = done[-1].end if done else 0
+  parts = _finished(folder, like)
+  begin = parts[-1].end if parts else 0
   count = len(source.ids)
-  streams = prefetch.streams(
-    source.pieces,
+  songs = prefetch.in_order(
+    functools.partial(_read_song, source),
     range(begin, count),
     threads=threads,
     ahead=max(_LEAST_AHEAD, batch_patches // 4),
   )
-  bar = tqdm.tqdm(
-    total=count, initial=begin, desc="songs", unit="song", disable=None
+  shown = iter(
+    tqdm.tqdm(songs, "songs", count, initial=begin, unit="song", disable=None)
   )
-  with bar, contextlib.closing(streams):
+  with contextlib.closing(songs):
     while begin < count:
-      part, table = _encode_part(
-        streams, begin, source, embedder, like, batch_patches, bar
-      )
-      parts.add(part, table)
-      done.append(part)
+      part = _Part(begin, begin)
+      table = _encode_part(shown, part, source, embedder, like, batch_patches)
+      _add(folder, part, table)
+      parts.append(part)
       begin = part.end
-  return done
+  return parts
 
 
 def embed_source(
@@ -311,14 +243,14 @@ def embed_source(
 ) -> Report:
   """Embeds all songs of a source into a table.
 
-  Interrupted, it goes on behind the last part that was finished. What is held
-  is a part and some songs that are read ahead.
+  Interrupted, it goes on after the last part that was finished. It holds a
+  part and some songs that are read ahead.
 
   Args:
-    source: of the songs.
+    source: the songs.
     embedder: patches [batch_patches, 256, 48] to vectors.
-    like: the table's columns and provenance, on which also depends whether
-      parts that are there are used.
+    like: the table's columns and provenance. Finished parts of another
+      provenance are not used.
     out: the table; made at the end.
     batch_patches: patches encoded at once.
     threads: songs read at once.
@@ -327,28 +259,33 @@ def embed_source(
     InputError: another process is making the same table.
     RunError: not one song could be read.
   """
-  plan = {key.decode(): like.metadata[key].decode() for key in like.metadata}
   folder = out.with_name(out.name + PARTS)
   with locks.hold(folder, f"pcl_jax.embed --out={out}"):
-    parts = _Parts(folder, plan)
-    done = _embed_rest(
-      source,
-      embedder,
-      like,
-      parts,
-      batch_patches=batch_patches,
+    parts = _embed_rest(
+      source, embedder, like, folder, batch_patches=batch_patches,
       threads=threads,
-    )
-    report = _report(source, done)
-    _write_failures(out, report.failures)
-    if report.songs:
-      embedding_table.write(out, like, parts.tables(like))
-    parts.delete()
-  if not report.songs:
-    first = report.failures[0]
+    )  # fmt: skip
+    failures = [one for part in parts for one in part.failures]
+    storage.write_json(failures_path(out), failures)
+    songs = len(source.ids) - len(failures)
+    if songs:
+      tables = (parquet.read_table(_path(folder, part)) for part in parts)
+      embedding_table.write(
+        out, like, (t.replace_schema_metadata(like.metadata) for t in tables)
+      )
+    shutil.rmtree(folder)
+  if not songs:
+    first = failures[0]
     raise errors.RunError(
       f"none of the {len(source.ids)} songs can be read; the first: "
       f"{first['path'] or first['id']}: {first['reason']}. All are in "
       f"{failures_path(out)}."
     )
-  return report
+  patches = sum(part.patches for part in parts)
+  padded = sum(part.padded for part in parts)
+  return Report(songs, patches, padded, failures)
+
+
+def failures_path(out: pathlib.Path) -> pathlib.Path:
+  """Returns the file that lists the failures, in the table's folder."""
+  return out.with_name(out.name + FAILURES)

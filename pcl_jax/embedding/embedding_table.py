@@ -6,7 +6,7 @@ provenance: embeddings of two encoders have nothing to do with one another, and
 are never compared.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 import dataclasses
 import hashlib
 import json
@@ -23,7 +23,9 @@ from pyarrow import parquet
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.common import versions
+from pcl_jax.embedding import search
 from pcl_jax.models import audio_encoder
 
 FORMAT_VERSION = 1
@@ -125,14 +127,15 @@ def write(path: pathlib.Path, like: pa.Schema, parts: Iterable[pa.Table]):
     like: its columns and provenance.
     parts: its rows, some at a time.
   """
-  partial = path.with_name(f"{path.name}.partial")
-  # Repeated values are not looked for, there are none in vectors.
-  with parquet.ParquetWriter(
-    partial, like, compression="zstd", use_dictionary=["path"]
-  ) as writer:
+  # Vectors have no repeated values: looking for them would only take time.
+  with (
+    storage.write_aside(path) as partial,
+    parquet.ParquetWriter(
+      partial, like, compression="zstd", use_dictionary=["path"]
+    ) as writer,
+  ):
     for part in parts:
       writer.write_table(part)
-  partial.replace(path)
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
@@ -196,21 +199,66 @@ class Table:
   patches: Int[np.ndarray, " songs"]
   about: dict[str, Any]
 
+  def nearest(
+    self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
+  ) -> search.Found:
+    """Finds the songs nearest to a vector by cosine.
 
-def _parts(path: pathlib.Path) -> Iterator[pa.RecordBatch]:
-  with parquet.ParquetFile(path) as file:
-    yield from file.iter_batches(batch_size=8192)
+    Args:
+      query: a vector of the same encoder and layer, [features].
+      k: how many.
+      without: the row of a song that may not be found.
+
+    Raises:
+      InputError: the query has another length, or there are fewer songs.
+    """
+    if query.shape != self.vectors.shape[1:]:
+      raise errors.InputError(
+        f"the query has shape {query.shape}, and a vector of {self.path} has "
+        f"{self.vectors.shape[1:]}: embed it with that encoder and layer."
+      )
+    self.check_k(k, len(self.ids) - (without >= 0))
+    return search.nearest(self.vectors, query, k, without=without)
+
+  def continue_playlist(
+    self, members: Sequence[int] | Int[np.ndarray, " members"], k: int
+  ) -> search.Found:
+    """Finds the songs that go best with a playlist, by the paper's rule.
+
+    Args:
+      members: rows of the playlist's songs, all different.
+      k: how many; fewer are found where the songs' lists hold fewer.
+
+    Raises:
+      InputError: fewer than `k` songs are not members.
+    """
+    self.check_k(k, len(self.ids) - len(members))
+    return search.continue_playlist(self.vectors, np.asarray(members), k)
+
+  def check_k(self, k: int, others: int) -> None:
+    """Refuses to find more songs than there are.
+
+    Raises:
+      InputError: `k` is more than `others`, or below 1.
+    """
+    if not 1 <= k <= others:
+      raise errors.InputError(
+        f"-k is {k}, and {self.path} has {others} songs to find: give 1 to "
+        f"{others}."
+      )
 
 
-def read(path: pathlib.Path) -> Table:
+def read_table(path: str | os.PathLike[str]) -> Table:
   """Reads a table of songs.
 
   Args:
-    path: of the file.
+    path: a file that `python -m pcl_jax.embed` or `embed_files` wrote.
 
   Raises:
-    InputError: see `read_about`; or it is of patches, or has no row.
+    InputError: it cannot be read, is no such table, or has a row for each
+      patch.
   """
+  path = pathlib.Path(path).expanduser()
   about = read_about(path)
   if about["per_patch"]:
     raise errors.InputError(
@@ -222,16 +270,16 @@ def read(path: pathlib.Path) -> Table:
     with parquet.ParquetFile(path) as file:
       count = file.metadata.num_rows
       length = file.schema_arrow.field("vector").type.list_size
-    vectors = np.empty((count, length), np.float32)
-    patches = np.empty(count, np.int32)
-    for part in _parts(path):
-      some = slice(done, done + len(part))
-      flat = part.column("vector").flatten()
-      vectors[some] = flat.to_numpy().reshape(-1, length)
-      patches[some] = part.column("patches").to_numpy()
-      ids += part.column("id").to_pylist()
-      paths += part.column("path").to_pylist()
-      done += len(part)
+      vectors = np.empty((count, length), np.float32)
+      patches = np.empty(count, np.int32)
+      for part in file.iter_batches(batch_size=8192):
+        some = slice(done, done + len(part))
+        flat = part.column("vector").flatten()
+        vectors[some] = flat.to_numpy().reshape(-1, length)
+        patches[some] = part.column("patches").to_numpy()
+        ids += part.column("id").to_pylist()
+        paths += part.column("path").to_pylist()
+        done += len(part)
   except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
     raise _damaged(path, error) from error
   return Table(path, ids, paths, vectors, patches, about)

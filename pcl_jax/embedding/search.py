@@ -1,7 +1,9 @@
-"""The nearest vectors by cosine: exact, in tiles of fixed shape."""
+"""The nearest vectors by cosine, exact, and the continuation of playlists."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -12,16 +14,42 @@ import numpy as np
 from pcl_jax.common import errors
 
 NONE = -1  # Index of no candidate.
+NEIGHBOURS = 100  # How many songs each song of a playlist lists.
 _MIN_NORM = 1e-8
 _KEPT_BYTES = 2 << 30  # Candidates of up to this size stay on the device.
 
 _Best = tuple[Float[Array, "queries k"], Int[Array, "queries k"]]
 
 
-@jax.jit
-def _unit(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
-  norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / jnp.maximum(norms, _MIN_NORM)
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """Songs, best first.
+
+  Attributes:
+    rows: where each stands among the vectors that were searched.
+    scores: its cosine with the query, or the mean cosine with the playlist.
+    lists: how many songs of the playlist list it; None for a query.
+  """
+
+  rows: Int[np.ndarray, " found"]
+  scores: Float[np.ndarray, " found"]
+  lists: Int[np.ndarray, " found"] | None = None
+
+
+def unit(rows: Any) -> Any:
+  """Returns rows of length one; rows of zeros stay. For numpy and jax."""
+  norms = (rows * rows).sum(axis=1, keepdims=True) ** 0.5
+  return rows / norms.clip(_MIN_NORM)
+
+
+_unit = jax.jit(unit)
+
+
+def cosines(
+  queries: Float[Array, "queries d"], candidates: Float[Array, "c d"]
+) -> Float[Array, "queries c"]:
+  """Returns the cosines of rows of length one; to be compiled."""
+  return jnp.matmul(queries, candidates.T, precision=lax.Precision.HIGHEST)
 
 
 @jax.jit
@@ -36,15 +64,14 @@ def _merge(
   """Adds a tile of candidates to the best so far.
 
   Args:
-    queries: of length one.
-    candidates: of length one; behind the last candidate anything.
-    first: index of the first of them.
+    queries: rows of length one.
+    candidates: rows of length one; after the last candidate, anything.
+    first: index of the first row.
     total: number of candidates in all tiles.
-    excluded: index that each query may not find.
-    best: scores, and the indices they belong to, of earlier tiles.
+    excluded: the index that each query may not find.
+    best: the scores of earlier tiles, and the indices they belong to.
   """
-  product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-  scores = product(queries, candidates.T)
+  scores = cosines(queries, candidates)
   index = first + jnp.arange(len(candidates), dtype=jnp.int32)
   hidden = (index >= total)[None, :] | (index[None, :] == excluded[:, None])
   scores = jnp.where(hidden, -jnp.inf, scores)
@@ -61,7 +88,7 @@ def _check(rows: Float[np.ndarray, "n d"], name: str, first: int) -> None:
   if not finite.all():
     raise errors.InputError(
       f"row {first + int(np.argmin(finite))} of the {name} has values that are "
-      "not finite numbers, so that nothing is near to it: leave it out."
+      "not finite numbers, so that nothing is near it: leave it out."
     )
 
 
@@ -88,22 +115,22 @@ def top_k(
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
   """Finds the candidates of the highest cosine with each query, exactly.
 
-  The whole of the scores is never held: one tile of them is, beside the result.
-  A row of length zero has the cosine 0 with everything.
+  One tile of the scores is held at a time. A row of length zero has the cosine
+  0 with everything.
 
   Args:
-    queries: any length, [n, d].
-    candidates: any length, [m, d].
+    queries: rows of any length, [n, d].
+    candidates: rows of any length, [m, d].
     k: how many to find; at least 1.
-    excluded: for each query the index of a candidate that it may not find, -1
-      for none; by default none.
+    excluded: the index of the candidate that each query may not find, or -1;
+      by default every candidate may be found.
     query_tile: how many queries are compared at once.
-    candidate_tile: with how many candidates.
+    candidate_tile: how many candidates they are compared with.
 
   Returns:
     Indices int32 [n, k] of the candidates, best first, ties by the lower index,
-    and their cosines float32 [n, k]. Where there are fewer than k candidates
-    to be found, the rest is filled with the index -1 and the cosine -inf.
+    and their cosines, float32 [n, k]. Where fewer than k candidates may be
+    found, the rest is filled with the index -1 and the cosine -inf.
 
   Raises:
     InputError: a row has values that are not finite.
@@ -135,3 +162,79 @@ def top_k(
     scores[start:][:count] = np.asarray(best[0])[:count]
     indices[start:][:count] = np.asarray(best[1])[:count]
   return indices, scores
+
+
+def nearest(
+  vectors: Float[np.ndarray, "songs d"],
+  query: Float[np.ndarray, " d"],
+  k: int,
+  *,
+  without: int = NONE,
+) -> Found:
+  """Finds the k songs nearest to a vector.
+
+  Args:
+    vectors: a row for each song, [songs, d].
+    query: a vector of the same encoder and layer, [d].
+    k: how many; no more than there are.
+    without: the row that may not be found, which is the query's own.
+  """
+  rows, scores = top_k(
+    query[None], vectors, k, excluded=np.array([without], np.int32)
+  )
+  return Found(rows[0], scores[0])
+
+
+def rank_by_votes(
+  lists: Int[np.ndarray, "..."],
+  mean_cosines: Callable[[np.ndarray], Float[np.ndarray, " found"]],
+  k: int,
+) -> tuple[Found, int]:
+  """Ranks what the songs of a playlist list: the paper's rule.
+
+  A candidate ranks by how many lists hold it, then by its mean cosine with the
+  playlist, then by its index.
+
+  Args:
+    lists: indices of candidates: those that each song of the playlist lists.
+    mean_cosines: returns those of some candidates with the playlist.
+    k: how many to return at most.
+
+  Returns:
+    The best k, and how many distinct candidates the lists hold.
+  """
+  found, counts = np.unique(lists, return_counts=True)
+  distinct = len(found)
+  if distinct > k:
+    # Those with fewer votes than the k-th come after it: no cosine is needed.
+    enough = counts >= np.partition(counts, distinct - k)[distinct - k]
+    found, counts = found[enough], counts[enough]
+  scores = mean_cosines(found)
+  order = np.lexsort((found, -scores, -counts))[:k]
+  return Found(found[order], scores[order], counts[order]), distinct
+
+
+def continue_playlist(
+  vectors: Float[np.ndarray, "songs d"],
+  members: Int[np.ndarray, " members"],
+  k: int,
+) -> Found:
+  """Finds the songs that go best with a playlist.
+
+  Each member lists its 100 nearest songs outside of the playlist, and
+  `rank_by_votes` ranks them.
+
+  Args:
+    vectors: a row for each song, [songs, d].
+    members: rows of the playlist's songs, all different.
+    k: how many; fewer are found where the lists hold fewer.
+  """
+  length = min(max(NEIGHBOURS, k), len(vectors) - len(members))
+  # As many more as may be members themselves: the vectors are not copied.
+  rows, _ = top_k(vectors[members], vectors, length + len(members))
+  lists = [row[~np.isin(row, members)][:length] for row in rows]
+  centre = unit(vectors[members]).mean(axis=0)
+  found, _ = rank_by_votes(
+    np.concatenate(lists), lambda some: unit(vectors[some]) @ centre, k
+  )
+  return found

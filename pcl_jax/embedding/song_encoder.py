@@ -1,8 +1,10 @@
-"""The encoder of a run, compiled: patches, songs and files to vectors."""
+"""The encoder of a run, compiled: files, samples and songs to vectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import os
+import pathlib
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -10,12 +12,34 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.audio import decode
+from pcl_jax.audio import sample_arrays
 from pcl_jax.audio import song_patches
+from pcl_jax.checkpoint import restore
+from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_table
 from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
+CHECKPOINTS = ("best", "latest")
 BATCH_PATCHES = 64
+_MAX_THREADS = 8
+
+_Path = str | os.PathLike[str]
+
+
+class PatchVectors(NamedTuple):
+  """The vectors of the patches of a song.
+
+  Attributes:
+    vectors: float32 [patches, features].
+    starts_s: where each patch starts, in seconds, float64 [patches].
+  """
+
+  vectors: Float[np.ndarray, "patches features"]
+  starts_s: Float[np.ndarray, " patches"]
 
 
 @functools.lru_cache(maxsize=8)
@@ -44,20 +68,6 @@ def make_embedder(
   graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   embed = _compiled(graphdef, LAYERS.index(layer))
   return lambda patches: embed((params, stats), patches)
-
-
-def vector_length(encoder: audio_encoder.AudioEncoder, layer: str) -> int:
-  """Returns the length of the vectors of a layer.
-
-  Args:
-    encoder: the audio encoder.
-    layer: one of `LAYERS`.
-  """
-  shape = (1, song_patches.FRAMES, song_patches.BANDS)
-  outputs = nnx.eval_shape(
-    lambda mel: encoder(mel, False), jax.ShapeDtypeStruct(shape, np.float16)
-  )
-  return outputs[LAYERS.index(layer)].shape[1]
 
 
 def embed_songs(
@@ -91,25 +101,181 @@ def embed_songs(
   return song_patches.mean_vectors(found, len(songs))[0]
 
 
-def embed_file(
-  embedder: Callable, path: str | os.PathLike[str], batch_patches: int
-) -> Float[np.ndarray, " features"]:
-  """Embeds an audio file.
+class SongEncoder:
+  """The audio encoder of a run, which embeds files and samples.
+
+  A song is cut into whole patches of 4.096 s, end to end, from its beginning.
+  Each becomes a vector; the song's vector is their mean. The frames after the
+  last whole patch are not used, and a song shorter than one patch is padded
+  with silence.
+
+  Attributes:
+    network: the audio encoder itself, a flax module.
+    about: which encoder this is: workdir, step, SHA-256 of the weights,
+      architecture, settings of the feature, versions; plain values.
+    features: length of the vectors of the layer `features`.
+    projection: length of the vectors of the layer `projection`.
+  """
+
+  def __init__(
+    self, network: audio_encoder.AudioEncoder, about: dict[str, Any]
+  ):
+    """Wraps a network; `load` gets it from a run."""
+    self.network = network
+    self.about = about
+    self.features: int = network.backbone.features
+    rows = jax.ShapeDtypeStruct((1, self.features), np.float32)
+    outputs = nnx.eval_shape(lambda x: network.projection(x, False), rows)
+    self.projection: int = outputs.shape[1]
+
+  def embed(
+    self,
+    audio: Any,
+    *,
+    sample_rate_hz: int | float | None = None,
+    per_patch: bool = False,
+    layer: str = "features",
+    batch_patches: int = BATCH_PATCHES,
+  ) -> Float[np.ndarray, " features"] | PatchVectors:
+    """Embeds a song: an audio file, or samples.
+
+    Args:
+      audio: the path of a file of any format and length; or floating-point
+        samples of full scale 1, [samples] or [samples, channels], of which the
+        mean over the channels is embedded.
+      sample_rate_hz: how many samples a second there are, at least 1,000; for
+        samples only, since a file says so itself.
+      per_patch: gives the vector of each patch in place of their mean.
+      layer: `features`, what the backbone gives: for search and classifiers;
+        or `projection`, what the loss saw in training.
+      batch_patches: patches encoded at once; a number that was not used yet
+        has the network compiled.
+
+    Returns:
+      The song's vector, float32 [features]; with `per_patch`, the vectors,
+      float32 [patches, features], and where each patch starts, in seconds,
+      [patches].
+
+    Raises:
+      InputError: the file cannot be read, the samples are not as above, or an
+        argument has no such value.
+    """
+    if isinstance(audio, str | os.PathLike):
+      if sample_rate_hz is not None:
+        raise errors.InputError(
+          f"sample_rate_hz is {sample_rate_hz} for the file {audio}, which has "
+          "its own: leave it out."
+        )
+      blocks = decode.feature_blocks(pathlib.Path(audio).expanduser())
+    else:
+      blocks = sample_arrays.feature_blocks(audio, sample_rate_hz)
+    pieces = song_patches.whole_patches(blocks)
+    batches = song_patches.gathered(
+      ((0, piece.patches) for piece in pieces), _checked_batch(batch_patches)
+    )
+    found = song_patches.encoded(self._embedder(layer), batches)
+    if not per_patch:
+      return song_patches.mean_vectors(found, 1)[0][0]
+    vectors = np.concatenate([some for _, some in found])
+    return PatchVectors(vectors, song_patches.SECONDS * np.arange(len(vectors)))
+
+  def embed_files(
+    self,
+    paths: _Path | Iterable[_Path] | audio_sources.Source,
+    out: _Path,
+    *,
+    layer: str = "features",
+    per_patch: bool = False,
+    batch_patches: int = BATCH_PATCHES,
+    threads: int | None = None,
+    force: bool = False,
+  ) -> embedding_run.Report | None:
+    """Embeds audio files into a table, as `python -m pcl_jax.embed` does.
+
+    Interrupted, the same call goes on; a finished table of the same songs and
+    the same encoder is left as it is.
+
+    Args:
+      paths: files, and folders whose audio files, at any depth, are meant; or
+        the songs of a data set, by `audio_sources.data_set_songs`.
+      out: the table, a Parquet file; docs/embeddings.md has its columns. Songs
+        that cannot be read are listed in OUT.failures.json.
+      layer: `features` or `projection`, as `embed` has them.
+      per_patch: writes a row for each patch in place of one for each song.
+      batch_patches: patches encoded at once.
+      threads: files decoded at once; by default one a core, at most 8.
+      force: replaces a finished table.
+
+    Returns:
+      What was done; None if the table is finished already.
+
+    Raises:
+      InputError: a path does not exist, there is no audio file, `out` was made
+        of other songs or by another encoder, or another process is writing it.
+      RunError: not one song can be read.
+    """
+    if isinstance(paths, audio_sources.Source):
+      source = paths
+    else:
+      source = audio_sources.audio_files(paths)
+    embedder = self._embedder(layer)
+    out = pathlib.Path(out).expanduser()
+    about = self.about | {
+      "layer": layer,
+      "per_patch": per_patch,
+      "batch_patches": _checked_batch(batch_patches),
+      "songs_sha256": source.digest,
+      "roots": list(source.roots),
+    }
+    if out.exists() and not force:
+      there = embedding_table.read_about(out)
+      differing = [key for key in sorted(about) if about[key] != there.get(key)]
+      if not differing:
+        return None
+      raise errors.InputError(
+        f"{out} exists and was made otherwise ({', '.join(differing)} differ): "
+        "give another --out, or --force to replace it."
+      )
+    return embedding_run.embed_source(
+      source,
+      embedder,
+      embedding_table.schema(getattr(self, layer), about, per_patch=per_patch),
+      out,
+      batch_patches=batch_patches,
+      threads=threads or min(os.cpu_count() or 1, _MAX_THREADS),
+    )
+
+  def _embedder(self, layer: str) -> Callable:
+    _check_choice("layer", layer, LAYERS)
+    return make_embedder(self.network, layer)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  if value not in choices:
+    raise errors.InputError(
+      f"{name} is {value!r}: give one of {', '.join(choices)}."
+    )
+
+
+def _checked_batch(patches: int) -> int:
+  if patches < 1:
+    raise errors.InputError(f"batch_patches is {patches}: give at least 1.")
+  return patches
+
+
+def load(workdir: _Path, which: str = "best") -> SongEncoder:
+  """Loads the encoder of a run.
 
   Args:
-    embedder: of `make_embedder`.
-    path: of the file.
-    batch_patches: patches encoded at once.
-
-  Returns:
-    Mean over the vectors of its whole patches, float32 [features].
+    workdir: folder of the run.
+    which: the `best` checkpoint by validation loss, or the `latest`.
 
   Raises:
-    InputError: the file cannot be read.
+    InputError: there is no checkpoint, it is damaged, its feature has other
+      settings, or `which` is neither.
   """
-  pieces = song_patches.whole_patches(decode.feature_blocks(path))
-  batches = song_patches.gathered(
-    ((0, piece.patches) for piece in pieces), batch_patches
-  )
-  found = song_patches.encoded(embedder, batches)
-  return song_patches.mean_vectors(found, 1)[0][0]
+  _check_choice("which", which, CHECKPOINTS)
+  workdir = pathlib.Path(workdir).expanduser()
+  network, meta = restore.load_encoder(workdir, which)
+  about = embedding_table.provenance(network, meta, workdir)
+  return SongEncoder(network, about | {"checkpoint": which})

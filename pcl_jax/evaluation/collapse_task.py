@@ -8,10 +8,10 @@ import numpy as np
 
 from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
+from pcl_jax.embedding import search
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
-from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.losses import collapse
 
 _MOST_SONGS = 2048  # Of which all pairs are compared.
@@ -88,7 +88,7 @@ class Collapse(task_base.Task):
     for name, values in aligned.items():
       column = {name: values.astype(np.float64)}
       metrics |= bootstrap.mean_metrics(column, seed=context.seed)
-    unit = ranking.unit(rows)
+    unit = search.unit(rows)
     others = (unit @ unit.sum(axis=0) - (unit**2).sum(axis=1)) / (len(unit) - 1)
     return task_base.Result(
       metrics=metrics,

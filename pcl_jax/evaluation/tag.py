@@ -82,7 +82,7 @@ def apply(
     InputError: a file cannot be read, or the encoders differ.
   """
   trained = probe_file.load(probe)
-  table = embedding_table.read(embeddings)
+  table = embedding_table.read_table(embeddings)
   ours = trained.settings.get("encoder")
   if ours is not None:
     embedding_table.check_same_encoder(

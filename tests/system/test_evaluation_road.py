@@ -57,7 +57,7 @@ def _check_embeddings(workdir, data, out, capsys) -> embedding_table.Table:
   """Embeds the data set, looks a song up in the table; returns the table."""
   flags = [f"--workdir={workdir}", f"--data={data}", f"--out={out}"]
   assert not embed.main(flags)
-  table = embedding_table.read(out)
+  table = embedding_table.read_table(out)
   capsys.readouterr()
   similar.main([f"--embeddings={out}", f"--query={table.ids[7]}", "-k=3"])
   printed = capsys.readouterr().out

@@ -15,9 +15,8 @@ import numpy as np
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.embedding import search
-from pcl_jax.evaluation.retrieval import ranking
 
-NEIGHBOURS = 100
+NEIGHBOURS = search.NEIGHBOURS
 # Where the bands of results begin: number of context songs of a playlist, and
 # number of other playlists that contain a target.
 CONTEXT_EDGES = (1, 6, 21, 51)
@@ -70,21 +69,6 @@ def split_playlists(
   )
 
 
-def _best_of(
-  votes: Int[np.ndarray, " votes"], k: int
-) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"], int]:
-  """Returns what may be among the k best, its votes, and how many there are.
-
-  Those with fewer votes than the k-th need no cosine: they come after it.
-  """
-  found, counts = np.unique(votes, return_counts=True)
-  distinct = len(found)
-  if distinct > k:
-    enough = counts >= np.partition(counts, distinct - k)[distinct - k]
-    found, counts = found[enough], counts[enough]
-  return found, counts, distinct
-
-
 def continue_playlists(
   embeddings: Float[np.ndarray, "songs d"],
   problem: Problem,
@@ -102,15 +86,16 @@ def continue_playlists(
     Equal votes and cosines go by the song's row.
   """
   used, others = np.unique(problem.contexts.values), problem.candidates
-  songs = ranking.unit(embeddings[used])
-  candidates = ranking.unit(embeddings[others])
+  songs = search.unit(embeddings[used])
+  candidates = search.unit(embeddings[others])
   lists, _ = search.top_k(songs, candidates, min(k, len(others)))
   for i in range(len(problem.playlists)):
     rows = np.searchsorted(used, problem.contexts[i])
-    found, counts, distinct = _best_of(lists[rows].ravel(), k)
-    cosines = candidates[found] @ songs[rows].mean(axis=0, dtype=np.float32)
-    order = np.lexsort((found, -cosines, -counts))
-    yield others[found[order[:k]]], distinct
+    centre = songs[rows].mean(axis=0, dtype=np.float32)
+    found, distinct = search.rank_by_votes(
+      lists[rows], lambda some, centre=centre: candidates[some] @ centre, k
+    )
+    yield others[found.rows], distinct
 
 
 def published_length(distinct: int, k: int = NEIGHBOURS) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, Integer, UInt64
+from jaxtyping import Float, Float32, Int, Integer, UInt64
 import numpy as np
 import scipy.sparse
 
+from pcl_jax.embedding import search
 from pcl_jax.evaluation.retrieval import relevance
 
 MEASURES = (
@@ -25,22 +26,11 @@ MEASURES = (
   "reciprocal_rank",
 )
 NEAREST = 10  # Length of the lists whose hubs are counted.
-_MIN_NORM = 1e-8
 _TILE_BYTES = 1 << 29  # Scores and keys of a tile of queries.
 _PER_SCORE = 24  # Bytes: the score, its key, the sorted key, what is between.
 
 
-def unit(rows: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-  """Returns rows of length one; a row of zeros stays."""
-  norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  return (rows / np.maximum(norms, _MIN_NORM)).astype(np.float32, copy=False)
-
-
-@jax.jit
-def _products(
-  queries: Float32[Array, "queries d"], candidates: Float32[Array, "c d"]
-) -> Float32[Array, "queries c"]:
-  return jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)
+_products = jax.jit(search.cosines)
 
 
 def sorting_keys(
@@ -124,7 +114,7 @@ def _tiles(
 ) -> Iterator[tuple[slice, UInt64[np.ndarray, "some candidates"]]]:
   """Yields some queries at a time and the keys of all candidates for them."""
   size = max(1, min(len(queries), tile_bytes // _PER_SCORE // len(candidates)))
-  rows, others = unit(queries), jnp.asarray(unit(candidates))
+  rows, others = search.unit(queries), jnp.asarray(search.unit(candidates))
   for begin in range(0, len(rows), size):
     some = slice(begin, min(begin + size, len(rows)))
     tile = np.zeros((size, rows.shape[1]), np.float32)  # One compiled shape.

@@ -14,8 +14,8 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import stratify
 from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import search
 from pcl_jax.evaluation import bootstrap
-from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probes
@@ -123,7 +123,7 @@ def similarities(
     The cosine of each changed song with its own clean embedding, and the rank
     of that one among all clean ones, 1 for the nearest.
   """
-  clean, changed = ranking.unit(clean), ranking.unit(changed)
+  clean, changed = search.unit(clean), search.unit(changed)
   own = (clean * changed).sum(axis=1)
   ranks = np.zeros(len(own), np.int64)
   for begin in range(0, len(own), _QUERIES):
@@ -137,7 +137,7 @@ def similarities(
 
 def between_songs(clean: Float[np.ndarray, "songs d"]) -> float:
   """Returns the mean cosine of two different clean songs; nan of one song."""
-  unit = ranking.unit(clean).astype(np.float64)
+  unit = search.unit(clean).astype(np.float64)
   pairs = len(unit) * (len(unit) - 1)
   if not pairs:
     return float("nan")

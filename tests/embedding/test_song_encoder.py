@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.embed."""
+"""Tests of pcl_jax.embedding.song_encoder, and of what pcl_jax.load gives."""
 
 import dataclasses
 from unittest import mock
@@ -12,7 +12,6 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
-from pcl_jax.evaluation import mel_baselines
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone
 from tests.support import tiny_data
@@ -99,29 +98,6 @@ def test_one_shape_is_compiled_however_many_patches_there_are(store, encoder):
     song_encoder.embed_songs(encoder, store, SONGS, batch_patches=5)
   assert len(shapes) > 1
   assert set(shapes) == {(5, 256, 48)}
-
-
-def test_mean_mel_is_the_mean_over_time(store):
-  found = mel_baselines.mean_mel(store, SONGS)
-  expected = [
-    store.read_song(song).astype(np.float64).mean(axis=0)
-    for song in SONGS.tolist()
-  ]
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_mean_and_standard_deviation_of_the_mel_stand_side_by_side(store):
-  found = mel_baselines.mean_std_mel(store, SONGS)
-  assert found.shape == (7, 96)
-  np.testing.assert_array_equal(
-    found[:, :48], mel_baselines.mean_mel(store, SONGS)
-  )
-  expected = [
-    store.read_song(song).astype(np.float64).std(axis=0)
-    for song in SONGS.tolist()
-  ]
-  np.testing.assert_allclose(found[:, 48:], expected, rtol=1e-6)
 
 
 def test_a_damaged_song_is_named(tmp_path, encoder):

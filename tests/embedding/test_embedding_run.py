@@ -81,7 +81,7 @@ def test_each_file_becomes_the_mean_over_its_whole_patches(
 ):
   out = tmp_path / "music.parquet"
   _embed_music(made, out)
-  table = embedding_table.read(out)
+  table = embedding_table.read_table(out)
   assert table.ids == list(SONGS)
   assert table.paths == [str(made / "music" / name) for name in SONGS]
   assert table.patches.tolist() == [patches for _, patches in SONGS.values()]
@@ -124,10 +124,10 @@ def test_two_runs_write_the_same_bytes(made, tmp_path):
 
 def test_a_song_does_not_depend_on_what_is_embedded_beside_it(made, tmp_path):
   _embed_music(made, tmp_path / "all.parquet")
-  together = embedding_table.read(tmp_path / "all.parquet")
+  together = embedding_table.read_table(tmp_path / "all.parquet")
   song = made / "music" / "b/song.WAV"
   _embed(made, f"--audio={song}", BATCH, out=tmp_path / "one.parquet")
-  alone = embedding_table.read(tmp_path / "one.parquet")
+  alone = embedding_table.read_table(tmp_path / "one.parquet")
   assert alone.ids == alone.paths == [str(song)]
   np.testing.assert_allclose(
     alone.vectors[0], together.vectors[3], rtol=1e-5, atol=1e-6
@@ -145,8 +145,6 @@ def test_one_shape_is_compiled_however_long_the_songs_are(
     return call(self, mel, training)
 
   monkeypatch.setattr(quick_backbone.QuickBackbone, "__call__", counted)
-  # Both would trace, too, or not any more.
-  monkeypatch.setattr(song_encoder, "vector_length", lambda *_: 16)
   song_encoder._compiled.cache_clear()
   _embed_music(made, tmp_path / "music.parquet")
   assert traced == [(4, 256, 48)]
@@ -154,7 +152,7 @@ def test_one_shape_is_compiled_however_long_the_songs_are(
 
 def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
   _embed_music(made, tmp_path / "songs.parquet")
-  songs = embedding_table.read(tmp_path / "songs.parquet")
+  songs = embedding_table.read_table(tmp_path / "songs.parquet")
   out = tmp_path / "patches.parquet"
   _embed_music(made, out, "--per_patch")
   table = parquet.read_table(out)
@@ -168,13 +166,13 @@ def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
     vectors = np.array([row["vector"] for row in mine])
     np.testing.assert_allclose(vectors.mean(axis=0), mean, rtol=1e-6, atol=1e-7)
   with pytest.raises(errors.InputError, match="a row for each patch"):
-    embedding_table.read(out)
+    embedding_table.read_table(out)
 
 
 def test_the_projection_can_be_had(made, tmp_path):
   out = tmp_path / "music.parquet"
   _embed_music(made, out, "--layer=projection")
-  table = embedding_table.read(out)
+  table = embedding_table.read_table(out)
   assert table.vectors.shape == (5, 4)
   assert table.about["layer"] == "projection"
   expected = _vectors_by_hand(made, made / "music" / "b/song.WAV", layer=1)
@@ -200,8 +198,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 
   monkeypatch.setattr(decode, "feature_blocks", watched)
   while not out.exists():
-    # The plan, five parts, the list of failures: one file further each time.
-    left = 1 if fell_at < 7 else 2
+    # Five parts, the list of failures: one file further each time.
+    left = 1 if fell_at < 6 else 2
 
     def interrupted(self, target):
       nonlocal left
@@ -217,10 +215,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         _embed_music(made, out, *per_patch)
       except KeyboardInterrupt:
         fell_at += 1
-    assert fell_at <= 7
-    assert set(decoded) <= set(paths[max(fell_at - 2, 0) :])  # Not again.
+    assert fell_at <= 6
+    assert set(decoded) <= set(paths[max(fell_at - 1, 0) :])  # Not again.
   assert out.read_bytes() == expected
-  assert fell_at == 7
+  assert fell_at == 6
   assert decoded == []  # At last all parts were there.
   assert not out.with_name(out.name + embedding_run.PARTS).exists()
 
@@ -230,13 +228,13 @@ def test_parts_of_other_songs_are_not_used(made, tmp_path, monkeypatch, capsys):
   shutil.copytree(made / "music", music)
   out = tmp_path / "music.parquet"
   with monkeypatch.context() as patch:
-    patch.setattr(embedding_run, "_report", lambda *_: 1 / 0)
+    patch.setattr(embedding_run, "failures_path", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       _embed(made, f"--audio={music}", BATCH, out=out)
   (music / "tail.wav").unlink()
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
-  assert "everything is embedded anew" in capsys.readouterr().out
-  assert embedding_table.read(out).ids == list(SONGS)[:-1]
+  assert "everything is embedded again" in capsys.readouterr().out
+  assert embedding_table.read_table(out).ids == list(SONGS)[:-1]
 
 
 def test_a_finished_table_is_kept_or_made_anew_with_force(
@@ -255,7 +253,7 @@ def test_a_finished_table_is_kept_or_made_anew_with_force(
   with pytest.raises(errors.InputError, match="songs_sha256 differ.*--force"):
     _embed(made, *flags, out=out)
   assert not _embed(made, *flags, "--force", out=out)
-  assert len(embedding_table.read(out).ids) == 4
+  assert len(embedding_table.read_table(out).ids) == 4
 
 
 def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
@@ -272,10 +270,10 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   out = tmp_path / "music.parquet"
   code = _embed(made, f"--audio={music}", BATCH, out=out)
   assert code == errors.EXIT_FAILED
-  table = embedding_table.read(out)
+  table = embedding_table.read_table(out)
   assert table.ids == list(SONGS)
   _embed_music(made, tmp_path / "good.parquet")
-  good = embedding_table.read(tmp_path / "good.parquet")
+  good = embedding_table.read_table(tmp_path / "good.parquet")
   np.testing.assert_allclose(table.vectors, good.vectors, rtol=1e-5, atol=1e-6)
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
@@ -312,7 +310,7 @@ def data(tmp_path) -> pathlib.Path:
 def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
   out = tmp_path / "data.parquet"
   assert not _embed(made, f"--data={data}", BATCH, out=out)
-  table = embedding_table.read(out)
+  table = embedding_table.read_table(out)
   store = song_store.SongStore(data / song_store.FILE_NAME)
   assert table.ids == list(map(str, store.song_ids.tolist()))
   assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
@@ -338,7 +336,7 @@ def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):
   assert failure["id"] == str(store.song_ids[30])
   assert "is damaged" in failure["reason"]
   assert failure["reason"] in capsys.readouterr().out
-  assert len(embedding_table.read(out).ids) == 59
+  assert len(embedding_table.read_table(out).ids) == 59
 
 
 def test_bad_input_is_refused_in_one_message(made, tmp_path):

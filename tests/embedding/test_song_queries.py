@@ -1,11 +1,8 @@
-"""Tests of pcl_jax.similar."""
+"""Tests of pcl_jax.embedding.song_queries and of python -m pcl_jax.similar."""
 
 import csv
 import pathlib
 
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies as st
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
@@ -14,10 +11,8 @@ import pytest
 from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
-from pcl_jax.data import catalogues
-from pcl_jax.data import ragged
 from pcl_jax.embedding import embedding_table
-from pcl_jax.evaluation.retrieval import playlist_continuation
+from pcl_jax.embedding import song_queries
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -57,7 +52,7 @@ def _table(
   }
   rows = embedding_table.rows(columns, vectors.astype(np.float32), like)
   embedding_table.write(path, like, [rows])
-  return embedding_table.read(path)
+  return embedding_table.read_table(path)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +64,7 @@ def path(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def table(path) -> embedding_table.Table:
-  return embedding_table.read(path)
+  return embedding_table.read_table(path)
 
 
 def _cosines(table, query: np.ndarray) -> np.ndarray:
@@ -103,40 +98,9 @@ def test_the_nearest_songs_are_printed_and_written(
 
 
 def test_a_song_is_found_by_its_path_too(table):
-  assert similar.find_row(table, "/music/3.mp3") == 3
-  assert similar.find_row(table, "/music/../music/3.mp3") == 3
-  assert similar.find_row(table, "/elsewhere/3.mp3") is None
-
-
-@settings(deadline=None, max_examples=10)
-@given(st.integers(0, 99), st.sampled_from([1, 4]))
-def test_a_playlist_is_continued_as_evaluation_does(seed, count):
-  rng = np.random.default_rng(seed)
-  vectors = rng.normal(size=(300, LENGTH)).astype(np.float32)
-  members = rng.choice(300, count, replace=False)
-  table = embedding_table.Table(
-    path=pathlib.Path("of a test"),
-    ids=list(map(str, range(300))),
-    paths=[""] * 300,
-    vectors=vectors,
-    patches=np.ones(300, np.int32),
-    about={},
-  )
-  found = similar.continue_playlist(table, members, 20)
-  split = np.full(300, catalogues.TEST)
-  split[members] = catalogues.TRAIN
-  problem = playlist_continuation.Problem(
-    playlists=np.zeros(1, np.int64),
-    contexts=ragged.Ragged.from_lists([members.tolist()]),
-    targets=ragged.Ragged.from_lists([[]]),
-    candidates=np.flatnonzero(split == catalogues.TEST),
-  )
-  ((expected, _),) = playlist_continuation.continue_playlists(vectors, problem)
-  np.testing.assert_array_equal(found.rows, expected[:20])
-  assert found.lists.tolist() == sorted(found.lists.tolist(), reverse=True)
-  unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-  mean = (unit[found.rows] @ unit[members].T).mean(axis=1)
-  np.testing.assert_allclose(found.scores, mean, rtol=1e-5)
+  assert song_queries.find_row(table, "/music/3.mp3") == 3
+  assert song_queries.find_row(table, "/music/../music/3.mp3") == 3
+  assert song_queries.find_row(table, "/elsewhere/3.mp3") is None
 
 
 def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
@@ -231,7 +195,7 @@ def test_a_run_that_was_moved_is_asked_for(path, tmp_path):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--query=77.mp3"], "neither a file nor an id .*Near to it are: 7.mp3"),
+    (["--query=77.mp3"], "neither a file nor an id .*Similar names are: 7.mp3"),
     (["--query=7.mp3", "-k=60"], "-k is 60, and .* has 59 songs to find"),
     (["--query=../tests", "-k=61"], "-k is 61, and .* has 60 songs to find"),
     (["--playlist=mine.txt"], "none of the suffixes"),

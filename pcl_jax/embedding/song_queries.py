@@ -1,0 +1,260 @@
+"""Queries as people write them: ids, paths, audio files and playlist files."""
+
+import csv
+import difflib
+import os
+import pathlib
+from typing import Any
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import search
+from pcl_jax.embedding import song_encoder
+from pcl_jax.library import playlist_files
+from pcl_jax.library import song_finder
+
+SHOWN = 20  # Names in a message or a list.
+_CLOSE = 5  # Names that are offered.
+_COMPARED = 20_000  # Names that are compared letter by letter.
+
+
+def find_row(table: embedding_table.Table, query: str) -> int | None:
+  """Returns the row of a path or an id; None if the table has neither.
+
+  Args:
+    table: the songs.
+    query: an id, or a path, absolute or relative to the current folder.
+  """
+  for wanted, names in (
+    (os.path.abspath(os.path.expanduser(query)), table.paths),
+    (query, table.ids),
+  ):
+    try:
+      return names.index(wanted)
+    except ValueError:
+      continue
+  return None
+
+
+def _close_names(table: embedding_table.Table, query: str) -> list[str]:
+  """Returns a few ids that a query may mean."""
+  words = [one.casefold() for one in pathlib.Path(query).stem.split()]
+  near = [
+    name for name in table.ids if any(word in name.casefold() for word in words)
+  ]
+  compared = {
+    pathlib.Path(name).name: name
+    for name in (near or table.ids)[:_COMPARED][::-1]
+  }
+  close = difflib.get_close_matches(
+    pathlib.Path(query).name, compared, _CLOSE, cutoff=0.5
+  )
+  return [compared[name] for name in close] or near[:_CLOSE]
+
+
+def embed_query(
+  table: embedding_table.Table, path: pathlib.Path, workdir: str | None = None
+) -> Float[np.ndarray, " features"]:
+  """Embeds an audio file with the encoder of a table.
+
+  Args:
+    table: says which encoder, and how it was used.
+    path: an audio file.
+    workdir: the run's folder; by default the one the table was made from.
+
+  Raises:
+    InputError: the file cannot be read, or the encoder is another one.
+  """
+  about = table.about
+  workdir = workdir or about["workdir"]
+  if not pathlib.Path(workdir).is_dir():
+    raise errors.InputError(
+      f"{workdir} does not exist, and {path} has to be embedded with the "
+      "encoder of that run: give its folder as --workdir."
+    )
+  encoder = song_encoder.load(workdir, about["checkpoint"])
+  embedding_table.check_same_encoder(
+    about,
+    str(table.path),
+    encoder.about,
+    f"the {about['checkpoint']} checkpoint now",
+  )
+  vector = encoder.embed(
+    path, layer=about["layer"], batch_patches=about["batch_patches"]
+  )
+  assert isinstance(vector, np.ndarray)
+  return vector
+
+
+def look_up(
+  table: embedding_table.Table, query: str, k: int, workdir: str | None = None
+) -> tuple[search.Found, str]:
+  """Finds the songs nearest to a song.
+
+  Args:
+    table: the songs.
+    query: an id or a path of the table, or another audio file.
+    k: how many to find.
+    workdir: the run's folder; by default the one the table was made from.
+
+  Returns:
+    The songs, and a line that says what the query was taken for.
+
+  Raises:
+    InputError: the query is none of these, or cannot be compared.
+  """
+  row = find_row(table, query)
+  if row is not None:
+    found = table.nearest(table.vectors[row], k, without=row)
+    return found, f"query: {table.ids[row]}, in the table"
+  path = pathlib.Path(query).expanduser()
+  if not path.exists():
+    close = _close_names(table, query)
+    near = f" Similar names are: {', '.join(close)}." if close else ""
+    raise errors.InputError(
+      f"{query} is neither a file nor an id or a path in {table.path}.{near}"
+    )
+  table.check_k(k, len(table.ids))
+  found = table.nearest(embed_query(table, path, workdir), k)
+  return found, f"query: {path}, embedded as the table's songs were"
+
+
+def _read_playlist(
+  path: pathlib.Path, title: str | None
+) -> playlist_files.Playlist:
+  """Returns the one playlist of a file, or the one with a title."""
+  if path.suffix.lower() not in playlist_files.SUFFIXES:
+    raise errors.InputError(
+      f"{path} has none of the suffixes of playlists that are read: "
+      f"{', '.join(playlist_files.SUFFIXES)}."
+    )
+  try:
+    playlists, _ = playlist_files.read_playlists(path)
+  except playlist_files.UnreadablePlaylist as error:
+    raise errors.InputError(
+      f"{path} cannot be read: {error}. Give a playlist file."
+    ) from error
+  chosen = [one for one in playlists if title in (None, one.title)]
+  if len(chosen) != 1:
+    titles = ", ".join(repr(one.title) for one in playlists[:SHOWN])
+    raise errors.InputError(
+      f"{path} holds {len(chosen)} playlists"
+      + (f" with the title {title!r}" if title else "")
+      + f" ({titles}): name one with --title."
+    )
+  return chosen[0]
+
+
+def find_members(
+  table: embedding_table.Table,
+  playlist: playlist_files.Playlist,
+  folder: pathlib.Path,
+) -> tuple[Int[np.ndarray, " members"], list[str]]:
+  """Returns the rows of a playlist's songs, and the entries without one.
+
+  Args:
+    table: the songs.
+    playlist: its entries are ids of the table, or paths: absolute, or relative
+      to the playlist or to a folder that the table was made of.
+    folder: where the playlist's file lies.
+  """
+  rows = {name: row for row, name in enumerate(table.ids)}
+  finders = []
+  for root in (*table.about["roots"], os.path.abspath(os.sep)):
+    inside = {
+      os.path.relpath(path, root): row
+      for row, path in enumerate(table.paths)
+      if path.startswith(os.path.join(root, ""))
+    }
+    finders.append(song_finder.SongFinder(pathlib.Path(root), inside))
+  members, missing = {}, []
+  for entry in playlist.entries:
+    found = [rows.get(place) for place in entry.places]
+    found += [
+      finder.find(folder, place) for place in entry.places for finder in finders
+    ]
+    row = next((one for one in found if one is not None), None)
+    if row is None:
+      missing.append(entry.shown)
+    else:
+      members[row] = None
+  return np.array(list(members), np.int64), missing
+
+
+def complete(
+  table: embedding_table.Table, path: pathlib.Path, k: int, title: str | None
+) -> tuple[search.Found, str]:
+  """Continues a playlist.
+
+  Args:
+    table: the songs.
+    path: the playlist's file.
+    k: how many songs to find.
+    title: which playlist, where the file holds several.
+
+  Returns:
+    The songs, and some lines that say which entries the table has.
+
+  Raises:
+    InputError: the file cannot be read, or the table has none of its songs.
+  """
+  playlist = _read_playlist(path, title)
+  members, missing = find_members(table, playlist, path.parent)
+  if not len(members):
+    raise errors.InputError(
+      f"no song of {path} is in {table.path}; it names {missing[:_CLOSE]}: "
+      "embed its songs first."
+    )
+  lines = [
+    f"playlist: {playlist.title}, {len(playlist.entries)} entries, "
+    f"{len(members)} songs of the table"
+  ]
+  if missing:
+    lines.append(f"not in the table: {len(missing)}")
+    lines += [f"  {one}" for one in missing[:SHOWN]]
+  if len(missing) > SHOWN:
+    lines.append(f"  and {len(missing) - SHOWN} more")
+  return table.continue_playlist(members, k), "\n".join(lines)
+
+
+def rows_of(
+  table: embedding_table.Table, found: search.Found
+) -> list[dict[str, Any]]:
+  """Returns what people read of each song: rank, score, lists, id, path."""
+  rows = []
+  for i, row in enumerate(found.rows.tolist()):
+    one: dict[str, Any] = {"rank": i + 1, "score": f"{found.scores[i]:.4f}"}
+    if found.lists is not None:
+      one["lists"] = int(found.lists[i])
+    rows.append(one | {"id": table.ids[row], "path": table.paths[row]})
+  return rows
+
+
+def write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Writes rows as a table."""
+  with (
+    storage.write_aside(path) as partial,
+    open(partial, "w", encoding="utf-8", newline="") as file,
+  ):
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def write_m3u(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Writes rows as a playlist.
+
+  Raises:
+    InputError: the paths are not known.
+  """
+  if not all(row["path"] for row in rows):
+    raise errors.InputError(
+      "--m3u needs the paths of songs, and the table has none: it was made of "
+      "a data set. Use --csv."
+    )
+  lines = ["#EXTM3U", *(row["path"] for row in rows), ""]
+  storage.write_text(path, "\n".join(lines))
