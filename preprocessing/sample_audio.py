@@ -1,8 +1,8 @@
 """Makes audio files of synthesised music, a folder for each artist.
 
-The music is that of preprocessing.sample_melon, as FLAC files that anything
-can play: a library to try commands on that take audio. The same settings give
-the same bytes; interrupted, the same command line goes on.
+The music is that of preprocessing.sample_melon, as FLAC files: a library to try
+those commands on that take audio. The same settings give the same bytes.
+Interrupted, the same command line goes on.
 
     python -m preprocessing.sample_audio --out=data/sample_audio
     python -m pcl_jax.embed --workdir=runs/sample --audio=data/sample_audio
@@ -16,17 +16,11 @@ import soundfile
 import tqdm
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
+from preprocessing import sample_melon
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_world
 from preprocessing.sample import synthesis
-
-_RULES = {  # Least and most of each setting.
-  "songs": (8, 100_000),
-  "artists": (1, 10_000),
-  "seconds": (1.0, 600.0),
-  "seed": (0, 2**32 - 1),
-  "eq_db": (0.0, 20.0),
-}
 
 
 def make_audio(
@@ -45,8 +39,8 @@ def make_audio(
     songs: how many.
     artists: how many, at most as many as songs.
     seconds: length of each song.
-    seed: draws everything.
-    eq_db: strength of each song's random equaliser.
+    seed: decides everything that is drawn.
+    eq_db: strength of each song's random equaliser, in dB.
 
   Returns:
     The path of each song.
@@ -54,41 +48,23 @@ def make_audio(
   Raises:
     InputError: a setting is out of range.
   """
-  given = {
-    "songs": songs,
-    "artists": artists,
-    "seconds": seconds,
-    "seed": seed,
-    "eq_db": eq_db,
-  }
-  for name, (least, most) in (_RULES | {"artists": (1, songs)}).items():
-    if not least <= given[name] <= most:
-      raise errors.InputError(
-        f"--{name} is {given[name]}; it must be {least} to {most}."
-      )
+  sample_melon.check_settings(
+    songs=songs, artists=artists, seconds=seconds, seed=seed, eq_db=eq_db
+  )
   who = sample_world.draw_artists(artists, seed)
   paths = []
   drawn = sample_world.draw_songs(who, songs, seed)
   for song in tqdm.tqdm(drawn, "songs", unit="song"):
-    host, guest = who[song.artists[0]], who[song.artists[-1]]
     path = out / f"artist_{song.artists[0]:03d}" / f"{song.song_id}.flac"
     paths.append(path)
     if path.exists():
       continue
-    sheet = sample_score.Sheet(
-      seed=seed,
-      song=song,
-      host=host,
-      guest=guest,
-      samples=round(seconds * synthesis.RATE_HZ),
-      eq_db=eq_db,
-    )
+    samples = round(seconds * synthesis.RATE_HZ)
+    sheet = sample_score.Sheet.of(song, who, seed, samples, eq_db)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    soundfile.write(
-      partial, sample_score.play(sheet), synthesis.RATE_HZ, format="FLAC"
-    )
-    partial.replace(path)
+    with storage.write_aside(path) as partial:
+      audio = sample_score.play(sheet)
+      soundfile.write(partial, audio, synthesis.RATE_HZ, format="FLAC")
   return paths
 
 
@@ -104,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--songs", type=int, default=120, help="how many (default 120)")
   add("--artists", type=int, default=12, help="how many (default 12)")
   add("--seconds", type=float, default=20.0, help="of each (default 20)")
-  add("--seed", type=int, default=0, help="draws everything (default 0)")
+  add("--seed", type=int, default=0, help="of all draws (default 0)")
   add(
     "--eq_db",
     type=float,

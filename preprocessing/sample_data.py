@@ -3,8 +3,8 @@
   python -m preprocessing.sample_data --out=data/sample
   python -m preprocessing.sample_data --out=data/small --songs=96 --seconds=6
 
-Synthesises the music, then makes song store, split and vectors from it, as
-the single commands would; what is there already is not made again.
+Synthesises the music, then makes song store, split and vectors from it, as the
+single commands do. What is there already is not made again.
 """
 
 import argparse
@@ -40,10 +40,10 @@ def make(
   """Makes a data set of synthesised music, or goes on making it.
 
   Args:
-    data_dir: its folder; the Melon-format files lie in `melon` inside.
+    data_dir: its folder; the files in Melon's format lie in `melon` inside it.
     songs: how many.
     seconds: length of most of them.
-    seed: of everything drawn.
+    seed: decides everything that is drawn.
 
   Raises:
     InputError: the folder holds something else, or another process makes it.
@@ -80,8 +80,8 @@ def make_where_absent(
   """Makes the sample for a config that asks for one, and says so.
 
   Args:
-    data_dir: `config.data.dir`; where it holds a finished data set, or one
-      that was not made here, nothing happens.
+    data_dir: `config.data.dir`; if it holds a finished data set, or one that
+      was not made here, nothing happens.
     songs: `config.data.sample_songs`; 0 for no sample.
     seconds: `config.data.sample_seconds`.
   """
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "--seed",
     type=int,
     default=0,
-    help="of everything that is drawn (default %(default)s)",
+    help="decides everything that is drawn (default %(default)s)",
   )
   flags = parser.parse_args(argv)
   make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)

@@ -2,11 +2,11 @@ r"""Makes a sample: a small data set of synthesised music in Melon's layout.
 
 Writes OUT/kakao_meta/ (song_meta.json, train.json, val.json, test.json,
 genre_gn_all.json) and OUT/arena_mel/{id // 1000}/{id}.npy, [48, frames] in
-Melon's dB, of music that is composed and synthesised from the seed: eight
+Melon's dB. The music is composed and synthesised from the seed: there are eight
 sub-genres in three genres, artists with habits of their own, moods that cross
-genres, playlists by sub-genre, mood and artist. A few files are missing or
+genres, and playlists by sub-genre, mood and artist. A few files are missing or
 broken, as in Melon; OUT/sample_melon.json, written last, lists them. The same
-settings give the same bytes; interrupted, the same command line goes on.
+settings give the same bytes. Interrupted, the same command line goes on.
 
     python -m preprocessing.sample_melon --out=data/sample_melon
 
@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
 import functools
-import json
 import math
 import multiprocessing
 import os
@@ -60,31 +59,31 @@ _LENGTH_SPREAD = 0.2  # Songs last seconds * (1 - it .. 1 + it).
 _SONGS_PER_CALL = 4
 
 
+def _setting(default: float, what: str) -> Any:
+  return dataclasses.field(default=default, metadata={"help": what})
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a sample follows from.
+  """The settings that decide a sample."""
 
-  Attributes:
-    songs: number of songs.
-    playlists: number of playlists in the three files together.
-    artists: number of artists, at most as many as songs.
-    seconds: typical length of a song; they vary by a fifth.
-    seed: draws everything.
-    noise: share of a playlist's songs that ignore its theme, 0..1.
-    eq_db: strength of the random equaliser of each song, in dB: how little a
-      mean spectrum tells.
-    fault_share: share of the songs with each kind of fault, at least one song
-      each unless 0.
-  """
-
-  songs: int = 600
-  playlists: int = 400
-  artists: int = 60
-  seconds: float = 20.0
-  seed: int = 0
-  noise: float = 0.1
-  eq_db: float = 4.0
-  fault_share: float = 0.005
+  songs: int = _setting(600, "number of songs")
+  playlists: int = _setting(400, "number of playlists in the three files")
+  artists: int = _setting(60, "number of artists, at most that of songs")
+  seconds: float = _setting(20.0, "typical length of a song; a fifth off")
+  seed: int = _setting(0, "decides everything that is drawn")
+  noise: float = _setting(
+    0.1, "share of a playlist's songs that ignore its theme"
+  )
+  eq_db: float = _setting(
+    4.0,
+    "strength of each song's random equaliser, in dB: the more, the less a "
+    "mean spectrum tells",
+  )
+  fault_share: float = _setting(
+    0.005,
+    "share of the songs with each kind of fault, at least one song unless 0",
+  )
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain values, fit for json, and the version of the sample."""
@@ -93,73 +92,67 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-  """One file to write: what is played, and what is wrong with it."""
+  """A file to write: what is played, and what is wrong with it."""
 
   sheet: sample_score.Sheet
   fault: str | None
   path: pathlib.Path
 
 
-def _check(settings: Settings) -> None:
-  """Refuses settings from which no sample can be made."""
-  rules = [
-    ("songs", settings.songs >= 8, "at least 8, one for each sub-genre"),
-    ("playlists", settings.playlists >= 1, "at least 1"),
-    (
-      "artists",
-      1 <= settings.artists <= settings.songs,
-      f"at least 1 and at most the number of songs, {settings.songs}",
-    ),
-    ("seconds", 1.0 <= settings.seconds <= 600.0, "1 to 600"),
-    ("seed", settings.seed >= 0, "0 or more"),
-    ("noise", 0.0 <= settings.noise <= 1.0, "0 to 1"),
-    ("eq_db", 0.0 <= settings.eq_db <= 20.0, "0 to 20"),
-    ("fault_share", 0.0 <= settings.fault_share <= 0.05, "0 to 0.05"),
-  ]
-  for name, is_right, rule in rules:
-    if not is_right:
-      raise errors.InputError(
-        f"--{name} is {getattr(settings, name)}; it must be {rule}."
-      )
+_RULES = {  # The least and the most of each setting.
+  "songs": (8, math.inf),  # One for each sub-genre.
+  "playlists": (1, math.inf),
+  "artists": (1, math.inf),
+  "seconds": (1, 600),
+  "seed": (0, math.inf),
+  "noise": (0, 1),
+  "eq_db": (0, 20),
+  "fault_share": (0, 0.05),
+  "processes": (1, math.inf),
+}
 
 
-def _check_same(
-  found: dict[str, Any], settings: Settings, path: pathlib.Path
-) -> None:
-  """Refuses a folder that holds a sample of other settings."""
-  ours = settings.as_dict()
-  differing = [
-    f"{key} is {found.get(key)!r} there and {ours.get(key)!r} asked for"
-    for key in sorted(found.keys() | ours.keys())
-    if found.get(key) != ours.get(key)
-  ]
+def check_settings(**settings: float) -> None:
+  """Refuses settings from which no sample can be made.
+
+  Args:
+    **settings: some of those of `make_sample`; `artists` together with `songs`.
+
+  Raises:
+    InputError: one is out of its range.
+  """
+  rules = _RULES | {"artists": (1, settings.get("songs", math.inf))}
+  for name, value in settings.items():
+    least, most = rules[name]
+    if not least <= value <= most:
+      wanted = f"at least {least}" if most == math.inf else f"{least} to {most}"
+      raise errors.InputError(f"--{name} is {value}; it must be {wanted}.")
+
+
+def _read_marker(path: pathlib.Path, settings: Settings) -> dict[str, Any]:
+  """Returns the record of a sample, if it is of these settings."""
+  try:
+    found = storage.read_json(path)
+    differing = storage.differences(found["settings"], settings.as_dict())
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.InputError(
+      f"{path} is not a readable record of a sample's settings, which "
+      "preprocessing.sample_melon writes. Delete its folder, or give another "
+      "--out."
+    ) from error
   if differing:
     raise errors.InputError(
       f"{path} belongs to a sample of other settings: {'; '.join(differing)}. "
       "Give those settings, another --out, or delete that folder."
     )
-
-
-def _read_marker(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(found["settings"], dict):
-      return found
-  except (OSError, ValueError, KeyError, TypeError):
-    pass
-  raise errors.InputError(
-    f"{path} is not a readable record of a sample's settings, which "
-    "preprocessing.sample_melon writes. Delete its folder, or give another "
-    "--out."
-  )
+  return found
 
 
 def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
   """Takes possession of the folder; returns the marker of a finished sample."""
   for name in (MARKER_FILE, _STARTED_FILE):
     if (out / name).exists():
-      marker = _read_marker(out / name)
-      _check_same(marker["settings"], settings, out / name)
+      marker = _read_marker(out / name, settings)
       return marker if name == MARKER_FILE else None
   for name in ("kakao_meta", "arena_mel"):
     if (out / name).exists():
@@ -211,23 +204,16 @@ def _plan(
   songs: list[sample_world.Song],
   faults: dict[str, list[int]],
 ) -> list[_Task]:
-  """Returns the files that are to be written and are not there yet."""
+  """Returns the files that are still to be written."""
   fault_of = {i: fault for fault, ones in faults.items() for i in ones}
   tasks = []
   for i, samples in enumerate(_draw_samples(settings, faults)):
-    song = songs[i]
-    path = out / melon_source.song_file(song.song_id)
-    if fault_of.get(i) == "missing" or path.exists():
-      continue
-    sheet = sample_score.Sheet(
-      seed=settings.seed,
-      song=song,
-      host=artists[song.artists[0]],
-      guest=artists[song.artists[-1]],
-      samples=samples,
-      eq_db=settings.eq_db,
-    )
-    tasks.append(_Task(sheet, fault_of.get(i), path))
+    path = out / melon_source.song_file(songs[i].song_id)
+    if fault_of.get(i) != "missing" and not path.exists():
+      sheet = sample_score.Sheet.of(
+        songs[i], artists, settings.seed, samples, settings.eq_db
+      )
+      tasks.append(_Task(sheet, fault_of.get(i), path))
   return tasks
 
 
@@ -244,18 +230,16 @@ def _spoil(db: np.ndarray, fault: str | None, seed: list[int]) -> np.ndarray:
 
 
 def _write_song(task: _Task) -> None:
-  """Plays a song and writes its file under a temporary name, then renames."""
+  """Plays a song and writes its file."""
   song = task.sheet.song
   power = melspectrogram.mel_power(sample_score.play(task.sheet))
   db = np.ascontiguousarray(melspectrogram.power_to_db(power).T)
   db = _spoil(db, task.fault, [task.sheet.seed, 8, song.song_id])
   task.path.parent.mkdir(parents=True, exist_ok=True)
-  partial = task.path.with_name(task.path.name + ".partial")
-  with open(partial, "wb") as file:
+  with storage.write_aside(task.path) as partial, open(partial, "wb") as file:
     np.save(file, db)
     if task.fault == "truncated":
       file.truncate(file.tell() // 3)
-  partial.replace(task.path)
 
 
 def _write_songs(
@@ -293,25 +277,6 @@ def _write_songs(
     pool.shutdown(cancel_futures=True)
 
 
-def _describe(
-  settings: Settings,
-  songs: list[sample_world.Song],
-  faults: dict[str, list[int]],
-) -> dict[str, Any]:
-  """Returns the marker of a finished sample."""
-  return {
-    "settings": settings.as_dict(),
-    "finished": True,
-    "files": settings.songs - len(faults["missing"]),
-    "faults": {
-      fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
-    },
-    "moods": {  # Keys are text, as in the file.
-      str(song.song_id): sample_styles.MOODS[song.mood].name for song in songs
-    },
-  }
-
-
 def make_sample(
   out: str | os.PathLike[str], *, processes: int | None = None, **settings: Any
 ) -> dict[str, Any]:
@@ -319,8 +284,8 @@ def make_sample(
 
   Args:
     out: folder; kakao_meta/, arena_mel/ and the marker are written into it.
-    processes: how many synthesise; as many as there are cores by default. The
-      result does not depend on it.
+    processes: how many synthesise; by default one for each core. The result
+      does not depend on it.
     **settings: fields of `Settings`.
 
   Returns:
@@ -333,13 +298,8 @@ def make_sample(
   """
   out = pathlib.Path(out)
   known = Settings(**settings)
-  _check(known)
-  if processes is None:
-    processes = os.cpu_count() or 1
-  if processes < 1:
-    raise errors.InputError(
-      f"--processes is {processes}; it must be at least 1."
-    )
+  processes = os.cpu_count() or 1 if processes is None else processes
+  check_settings(**dataclasses.asdict(known), processes=processes)
   marker = _prepare(out, known)
   if marker is not None:
     return marker
@@ -349,7 +309,17 @@ def make_sample(
   tasks = _plan(out, known, artists, songs, faults)
   _write_songs(out, tasks, processes, known.songs)
   _write_metadata(out, known, artists, songs)
-  marker = _describe(known, songs, faults)
+  marker = {
+    "settings": known.as_dict(),
+    "finished": True,
+    "files": known.songs - len(faults["missing"]),
+    "faults": {
+      fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
+    },
+    "moods": {  # Keys are text, as in the file.
+      str(song.song_id): sample_styles.MOODS[song.mood].name for song in songs
+    },
+  }
   storage.write_json(out / MARKER_FILE, marker)
   (out / _STARTED_FILE).unlink()
   return marker
@@ -388,22 +358,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--processes", type=int, help="default: one for each core"
   )
-  helps = {
-    "songs": "number of songs",
-    "playlists": "number of playlists, all files together",
-    "artists": "number of artists",
-    "seconds": "typical length of a song",
-    "seed": "of everything that is drawn",
-    "noise": "share of a playlist's songs that ignore its theme",
-    "eq_db": "strength of each song's random equaliser, in dB",
-    "fault_share": "share of the songs with each kind of fault",
-  }
   for field in dataclasses.fields(Settings):
     parser.add_argument(
       f"--{field.name}",
       type=type(field.default),
       default=field.default,
-      help=f"{helps[field.name]} (default: {field.default})",
+      help=f"{field.metadata['help']} (default: %(default)s)",
     )
   flags = vars(parser.parse_args(argv))
   out = flags.pop("out")

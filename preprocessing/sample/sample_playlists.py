@@ -90,17 +90,14 @@ def draw_playlists(
   noise: float,
   seed: int,
 ) -> list[dict[str, Any]]:
-  """Draws whole playlists.
+  """Draws whole playlists, in the layout of train.json.
 
   Args:
-    songs: of the sample, at least one.
-    artists: of the sample.
+    songs: the songs of the sample, at least one.
+    artists: the artists of the sample.
     count: how many playlists.
     noise: share of their songs that is drawn without regard to the theme.
-    seed: of the sample.
-
-  Returns:
-    Records in the layout of train.json.
+    seed: the seed of the sample.
   """
   weights = np.array([song.popularity for song in songs])
   playlists = []
@@ -127,15 +124,11 @@ def draw_playlists(
 def split_playlists(
   playlists: list[dict[str, Any]], seed: int
 ) -> dict[str, list[dict[str, Any]]]:
-  """Deals playlists to train, val and test and masks those of the latter two.
+  """Deals playlists to train, val and test, and masks those of val and test.
 
-  Of a masked playlist half of the songs (rounded down) and the tags are kept,
-  or half of the songs and the title, or tags and title only; what is hidden is
-  an empty list or text, as in Melon.
-
-  Args:
-    playlists: whole ones.
-    seed: of the sample.
+  A masked playlist keeps half of its songs (rounded down) and the tags, or half
+  of its songs and the title, or tags and title only; the rest is an empty list
+  or text, as in Melon.
 
   Returns:
     File name without its ending -> records.

@@ -27,23 +27,27 @@ _LEVELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-  """All that is needed to play a song.
+  """All that is needed to play a song."""
 
-  Attributes:
-    seed: seed of the sample.
-    song: what is played.
-    host: accompanies.
-    guest: plays the lead; the host unless the song has several artists.
-    samples: length at 16 kHz.
-    eq_db: strength of the song's random equaliser.
-  """
-
-  seed: int
+  seed: int  # Of the sample.
   song: sample_world.Song
-  host: sample_world.Artist
-  guest: sample_world.Artist
-  samples: int
-  eq_db: float
+  host: sample_world.Artist  # Accompanies.
+  guest: sample_world.Artist  # Plays the lead; the host in most songs.
+  samples: int  # Length at 16 kHz.
+  eq_db: float  # Strength of the song's random equaliser.
+
+  @classmethod
+  def of(
+    cls,
+    song: sample_world.Song,
+    artists: list[sample_world.Artist],
+    seed: int,
+    samples: int,
+    eq_db: float,
+  ) -> "Sheet":
+    """Gives a song to its artists."""
+    host, guest = artists[song.artists[0]], artists[song.artists[-1]]
+    return cls(seed, song, host, guest, samples, eq_db)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,12 +265,5 @@ class _Player:
 
 
 def play(sheet: Sheet) -> np.ndarray:
-  """Synthesises a song; the same sheet always gives the same samples.
-
-  Args:
-    sheet: what is played.
-
-  Returns:
-    Audio at 16 kHz in [-1, 1], float32 [samples].
-  """
+  """Returns a song's audio at 16 kHz in [-1, 1], float32 [samples]."""
   return _Player(sheet).play()

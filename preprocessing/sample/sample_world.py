@@ -25,69 +25,41 @@ _CHORD_FAMILIES = ("string", "organ", "reed", "brass")
 
 @dataclasses.dataclass(frozen=True)
 class Artist:
-  """An artist and the habits that are heard in all songs of theirs.
+  """An artist, whose habits are heard in all of their songs."""
 
-  Attributes:
-    artist_id: as in song_meta.json.
-    name: as in song_meta.json.
-    style: number of the main sub-genre in STYLES.
-    moods: how often each mood is taken, [moods], sums to 1.
-    lead, chords, bass: instruments.
-    kit: drums.
-    tempo: place in the tempo range of the sub-genre, 0..1.
-    variants: which variant of kick, snare, hat, bass, chords, and which
-      progressions and voicing; reduced modulo what there is.
-    motif: loudness of the lead in each of 32 steps, 0 where it is silent.
-    contour: degrees of the scale that the lead goes through.
-    ghost: an additional drum in each of 16 steps, loudness.
-    echo_steps, echo_level: of lead and chords; level 0 for none.
-    pump: depth of the ducking under the kick.
-    strum_s: time between the notes of a chord.
-    register: octave of the lead.
-  """
-
-  artist_id: int
+  artist_id: int  # This and the name: as in song_meta.json.
   name: str
-  style: int
-  moods: tuple[float, ...]
+  style: int  # The main sub-genre, in STYLES.
+  moods: tuple[float, ...]  # How often each is taken; sums to 1.
   lead: synthesis.Instrument
   chords: synthesis.Instrument
   bass: synthesis.Instrument
   kit: synthesis.DrumKit
-  tempo: float
+  tempo: float  # Place in the sub-genre's range of tempo, 0 to 1.
+  # Which variant of kick, snare, hat, bass, chords, and which progressions and
+  # voicing; modulo what there is.
   variants: tuple[int, ...]
-  motif: tuple[float, ...]
-  contour: tuple[int, ...]
-  ghost: tuple[float, ...]
-  echo_steps: int
+  motif: tuple[float, ...]  # Loudness of the lead in each of 32 steps.
+  contour: tuple[int, ...]  # Degrees of the scale that the lead goes through.
+  ghost: tuple[float, ...]  # Loudness of one more drum in each of 16 steps.
+  echo_steps: int  # This and the level: echo of lead and chords.
   echo_level: float
-  pump: float
-  strum_s: float
-  register: int
+  pump: float  # Depth of the ducking under the kick.
+  strum_s: float  # Time between the notes of a chord.
+  register: int  # Octave of the lead.
 
 
 @dataclasses.dataclass(frozen=True)
 class Song:
-  """A song as it stands in song_meta.json, and its mood.
-
-  Attributes:
-    song_id: as in song_meta.json.
-    name: as in song_meta.json.
-    artists: positions in the list of artists; the first accompanies, the last
-      plays the lead.
-    styles: positions in STYLES; the first has the harmony, the last the drums.
-    mood: position in MOODS.
-    album: (album id, name, date of issue as YYYYMMDD).
-    popularity: weight in draws of playlists.
-  """
+  """A song as it stands in song_meta.json, and its mood."""
 
   song_id: int
   name: str
-  artists: tuple[int, ...]
-  styles: tuple[int, ...]
-  mood: int
-  album: tuple[int, str, str]
-  popularity: float
+  artists: tuple[int, ...]  # The first accompanies, the last plays the lead.
+  styles: tuple[int, ...]  # The first has the harmony, the last the drums.
+  mood: int  # In MOODS.
+  album: tuple[int, str, str]  # Id, name, date of issue as YYYYMMDD.
+  popularity: float  # Weight in draws of playlists.
 
 
 def _draw_instrument(
@@ -144,12 +116,7 @@ def _draw_name(rng: np.random.Generator) -> str:
 
 
 def draw_artists(count: int, seed: int) -> list[Artist]:
-  """Draws the artists; sub-genres have equally many, or one more.
-
-  Args:
-    count: how many.
-    seed: of the sample; artist i does not depend on `count`.
-  """
+  """Draws the artists; artist i does not depend on how many there are."""
   artists = []
   for i in range(count):
     rng = np.random.default_rng([seed, 1, i])
@@ -198,13 +165,7 @@ def _others(count: int, one: int, rng: np.random.Generator) -> int:
 
 
 def draw_songs(artists: list[Artist], count: int, seed: int) -> list[Song]:
-  """Draws the songs, in order of their ids.
-
-  Args:
-    artists: of the sample; popular ones have more songs.
-    count: how many.
-    seed: of the sample.
-  """
+  """Draws the songs, in order of their ids."""
   rng = np.random.default_rng([seed, 2])
   span = max(_ID_SPAN, 2 * count)
   ids = np.sort(rng.choice(span, count, replace=False)).tolist()

@@ -22,25 +22,16 @@ _DARK = 1.3  # The dark table's harmonic k is the bright one's / k ** 1.3.
 
 @dataclasses.dataclass(frozen=True)
 class Instrument:
-  """How a pitched instrument sounds.
+  """How a pitched instrument sounds."""
 
-  Attributes:
-    harmonics: strength of harmonics 1, 2, ...
-    envelope: how a note grows and fades.
-    dulling_s: time until a note has lost most of its brightness.
-    vibrato_hz, vibrato_semitones: of the pitch; it sets in after 0.1 s.
-    tremolo_hz, tremolo_depth: of the loudness; depth in [0, 1].
-    scoop_s: time in which a sliding note reaches its pitch.
-  """
-
-  harmonics: tuple[float, ...]
+  harmonics: tuple[float, ...]  # Strength of harmonics 1, 2, ...
   envelope: sample_styles.Envelope
-  dulling_s: float = 0.3
-  vibrato_hz: float = 5.0
+  dulling_s: float = 0.3  # Time until a note has lost most of its brightness.
+  vibrato_hz: float = 5.0  # It sets in after 0.1 s.
   vibrato_semitones: float = 0.0
   tremolo_hz: float = 5.0
-  tremolo_depth: float = 0.0
-  scoop_s: float = 0.08
+  tremolo_depth: float = 0.0  # 0 to 1.
+  scoop_s: float = 0.08  # Time in which a sliding note reaches its pitch.
 
 
 def pitch_hz(midi: float) -> float:
@@ -99,18 +90,14 @@ def note(
   darkness: float = 0.0,
   slide: float = 0.0,
 ) -> np.ndarray:
-  """Synthesises one note.
+  """Synthesises one note, with its release, float32 [samples].
 
   Args:
     instrument: how it sounds.
     midi: pitch, 69 is 440 Hz.
-    held_s: time until it is let go, in seconds.
+    held_s: time until it is let go.
     darkness: harmonic k is weakened by k ** -darkness.
-    slide: semitones; positive: comes from as far below; negative: sinks by as
-      much towards the end.
-
-  Returns:
-    float32 [samples]; the release is in it.
+    slide: semitones from below at the start, or, if negative, down at the end.
   """
   envelope = instrument.envelope
   held_s = max(held_s, envelope.attack_s)
@@ -148,16 +135,7 @@ def _fading(decay_s: float) -> np.ndarray:
 
 
 def drum(kit: DrumKit, name: str, rng: np.random.Generator) -> np.ndarray:
-  """Synthesises one stroke.
-
-  Args:
-    kit: how the drums sound.
-    name: kick, snare, hat, ghost (a pitched drum) or shaker.
-    rng: draws the noise.
-
-  Returns:
-    float32 [samples].
-  """
+  """Synthesises a stroke of a kick, snare, hat, ghost (pitched) or shaker."""
   decay_s = {
     "kick": kit.kick_decay_s,
     "snare": kit.snare_decay_s,
@@ -224,7 +202,7 @@ def random_equaliser(
     rng: draws them.
 
   Returns:
-    Gain, float32 [bins].
+    The gain at each frequency, float32 [bins].
   """
   octave = np.log2(np.maximum(bins_hz, 40.0) / 600.0)
   tilt, low, high = strength_db * rng.standard_normal(3)
@@ -261,16 +239,7 @@ def _filtered(
 def master(
   mix: np.ndarray, strength_db: float, rng: np.random.Generator
 ) -> np.ndarray:
-  """Gives a song its own equaliser, background noise and loudness.
-
-  Args:
-    mix: float32 [samples].
-    strength_db: of the equaliser.
-    rng: draws everything.
-
-  Returns:
-    float32 [samples] in [-1, 1].
-  """
+  """Gives a song its own equaliser, noise and loudness, in [-1, 1]."""
   loudness = 10.0 ** rng.uniform(-0.85, -0.4)
   noise = 10.0 ** rng.uniform(-2.6, -1.3)
   mix = mix / np.float32(np.sqrt(np.mean(mix**2)) + 1e-6)

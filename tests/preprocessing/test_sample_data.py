@@ -63,7 +63,7 @@ def test_the_command_finds_each_step_of_a_finished_sample_done(
 
 def test_a_finished_sample_of_other_settings_is_refused(smoke_sample):
   before = _files(smoke_sample)
-  with pytest.raises(errors.InputError, match="seed is 0 there and 1"):
+  with pytest.raises(errors.InputError, match="seed: there 0, here 1"):
     sample_data.make(smoke_sample, songs=96, seconds=6.0, seed=1)
   assert _files(smoke_sample) == before
 
