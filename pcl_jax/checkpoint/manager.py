@@ -207,7 +207,7 @@ class Checkpoints:
       raise errors.InputError(
         f"no checkpoint in {self.files.path} can be used: {listed}. Nothing "
         "was moved or deleted. Restore one from a copy, or give another "
-        "--workdir to begin anew."
+        "--workdir to start from step 0."
       )
     hosts.await_first(lambda: self._move_aside(faults))
     return found

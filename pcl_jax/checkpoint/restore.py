@@ -38,7 +38,7 @@ class DamagedError(errors.InputError):
     self, files: checkpoint_files.CheckpointFiles, step: int, fault: str
   ):
     others = [one for one in files.steps() if one != step]
-    instead = f"use step {max(others)}" if others else "begin anew"
+    instead = f"use step {max(others)}" if others else "start from step 0"
     super().__init__(
       f"checkpoint {step} in {files.path} is damaged ({fault}). Move "
       f"{files.folder(step)} away to {instead}; training that goes on does so "

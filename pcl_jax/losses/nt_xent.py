@@ -89,16 +89,17 @@ def nt_xent(
   a = unit_rows(anchors.astype(jnp.float32))
   p = unit_rows(positives.astype(jnp.float32))
   z = jnp.concatenate([a, p])
+  rows = _Rows(jnp.arange(1, total + 1), z, weights, excluded)
   settings = _Settings(temperature, total // 2, tile, mesh)
   if mesh is None or total <= tiled_above:
-    value = _mean_at_once(settings, z, weights, excluded)
+    value = _mean_at_once(settings, rows)
   elif total % mesh.size:
     raise ValueError(
       f"{total} rows on {mesh.size} devices: the rows of anchors and positives "
       "together must be a multiple of the devices."
     )
   else:
-    value = _mean_by_tiles(settings, z, weights, excluded)
+    value = _mean_by_tiles(settings, rows)
   if weights is not None:
     return value
   logits = jnp.sum(a * p, axis=1) / temperature
@@ -120,23 +121,12 @@ class _Settings(NamedTuple):
 
 
 class _Rows(NamedTuple):
-  """Entries of all rows, or of those of one tile.
+  """All rows, or those of one tile."""
 
-  Attributes:
-    number: from 1 to 2n; 0 for rows that fill up a tile.
-    z: of norm 1.
-    weights: None where the partner is the one positive.
-    excluded: None where no pair is excluded.
-  """
-
-  number: Int[Array, " r"]
-  z: Float[Array, "r d"]
-  weights: Pairs | None
-  excluded: Pairs | None
-
-
-def _numbered(z: Array, weights: Pairs | None, excluded: Pairs | None) -> _Rows:
-  return _Rows(jnp.arange(1, len(z) + 1), z, weights, excluded)
+  number: Int[Array, " r"]  # From 1 to 2n; 0 for rows that fill up a tile.
+  z: Float[Array, "r d"]  # Of norm 1.
+  weights: Pairs | None  # None where the partner is the one positive.
+  excluded: Pairs | None  # None where no pair is excluded.
 
 
 def _pairs_of_tile(
@@ -158,79 +148,53 @@ def _pairs_of_tile(
   return jnp.where(kept, logits / settings.temperature, -jnp.inf), weights
 
 
-def _mean_at_once(
-  settings: _Settings,
-  z: Float[Array, "rows d"],
-  weights: Pairs | None,
-  excluded: Pairs | None,
-) -> Float[Array, ""]:
+def _mean_at_once(settings: _Settings, rows: _Rows) -> Float[Array, ""]:
   """Computes the loss; where weights is None, without its attraction."""
-  rows = _numbered(z, weights, excluded)
-  logits, pair_weights = _pairs_of_tile(settings, rows, rows)
-  if pair_weights is None:
+  logits, weights = _pairs_of_tile(settings, rows, rows)
+  if weights is None:
     return jnp.mean(jax.nn.logsumexp(logits, axis=1))
-  total = pair_weights.sum(axis=1, keepdims=True)
+  total = weights.sum(axis=1, keepdims=True)
   counts = total > 0
   # A row without positives may have no logits left: 0 * inf in the gradient.
   logits = jnp.where(counts, logits, 0.0)
   attraction = jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET)
-  scaled = pair_weights / jnp.where(counts, total, 1.0)
+  scaled = weights / jnp.where(counts, total, 1.0)
   per_row = jax.nn.logsumexp(logits, axis=1)
   per_row = per_row - jnp.sum(scaled * attraction, axis=1)
   return jnp.mean(jnp.where(counts[:, 0], per_row, 0.0))
 
 
 class _Sums(NamedTuple):
-  """Sums over the columns so far, for each row.
+  """Sums over the columns so far, for each row."""
 
-  Attributes:
-    most: largest logit.
-    scaled: sum of exp(logit - most).
-    weight: sum of the weights.
-    attraction: sum of weight * log(s + 1e-5).
-  """
-
-  most: Float[Array, " r"]
-  scaled: Float[Array, " r"]
+  most: Float[Array, " r"]  # The largest logit.
+  scaled: Float[Array, " r"]  # Of exp(logit - most).
   weight: Float[Array, " r"]
-  attraction: Float[Array, " r"]
+  attraction: Float[Array, " r"]  # Of weight * log(s + 1e-5).
 
 
 class _Scales(NamedTuple):
-  """What the gradient needs of each row.
+  """What the gradient needs of each row."""
 
-  Attributes:
-    normaliser: log sum_j s_ij; inf for a row that contributes nothing.
-    weight: scales the row's weights to sum 1; 0 for a row without any.
-  """
-
-  normaliser: Float[Array, " r"]
-  weight: Float[Array, " r"]
+  normaliser: Float[Array, " r"]  # log sum_j s_ij; inf: contributes nothing.
+  weight: Float[Array, " r"]  # Scales the weights to sum 1; 0: has none.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mean_by_tiles(
-  settings: _Settings,
-  z: Float[Array, "rows d"],
-  weights: Pairs | None,
-  excluded: Pairs | None,
-) -> Float[Array, ""]:
+def _mean_by_tiles(settings: _Settings, rows: _Rows) -> Float[Array, ""]:
   """Computes the same as `_mean_at_once`."""
-  return _forward(settings, z, weights, excluded)[0]
+  return _forward(settings, rows)[0]
 
 
 def _forward(
-  settings: _Settings,
-  z: Float[Array, "rows d"],
-  weights: Pairs | None,
-  excluded: Pairs | None,
+  settings: _Settings, rows: _Rows
 ) -> tuple[Float[Array, ""], tuple[_Rows, _Scales]]:
-  rows, zeros = _numbered(z, weights, excluded), jnp.zeros(len(z))
+  zeros = jnp.zeros(len(rows.z))
   # Below any logit, and finite, so that no difference of two is NaN.
-  least = jnp.full(len(z), -2 / settings.temperature)
+  least = zeros - 2 / settings.temperature
   sums = _Sums(least, zeros, zeros, zeros)
   sums = _over_columns(_add_to_sums, settings, rows, sums)
-  counts = jnp.full(len(z), True) if weights is None else sums.weight > 0
+  counts = zeros == 0 if rows.weights is None else sums.weight > 0
   scale = jnp.where(counts, 1 / jnp.where(sums.weight > 0, sums.weight, 1), 0)
   normaliser = sums.most + jnp.log(jnp.where(counts, sums.scaled, 1))
   per_row = jnp.where(counts, normaliser - scale * sums.attraction, 0)
@@ -242,12 +206,13 @@ def _backward(
   settings: _Settings,
   residuals: tuple[_Rows, _Scales],
   cotangent: Float[Array, ""],
-) -> tuple[Float[Array, "rows d"], None, None]:
+) -> tuple[_Rows]:
   z = residuals[0].z
   gradient = _over_columns(
     _add_to_gradient, settings, residuals, jnp.zeros_like(z)
   )
-  return gradient * (cotangent / (len(z) * settings.temperature)), None, None
+  gradient = gradient * (cotangent / (len(z) * settings.temperature))
+  return (_Rows(None, gradient, None, None),)
 
 
 _mean_by_tiles.defvjp(_forward, _backward)
@@ -298,12 +263,8 @@ def _over_columns(
 ) -> Any:
   """Sums over all columns for each row, tile by tile.
 
-  Args:
-    add: (settings, tile of rows, tile of columns, sums of these rows) -> the
-      sums with those over these columns added.
-    settings: of the loss.
-    rows: arrays of all rows, [2n, ...], split over the mesh.
-    sums: initial values of the sums, [2n, ...].
+  `add` takes the settings, a tile of rows, one of columns and the sums of these
+  rows, and returns the sums with these columns. Arrays are [2n, ...].
   """
   devices = settings.mesh.size
   onwards = [(i, (i + 1) % devices) for i in range(devices)]

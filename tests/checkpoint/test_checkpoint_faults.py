@@ -137,13 +137,13 @@ def test_where_no_step_is_good_each_reason_is_listed_and_nothing_is_moved(
   for step, name in ((1, "meta"), (3, "encoder"), (4, "rest")):
     shutil.rmtree(workdir / "checkpoints" / str(step) / name)
   before = _listing(workdir)
-  for _ in range(2):  # The second start does not begin anew either.
+  for _ in range(2):  # The second start does not start from step 0.
     with pytest.raises(errors.InputError) as caught:
       _restore(workdir)
     said = str(caught.value)
     for step, name in ((1, "meta"), (3, "encoder"), (4, "rest")):
       assert f"step {step}: {name}/" in said
-    assert "begin anew" in said
+    assert "start from step 0" in said
     assert _listing(workdir) == before
 
 

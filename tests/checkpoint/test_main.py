@@ -74,7 +74,7 @@ def test_the_list_shows_what_was_moved_aside(workdir, capsys):
 
 
 def test_good_steps_verify_and_nothing_is_touched(workdir, capsys):
-  """Nor what a trainer that is under way has not finished."""
+  """Nor the unfinished files of a running trainer."""
   unfinished = workdir / "checkpoints" / "5.orbax-checkpoint-tmp" / "meta"
   unfinished.mkdir(parents=True)
   (unfinished / "metadata").touch()
