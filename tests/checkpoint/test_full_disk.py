@@ -15,7 +15,6 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
-from tests.support import quick_backbone
 from tests.support import small_state
 from tests.support import tiny_melon
 from tests.support import tiny_run
@@ -142,13 +141,12 @@ def test_a_failed_save_deletes_none_of_those_before(tmp_path, monkeypatch):
   assert [files.fault(step) for step in files.steps()] == [None] * 4
 
 
+@pytest.mark.usefixtures("quickly", "quick_compilation")
 def test_training_goes_on_through_failed_saves_and_fails_with_the_last(
   tmp_path, monkeypatch, capsys
 ):
-  quick_backbone.register(monkeypatch)
   data = tiny_run.make_data_set(tmp_path / "data")
-  config = tiny_run.small_config(data, epochs=1, save_every_steps=1)
-  config.model_params.audio.backbone_type = quick_backbone.NAME
+  config = tiny_run.quick_config(data, epochs=1, save_every_steps=1)
   with monkeypatch.context() as patch:
     _fail(patch, [2, 3, 4], times=9)
     with pytest.raises(errors.RunError, match="on file is of step 1. Make"):

@@ -38,34 +38,43 @@ def _tags() -> jax.Array:
   return jnp.asarray(tags, np.int32)
 
 
-def _terms(combos, method, excluded=None, tiled_above=99) -> dict[str, float]:
-  found = loss_terms.loss_terms(
-    strategies.parse(combos, method),
-    _projections(),
-    _tags(),
-    num_codes=CODES,
-    contrast=functools.partial(
-      nt_xent.nt_xent,
-      temperature=0.1,
-      mesh=train_step.make_mesh(jax.devices()[:1]),
-      tiled_above=tiled_above,
-      tile=4,
-    ),
-    excluded=excluded,
+@functools.cache
+def _compiled(strategy, tiled_above):
+  contrast = functools.partial(
+    nt_xent.nt_xent,
+    temperature=0.1,
+    mesh=train_step.make_mesh(jax.devices()[:1]),
+    tiled_above=tiled_above,
+    tile=4,
   )
+  return jax.jit(
+    lambda projections, tags, excluded: loss_terms.loss_terms(
+      strategy,
+      projections,
+      tags,
+      num_codes=CODES,
+      contrast=contrast,
+      excluded=excluded,
+    )
+  )
+
+
+def _terms(combos, method, excluded=None, tiled_above=99) -> dict[str, float]:
+  compute = _compiled(strategies.parse(combos, method), tiled_above)
+  found = compute(_projections(), _tags(), excluded)
   return {name: float(value) for name, value in found.items()}
 
 
 def test_terms_are_named_as_published_and_add_up():
-  assert list(_terms([SS], "")) == ["audio+audio_self", "total"]
+  assert _terms([SS], "").keys() == {"audio+audio_self", "total"}
   everything = _terms([A_P, A_G, G_P], "Playlist")
-  assert list(everything) == [
+  assert everything.keys() == {
     "audio+cf",
     "audio+genre_w2v",
     "cf+genre_w2v",
     "audio_Playlist_CO",
     "total",
-  ]
+  }
   np.testing.assert_allclose(
     everything["total"],
     sum(v for name, v in everything.items() if name != "total"),
@@ -80,7 +89,8 @@ def test_a_hybrid_has_the_terms_of_its_parts(method):
   np.testing.assert_allclose(
     hybrid["total"], cross["total"] + intra["total"], rtol=1e-6
   )
-  assert hybrid == cross | intra | {"total": hybrid["total"]}
+  parts = cross | intra | {"total": hybrid["total"]}
+  assert hybrid == pytest.approx(parts, rel=1e-6)
 
 
 def test_cross_modal_terms_run_over_all_rows_audio_terms_over_the_halves():
@@ -132,7 +142,7 @@ def _weights_by_sets(sets: list[set[int]]) -> list[list[Fraction]]:
   ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
   st.lists(
     st.sets(st.integers(1, CODES), max_size=4), min_size=ROWS, max_size=ROWS

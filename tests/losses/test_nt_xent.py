@@ -290,7 +290,7 @@ def _assert_as_at_once(inputs, case):
     np.testing.assert_allclose(one / unit, other / unit, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=24)
+@settings(deadline=None, max_examples=18)
 @given(
   case=st.sampled_from(CASES),
   seed=st.integers(0, 2**32 - 1),
@@ -388,11 +388,10 @@ def test_one_device_communicates_nothing_and_eight_gather_nothing():
 
 
 def test_memory_grows_with_the_rows_and_not_with_the_pairs():
-  sizes = [16384, 32768, 65536]
-  analyses = [_lowered(1, size, 1024).memory_analysis() for size in sizes]
-  used = [a.temp_size_in_bytes for a in analyses]
-  per_row = np.diff(used) / np.diff(sizes)
-  assert per_row.max() < 1.5 * per_row.min()
-  largest = analyses[-1]
+  small, largest = (
+    _lowered(1, size, 1024).memory_analysis() for size in (16384, 65536)
+  )
+  # Four times the rows, sixteen times the pairs.
+  assert largest.temp_size_in_bytes < 5 * small.temp_size_in_bytes
   ends = largest.argument_size_in_bytes + largest.output_size_in_bytes
   assert largest.temp_size_in_bytes + ends < 1e9

@@ -10,6 +10,8 @@ import pytest
 from pcl_jax.models import cpu_conv
 from tests.support import oracles
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Batch, height, width, inputs, outputs; parts of the batch, None to choose.
 SHAPES = [
   (2, 9, 6, 3, 5, 2),
