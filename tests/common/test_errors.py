@@ -83,7 +83,7 @@ def test_a_command_ends_with_one_message_and_a_code(raised, code, said, capsys):
 
 def test_a_reader_that_has_seen_enough_ends_a_command_quietly():
   program = """
-from pcl_jax import errors
+from pcl_jax.common import errors
 errors.run_command(lambda: [print("row" * 1000) for _ in range(1000)] and None)
 """
   command = [sys.executable, "-c", program]
@@ -199,7 +199,7 @@ def test_a_strategy_whose_data_is_absent_is_refused(
 ):
   made = catalogues.load(own_data)
   lists = [] if field == "playlists" else [[] for _ in range(len(made))]
-  empty = {field: catalogues.Ragged.from_lists(lists)}
+  empty = {field: ragged.Ragged.from_lists(lists)}
   if field == "playlists":
     empty["playlist_files"] = np.empty(0, np.int8)
   dataclasses.replace(made, **empty).save(own_data)
