@@ -13,6 +13,7 @@ import pytest
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
