@@ -1,5 +1,6 @@
 """ResNet-18 for log-mel patches (He et al. 2016, arXiv:1512.03385)."""
 
+import functools
 from typing import Any
 
 from flax import nnx
@@ -11,28 +12,6 @@ from pcl_jax.models import layers
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
-
-
-def _conv(
-  inputs: int,
-  outputs: int,
-  size: int,
-  stride: int,
-  *,
-  compute_dtype: Any,
-  rngs: nnx.Rngs,
-) -> nnx.Conv:
-  return layers.Conv(
-    inputs,
-    outputs,
-    (size, size),
-    stride,
-    padding=size // 2,
-    use_bias=False,
-    kernel_init=layers.he_fan_out,
-    dtype=compute_dtype,
-    rngs=rngs,
-  )
 
 
 class BasicBlock(nnx.Module):
@@ -47,14 +26,20 @@ class BasicBlock(nnx.Module):
     compute_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    options = {"compute_dtype": compute_dtype, "rngs": rngs}
-    self.conv1 = _conv(inputs, outputs, 3, stride, **options)
+    conv = functools.partial(
+      layers.Conv,
+      use_bias=False,
+      kernel_init=layers.he_fan_out,
+      dtype=compute_dtype,
+      rngs=rngs,
+    )
+    self.conv1 = conv(inputs, outputs, (3, 3), stride, padding=1)
     self.norm1 = layers.BatchNorm(outputs)
-    self.conv2 = _conv(outputs, outputs, 3, 1, **options)
+    self.conv2 = conv(outputs, outputs, (3, 3), padding=1)
     self.norm2 = layers.BatchNorm(outputs)
     self.reshapes = stride != 1 or inputs != outputs
     if self.reshapes:
-      self.shortcut_conv = _conv(inputs, outputs, 1, stride, **options)
+      self.shortcut_conv = conv(inputs, outputs, (1, 1), stride, padding=0)
       self.shortcut_norm = layers.BatchNorm(outputs)
 
   def __call__(
@@ -94,7 +79,17 @@ class ResNet18(nnx.Module):
     """
     self.remat = remat
     self.features = 2 * width * 2 ** (STAGES - 1)
-    self.conv = _conv(1, width, 7, 2, compute_dtype=compute_dtype, rngs=rngs)
+    self.conv = layers.Conv(
+      1,
+      width,
+      (7, 7),
+      2,
+      padding=3,
+      use_bias=False,
+      kernel_init=layers.he_fan_out,
+      dtype=compute_dtype,
+      rngs=rngs,
+    )
     self.norm = layers.BatchNorm(width)
     blocks = {}
     inputs = width
