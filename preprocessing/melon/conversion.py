@@ -1,8 +1,8 @@
 """Spectrogram files to features, in several processes or threads.
 
 A worker takes a task (some unpacked files, or one tar), reads and converts it
-in one pass and hands over batches. One consumer gets them all and writes. This
-module is what a worker process imports: numpy and nothing heavy.
+in one pass and hands over batches. One consumer gets them all and writes. A
+worker process imports this module, which needs numpy and nothing heavy.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,16 +49,16 @@ class Task:
   """Songs of one source, for one worker.
 
   Attributes:
-    source: name of the tar, or FILES_OF_FOLDER.
+    source: the name of the tar, or FILES_OF_FOLDER.
     wanted: positions in `Job.song_ids`, ascending: the unpacked files to read,
-      or the songs to take where they are met.
-    judged: id -> place in the tar of members known to be unusable.
-    stamps: id -> size and time of change, of unpacked files.
+      or the songs to take from the tar.
+    unusable: id -> place in the tar of members known to be unusable.
+    stamps: id -> size and time of change of unpacked files.
   """
 
   source: str
   wanted: np.ndarray
-  judged: dict[int, int] = dataclasses.field(default_factory=dict)
+  unusable: dict[int, int] = dataclasses.field(default_factory=dict)
   stamps: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
@@ -129,7 +129,7 @@ def _body(data: Any, min_frames: int) -> np.ndarray:
 def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
   is_wanted = np.zeros(len(job.song_ids), bool)
   is_wanted[task.wanted] = True
-  unknown, told = 0, 0
+  unknown, counted = 0, 0
 
   def wants(member: tar_reader.Member) -> bool:
     nonlocal unknown
@@ -137,7 +137,7 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
     if i == len(job.song_ids) or job.song_ids[i] != member.song_id:
       unknown += 1
       return False
-    return is_wanted[i] and task.judged.get(member.song_id) != member.begin
+    return is_wanted[i] and task.unusable.get(member.song_id) != member.begin
 
   tar = tar_reader.Tar(job.melon_dir / task.source)
   batch = Batch(task.source)
@@ -151,11 +151,12 @@ def _convert_tar(task: Task, job: Job) -> Iterator[Batch]:
       )
       if is_usable:  # A second one in the tar is not needed.
         is_wanted[np.searchsorted(job.song_ids, member.song_id)] = False
-    batch.num_bytes, told = batch.num_bytes + tar.place - told, tar.place
+    batch.num_bytes += tar.place - counted
+    counted = tar.place
     if batch.is_full():
       yield batch
       batch = Batch(task.source)
-  batch.num_bytes += tar.place - told
+  batch.num_bytes += tar.place - counted
   batch.finished = {
     "damage": tar.damage,
     "gaps": tar.gaps,
@@ -248,7 +249,7 @@ def run_tasks(
   def work(run: Callable[[Task], Iterator[Batch]]) -> None:
     try:
       while not stop.is_set() and not todo.empty():
-        # Only the consumer adds, so that an empty queue stays so.
+        # Only the consumer adds, so that an empty queue stays empty.
         with contextlib.suppress(queue.Empty):
           for batch in run(todo.get_nowait()):
             results.put(batch)

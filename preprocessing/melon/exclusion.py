@@ -1,4 +1,4 @@
-"""Songs of Melon that are left out by wish: folders, or a list of ids."""
+"""Songs of Melon that the user leaves out: folders, or a list of ids."""
 
 from collections.abc import Sequence
 import pathlib
@@ -58,12 +58,12 @@ def excluded_songs(
 ) -> dict[int, str]:
   """Returns which songs are left out by wish, song id -> the choice.
 
-  Ids and folders without a song in the metadata are reported on stdout.
+  Prints ids and folders that have no song in the metadata.
 
   Args:
-    choices: each one is `published`, numbers of folders with commas between,
-      or the path of a file of song ids, one a line.
-    song_ids: of the metadata, ascending.
+    choices: each is `published`, numbers of folders with commas between, or the
+      path of a file of song ids, one a line.
+    song_ids: the ids of the metadata, ascending.
 
   Raises:
     InputError: a file cannot be read or a line of it is no song id.

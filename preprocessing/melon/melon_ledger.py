@@ -2,9 +2,9 @@
 
 A song found more than once is taken from the first usable place: the unpacked
 file, then the tars in the order of their numbers, then the order in the tar.
-What came first in time never matters, so that the outcome is the same whatever
-the number of workers and interruptions. Each commit of the store carries a
-note of what it settled; the notes of an interrupted run are read back.
+The order in time never matters, so that the result is the same whatever the
+number of workers and interruptions. Each commit of the store carries a note of
+what it settled; the notes of an interrupted run are read back.
 """
 
 import collections
@@ -67,7 +67,7 @@ class Ledger:
       self._take_in(record)
 
   def _take_in(self, record: dict[str, Any]) -> None:
-    """Applies a note; of a file that was changed, the unusable is forgotten."""
+    """Applies a note; forgets what was unusable in files changed since."""
     source = record["source"]
     for song_id in record["songs"]:
       self._is_better(song_id, source)
@@ -85,7 +85,7 @@ class Ledger:
     return int(np.searchsorted(self.song_ids, song_id))
 
   def _is_better(self, song_id: int, source: str) -> bool:
-    """Takes a usable song in; False where a better place had one."""
+    """Adds a usable song; False where a better place had one."""
     i, rank = self._position(song_id), self._rank[source]
     if rank >= self._converted_from[i]:
       return False
@@ -104,11 +104,7 @@ class Ledger:
   def settle(
     self, batch: conversion.Batch
   ) -> tuple[list[tuple[int, np.ndarray]], dict[str, Any]]:
-    """Takes a batch in.
-
-    Returns:
-      The songs to be written, and the record for the commit's note.
-    """
+    """Adds a batch; returns the songs to write and the record for the note."""
     songs = [
       one for one in batch.songs if self._is_better(one[0], batch.source)
     ]
@@ -131,7 +127,7 @@ class Ledger:
     return converted + len(self._unusable)
 
   def source_bytes(self) -> tuple[int, int]:
-    """Returns the bytes to be gone through in all, and those not again."""
+    """Returns the bytes of all sources, and those that are done."""
     files = sum(size for size, _ in self.files.values())
     tars = sum(size for size, _ in self.tars.values())
     done = files - sum(self.files[i][0] for i in self._files_left())
@@ -145,7 +141,7 @@ class Ledger:
     return [i for i in ids if self._unusable.get(i, {}).get("rank") != 0]
 
   def file_tasks(self) -> list[conversion.Task]:
-    """Returns the unpacked files that are to be read."""
+    """Returns the unpacked files to read."""
     left, tasks = self._files_left(), []
     for start in range(0, len(left), conversion.FILES_PER_TASK):
       some = left[start : start + conversion.FILES_PER_TASK]
@@ -159,20 +155,20 @@ class Ledger:
     return tasks
 
   def tar_tasks(self) -> list[conversion.Task]:
-    """Returns the tars that are to be read; call it after the unpacked files.
+    """Returns the tars to read, and from each what no better place has yet.
 
-    From each, what no better place has yet.
+    Call it after the unpacked files are converted.
     """
     allowed = np.ones(len(self.song_ids), bool)
     allowed[[self._position(one) for one in self.excluded]] = False
-    judged = collections.defaultdict(dict)
+    unusable = collections.defaultdict(dict)
     for song_id, entry in self._unusable.items():
-      judged[entry["rank"]][song_id] = entry["place"]
+      unusable[entry["rank"]][song_id] = entry["place"]
     return [
       conversion.Task(
         name,
         np.flatnonzero(allowed & (self._converted_from > self._rank[name])),
-        judged=judged[self._rank[name]],
+        unusable=unusable[self._rank[name]],
       )
       for name in sorted(self.tars, key=melon_source.order)
       if name not in self.finished
@@ -185,10 +181,10 @@ class Ledger:
     return {name: damage for name, damage in damages.items() if damage}
 
   def oddities(self) -> list[str]:
-    """Returns lines that say what in the tars is not as it should be."""
+    """Describes, in lines, what is wrong or unexpected in the tars."""
     damages = self.damaged_tars()
     lines = [
-      f"{name} is damaged, what is whole in it was used: {damages[name]}"
+      f"{name} is damaged; its whole songs were used: {damages[name]}"
       for name in list(damages)[:_SHOWN]
     ]
     if more := list(damages)[_SHOWN:]:
@@ -223,7 +219,7 @@ class Ledger:
     return text
 
   def left_out(self, melon_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the entries of skipped.json, in order of the ids."""
+    """Returns the entries of skipped.json, in the order of the ids."""
     in_tars = self._absence_in_tars()
 
     @functools.cache

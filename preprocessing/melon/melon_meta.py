@@ -1,9 +1,8 @@
 """Reads and checks the Melon metadata: songs, playlists and genre names.
 
 The json files of a folder kakao_meta/ are read here and nowhere else; own
-libraries are written in the same layout. Only fields that are used are looked
-at: a mistake in them is an error that names the file, the record, the field,
-the value found and the rule.
+libraries are written in the same layout. Only fields that are used are checked:
+an error names the file, the record, the field, the value found and the rule.
 """
 
 from collections.abc import Callable
@@ -125,7 +124,7 @@ def _absent(path: pathlib.Path) -> errors.InputError:
 
 
 def _read_json(path: pathlib.Path, expected: type) -> Any:
-  """Reads a json file whose outermost value is of the expected type."""
+  """Reads a json file whose outermost value has the expected type."""
   try:
     text = path.read_text(encoding="utf-8-sig")
   except FileNotFoundError:
@@ -164,17 +163,7 @@ def _show(value: Any) -> str:
 def _check_record(
   record: Any, fields: tuple[str, ...], path: pathlib.Path, number: int
 ) -> list[Any]:
-  """Returns the values of the fields of a record.
-
-  Args:
-    record: one element of the file's list.
-    fields: what is asked of it; the first is its id.
-    path: the file, for the message.
-    number: of the record, counted from 1, for the message.
-
-  Raises:
-    InputError: a field is missing or breaks its rule.
-  """
+  """Returns the values of some fields; refuses missing and wrong ones."""
   if not isinstance(record, dict):
     raise errors.InputError(
       f"{path}, record {number}: {_show(record)} is not an object with the "
@@ -204,17 +193,14 @@ def _check_repeated(ids: np.ndarray, path: pathlib.Path) -> None:
   if len(same):
     first, second = order[same[0]], order[same[0] + 1]
     raise errors.InputError(
-      f"{path}, record {second + 1}: id {ids[first]} stands in record "
+      f"{path}, record {second + 1}: id {ids[first]} is in record "
       f"{first + 1} already, and {len(same)} ids are repeated in all. Every "
       "song has its own id: remove the repetition."
     )
 
 
 def read_songs(meta_dir: pathlib.Path) -> Songs:
-  """Reads song_meta.json.
-
-  Args:
-    meta_dir: the folder kakao_meta.
+  """Reads song_meta.json of the folder kakao_meta.
 
   Raises:
     InputError: the file is missing, malformed or holds a bad record.
@@ -271,8 +257,8 @@ def read_playlists(
   Args:
     meta_dir: the folder kakao_meta.
     songs: its songs.
-    unknown_songs: what a song that `songs` lacks is: an `error`, or left out
-      and counted (`drop`).
+    unknown_songs: whether a song that `songs` lacks is an `error`, or is left
+      out and counted (`drop`).
 
   Raises:
     InputError: train.json is missing, a file is malformed or holds a bad

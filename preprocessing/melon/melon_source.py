@@ -33,11 +33,7 @@ def order(name: str) -> tuple:
 def find_files(
   melon_dir: pathlib.Path, song_ids: list[int]
 ) -> dict[int, tuple[int, int]]:
-  """Returns song id -> bytes and time of change of unpacked songs' files.
-
-  Args:
-    melon_dir: holds arena_mel/, or only tars.
-    song_ids: the songs looked for.
+  """Returns song id -> bytes and time of change of the songs' unpacked files.
 
   Raises:
     InputError: a folder cannot be listed.
@@ -49,7 +45,7 @@ def find_files(
   for folder, names in folders.items():
     path = melon_dir / FOLDER / str(folder)
     try:
-      # A listing a folder: a look-up a song is slow on disks over a network.
+      # One listing a folder: looking up each song is slow on network disks.
       with os.scandir(path) as entries:
         for entry in entries:
           if entry.name in names:

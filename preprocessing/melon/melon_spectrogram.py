@@ -1,7 +1,7 @@
 """One of Melon's spectrogram files: its bytes as a feature, or why not.
 
-Files and members of tars go through the same function. Nothing in it executes
-what it reads: the header is parsed as a literal by numpy, and arrays of Python
+Files and members of tars go through the same function. It executes nothing of
+what it reads: numpy parses the header as a literal, and arrays of Python
 objects, which need pickle, are refused.
 """
 
@@ -31,7 +31,7 @@ class UnusableFile(Exception):
   """
 
   def __init__(self, reason: str, detail: str):
-    """Keeps the reason and what was found, in one short line."""
+    """Keeps the reason, and the detail as one short line."""
     super().__init__(reason, detail)
     self.reason = reason
     self.detail = one_line(detail)
@@ -147,14 +147,7 @@ def decode(data: bytes | memoryview, min_frames: int = 1) -> np.ndarray:
 
 
 def read_feature(path: pathlib.Path, min_frames: int = 1) -> np.ndarray:
-  """Reads a spectrogram file in Melon's dB as the stored feature.
-
-  Args:
-    path: an npy file.
-    min_frames: the fewest frames a usable file has.
-
-  Returns:
-    float16 [frames, 48].
+  """Reads a spectrogram file as the stored feature; see `decode`.
 
   Raises:
     UnusableFile: the file is missing, unreadable or breaks a rule.

@@ -1,4 +1,4 @@
-"""What a catalogue holds, counted, and told in a few lines."""
+"""Counts what a catalogue holds, and prints it."""
 
 from typing import Any
 
@@ -11,14 +11,11 @@ from preprocessing.melon import melon_meta
 def count(
   made: catalogues.Catalogue, left_out: dict[str, int]
 ) -> dict[str, Any]:
-  """Counts what a catalogue holds.
+  """Counts what a catalogue holds, in plain values fit for json.
 
   Args:
     made: the catalogue.
-    left_out: songs left out of playlists, by reason.
-
-  Returns:
-    Plain values, fit for json.
+    left_out: how many songs were left out of playlists, by reason.
   """
   files = np.bincount(
     made.playlist_files, minlength=len(melon_meta.PLAYLIST_FILES)
@@ -43,7 +40,7 @@ def count(
 
 
 def _print_imported(counts: dict[str, Any]) -> None:
-  """Says what of imported files is there and what is not."""
+  """Prints how much of the imported files the song store has."""
   if "split_from" in counts:
     given = counts["split_from"]
     listed = ", ".join(
@@ -65,7 +62,7 @@ def _print_imported(counts: dict[str, Any]) -> None:
 
 
 def print_counts(counts: dict[str, Any]) -> None:
-  """Says what `count` found, and what of imported files was there."""
+  """Prints what `count` found, and how much of imported files was there."""
   left_out = counts["playlist_songs_left_out"]
   print(", ".join(f"{name} {counts[name]}" for name in catalogues.SPLIT_NAMES))
   if not counts["genre_codes"]:

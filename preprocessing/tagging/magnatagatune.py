@@ -1,9 +1,9 @@
 """MagnaTagATune's annotations: two splits of the same partition, always named.
 
-Both give the clips whose path begins with 0 to b to training, c to validation
-and d to f to testing, and both use the 50 most frequent tags. 25k keeps clips
-without any of them; 21k leaves those out and clips of 29.1 s or less. The same
-embedding scores several points apart on the two.
+In both, clips whose path begins with 0 to b are training, c validation and d to
+f testing, and both use the 50 most frequent tags. 25k keeps clips without any
+of them; 21k leaves out those and clips of 29.1 s or less. The scores of one
+embedding on the two differ by several points.
 """
 
 import csv
@@ -71,17 +71,15 @@ def _read_rows(path: pathlib.Path) -> _Rows:
   found = []
   for number, row in enumerate(rows[1:], 2):
     clip, values, name = row[0], row[1:-1], row[-1]
-    if len(row) != len(header) or not set(values) <= {"0", "1"}:
+    is_named = clip.isascii() and clip.isdigit() and _PATH.fullmatch(name)
+    has_tags = len(row) == len(header) and set(values) <= {"0", "1"}
+    if not (is_named and has_tags):
       raise errors.InputError(
-        f"{path}, row {number}: {len(row)} columns with the values "
-        f"{sorted(set(values))[:4]}; the header has {len(header)} columns, and "
-        "each tag is 0 or 1. Get the file again."
-      )
-    if not (clip.isascii() and clip.isdigit() and _PATH.fullmatch(name)):
-      raise errors.InputError(
-        f"{path}, row {number}: clip_id and mp3_path are {clip[:20]!r} and "
-        f"{name[:60]!r}; they look like 2 and f/name.mp3, where the folder is "
-        "0 to 9 or a to f. Get the file again."
+        f"{path}, row {number}: {len(row)} columns, clip_id {clip[:20]!r}, "
+        f"mp3_path {name[:60]!r}, tags {sorted(set(values))[:4]}; the header "
+        f"has {len(header)} columns, clip_id and mp3_path look like 2 and "
+        "f/name.mp3, where the folder is 0 to 9 or a to f, and each tag is 0 "
+        "or 1. Get the file again."
       )
     found.append((clip, name, values))
   if not found:
@@ -95,16 +93,8 @@ def _most_frequent(names: list[str], annotated: np.ndarray) -> list[str]:
   return [names[column] for column in order]
 
 
-def read_tags(path: pathlib.Path, names: list[str]) -> list[str]:
-  """Reads a list of 50 tags, one a line, which gives their order.
-
-  Args:
-    path: of the list.
-    names: all tags there are.
-
-  Raises:
-    InputError: it has another number of tags, one twice, or unknown ones.
-  """
+def _read_tags(path: pathlib.Path, names: list[str]) -> list[str]:
+  """Reads 50 of the tags in their order, one a line."""
   tags = [line.strip() for line in tagging_clips.read_lines(path)]
   unknown = sorted(set(tags) - set(names))
   if unknown:
@@ -153,8 +143,8 @@ def read(
   """Reads the annotations.
 
   Args:
-    lists: folder of annotations_final.csv.
-    variant: which split, `25k` or `21k`.
+    lists: the folder of annotations_final.csv.
+    variant: the split, `25k` or `21k`.
     tags_file: 50 tags in their order; by default the 50 most frequent, the
       most frequent first.
 
@@ -166,7 +156,7 @@ def read(
   names, found = _read_rows(path)
   annotated = np.array([values for _, _, values in found]) == "1"
   tags = (
-    read_tags(tags_file, names)
+    _read_tags(tags_file, names)
     if tags_file
     else _most_frequent(names, annotated)
   )

@@ -1,7 +1,7 @@
 """MTG-Jamendo's lists: four subsets, each with five splits of its tracks.
 
-The files end their lines with CR LF, and a row has as many columns as it needs,
-one for each tag; read carelessly, the last tag of each row is another one.
+The files end their lines with CR LF, and a row has one column for each of its
+tags; a careless reader takes the last tag of each row for another one.
 """
 
 import math
@@ -64,7 +64,7 @@ def _number(text: str) -> float:
 
 
 def _part(part: str, length_s: float) -> tuple[float, float | None]:
-  """Returns where the part of a track begins and ends that is used."""
+  """Returns where the used part of a track begins and ends."""
   if part == tagging_clips.WHOLE or length_s <= tagging_clips.CENTRE_S:
     return 0.0, None
   from_s = round((length_s - tagging_clips.CENTRE_S) / 2, 3)
@@ -110,17 +110,6 @@ def _rows(path: pathlib.Path, subset: str) -> list[tuple[list[str], set[str]]]:
   return rows
 
 
-def _check_tags(tags: list[str], subset: str, folder: pathlib.Path) -> None:
-  expected = SUBSETS[subset][1]
-  if len(tags) != expected:
-    shown = ", ".join(tags[:3] + ["..."] + tags[-3:])
-    raise errors.InputError(
-      f"the lists of {subset} in {folder} have {len(tags)} different tags "
-      f"({shown}); the subset has {expected}. They were cut or changed: get "
-      "them again."
-    )
-
-
 def read(
   lists: pathlib.Path, subset: str, number: int, part: str
 ) -> tagging_clips.ClipList:
@@ -130,13 +119,13 @@ def read(
     lists: the folder data/splits of the data set's repository, what it is in,
       or the folder of one split.
     subset: a key of SUBSETS.
-    number: of the split, 0 to 4.
-    part: which part of a track is used: WHOLE, or CENTRE, which is the middle
+    number: the number of the split, 0 to 4.
+    part: the part of a track to use: WHOLE, or CENTRE, which is the middle
       29.1 s by the length in the lists.
 
   Raises:
     InputError: a file is absent or is no such list, the number of tags is not
-      the subset's, or a track stands in them twice.
+      the subset's, or a track is in them twice.
   """
   folder = _find_lists(lists, subset, number)
   rows = {
@@ -145,7 +134,13 @@ def read(
   }
   used = {tag for some in rows.values() for _, tags in some for tag in tags}
   tags = sorted(used)
-  _check_tags(tags, subset, folder)
+  if len(tags) != SUBSETS[subset][1]:
+    shown = ", ".join(tags[:3] + ["..."] + tags[-3:])
+    raise errors.InputError(
+      f"the lists of {subset} in {folder} have {len(tags)} different tags "
+      f"({shown}); the subset has {SUBSETS[subset][1]}. They were cut or "
+      "changed: get them again."
+    )
   column = {tag: i for i, tag in enumerate(tags)}
   clips = [
     tagging_clips.Clip(

@@ -114,7 +114,7 @@ def check(clips: Iterable[Clip], where: str) -> None:
       if key in seen:
         both = f"{SPLITS[seen[key]]} and {SPLITS[clip.split]}"
         raise errors.InputError(
-          f"{where}: the {kind} {key!r} stands there twice (in {both}). A clip "
+          f"{where}: the {kind} {key!r} is there twice (in {both}). A clip "
           "belongs to one split and has one row: get the lists again."
         )
       seen[key] = clip.split

@@ -9,7 +9,7 @@ where the rank is estimated as (songs - 1) / draws (Weston, Bengio, Usunier,
 A step serves as many entries as there are lanes. A lane keeps its entry over
 several steps until it is done, then takes the next, so that an entry which
 needs 40 draws holds up no other. Of lanes that would write to the same row of
-a table only the first writes; the others draw anew in the next step. Each
+a table only the first writes; the others draw again in the next step. Each
 update is then exactly that of the sequential algorithm, and no sum depends on
 the order in which a device adds.
 """

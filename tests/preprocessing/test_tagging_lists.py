@@ -147,7 +147,7 @@ def test_lists_of_another_length_than_the_published_ones_are_known(tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (lambda rows: rows["test"].append(rows["train"][0]), "stands there twice"),
+    (lambda rows: rows["test"].append(rows["train"][0]), "is there twice"),
     (lambda rows: rows["test"].clear(), "no clip is in the split test"),
     (lambda rows: rows["train"][0].__setitem__(0, "948"), "look like"),
     (lambda rows: rows["train"][0].__setitem__(3, "../../948.mp3"), "like"),
@@ -244,7 +244,7 @@ def test_the_three_bad_clips_are_left_out_and_counted(tmp_path):
     (lambda rows: rows[3].__setitem__(0, "x"), "look like 2"),
     (lambda rows: rows[3].__setitem__(-1, "g/a.mp3"), "look like 2"),
     (lambda rows: rows[3].__setitem__(-1, ""), "look like 2"),
-    (lambda rows: rows[3].__setitem__(0, rows[4][0]), "stands there twice"),
+    (lambda rows: rows[3].__setitem__(0, rows[4][0]), "is there twice"),
     (lambda rows: rows.__delitem__(slice(1, None)), "has no clip"),
     (lambda rows: rows.__delitem__(slice(37, None)), "split validation"),
   ],
