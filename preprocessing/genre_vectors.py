@@ -22,10 +22,11 @@ import tqdm
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
 from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
 
-FILE_NAME = "genre_vectors.npy"
+FILE_NAME = dataset.GENRE_VECTORS
 
 
 class _Progress(callbacks.CallbackAny2Vec):

@@ -30,11 +30,12 @@ import tqdm
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
 from pcl_jax.data import vector_sources
 from preprocessing.vectors import vector_files
 from preprocessing.vectors import warp
 
-FILE_NAME = "playlist_vectors.npy"
+FILE_NAME = dataset.PLAYLIST_VECTORS
 STATE_NAME = "playlist_vectors.state.npz"
 _SONG_SEED, _PLAYLIST_SEED = 0, 1  # Set the streams of random numbers apart.
 

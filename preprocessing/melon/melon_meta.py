@@ -1,4 +1,4 @@
-"""Reads and checks the Melon metadata: songs, playlists and genre names.
+"""Reads and checks the Melon metadata: songs and playlists.
 
 The json files of a folder kakao_meta/ are read here and nowhere else; own
 libraries are written in the same layout. Only fields that are used are checked:
@@ -53,13 +53,11 @@ class Playlists:
   """The playlists of train.json, val.json and test.json, in this order.
 
   Attributes:
-    ids: int64 [playlists].
-    songs: positions in `Songs.ids`, as they stand in the file.
-    files: number of the file in PLAYLIST_FILES, int8 [playlists].
-    num_unknown: songs left out because song_meta.json lacks them.
+    songs: positions in `Songs.ids`, in the order of the file.
+    files: the number of the file in PLAYLIST_FILES, int8 [playlists].
+    num_unknown: how many songs were left out because song_meta.json lacks them.
   """
 
-  ids: np.ndarray
   songs: ragged.Ragged
   files: np.ndarray
   num_unknown: int
@@ -123,8 +121,8 @@ def _absent(path: pathlib.Path) -> errors.InputError:
   )
 
 
-def _read_json(path: pathlib.Path, expected: type) -> Any:
-  """Reads a json file whose outermost value has the expected type."""
+def _read_records(path: pathlib.Path) -> list[Any]:
+  """Reads a json file whose outermost value is a list."""
   try:
     text = path.read_text(encoding="utf-8-sig")
   except FileNotFoundError:
@@ -144,11 +142,10 @@ def _read_json(path: pathlib.Path, expected: type) -> Any:
     raise errors.InputError(
       f"{path} cannot be read as json ({error}). Copy it again."
     ) from error
-  if not isinstance(value, expected):
-    kinds = {list: "a list of records", dict: "an object, code -> name"}
+  if not isinstance(value, list):
     raise errors.InputError(
-      f"{path} holds a json {type(value).__name__}; it must hold "
-      f"{kinds[expected]}."
+      f"{path} holds a json {type(value).__name__}; it must hold a list of "
+      "records."
     )
   return value
 
@@ -208,7 +205,7 @@ def read_songs(meta_dir: pathlib.Path) -> Songs:
   path = meta_dir / SONG_FILE
   rows = [
     _check_record(record, _SONG_FIELDS, path, number)
-    for number, record in enumerate(_read_json(path, list), start=1)
+    for number, record in enumerate(_read_records(path), start=1)
   ]
   _check_repeated(np.array([row[0] for row in rows], np.int64), path)
   rows.sort(key=lambda row: row[0])
@@ -273,7 +270,7 @@ def read_playlists(
   for number, name in enumerate(PLAYLIST_FILES):
     path = meta_dir / name
     # An own library has one list of playlists only.
-    records = _read_json(path, list) if number == 0 or path.exists() else []
+    records = _read_records(path) if number == 0 or path.exists() else []
     for place, record in enumerate(records, start=1):
       playlist_id, members = _check_record(
         record, _PLAYLIST_FIELDS, path, place
@@ -294,30 +291,10 @@ def read_playlists(
       lambda i: f"{meta_dir / PLAYLIST_FILES[files[i]]}: playlist {ids[i]}",
     )
   return Playlists(
-    ids=np.array(ids, np.int64),
     songs=ragged.Ragged.from_pairs(owners[known], place[known], len(lists)),
     files=files,
     num_unknown=int((~known).sum()),
   )
-
-
-def read_genre_names(meta_dir: pathlib.Path) -> dict[str, str]:
-  """Reads genre_gn_all.json, code -> name; empty where there is none.
-
-  Raises:
-    InputError: the file is malformed or a name is not a text.
-  """
-  path = meta_dir / GENRE_FILE
-  if not path.exists():
-    return {}
-  names = _read_json(path, dict)
-  for code, name in names.items():
-    if not isinstance(name, str):
-      raise errors.InputError(
-        f"{path}: the name of code {code!r} is {_show(name)}; it must be a "
-        "text."
-      )
-  return names
 
 
 def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:

@@ -388,13 +388,3 @@ def test_a_playlist_of_a_wrong_kind_is_named(prepared):
     '[{"id": 1, "songs": [3, "4"]}]',
     "record 1: field 'songs' is .* it must be a list of song ids",
   )
-
-
-def test_genre_names_are_read_where_there_are_any(tmp_path):
-  assert melon_meta.read_genre_names(tmp_path) == {}
-  path = tmp_path / melon_meta.GENRE_FILE
-  path.write_text('{"GN0100": "발라드"}', encoding="utf-8")
-  assert melon_meta.read_genre_names(tmp_path) == {"GN0100": "발라드"}
-  path.write_text('{"GN0100": 3}')
-  with pytest.raises(errors.InputError, match="'GN0100' is 3"):
-    melon_meta.read_genre_names(tmp_path)

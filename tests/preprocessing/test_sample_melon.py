@@ -114,7 +114,7 @@ def test_records_have_the_fields_of_melon(tiny):
 def test_the_reader_of_melon_metadata_accepts_the_sample(tiny):
   songs = melon_meta.read_songs(tiny / "kakao_meta")
   playlists = melon_meta.read_playlists(tiny / "kakao_meta", songs)
-  names = melon_meta.read_genre_names(tiny / "kakao_meta")
+  names = _json(tiny, melon_meta.GENRE_FILE)
   assert len(songs.ids) == TINY["songs"] and playlists.num_unknown == 0
   assert set(songs.codes) <= set(names)
 
