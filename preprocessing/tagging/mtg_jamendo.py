@@ -4,7 +4,6 @@ The files end their lines with CR LF, and a row has one column for each of its
 tags; a careless reader takes the last tag of each row for another one.
 """
 
-import math
 import pathlib
 import re
 
@@ -30,8 +29,11 @@ PUBLISHED = {
 }
 _COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 _FIRST_TAG = _COLUMNS.index("TAGS")
-_TRACK = re.compile(r"track_[0-9]+")
-_PATH = re.compile(r"[0-9]+/[0-9]+\.mp3")
+_LOOKS = {  # Column -> what its fields look like.
+  0: re.compile(r"track_[0-9]+"),
+  3: re.compile(r"[0-9]+/[0-9]+\.mp3"),
+  4: re.compile(r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]*)?"),
+}
 
 
 def file_name(subset: str, split: int) -> str:
@@ -53,14 +55,6 @@ def _find_lists(lists: pathlib.Path, subset: str, number: int) -> pathlib.Path:
     "MTG/mtg-jamendo-dataset on GitHub, folder data/splits: give it, or a copy "
     "of it, as --lists."
   )
-
-
-def _number(text: str) -> float:
-  try:
-    value = float(text)
-  except ValueError:
-    return math.nan
-  return value if 0 < value < math.inf else math.nan
 
 
 def _part(part: str, length_s: float) -> tuple[float, float | None]:
@@ -96,11 +90,7 @@ def _rows(path: pathlib.Path, subset: str) -> list[tuple[list[str], set[str]]]:
         f"CATEGORY---TAG, and the categories of {subset} are "
         f"{', '.join(categories)}. Is it a list of another subset?"
       )
-    if not (
-      _TRACK.fullmatch(fields[0])
-      and _PATH.fullmatch(fields[3])
-      and not math.isnan(_number(fields[4]))
-    ):
+    if not all(look.fullmatch(fields[i]) for i, look in _LOOKS.items()):
       raise errors.InputError(
         f"{path}, row {number}: id, path and length are {fields[0][:40]!r}, "
         f"{fields[3][:40]!r} and {fields[4][:20]!r}; they look like "
@@ -148,7 +138,7 @@ def read(
       fields[3],
       split,
       tuple(sorted(column[tag] for tag in found)),
-      *_part(part, _number(fields[4])),
+      *_part(part, float(fields[4])),
     )
     for split, some in rows.items()
     for fields, found in some

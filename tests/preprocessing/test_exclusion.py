@@ -1,4 +1,4 @@
-"""Tests of preprocessing.melon_exclusion."""
+"""Tests of preprocessing.melon.exclusion."""
 
 import numpy as np
 import pytest
