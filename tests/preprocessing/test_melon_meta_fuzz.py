@@ -51,7 +51,7 @@ def _read(folder):
     return None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(place=st.integers(0, 9), field=_FIELDS, value=_JSON)
 def test_a_song_with_any_field_is_taken_or_refused(
   tmp_path_factory, place, field, value
@@ -67,7 +67,7 @@ def test_a_song_with_any_field_is_taken_or_refused(
     assert len(found[0].artists) == len(found[0].genres) == len(songs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(records=st.lists(_JSON, max_size=3), members=_JSON)
 def test_playlists_of_anything_are_taken_or_refused(
   tmp_path_factory, records, members
@@ -87,7 +87,7 @@ def test_playlists_of_anything_are_taken_or_refused(
     assert (np.diff(made.songs.offsets) >= 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
   content=st.one_of(st.binary(max_size=40), st.text(max_size=40)),
   cut=st.integers(0, 400),

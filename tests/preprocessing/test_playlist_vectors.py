@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from pcl_jax.data import ragged
 from preprocessing import playlist_vectors
 from preprocessing.vectors import warp
 from tests.support import tiny_data
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DIMS = 6
 QUICK = {"dims": DIMS, "epochs": 3}
@@ -46,7 +49,7 @@ def made(folder, **options):
 
 
 @pytest.fixture(scope="module")
-def vectors(tmp_path_factory):
+def vectors(quick_compilation, tmp_path_factory):
   return made(saved(tmp_path_factory.mktemp("vectors")))
 
 
@@ -151,6 +154,7 @@ def test_a_killed_process_is_gone_on_with_by_another_to_the_same_bits(
     cwd=pathlib.Path(__file__).parents[2],
     capture_output=True,
     check=False,
+    env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
   )
   assert killed.returncode == -signal.SIGKILL, killed.stderr
   _check_goes_on(folder, flags, vectors, capsys)

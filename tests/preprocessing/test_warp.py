@@ -10,6 +10,8 @@ import pytest
 
 from preprocessing.vectors import warp
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def planted(playlists, songs, length, clusters, seed=0):
   """Draws a matrix with eight in ten songs of a playlist of one cluster."""
@@ -109,12 +111,13 @@ def test_weights_are_logs_of_floored_ranks_cut_off_at_ten():
 def test_lookup_agrees_with_membership(small):
   entries, _ = small
   wanted = np.tile(np.arange(entries.num_songs), (entries.num_playlists, 1))
-  got = warp._contains(
-    jnp.asarray(entries.songs),
-    jnp.asarray(entries.offsets[:-1, None]),
-    jnp.asarray(entries.offsets[1:, None]),
-    jnp.asarray(wanted),
-    int(np.diff(entries.offsets).max()).bit_length(),
+  halvings = int(np.diff(entries.offsets).max()).bit_length()
+  got = jax.jit(warp._contains, static_argnums=4)(
+    entries.songs,
+    entries.offsets[:-1, None],
+    entries.offsets[1:, None],
+    wanted,
+    halvings,
   )
   expected = np.zeros(wanted.shape, bool)
   expected[entries.playlists, entries.songs] = True
@@ -194,7 +197,7 @@ def quality(tables, entries, held_out):
 
 
 @pytest.fixture(scope="module")
-def held_out_quality():
+def held_out_quality(quick_compilation):
   """A matrix, its held-out entries and what sequential WARP makes of them."""
   pairs = planted(96, 120, 16, clusters=6, seed=4)
   is_held_out = np.random.default_rng(5).random(len(pairs)) < 0.25
@@ -266,7 +269,15 @@ def test_the_same_seed_gives_the_same_bits(held_out_quality):
   assert (first[0] != other[0]).any()
 
 
-def test_no_step_copies_a_table():
+@pytest.fixture
+def optimised():
+  """Compiles as outside the tests."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_no_step_copies_a_table(optimised):
   pairs = planted(64, 96, 8, clusters=2)
   entries = warp.Entries.from_pairs(pairs[:, 0], pairs[:, 1])
   factors = warp.random_factors(entries.num_songs, 11, 0)
