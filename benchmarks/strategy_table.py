@@ -25,7 +25,6 @@ TASKS = ("sub-genre", "artist")
 PRECISION, AVERAGE = "precision at 5", "average precision"
 BEGIN, END = "<!-- strategies: begin -->", "<!-- strategies: end -->"
 _DRAWS = 4000
-_LEVELS = (0.025, 0.975)
 
 # Task -> metric -> a score for each query.
 Scores = dict[str, dict[str, list[float]]]
@@ -85,18 +84,12 @@ def resampled(
   return (of_seeds * (1 / seeds + widened)).sum(axis=1)
 
 
-def interval(means: Float[np.ndarray, " draws"]) -> tuple[float, float]:
-  """Returns the 95 % percentile interval."""
-  low, high = np.quantile(means, _LEVELS)
-  return float(low), float(high)
-
-
 def _array(row: list[Scores], task: str, metric: str) -> np.ndarray:
   return np.array([one[task][metric] for one in row], np.float64)
 
 
 def _cell(scores: np.ndarray, means: np.ndarray) -> str:
-  low, high = interval(means)
+  low, high = bootstrap.percentiles(means)
   cell = f"{scores.mean():.3f} [{low:.3f}, {high:.3f}]"
   if len(scores) > 1:
     of_seeds = scores.mean(axis=1)
@@ -132,7 +125,7 @@ def _metric_table(
 
 
 def _difference(a: float, b: float, means: np.ndarray) -> str:
-  low, high = interval(means)
+  low, high = bootstrap.percentiles(means)
   text = f"{a - b:+.3f} [{low:+.3f}, {high:+.3f}]"
   return f"**{text}**" if low > 0 or high < 0 else text
 

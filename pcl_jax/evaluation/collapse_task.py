@@ -1,9 +1,8 @@
-"""Collapse diagnostics as a task: how much of its space an encoder uses."""
+"""Measures how much of its space an encoder uses: collapse diagnostics."""
 
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pcl_jax.audio import song_patches
@@ -14,26 +13,27 @@ from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse
 
-_MOST_SONGS = 2048  # Of which all pairs are compared.
+_MOST_SONGS = 2048  # All their pairs are compared.
 _MOST_PAIRS = 512
 _BATCH = 64
+_alignments = jax.jit(collapse.alignments)
+_diagnostics = jax.jit(collapse.diagnostics)
 
 
 def _two_patches(context: task_base.Context, songs: np.ndarray) -> np.ndarray:
   """Returns the features of the first two patches of songs, [2, songs, d]."""
   features = song_encoder.make_embedder(context.encoder)
-  size = context.encoder.backbone.features
   rows = np.tile(songs, 2)
   starts = np.repeat([0, song_patches.FRAMES], len(songs)).astype(np.int32)
   batches = song_patches.read_batches(
     context.data.store.read_patches, rows, starts, _BATCH
   )
   found = [out for _, out in song_patches.encoded(features, batches)]
-  return np.concatenate(found).reshape(2, len(songs), size)
+  return np.concatenate(found).reshape(2, len(songs), -1)
 
 
 def _alignment_of_patches(context: task_base.Context) -> np.ndarray:
-  """Returns the alignment of two patches of each song, of some songs."""
+  """Returns the alignment of two patches, for some songs."""
   if context.encoder is None:
     return np.zeros(0)
   songs = context.queries
@@ -42,8 +42,7 @@ def _alignment_of_patches(context: task_base.Context) -> np.ndarray:
   songs = np.sort(rng.permutation(songs)[:_MOST_PAIRS])
   if not len(songs):
     return np.zeros(0)
-  first, second = jnp.asarray(_two_patches(context, songs))
-  return np.asarray(collapse.alignments(first, second))
+  return np.asarray(_alignments(*_two_patches(context, songs)))
 
 
 def _alignment_of_pairs(context: task_base.Context) -> np.ndarray:
@@ -53,8 +52,8 @@ def _alignment_of_pairs(context: task_base.Context) -> np.ndarray:
     return np.zeros(0)
   rng = np.random.default_rng(context.seed)
   pairs = pairs[rng.permutation(len(pairs))[:_MOST_PAIRS]]
-  rows = jnp.asarray(context.embeddings, jnp.float32)
-  return np.asarray(collapse.alignments(rows[pairs[:, 0]], rows[pairs[:, 1]]))
+  first, second = context.embeddings[pairs.T].astype(np.float32)
+  return np.asarray(_alignments(first, second))
 
 
 class Collapse(task_base.Task):
@@ -75,7 +74,7 @@ class Collapse(task_base.Task):
     rng = np.random.default_rng(context.seed)
     songs = np.sort(rng.permutation(songs)[:_MOST_SONGS])
     rows = context.embeddings[songs].astype(np.float32)
-    found = jax.jit(collapse.diagnostics)(rows)
+    found = _diagnostics(rows)
     # A resample contains songs twice: an interval of these would mislead.
     metrics = {
       name: task_base.Metric(float(value), math.nan, math.nan, len(songs))

@@ -59,12 +59,12 @@ def _measure_representations(
   """Measures the run's encoder, the first row, and those after it."""
   for row in rows:
     with_tasks = baselines or row is rows[0]
-    if not (with_tasks or row.in_lookup):
+    if not (with_tasks or row.in_precision):
       continue
     vectors = representations.checked(
       row.name, row.embed(), context.catalogue.song_ids
     )
-    if row.in_lookup:
+    if row.in_precision:
       measured.precision[row.name] = precision_at_k.precisions(
         context.catalogue, vectors
       )

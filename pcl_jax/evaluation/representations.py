@@ -1,4 +1,4 @@
-"""The representations of songs that stand in the table, the run's own first."""
+"""The representations of songs in the table: the run's own, and baselines."""
 
 from collections.abc import Callable
 import dataclasses
@@ -30,13 +30,13 @@ class Representation:
     name: name of its row in the table.
     embed: computes the vectors of all songs, [songs, d].
     encoder: the encoder that does so; None where none does.
-    in_lookup: whether it has a row in the table of precision at 5.
+    in_precision: whether it has a row in the table of precision at 5.
   """
 
   name: str
   embed: Callable[[], task_base.Embeddings]
   encoder: audio_encoder.AudioEncoder | None = None
-  in_lookup: bool = True
+  in_precision: bool = True
 
 
 def representations(
@@ -70,7 +70,7 @@ def representations(
     Representation(
       MEAN_STD_MEL,
       lambda: mel_baselines.mean_std_mel(store, songs),
-      in_lookup=False,
+      in_precision=False,
     ),
   ]
 
@@ -105,7 +105,7 @@ def mode_p(data: dataset.DataSet, split: int) -> task_base.Embeddings:
     raise task_base.NotAvailable(
       f"{path} has shape {vectors.shape} and belongs to another catalogue"
     )
-  # The bias, the last column, says how popular a song is, not what it is like.
+  # The last column, the bias, says how popular a song is.
   return np.asarray(vectors[:, :-1], np.float32)
 
 
@@ -115,12 +115,12 @@ def checked(
   """Returns embeddings in which every song has finite numbers.
 
   Args:
-    name: of the representation.
-    embeddings: of all songs.
-    song_ids: of the songs.
+    name: name of the representation.
+    embeddings: vectors of all songs.
+    song_ids: ids of the songs.
 
   Raises:
-    InputError: some have not; names the first.
+    InputError: a song has a number that is not finite; names the first.
   """
   bad = ~np.isfinite(embeddings).all(axis=1)
   if bad.any():

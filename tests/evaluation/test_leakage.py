@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.honesty and certificate."""
+"""Tests of pcl_jax.evaluation.audit: leakage and provenance."""
 
 import dataclasses
 import json
@@ -7,15 +7,16 @@ import shutil
 import numpy as np
 import pytest
 
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
+from pcl_jax.data import vector_sources
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
 from preprocessing import genre_vectors
-from preprocessing import playlist_vectors
 from tests.support import tiny_data
 from tests.support import tiny_run
 
@@ -65,10 +66,10 @@ def _found(meta, data) -> dict[str, leakage.Check]:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-  return _data(tmp_path_factory.mktemp("honesty") / "data")
+  return _data(tmp_path_factory.mktemp("leakage") / "data")
 
 
-def test_an_honest_data_set_passes_every_check_that_can_be_made(clean):
+def test_a_clean_data_set_passes_every_check_that_can_be_made(clean):
   found = _found(_meta(clean), clean)
   assert list(found) == [
     "copies",
@@ -127,12 +128,15 @@ def test_a_test_song_in_the_validation_pairs_is_found(tmp_path):
 
 def test_tables_made_under_another_split_are_found(tmp_path, capsys):
   data = _data(tmp_path / "data")
-  playlist_vectors.make_playlist_vectors(data.directory, dims=2, epochs=1)
+  storage.write_json(
+    data.directory / "playlist_vectors.json",
+    {"settings": vector_sources.of_playlist_vectors(data.catalogue)},
+  )
   genre_vectors.make_genre_vectors(data.directory, dims=2, epochs=1)
   both = {"architecture": {"audio": {}, "cf": {}, "genre_w2v": {}}}
   found = _found(_meta(data, **both), data)
   assert found["mode P"].passed and found["mode G"].passed
-  # The split is drawn anew, the vectors stay: they have seen its test songs.
+  # The split changes, the vectors stay: they have seen its test songs.
   other = dataclasses.replace(
     data.catalogue, split=np.roll(data.catalogue.split, 7)
   )
@@ -173,7 +177,7 @@ def test_a_data_set_that_changed_since_training_is_not_vouched_for(clean):
   assert "changed since" in check.found
 
 
-def test_test_songs_of_another_data_set_are_sought_in_the_training_one(
+def test_test_songs_of_another_data_set_are_looked_for_in_the_training_one(
   tmp_path,
 ):
   trained_on = _data(tmp_path / "trained")

@@ -40,8 +40,8 @@ def test_lists_and_measures_are_those_of_the_published_code(golden):
   for i, (songs, distinct) in enumerate(lists):
     songs = songs[: playlist_continuation.published_length(distinct, k)]
     found.append(golden["song_ids"][songs])
-    judged = playlist_continuation.score(songs, problem.targets[i], k)
-    rows.append([judged[name] for name in PUBLISHED])
+    scored = playlist_continuation.score(songs, problem.targets[i], k)
+    rows.append([scored[name] for name in PUBLISHED])
   assert len(found) == len(golden["top_ptr"]) - 1
   np.testing.assert_array_equal(
     np.cumsum([0, *map(len, found)]), golden["top_ptr"]

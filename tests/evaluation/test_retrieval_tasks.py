@@ -180,7 +180,7 @@ def test_playlists_of_one_cluster_are_continued_better_than_by_chance():
   assert recalls["popularity"] >= 0.0
 
 
-def test_validation_songs_can_be_sought_by_training_songs_alone():
+def test_validation_songs_can_be_targets_of_training_songs_alone():
   options = task_base.Options(split=catalogues.VALIDATION)
   found = _run("playlist_continuation", _rows(), options=options)
   assert found.settings["targets"] == "validation"

@@ -83,7 +83,7 @@ def test_songs_that_lie_with_their_artist_have_an_average_precision_of_1():
 
 def test_the_interval_of_one_seed_is_that_of_its_queries():
   values = np.random.default_rng(0).uniform(size=(1, 200))
-  actual = strategy_table.interval(_means(values))
+  actual = bootstrap.percentiles(_means(values))
   expected = bootstrap.bootstrap_interval(values[0], draws=4000)
   np.testing.assert_allclose(actual, expected, atol=0.005)
 
@@ -109,7 +109,7 @@ def test_the_interval_covers_the_true_mean_of_seeds_and_queries():
   covered = 0
   for _ in range(60):
     values = rng.normal(0.0, 0.1, (5, 1)) + rng.normal(0.0, 0.3, (1, 40))
-    low, high = strategy_table.interval(_means(values))
+    low, high = bootstrap.percentiles(_means(values))
     covered += low <= 0.0 <= high
   assert 49 <= covered <= 60  # 57 expected, fewer since there are 5 seeds.
 

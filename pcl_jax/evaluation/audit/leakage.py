@@ -178,7 +178,7 @@ def _check_batches(
 def _check_table(
   name: str, path: pathlib.Path, expected: dict[str, str]
 ) -> Check:
-  """Checks what vectors were made of, by the report beside them.
+  """Checks what vectors were made of, by their report.
 
   Args:
     name: name of the check.
