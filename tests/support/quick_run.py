@@ -24,21 +24,21 @@ def save(
   seed: int = 0,
   step: int = 1,
   feature: dict | None = None,
+  audio: dict = AUDIO,
 ) -> pathlib.Path:
   """Saves a checkpoint of new weights, without training.
-
-  The quick backbone is registered.
 
   Args:
     workdir: folder of the run.
     seed: of the weights.
     step: of the checkpoint.
     feature: settings of the feature; by default those there are.
+    audio: architecture of the encoder; the quick backbone must be registered.
 
   Returns:
     The folder.
   """
-  model = encoders.Encoders(audio_params=AUDIO, rngs=nnx.Rngs(seed))
+  model = encoders.Encoders(audio_params=audio, rngs=nnx.Rngs(seed))
   _, state = train_step.new_state(model, optimizers.make_optimizer(0.1, 0.0))
   mesh = jax.make_mesh(
     (1,),
@@ -50,7 +50,7 @@ def save(
   meta = {
     "progress": {"step": step},
     "strategy": "SS",
-    "architecture": {"audio": AUDIO},
+    "architecture": {"audio": audio},
     "feature": feature or melspectrogram.SETTINGS.as_dict(),
   }
   checkpoints = manager.Checkpoints(workdir)
