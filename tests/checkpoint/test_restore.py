@@ -20,6 +20,8 @@ from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
 from tests.support import small_state
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 AUDIO = {"backbone_type": "sc_cnn", "width": 1, "fc_hidden_dim": 4}
 META = {
   "architecture": {"audio": AUDIO},

@@ -72,9 +72,10 @@ def _loss(z, temperature, weights=None):
   return _loss_and_grad(z, temperature, weights)[0]
 
 
-def _random(seed: int, rows: int, dims: int = 16) -> np.ndarray:
-  rng = np.random.default_rng(seed)
-  return rng.standard_normal((rows, dims)).astype(np.float32)
+def _random() -> np.ndarray:
+  """Draws rows of one shape, so that programs are shared."""
+  rng = np.random.default_rng(0)
+  return rng.standard_normal((8, 16)).astype(np.float32)
 
 
 def _golden(golden_dir, name: str) -> dict[str, np.ndarray]:
@@ -142,27 +143,25 @@ def test_genre_weighted_loss_is_the_published_one_by_rows_or_columns(
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_loss_agrees_with_optax_but_for_the_offset_of_the_positive(temperature):
-  z = _random(0, rows=10)
-  pair = jnp.tile(jnp.arange(5), 2)
+  z = _random()
+  pair = jnp.tile(jnp.arange(4), 2)
   textbook = optax.losses.ntxent(jnp.asarray(z), pair, temperature)
   unit = z / np.linalg.norm(z, axis=1, keepdims=True)
-  cosine = (unit * np.roll(unit, 5, axis=0)).sum(axis=1)
+  cosine = (unit * np.roll(unit, 4, axis=0)).sum(axis=1)
   # log(s + 1e-5) = log s + log(1 + 1e-5 / s): what the offset takes off.
   offset = np.log1p(OFFSET / np.exp(cosine / temperature)).mean()
   actual = _loss(z, temperature)
   np.testing.assert_allclose(actual, textbook - offset, rtol=2e-6)
 
 
-@pytest.mark.parametrize("n", [2, 50])
-def test_loss_of_a_collapsed_encoder_is_the_log_of_the_choices(n):
-  rows = np.full((n, 16), 0.25, np.float32)
-  actual = _loss(np.concatenate([rows, rows]), 0.1)
-  np.testing.assert_allclose(actual, np.log(2 * n - 1), rtol=1e-6)
+def test_loss_of_a_collapsed_encoder_is_the_log_of_the_choices():
+  actual = _loss(np.full((8, 16), 0.25, np.float32), 0.1)
+  np.testing.assert_allclose(actual, np.log(7), rtol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 10.0])
 def test_loss_agrees_with_float64_at_any_temperature(temperature):
-  z = _random(0, rows=8)
+  z = _random()
   partner = np.roll(np.eye(8, dtype=np.float32), 4, axis=1)
   expected = _published(z, temperature, partner)
   for weights in (None, partner):
@@ -172,9 +171,9 @@ def test_loss_agrees_with_float64_at_any_temperature(temperature):
 
 
 def test_loss_does_not_depend_on_the_norm_of_any_row():
-  z = _random(0, rows=12)
-  weights = _genre_weights(np.random.default_rng(1).random((12, 6)) < 0.4)
-  factors = np.random.default_rng(2).uniform(-3, 3, (12, 1))
+  z = _random()
+  weights = _genre_weights(np.random.default_rng(1).random((8, 6)) < 0.4)
+  factors = np.random.default_rng(2).uniform(-3, 3, (8, 1))
   scaled = (z * 10.0**factors).astype(np.float32)
   for w in (None, weights):
     np.testing.assert_allclose(
@@ -183,14 +182,14 @@ def test_loss_does_not_depend_on_the_norm_of_any_row():
 
 
 def test_anchors_and_positives_may_be_exchanged():
-  z = _random(0, rows=12)
+  z = _random()
   np.testing.assert_allclose(
-    _loss(np.roll(z, 6, axis=0), 0.1), _loss(z, 0.1), rtol=1e-6
+    _loss(np.roll(z, 4, axis=0), 0.1), _loss(z, 0.1), rtol=1e-6
   )
 
 
 def test_rows_of_zeros_give_a_finite_loss_and_gradient():
-  z = _random(0, rows=8)
+  z = _random()
   z[[0, 3, 4]] = 0.0  # Of them 0 and 4 are partners.
   for weights in (None, np.ones((8, 8), np.float32)):
     loss, grad = _loss_and_grad(z, 0.1, weights)
@@ -199,7 +198,7 @@ def test_rows_of_zeros_give_a_finite_loss_and_gradient():
 
 
 def test_a_row_without_positives_adds_exactly_nothing():
-  z = _random(0, rows=8)
+  z = _random()
   # Rows 3, 4 and 7 share no genre with another.
   weights = _genre_weights(
     _flags([{1}, {2}, {1, 2}, set(), {3}, {1}, {2}, {4}])
@@ -215,10 +214,10 @@ def test_a_row_without_positives_adds_exactly_nothing():
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_pairs_left_out_are_missed_only_by_the_normaliser(share):
-  z = _random(0, rows=12)
-  left_out = np.random.default_rng(1).random((12, 12)) < share
-  partner = np.roll(np.eye(12, dtype=np.float32), 6, axis=1)
-  sets = [{1}, {2}, {1, 2}, set(), {3}, {1}, {2}, {4}, {1}, {2}, {2}, {1, 3}]
+  z = _random()
+  left_out = np.random.default_rng(1).random((8, 8)) < share
+  partner = np.roll(np.eye(8, dtype=np.float32), 4, axis=1)
+  sets = [{1}, {2}, {1, 2}, set(), {3}, {1}, {2}, {1, 3}]
   shared = _genre_weights(_flags(sets))
   for passed, weights in ((None, partner), (shared, shared)):
     loss, grad = _loss_and_grad(z, 0.1, passed, left_out)
