@@ -12,12 +12,12 @@ python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
 python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
   --coordinator=host0:12355 --num_processes=2 --process_id=1
 
-The same command line goes on with an interrupted run. SIGTERM and Ctrl-C end
-it after the step under way, which is saved; a second one ends it at once.
+The same command line resumes an interrupted run. SIGTERM and Ctrl-C end it
+after the step under way, which is saved; a second one ends it at once.
 """
 
 from collections.abc import Sequence
-import difflib
+import re
 import sys
 
 from absl import app
@@ -30,7 +30,7 @@ from pcl_jax.common import errors
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
-  "Config file, with its argument after a colon.",
+  "Config file; its argument follows a colon.",
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -39,17 +39,17 @@ _WORKDIR = flags.DEFINE_string(
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   None,
-  "Train as one of several processes. By default where Slurm, Open MPI or GKE "
-  "has started several, or a coordinator is given.",
+  "Train as one of several processes; default if Slurm, Open MPI or GKE has "
+  "started several, or a coordinator is given.",
 )
 _COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where no cluster says it."
+  "coordinator", None, "HOST:PORT of process 0, if no cluster tells it."
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", None, "How many processes there are, likewise."
+  "num_processes", None, "Number of processes, if no cluster tells it."
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  "process_id", None, "Which of them this is, from 0, likewise."
+  "process_id", None, "Number of this process, from 0, if no cluster tells it."
 )
 _PROFILE = flags.DEFINE_bool(
   "profile", False, "Write a trace of some steps into WORKDIR/profile."
@@ -57,52 +57,21 @@ _PROFILE = flags.DEFINE_bool(
 _ALLOW_CHANGE = flags.DEFINE_multi_string(
   "allow_change",
   [],
-  "Keys of the config that may differ from those of the run in --workdir, with "
-  "commas between or one flag each; what stands above keys stands for all of "
-  "them, data.fingerprint for the data set.",
+  "Keys of the config that may differ from those of the run in --workdir, "
+  "separated by commas or one a flag. A key above others stands for all of "
+  "them, and data.fingerprint for the data set.",
 )
 _REPLAY = flags.DEFINE_string(
   "replay",
   None,
-  "A file of WORKDIR/nonfinite: says what of that batch is infinite or no "
-  "number first, and trains nothing.",
+  "A file of WORKDIR/nonfinite. Prints which value of that batch was the first "
+  "that is infinite or not a number, and trains nothing.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def _flags_of(argv: Sequence[str]) -> dict[str, str]:
-  """Reads --name=value and --name value, known or not, without judging."""
-  found = {}
-  for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-    if word.startswith("-"):
-      name, equals, value = word.lstrip("-").partition("=")
-      found[name] = value if equals else following
-  return found
-
-
-def _unknown_key(argv: Sequence[str]) -> str:
-  """Describes the first --config.KEY that the config file does not have."""
-  given = _flags_of(argv)
-  whole = flags.FLAGS["config"].parser.parse(given["config"])
-  for name in given:
-    if not name.startswith("config."):
-      continue
-    config = whole
-    for part in name.removeprefix("config.").split("."):
-      known = sorted(config) if hasattr(config, "keys") else []
-      if part not in known:
-        close = difflib.get_close_matches(part, known, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        return (
-          f"--{name}: the config has no key {part!r} there, only "
-          f"{', '.join(known) or 'a value'}.{hint}"
-        )
-      config = config[part]
-  return "a --config.KEY flag names a key that the config file does not have"
-
-
-def _describe(error: BaseException, argv: Sequence[str]) -> str:
-  """Returns what a person needs of an error in parsing flags."""
+def _describe(error: BaseException) -> str:
+  """Returns one line on an error in parsing flags."""
   chain = [error]
   while cause := chain[-1].__cause__ or chain[-1].__context__:
     chain.append(cause)  # config_flags wraps what a config file raises.
@@ -110,25 +79,27 @@ def _describe(error: BaseException, argv: Sequence[str]) -> str:
   if ours:
     return str(ours[-1])
   if isinstance(error, AttributeError | KeyError):
-    return _unknown_key(argv)
-  if isinstance(error, OSError):
-    path = _flags_of(argv).get("config", "").partition(":")[0]
-    reasons = [one.strerror for one in chain if getattr(one, "strerror", None)]
+    hint = re.search(r'Did you mean "(.*?)"', str(error))
     return (
-      f"--config={path}: the config file cannot be read "
-      f"({reasons[-1] if reasons else 'no path'}). Those that come with the "
-      "project lie in configs/, as in --config=configs/sample.py"
+      "--config.KEY: the config file has no such key "
+      f"({chain[-1].args[0]}).{f' Did you mean {hint[1]}?' if hint else ''}"
+    )
+  if isinstance(error, OSError):
+    return (
+      "--config: the config file cannot be read "
+      f"({str(chain[-1]).splitlines()[-1].strip()}). The configs of the "
+      "project are in configs/, as in --config=configs/sample.py"
     )
   return str(error)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses the command line; bad flags are errors for people, exit code 2."""
+  """Parses the command line; a bad flag is one line and exit code 2."""
   if any(word in ("-h", "-help", "--help", "--helpfull") for word in argv[1:]):
     print(__doc__)
     print(flags.FLAGS.main_module_help())
     sys.exit(0)
-  # Before app.run chooses a level at which libraries talk of their inner life.
+  # Before app.run chooses a level at which libraries log details.
   if flags.FLAGS["verbosity"].using_default_value:
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False
@@ -139,12 +110,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
       raise errors.InputError(f"{rest[1]!r} is not a flag; see --help.")
     return rest
   except (flags.Error, OSError, ValueError, AttributeError, KeyError) as error:
-    print(f"error: {_describe(error, argv)}", file=sys.stderr)
+    print(f"error: {_describe(error)}", file=sys.stderr)
     sys.exit(errors.EXIT_BAD_INPUT)
 
 
 def main(argv: Sequence[str]) -> None:
-  """Trains; nothing else lives here."""
+  """Trains by the flags."""
   del argv
   # Imported here so that a bad command line is answered at once.
   from pcl_jax.common import hosts
@@ -169,12 +140,12 @@ def main(argv: Sequence[str]) -> None:
     if _REPLAY.value is not None:
       replay.replay(_CONFIG.value, _WORKDIR.value, _REPLAY.value)
       return
-    listed = [one.split(",") for one in _ALLOW_CHANGE.value]
+    keys = ",".join(_ALLOW_CHANGE.value).split(",")
     loop.train_and_evaluate(
       _CONFIG.value,
       _WORKDIR.value,
       profile=_PROFILE.value,
-      allow_change=[key for keys in listed for key in keys if key],
+      allow_change=[key for key in keys if key],
     )
 
   logging.use_absl_handler()

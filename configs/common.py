@@ -7,6 +7,7 @@ the command line, as in `--config.opt_params.lr=3e-4`.
 
 from collections.abc import Collection
 import difflib
+from typing import Any
 
 import ml_collections
 
@@ -43,84 +44,88 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.seed = 0  # Decides weights, batches, mixup and dropout.
   config.epochs = 150
   config.early_stop_patience = 25  # Epochs without a better validation loss.
-
   # Pairs of the modes audio, audio_self, cf (playlists), genre_w2v.
   config.contrast_combos = ()
-  config.audio_contrast_params = ml_collections.ConfigDict()
-  params = config.audio_contrast_params
-  params.pair_generation_method = ""  # Playlist, Artist, Genre, or empty.
-  params.mixup = True
-  params.mixup_alpha = 7.0  # Gains are drawn from Beta(alpha, beta).
-  params.mixup_beta = 2.0
-
-  config.data = ml_collections.ConfigDict()
-  config.data.dir = "data/melon"  # Made by the commands in preprocessing/.
-  config.data.batch_size = 384  # Songs (CM) or pairs (others), all devices.
-  config.data.threads = 0  # Readers; 0 for one per core, four at most.
-  # Where patches are read: shuffled (memory, SSD), or in sequential blocks that
-  # are held in memory until so many batches are there (slow disks).
-  config.data.order = "shuffled"
-  config.data.num_blocks = 600
-  config.data.cached_batches = 50
-  config.data.stall_s = 300.0  # A batch that takes longer ends the run.
-  config.data.double_window = 625  # SS: frames from one patch to the other.
-  config.data.max_num_tags = 10  # Genre codes kept of a song.
-  # Where the directory is absent, a synthesised sample of so many songs is
-  # made in it; 0 for none.
-  config.data.sample_songs = 0
-  config.data.sample_seconds = 20.0
-
-  config.model_params = ml_collections.ConfigDict()
-  config.model_params.audio = ml_collections.ConfigDict()
-  audio = config.model_params.audio
-  audio.backbone_type = backbone_type
-  audio.width = _PAPER_WIDTHS[backbone_type]  # Channels of the first layer.
-  audio.fc_hidden_dim = 128
-  audio.fc_output_dim = 128  # Size of the embedding that the loss sees.
-  audio.fc_dropout = 0.0
-  config.model_params.cf = ml_collections.ConfigDict()
-  config.model_params.cf.hidden_dim = 128
-  config.model_params.cf.output_dim = 128
-  config.model_params.cf.dropout = 0.3
-  config.model_params.genre_w2v = ml_collections.ConfigDict()
-  config.model_params.genre_w2v.n_head = 4
-  config.model_params.genre_w2v.d_k = 128
-  config.model_params.genre_w2v.d_v = 128
-  config.model_params.genre_w2v.dropout = 0.1
-
-  config.opt_params = ml_collections.ConfigDict()
-  config.opt_params.lr = 1e-4
-  # Over the run: constant as in the paper, or cosine, which falls to 0 at the
-  # end of the last epoch; after so many steps in which it rises from 0.
-  config.opt_params.lr_schedule = "constant"
-  config.opt_params.warmup_steps = 0
-  # L2, added to the gradient before Adam's moments.
-  config.opt_params.weight_decay = _PAPER_WEIGHT_DECAY[backbone_type]
-  config.loss_params = ml_collections.ConfigDict()
-  config.loss_params.contrastive_temperature = 0.1
-  # Songs that share a "playlist", "artist" or "album" are then no negatives of
-  # one another.
-  config.loss_params.exclude_sharing = ()
-  # With more rows (two a pair or song) no array of all pairs is made; tiles of
-  # so many rows and columns are computed one after the other.
-  config.loss_params.tiled_above = 4096
-  config.loss_params.tile = 1024
-
-  config.train = ml_collections.ConfigDict()
-  # What saves memory: parts of each device's rows that are embedded one after
-  # the other, and computing the inside of blocks again for the gradient.
-  config.train.microbatches = 1
-  config.train.remat = False
-  config.train.compute_dtype = "float32"  # Of convolutions; or bfloat16.
-  # A step whose loss or gradient is not finite is skipped; so many in a row end
-  # the run.
-  config.train.max_nonfinite_steps = 5
-  # Folder of compiled programs; empty for one beside the workdir.
-  config.train.compilation_cache = ""
-
+  config.audio_contrast_params = {
+    "pair_generation_method": "",  # Playlist, Artist, Genre, or empty.
+    "mixup": True,
+    "mixup_alpha": 7.0,  # Gains are drawn from Beta(alpha, beta).
+    "mixup_beta": 2.0,
+  }
+  config.data = _data()
+  config.model_params = _model_params(backbone_type)
+  config.opt_params = {
+    "lr": 1e-4,
+    # The rate is constant, as in the paper, or follows a cosine, which falls to
+    # 0 at the end of the last epoch. Before, it rises from 0 in so many steps.
+    "lr_schedule": "constant",
+    "warmup_steps": 0,
+    # L2, added to the gradient before Adam's moments.
+    "weight_decay": _PAPER_WEIGHT_DECAY[backbone_type],
+  }
+  config.loss_params = {
+    "contrastive_temperature": 0.1,
+    # Songs that share what is named here ("playlist", "artist", "album") are no
+    # negatives of one another.
+    "exclude_sharing": (),
+    # With more rows than this (two a pair or song) no array of all pairs is
+    # made: tiles of so many rows and columns are computed one after the other.
+    "tiled_above": 4096,
+    "tile": 1024,
+  }
+  config.train = _train()
   config.log_every_steps = 50
-  config.save_every_steps = 500  # Beside the save at the end of each epoch.
+  config.save_every_steps = 500  # In addition to the end of each epoch.
   return config
+
+
+def _data() -> dict[str, Any]:
+  return {
+    "dir": "data/melon",  # Made by the commands in preprocessing/.
+    "batch_size": 384,  # Songs (CM) or pairs (others), on all devices.
+    "threads": 0,  # Readers; 0 for one per core, four at most.
+    # Patches are read shuffled (memory, SSD), or in sequential blocks that are
+    # held in memory until so many batches are complete (slow disks).
+    "order": "shuffled",
+    "num_blocks": 600,
+    "cached_batches": 50,
+    "stall_s": 300.0,  # A batch that takes longer ends the run.
+    "double_window": 625,  # SS: frames from one patch to the other.
+    "max_num_tags": 10,  # Genre codes kept of a song.
+    # If the directory is absent, a synthesised sample of so many songs is made
+    # in it; 0 for none.
+    "sample_songs": 0,
+    "sample_seconds": 20.0,
+  }
+
+
+def _model_params(backbone_type: str) -> dict[str, Any]:
+  return {
+    "audio": {
+      "backbone_type": backbone_type,
+      "width": _PAPER_WIDTHS[backbone_type],  # Channels of the first layer.
+      "fc_hidden_dim": 128,
+      "fc_output_dim": 128,  # Size of the embedding that the loss sees.
+      "fc_dropout": 0.0,
+    },
+    "cf": {"hidden_dim": 128, "output_dim": 128, "dropout": 0.3},
+    "genre_w2v": {"n_head": 4, "d_k": 128, "d_v": 128, "dropout": 0.1},
+  }
+
+
+def _train() -> dict[str, Any]:
+  return {
+    # Two ways to save memory: each device embeds its rows in so many parts, one
+    # after the other; the inside of blocks is computed again for the gradient.
+    "microbatches": 1,
+    "remat": False,
+    "compute_dtype": "float32",  # Of convolutions; or bfloat16.
+    # A step whose loss or gradient is not finite is skipped; so many skipped
+    # steps in a row end the run.
+    "max_nonfinite_steps": 5,
+    # Folder of compiled programs; empty for one next to the workdir.
+    "compilation_cache": "",
+  }
 
 
 def split_argument(
@@ -129,11 +134,11 @@ def split_argument(
   """Splits what follows the colon of `--config=FILE:ARGUMENT`.
 
   Args:
-    argument: a variant, `smoke`, both with a comma between, or empty.
+    argument: a variant, `smoke`, both separated by a comma, or empty.
     variants: valid variants; the first is the default.
 
   Returns:
-    The variant (empty where there are none) and whether to make it small.
+    The variant (empty if there are none) and whether to make it small.
 
   Raises:
     InputError: anything else.
@@ -156,7 +161,7 @@ def split_argument(
 
 
 def make_small(config: ml_collections.ConfigDict) -> None:
-  """Turns a config into its smoke variant: seconds on a CPU, own data."""
+  """Makes a config small: seconds on a CPU, with data of its own."""
   config.epochs = 2
   config.data.dir = "data/smoke"
   config.data.sample_songs = 96

@@ -2,10 +2,10 @@
 
 python launch.py --config=configs/published_yaml.py:my.yaml --workdir=runs/my
 
-What the file leaves out keeps its default of configs/common.py. Settings that
-have no meaning here (GPU numbers, worker processes, cache files, wandb) are
-named in one warning; files it points to must exist. The data itself is read
-from --config.data.dir.
+A key that the file leaves out keeps its default of configs/common.py. Settings
+without a meaning here (GPU numbers, worker processes, cache files, wandb) are
+named in one warning; files that the file points to must exist. The data itself
+is read from --config.data.dir.
 """
 
 import os
@@ -13,6 +13,7 @@ import pathlib
 from typing import Any
 
 from absl import logging
+from flax import traverse_util
 import ml_collections
 import yaml
 
@@ -32,7 +33,7 @@ _WITHOUT_MEANING = (
   "wandb_params",
   "dataloader_params.shared.num_workers",
   "dataloader_params.shared.num_read_ind_batches",
-  "model_params.cf.input_dim",  # Read off the vectors.
+  "model_params.cf.input_dim",  # The vectors have it.
   "model_params.genre_w2v.d_model",
 )
 # Files of the published preparation; the data set's folder replaces them.
@@ -73,16 +74,6 @@ def _read(path: str) -> dict[str, Any]:
   return content
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{key}.")
-    else:
-      flat[f"{prefix}{key}"] = value
-  return flat
-
-
 def _under(key: str, keys: tuple[str, ...]) -> bool:
   return any(key == one or key.startswith(f"{one}.") for one in keys)
 
@@ -106,15 +97,13 @@ def _set(config: ml_collections.ConfigDict, path: str, key: str, value: Any):
     )
   if name == "audio_contrast_params.pair_generation_method":
     value = value or ""
-  try:
-    default = config.to_dict()
-    for part in name.split("."):
-      default = default[part]
-  except (AttributeError, KeyError, TypeError) as error:
+  known = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  if name not in known:
     raise errors.InputError(
       f"{path}: the key {key} is unknown. Known keys are those of the "
       "published config file; remove it or correct its name."
-    ) from error
+    )
+  default = known[name]
   if isinstance(default, float) and type(value) in (int, str):
     value = _number(path, key, value)
   if type(value) is not type(default):
@@ -139,13 +128,15 @@ def get_config(path: str = "") -> ml_collections.ConfigDict:
   """Reads a file in the published form.
 
   Args:
-    path: of the YAML file.
+    path: path of the YAML file.
 
   Raises:
-    InputError: it cannot be read, a key is unknown or of the wrong type, asks
-      for a network that is not built, or names a file that does not exist.
+    InputError: the file cannot be read, or a key is unknown or of the wrong
+      type, asks for a network that is not built, or names a file that does not
+      exist.
   """
-  values = _flatten(_read(path))
+  tree = traverse_util.flatten_dict(_read(path))
+  values = {".".join(map(str, keys)): value for keys, value in tree.items()}
   backbone = values.get("model_params.audio.backbone_type", "resnet")
   if backbone not in common.BACKBONES:
     raise errors.InputError(

@@ -35,7 +35,7 @@ def _launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         "--workdir=w",
         "--config.opt_params.lrr=1",
       ],
-      ["opt_params.lrr", "Did you mean lr?"],
+      ["--config.KEY", "lrr", "Did you mean lr?"],
     ),
     (
       [
@@ -48,14 +48,14 @@ def _launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     (
       ["--config", "configs/ss_resnet.py", "--workdir", "w"]
       + ["--config.opt_params.lrr", "1"],
-      ["opt_params.lrr", "Did you mean lr?"],
+      ["--config.KEY", "lrr", "Did you mean lr?"],
     ),
     (
       ["--config=configs/ss_resnet.py", "--workdir=w", "--config.seed.x=1"],
-      ["config.seed.x", "only a value"],
+      ["--config.KEY", "seed.x"],
     ),
-    (["--config=", "--workdir=w"], ["--config=: the config file", "no path"]),
-    (["--config=configs", "--workdir=w"], ["--config=configs", "directory"]),
+    (["--config=", "--workdir=w"], ["--config: the config file", "empty"]),
+    (["--config=configs", "--workdir=w"], ["'configs'", "directory"]),
     (["--config=configs/published_yaml.py", "--workdir=w"], [":my.yaml"]),
     (
       ["--config=configs/published_yaml.py:no.yaml", "--workdir=w"],
@@ -114,6 +114,7 @@ def test_a_run_is_trained_and_the_same_command_finds_it_done(tmp_path):
     f"--config.data.dir={data}",
     "--config.epochs=1",
     "--config.model_params.audio.width=1",
+    "--config.audio_contrast_params.mixup=False",
     f"--workdir={tmp_path / 'run'}",
   )
   done = _launch(*arguments, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
