@@ -9,6 +9,7 @@ import pytest
 
 from configs import common
 from pcl_jax.models import cpu_conv
+from pcl_jax.training import mixup
 from pcl_jax.training import setup
 from preprocessing import sample_data
 from tests.support import quick_backbone
@@ -40,33 +41,40 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="module")
-def build_once():
-  """Builds runs whose compiled steps are alike only once in a module."""
+def mixed_quickly():
+  """Draws mixup's gains from a distribution that compiles quickly."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(setup, "build", tiny_run.build_once)
+    patch.setattr(mixup, "draw", tiny_run.draw_quickly)
     yield
-  tiny_run.forget_built()
 
 
 @pytest.fixture(scope="module")
-def quickly(build_once):
-  """As `build_once`, with the backbone registered that compiles at once."""
+def quickly(quick_compilation, mixed_quickly):
+  """Trains by steps that compile quickly, and compiles those alike once."""
   with pytest.MonkeyPatch.context() as patch:
     quick_backbone.register(patch)
+    patch.setattr(setup, "build", tiny_run.build_once)
     yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """A tiny data set: 36 training songs."""
   return tiny_run.make_data_set(tmp_path_factory.mktemp("tiny") / "data")
 
 
+@pytest.fixture
+def config(data_dir) -> ml_collections.ConfigDict:
+  """Config of three epochs of four steps that compile quickly."""
+  return tiny_run.quick_config(data_dir)
+
+
 @pytest.fixture(scope="module")
-def unbroken(config, build_once, quick_compilation, tmp_path_factory):
-  """Workdir of a run by the module's own `config` that nothing interrupted."""
-  workdir = tmp_path_factory.mktemp("unbroken")
-  tiny_run.train_on_one(config, workdir)
+def unbroken(data_dir, quickly, tmp_path_factory) -> pathlib.Path:
+  """Workdir of an uninterrupted run by `config`; tests leave it as it is."""
+  workdir = tmp_path_factory.getbasetemp() / "unbroken"
+  if not workdir.exists():
+    tiny_run.train_on_one(tiny_run.quick_config(data_dir), workdir)
   return workdir
 
 

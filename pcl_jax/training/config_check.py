@@ -1,10 +1,15 @@
-"""Which values a config may have."""
+"""Which values a config may have, and which may change when a run goes on."""
 
+from collections.abc import Collection, Mapping
+import dataclasses
+import difflib
 import math
 from typing import Any
 
+from flax import traverse_util
 import ml_collections
 
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import strategies
 from pcl_jax.training import optimizers
@@ -50,16 +55,55 @@ _RATES = (
   "model_params.cf.dropout",
   "model_params.genre_w2v.dropout",
 )
-
 _CHOICES = {
   "data.order": ("shuffled", "blocks"),
   "opt_params.lr_schedule": optimizers.SCHEDULES,
   "train.compute_dtype": ("float32", "bfloat16"),
 }
 
+# Raised where checkpoints change so that training cannot go on from old ones.
+FORMAT_VERSION = 2
+# Keys that decide how long, how fast and how visibly a run goes on, and change
+# what is learned by rounding at most. `data.dir` is one of them, since the
+# fingerprint of the data set is compared.
+HARMLESS = (
+  "epochs",  # If the learning rate is constant.
+  "early_stop_patience",
+  "log_every_steps",
+  "save_every_steps",
+  "data.dir",
+  "data.threads",
+  "data.stall_s",
+  "data.sample_songs",
+  "data.sample_seconds",
+  "data.songs",  # Goes with the fingerprint.
+  "loss_params.tiled_above",
+  "loss_params.tile",
+  "train.remat",
+  "train.max_nonfinite_steps",
+  "train.compilation_cache",
+)
+DATA_SET = "data.fingerprint"
+# An epoch starts again from its beginning where one of these has changed.
+_DECIDE_BATCHES = (
+  "seed",
+  "contrast_combos",
+  "audio_contrast_params.pair_generation_method",
+  "data.batch_size",
+  "data.double_window",
+  "data.order",
+  "data.num_blocks",
+  "data.cached_batches",
+  DATA_SET,
+)
+_REMEDY = (
+  "Give the config it was trained with, or another --workdir; the checkpoints "
+  "stay as they are."
+)
+
 
 def items_multiple(strategy: strategies.Strategy, parts: int) -> int:
-  """Returns what a batch size is a multiple of, to be split into parts."""
+  """Returns the number that divides a batch size that splits into parts."""
   # A pair is two rows of the batch, and rows are what is split.
   return parts // math.gcd(parts, 2) if strategy.paired else parts
 
@@ -78,8 +122,9 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
     (key, "0 or more", lambda value: value >= 0) for key in _NOT_NEGATIVE
   ]
   rules += [(key, "in [0, 1)", lambda value: 0 <= value < 1) for key in _RATES]
+  values = flatten(config.to_dict())
   for key, rule, holds in rules:
-    value = _value_of(config, key)
+    value = values[key]
     number = isinstance(value, int | float) and math.isfinite(value)
     if not number or not holds(value):
       raise errors.InputError(
@@ -87,20 +132,13 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
         f"the config file or with --config.{key}=..."
       )
   for key, choices in _CHOICES.items():
-    if _value_of(config, key) not in choices:
+    if values[key] not in choices:
       raise errors.InputError(
-        f"config.{key} is {_value_of(config, key)!r}; it is one of "
-        f"{', '.join(choices)}."
+        f"config.{key} is {values[key]!r}; it is one of {', '.join(choices)}."
       )
   return strategies.parse(
     config.contrast_combos, config.audio_contrast_params.pair_generation_method
   )
-
-
-def _value_of(config: ml_collections.ConfigDict, key: str) -> Any:
-  for part in key.split("."):
-    config = config[part]
-  return config
 
 
 def check_batch(
@@ -129,12 +167,119 @@ def check_batch(
     )
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the leaves of nested dictionaries by their dotted names."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flatten(value, f"{prefix}{key}.")
-    else:
-      flat[f"{prefix}{key}"] = value
-  return flat
+  return traverse_util.flatten_dict(tree, sep=".")
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+  """What has changed since a checkpoint, all of it allowed.
+
+  Attributes:
+    lines: a line for each key, with both values.
+    other_batches: whether the epoch under way has other batches now.
+  """
+
+  lines: list[str]
+  other_batches: bool
+
+
+def check_changes(
+  then: dict[str, Any], now: dict[str, Any], allowed: Collection[str] = ()
+) -> Changes:
+  """Refuses to go on from a checkpoint with what would be another run.
+
+  Args:
+    then: what the checkpoint says about itself.
+    now: `meta` of the run that would go on from it.
+    allowed: keys of the config, or what stands above them, that may have
+      changed; `data.fingerprint` is the data set.
+
+  Raises:
+    InputError: the format, the feature or the networks differ, or a key has
+      changed that is neither harmless nor allowed.
+  """
+  version = then.get("format_version", 1)
+  if version != FORMAT_VERSION:
+    raise errors.InputError(
+      f"the checkpoint in --workdir has format version {version} and this "
+      f"program trains with version {FORMAT_VERSION}: its encoder can be used, "
+      "but its training cannot go on. Give another --workdir."
+    )
+  melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
+  a, b = (
+    flatten(meta["config"]) | flatten({"data": meta["data"]})
+    for meta in (then, now)
+  )
+  _check_known(allowed, a.keys() | b.keys())
+  _check_networks(then, now)
+  changed = _differing(a, b)
+  refused = [
+    key
+    for key in changed
+    if not _is_harmless(key, a, b) and not _covers(allowed, key)
+  ]
+  if refused:
+    raise errors.InputError(
+      "the checkpoint in --workdir is of another "
+      f"{'data set or split' if refused == [DATA_SET] else 'config'}: "
+      f"{'; '.join(_line(key, a, b) for key in refused)}. {_REMEDY} Where that "
+      f"is meant, --allow_change={','.join(refused)} goes on with it."
+    )
+  return Changes(
+    lines=[_line(key, a, b) for key in changed],
+    other_batches=any(key in _DECIDE_BATCHES for key in changed),
+  )
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+  return [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+
+
+def _is_harmless(key: str, then: dict[str, Any], now: dict[str, Any]) -> bool:
+  if key == "epochs":  # A learning rate that falls does so until the last.
+    schedules = {flat.get("opt_params.lr_schedule") for flat in (then, now)}
+    return schedules <= {None, optimizers.CONSTANT}
+  return key in HARMLESS
+
+
+def _line(key: str, then: dict[str, Any], now: dict[str, Any]) -> str:
+  return f"{key} was {then.get(key)!r} and is {now.get(key)!r} now"
+
+
+def _covers(allowed: Collection[str], key: str) -> bool:
+  return any(key == one or key.startswith(f"{one}.") for one in allowed)
+
+
+def _check_known(allowed: Collection[str], keys: Collection[str]) -> None:
+  """Refuses a misspelt key, which would allow nothing without a word."""
+  for one in allowed:
+    if not any(_covers([one], key) for key in keys):
+      close = difflib.get_close_matches(one, keys, 1)
+      hint = f" Did you mean {close[0]}?" if close else ""
+      raise errors.InputError(
+        f"--allow_change={one}: the config has no such key.{hint} Give one as "
+        "--config has it, such as opt_params.lr, or what stands above it, such "
+        f"as opt_params; {DATA_SET} is the data set."
+      )
+
+
+def _check_networks(then: dict[str, Any], now: dict[str, Any]) -> None:
+  """Refuses networks that the checkpoint's arrays do not fit."""
+  a, b = (
+    flatten({"architecture": meta["architecture"]}) for meta in (then, now)
+  )
+  lines = [
+    _line(key, a, b)
+    for key in _differing(a, b)
+    # A dropout rate has no array.
+    if not (key.endswith("dropout") and key in a and key in b)
+  ]
+  if lines:
+    if then["strategy"] != now["strategy"]:
+      lines.insert(0, _line("strategy", then, now))
+    raise errors.InputError(
+      "the checkpoint in --workdir is of another architecture: "
+      f"{'; '.join(lines)}. {_REMEDY}"
+    )

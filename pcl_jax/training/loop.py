@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 import contextlib
-import functools
+import dataclasses
 import json
 import math
 import os
@@ -21,31 +21,92 @@ from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.common import prefetch
 from pcl_jax.common import versions
-from pcl_jax.data import loader
 from pcl_jax.data import plans
-from pcl_jax.training import config_changes
 from pcl_jax.training import config_check
 from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
+from pcl_jax.training import optimizers
 from pcl_jax.training import preemption
 from pcl_jax.training import profiling
-from pcl_jax.training import session as sessions
 from pcl_jax.training import setup
-from pcl_jax.training import train_log
 from pcl_jax.training import train_step
-from pcl_jax.training.progress import Progress
 
-CACHE = ".compiled"  # Beside the workdir, of all runs there.
+CACHE = ".compiled"  # Next to the workdir, for all runs there.
 _VALIDATION_KEY = 0  # Validation is mixed with the same draws in every run.
+# On the device; fetching a whole state would hold training up.
+_all_finite = jax.jit(train_step.all_finite)
+
+
+@dataclasses.dataclass
+class _Session:
+  """One start of a run: the run itself and what writes it down.
+
+  Attributes:
+    run: what stays the same.
+    progress: how far the run is.
+    checkpoints: saves its states.
+    writer: writes its numbers.
+    trace: traces some steps.
+    watch: watches for what is not finite.
+    stop: listens to signals.
+  """
+
+  run: setup.Setup
+  progress: setup.Progress
+  checkpoints: manager.Checkpoints
+  writer: metric_writers.Writer
+  trace: profiling.Trace
+  watch: nonfinite.Watch
+  stop: preemption.Interruption
+
+  def record(
+    self,
+    plan: plans.Plan,
+    terms: dict[str, jax.Array],
+    skipped: jax.Array,
+    answer: jax.Array | None,
+  ) -> None:
+    """Records what the last counted step returned; waits for it."""
+    losses = metric_writers.fetch(terms)
+    self.stop.record(answer)
+    self.watch.record(plan, losses, bool(skipped))
+
+  def failures(self) -> dict[str, int]:
+    """Returns what rows of the log say where saves of this start failed."""
+    failures = self.checkpoints.failures
+    return {"checkpoint_failures": failures} if failures else {}
+
+  def save(
+    self, state: train_step.State, losses: dict[str, float] | None = None
+  ) -> None:
+    """Saves a state, with its validation losses if there are any.
+
+    Raises:
+      RunError: its weights are not finite.
+    """
+    if not _all_finite((state["params"], state["batch_stats"])):
+      raise errors.RunError(
+        f"after step {self.progress.step} the weights are not finite. The "
+        "checkpoints before it are kept: lower --config.opt_params.lr (with "
+        "--allow_change), and the same --workdir goes on from them."
+      )
+    meta = self.run.meta | {"progress": self.progress.as_dict()}
+    self.checkpoints.save(state, meta, losses)
+
+  def save_within_epoch(self, state: train_step.State) -> None:
+    """Saves a state, unless it may be why steps are being skipped."""
+    if not self.progress.skipped_in_a_row:
+      self.save(state)
+      return
+    console.say(
+      f"step {self.progress.step} is not saved, since it was skipped; a "
+      "restart goes on from the checkpoint before it"
+    )
 
 
 @contextlib.contextmanager
 def _advising_on_memory() -> Iterator[None]:
-  """Words what a device says that has run out of memory.
-
-  Raises:
-    RunError: it has.
-  """
+  """Raises RunError with advice where a device runs out of memory."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
@@ -60,59 +121,21 @@ def _advising_on_memory() -> Iterator[None]:
     ) from error
 
 
-def load(
-  run: setup.Run, plan: plans.Plan, first_step: int = 0
-) -> Iterator[dict[str, jax.Array]]:
-  """Yields the batches of a plan, already on the devices."""
-  return loader.load(
-    run.data.store,
-    run.tables,
-    plan,
-    run.sharding,
-    sharing=run.sharing,
-    threads=run.threads,
-    stall_s=run.stall_s,
-    first_step=first_step,
-  )
-
-
 def validate(
-  run: setup.Run, state: dict[str, Any], plan: plans.Plan
+  run: setup.Setup, state: train_step.State, plan: plans.Plan
 ) -> dict[str, float]:
   """Returns each term of the loss, averaged over the validation batches."""
   key = jax.random.key(_VALIDATION_KEY)
   sums: dict[str, jax.Array] = {}
-  for i, batch in enumerate(load(run, plan)):
+  for i, batch in enumerate(run.batches.load(plan)):
     terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
-  return {
-    name: value / len(plan) for name, value in train_log.fetch(sums).items()
-  }
-
-
-def plan_epoch(run: setup.Run, epoch: int) -> plans.Plan:
-  """Plans the batches of an epoch, from 0."""
-  return run.data.training_plan(
-    run.strategy,
-    run.batch_size,
-    double_window=run.double_window,
-    seed=run.seed,
-    epoch=epoch,
-  )
-
-
-def plan_validation(run: setup.Run) -> plans.Plan:
-  """Plans the batches of a validation, the same after every epoch."""
-  return run.data.validation_plan(
-    run.strategy,
-    run.batch_size,
-    run.items_multiple,
-    double_window=run.double_window,
-  )
+  losses = metric_writers.fetch(sums)
+  return {name: value / len(plan) for name, value in losses.items()}
 
 
 def _load_epoch(
-  run: setup.Run, plan: plans.Plan, progress: Progress
+  run: setup.Setup, plan: plans.Plan, progress: setup.Progress
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields what is left of an epoch's batches, with a progress bar."""
   bar = tqdm.tqdm(
@@ -123,7 +146,7 @@ def _load_epoch(
     leave=False,
     disable=not (sys.stderr.isatty() and hosts.is_first()),
   )
-  batches = load(run, plan, progress.step_in_epoch)
+  batches = run.batches.load(plan, progress.step_in_epoch)
   with bar, contextlib.closing(batches):
     for batch in batches:
       yield batch
@@ -131,44 +154,42 @@ def _load_epoch(
 
 
 def _train_epoch(
-  session: sessions.Session, state: dict[str, Any], plan: plans.Plan
-) -> dict[str, Any]:
+  session: _Session, state: train_step.State, plan: plans.Plan
+) -> train_step.State:
   """Trains what is left of an epoch, or until a signal; returns the state."""
   run, progress, stop = session.run, session.progress, session.stop
-  config, log = session.config, train_log.LateLog(session.writer)
-  meter, before = train_log.Meter(), None
+  log, meter = metric_writers.LateLog(session.writer), metric_writers.Meter()
+  config, before = run.config, None
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan) and not stop.is_due:
       asked = time.perf_counter()
-      batch = stop.mark(next(batches))
+      batch = next(batches)
       meter.add(plan.songs.shape[1], time.perf_counter() - asked)
       # All that a step takes is on the devices by now, or this is an error.
       with jax.transfer_guard("disallow"):
         state, terms = run.train_step(state, batch, run.key)
-      flags = train_step.take_flags(terms)
+        answer = stop.ask()
+      skipped = terms.pop(train_step.SKIPPED)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
       if before is not None:
-        session.note(plan, *before)
-      before = terms, flags
+        session.record(plan, *before)
+      before = terms, skipped, answer
       progress.step += 1
       progress.step_in_epoch += 1
       log.flush()
-      if session.trace.note_step(terms):
-        console.say(
-          f"wrote a trace of the last steps into {session.trace.folder}"
-        )
+      session.trace.record_step(terms)
       if progress.step % config.log_every_steps == 0:
         log.put(_row(session, plan, meter), terms)
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
-        session.note(plan, *before)
+        session.record(plan, *before)
         before = None
         log.flush()  # A run that goes on from here does not log it again.
         session.save_within_epoch(state)
   if before is not None:
-    session.note(plan, *before)
+    session.record(plan, *before)
     log.flush()
     if progress.step_in_epoch < len(plan):
       session.save_within_epoch(state)
@@ -176,52 +197,55 @@ def _train_epoch(
 
 
 def _row(
-  session: sessions.Session, plan: plans.Plan, meter: train_log.Meter
+  session: _Session, plan: plans.Plan, meter: metric_writers.Meter
 ) -> dict[str, Any]:
-  """Returns what a row of the log says beside the losses."""
+  """Returns what a row of the log says in addition to the losses."""
   run, progress = session.run, session.progress
   speeds = meter.read()
   steps_per_s = speeds["songs_per_s"] / plan.songs.shape[1]
-  devices = run.sharding.mesh.devices.ravel().tolist()
+  devices = run.batches.sharding.mesh.devices.ravel().tolist()
   row = {"epoch": progress.epoch, "step": progress.step} | speeds
-  row |= profiling.figures(run.step_operations, steps_per_s, devices)
-  if callable(run.learning_rate):
-    row["learning_rate"] = float(run.learning_rate(progress.step - 1))
-  if run.sharing is not None:
+  row |= profiling.figures(run.operations, steps_per_s, devices)
+  params, sharing = run.config.opt_params, run.batches.sharing
+  if not optimizers.is_constant(params.lr_schedule, params.warmup_steps):
+    updates = progress.step - 1 - progress.skipped_steps
+    row["learning_rate"] = float(run.schedule(updates))
+  if sharing is not None:
     songs = plan.songs[progress.step_in_epoch - 1]
-    row["sharing_share"] = round(run.sharing.share(songs), 5)
+    row["sharing_share"] = round(sharing.share(songs), 5)
   return row | session.failures()
 
 
 def _restore(
-  run: setup.Run,
+  run: setup.Setup,
   checkpoints: manager.Checkpoints,
   allow_change: Collection[str],
-) -> tuple[dict[str, Any], Progress]:
+) -> tuple[train_step.State, setup.Progress]:
   """Returns where the last start of this run stopped, or its beginning."""
 
-  def check(meta: dict[str, Any]) -> None:
-    config_changes.check(meta, run.meta, allow_change)
+  def check(meta: dict[str, Any]) -> config_check.Changes:
+    return config_check.check_changes(meta, run.meta, allow_change)
 
   restored = checkpoints.restore_newest(run.state, check)
   if restored is None:
-    return run.state, Progress()
+    return run.state, setup.Progress()
   state, meta = restored
-  progress = Progress.from_dict(meta["progress"])
+  progress = setup.Progress.from_dict(meta["progress"])
   console.say(f"going on from step {progress.step}, epoch {progress.epoch}")
-  changes = config_changes.check(meta, run.meta, allow_change)
+  changes = check(meta)
   for line in changes.lines:
     console.say(f"changed since then: {line}")
   if changes.other_batches and progress.step_in_epoch:
     progress.step_in_epoch = 0
     console.say(
-      f"epoch {progress.epoch} has other batches now and is begun anew"
+      f"epoch {progress.epoch} has other batches now and starts from its "
+      "beginning"
     )
   return state, progress
 
 
-def _validate_and_note(
-  session: sessions.Session, state: dict[str, Any], plan: plans.Plan
+def _validate_and_record(
+  session: _Session, state: train_step.State, plan: plans.Plan
 ) -> dict[str, float]:
   """Validates at the end of an epoch; returns the losses.
 
@@ -233,57 +257,40 @@ def _validate_and_note(
   if not math.isfinite(losses["total"]):
     raise errors.RunError(
       f"the validation loss of epoch {epoch} is not finite "
-      f"({train_log.in_words(losses)}). The checkpoints before it are kept: "
-      "lower --config.opt_params.lr or raise "
+      f"({metric_writers.format_terms(losses)}). The checkpoints before it are "
+      "kept: lower --config.opt_params.lr or raise "
       "--config.loss_params.contrastive_temperature (with --allow_change), and "
       "the same --workdir goes on from them."
     )
-  progress.note_validation(losses["total"])
-  better = " (best so far)" if not progress.epochs_without_better else ""
+  progress.record_validation(losses["total"])
+  better = "" if progress.epochs_without_better else " (best so far)"
   row = {"epoch": epoch} | losses | session.failures()
   session.writer.write("validation", progress.step, row)
   terms = {k: v for k, v in losses.items() if not k.startswith("collapse_")}
-  console.say(f"epoch {epoch} validation: {train_log.in_words(terms)}{better}")
+  shown = metric_writers.format_terms(terms)
+  console.say(f"epoch {epoch} validation: {shown}{better}")
   return losses
 
 
 def _train(
-  session: sessions.Session,
-  state: dict[str, Any],
+  session: _Session,
+  state: train_step.State,
   ahead: prefetch.Planner[plans.Plan],
   validation_plan: plans.Plan,
 ) -> None:
   """Trains epoch after epoch, until the last, the best or a signal."""
-  config, progress, stop = session.config, session.progress, session.stop
+  config, progress = session.run.config, session.progress
   while (
     progress.epoch < config.epochs
     and progress.epochs_without_better < config.early_stop_patience
-    and not stop.is_due
+    and not session.stop.is_due
   ):
     plan = ahead.get(progress.epoch)
     state = _train_epoch(session, state, plan)
     if progress.step_in_epoch < len(plan):
       return
-    losses = _validate_and_note(session, state, validation_plan)
+    losses = _validate_and_record(session, state, validation_plan)
     session.save(state, losses)
-
-
-def _in_short(run: setup.Run) -> str:
-  return (
-    f"strategy {run.strategy.name}, {run.sharding.mesh.size} device(s), "
-    f"{len(run.data.store)} songs in {run.data.directory}"
-  )
-
-
-def _say_beginning(
-  run: setup.Run, config: ml_collections.ConfigDict, progress: Progress
-) -> None:
-  console.say(_in_short(run))
-  if progress.epoch >= config.epochs:
-    console.say(
-      f"all {config.epochs} epochs are done: nothing is left to train; a "
-      "larger --config.epochs goes on"
-    )
 
 
 def train_and_evaluate(
@@ -300,13 +307,13 @@ def train_and_evaluate(
   one ends the process at once.
 
   Args:
-    config: as the files in configs/ give it.
+    config: a config as the files in configs/ give it.
     workdir: folder of the run; holds config.json, checkpoints, metrics.jsonl
       and TensorBoard events.
-    devices: to train on; None for all.
+    devices: the devices to train on; None for all.
     profile: writes a trace of some steps into WORKDIR/profile.
-    allow_change: keys that may differ from those of the checkpoint that is
-      gone on from (`config_changes`).
+    allow_change: keys that may differ from those of the checkpoint that
+      training goes on from (`config_check.check_changes`).
 
   Returns:
     The run's progress: steps, epochs, best validation loss.
@@ -318,15 +325,13 @@ def train_and_evaluate(
   """
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | versions.installed())
-  beside = pathlib.Path(workdir).parent / CACHE
-  profiling.keep_compiled(
-    pathlib.Path(config.train.compilation_cache or beside)
-  )
+  cache = config.train.compilation_cache or pathlib.Path(workdir).parent / CACHE
+  profiling.enable_compilation_cache(pathlib.Path(cache))
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(preemption.Interruption())
     run = setup.build(config, devices)
-    validation_plan = plan_validation(run)
-    ahead = prefetch.Planner(functools.partial(plan_epoch, run))
+    validation_plan = run.batches.plan_validation()
+    ahead = prefetch.Planner(run.batches.plan_epoch)
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
     path = setup.make_workdir(workdir)
@@ -338,30 +343,37 @@ def train_and_evaluate(
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():
       setup.write_config(path, config)  # Not before: it may have been refused.
-    _say_beginning(run, config, progress)
-    stop.prepare(run.sharding, several=jax.process_count() > 1)
+    _print_beginning(run, progress)
+    stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
     writer = metric_writers.open_writer(path, progress.step)
     stack.callback(writer.close)
     trace = profiling.Trace(path / "profile" if profile else None)
     stack.callback(trace.close)
-    most = config.train.max_nonfinite_steps
-    watch = nonfinite.Watch(run, path, writer, progress, most)
-    session = sessions.Session(
-      run, config, progress, checkpoints, writer, trace, watch, stop
-    )
+    watch = nonfinite.Watch(run, path, writer, progress)
+    session = _Session(run, progress, checkpoints, writer, trace, watch, stop)
     with _advising_on_memory():
       _train(session, state, ahead, validation_plan)
     checkpoints.finish()
     kept = checkpoints.files.best(), checkpoints.files.latest()
-  _say_end(session, *kept, path)
+  _print_end(session, *kept, path)
   return progress.as_dict()
 
 
-def _say_end(
-  session: sessions.Session,
-  best: int | None,
-  latest: int | None,
-  path: pathlib.Path,
+def _print_beginning(run: setup.Setup, progress: setup.Progress) -> None:
+  batches, epochs = run.batches, run.config.epochs
+  console.say(
+    f"strategy {batches.strategy.name}, {batches.sharding.mesh.size} "
+    f"device(s), {len(batches.data.store)} songs in {batches.data.directory}"
+  )
+  if progress.epoch >= epochs:
+    console.say(
+      f"all {epochs} epochs are done: nothing is left to train; a larger "
+      "--config.epochs goes on"
+    )
+
+
+def _print_end(
+  session: _Session, best: int | None, latest: int | None, path: pathlib.Path
 ) -> None:
   progress, stop = session.progress, session.stop
   if stop.is_due:
@@ -373,7 +385,7 @@ def _say_end(
       "same command line goes on"
     )
     return
-  if progress.epoch < session.config.epochs:
+  if progress.epoch < session.run.config.epochs:
     console.say(
       f"stopped early: {progress.epochs_without_better} epochs without a "
       "better validation loss"

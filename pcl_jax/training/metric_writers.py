@@ -1,30 +1,36 @@
-"""Where the numbers of a run go: metrics.jsonl, which is the truth, and curves.
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard and the terminal.
 
-TensorBoard's event files are written beside it for those who like curves.
+metrics.jsonl has all of them. TensorBoard's event files are written as well,
+for those who like curves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 import contextlib
 import errno
 import json
 import math
 import os
 import pathlib
+import time
 from typing import Any
 
+import jax
 import tensorboardX
 
 from pcl_jax.common import console
 from pcl_jax.common import hosts
+from pcl_jax.common import storage
 
 FILE_NAME = "metrics.jsonl"
+_MUCH_WAITING = 0.2  # Share of the time.
+_FIRST_STEPS = 20  # They say little of what is to come.
 
 
 def drop_after(path: pathlib.Path, step: int) -> None:
   """Drops rows past a step, and a torn last one, from a run's numbers.
 
   Args:
-    path: of metrics.jsonl; nothing happens where it is absent.
+    path: metrics.jsonl of the run; nothing happens where it is absent.
     step: training goes on after it.
   """
   if not path.exists():
@@ -37,19 +43,7 @@ def drop_after(path: pathlib.Path, step: int) -> None:
       break  # Torn by a kill; nothing whole comes after it.
     if line.endswith("\n") and row["step"] <= step:
       kept.append(line)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text("".join(kept))
-  partial.replace(path)
-
-
-class MutedWriter:
-  """Takes what `MetricWriter` does and writes nothing."""
-
-  def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
-    """Does nothing."""
-
-  def close(self) -> None:
-    """Does nothing."""
+  storage.write_text(path, "".join(kept))
 
 
 class _Rows:
@@ -102,17 +96,20 @@ class _Curves:
 
   def __init__(self, folder: pathlib.Path, first_step: int):
     self._folder, self._writer = folder, None
-    with self._surviving():
-      self._writer = tensorboardX.SummaryWriter(
-        os.fspath(folder),
-        purge_step=first_step + 1 if first_step else None,
-        flush_secs=10,
+    purge = first_step + 1 if first_step else None
+    self._writer = self._attempt(
+      lambda: tensorboardX.SummaryWriter(
+        os.fspath(folder), purge_step=purge, flush_secs=10
       )
+    )
 
-  @contextlib.contextmanager
-  def _surviving(self) -> Iterator[None]:
+  def _attempt(self, act: Callable[[], Any]) -> Any:
     try:
-      yield
+      # Its thread writes; a dead one would let the queue fill up and block.
+      writer = self._writer
+      if writer and not writer.file_writer.event_writer._worker.is_alive():
+        raise RuntimeError("its thread has died")
+      return act()
     except Exception as error:  # noqa: BLE001  Whatever a tracker raises.
       self._writer = None
       console.warn(
@@ -122,22 +119,23 @@ class _Curves:
 
   def add(self, name: str, value: float | int, step: int) -> None:
     """Adds a point to a curve."""
-    if self._writer is None:
-      return
-    with self._surviving():
-      # Its thread writes; a dead one would let the queue fill up and block.
-      if not self._writer.file_writer.event_writer._worker.is_alive():
-        raise RuntimeError("its thread has died")
-      self._writer.add_scalar(name, value, step)
+    if self._writer is not None:
+      self._attempt(lambda: self._writer.add_scalar(name, value, step))
 
   def close(self) -> None:
     """Flushes and closes."""
-    if self._writer is None:
-      return
-    with self._surviving():
-      if not self._writer.file_writer.event_writer._worker.is_alive():
-        raise RuntimeError("its thread has died")
-      self._writer.close()
+    if self._writer is not None:
+      self._attempt(lambda: self._writer.close())
+
+
+class MutedWriter:
+  """Takes what `MetricWriter` does and writes nothing."""
+
+  def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 class MetricWriter:
@@ -161,8 +159,8 @@ class MetricWriter:
     Args:
       kind: `train`, `validation` or `skipped`.
       step: number of steps taken.
-      row: plain numbers by name; those that are not finite become null, as
-        json has no word for them.
+      row: plain numbers by name; one that is not finite becomes null, as json
+        has no word for it.
     """
     finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
     self._rows.write(json.dumps({"kind": kind, "step": step} | finite))
@@ -180,12 +178,89 @@ Writer = MetricWriter | MutedWriter
 
 
 def open_writer(workdir: str | os.PathLike[str], first_step: int) -> Writer:
-  """Opens a run's numbers; of several processes the first writes them.
+  """Returns a MetricWriter in the first process, a MutedWriter in others."""
+  return (
+    MetricWriter(workdir, first_step) if hosts.is_first() else MutedWriter()
+  )
 
-  Args:
-    workdir: folder of the run.
-    first_step: step the run goes on from; later rows are dropped.
+
+class Meter:
+  """Measures songs per second and the share of time waiting for data."""
+
+  def __init__(self):
+    self._compiled = False
+    self._reset()
+
+  def _reset(self) -> None:
+    self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
+
+  def leave_out_compilation(self) -> None:
+    """Starts to measure after the first step, which was compiled."""
+    if not self._compiled:
+      self._compiled = True
+      self._reset()
+
+  def add(self, patches: int, waited_s: float) -> None:
+    """Counts one batch."""
+    self._patches += patches
+    self._waited_s += waited_s
+
+  def read(self) -> dict[str, float]:
+    """Returns the figures since the last call, and starts again."""
+    elapsed_s = max(time.perf_counter() - self._start, 1e-9)
+    row = {
+      "songs_per_s": round(self._patches / elapsed_s, 2),
+      "data_wait_share": round(self._waited_s / elapsed_s, 4),
+    }
+    self._reset()
+    return row
+
+
+def format_terms(terms: dict[str, float]) -> str:
+  """Returns the terms of a loss in one line."""
+  return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+
+
+def fetch(terms: dict[str, jax.Array]) -> dict[str, float]:
+  """Returns the terms of a loss as numbers; waits for the device."""
+  return {name: float(value) for name, value in jax.device_get(terms).items()}
+
+
+class LateLog:
+  """Logs the losses of a step when the next one is under way.
+
+  Fetching them at once would make the host wait for the device, and the device
+  then for the host.
   """
-  if hosts.is_first():
-    return MetricWriter(workdir, first_step)
-  return MutedWriter()
+
+  def __init__(self, writer: Writer):
+    self._writer = writer
+    self._pending = None
+    self._has_advised = False
+
+  def put(self, row: dict[str, Any], terms: dict[str, jax.Array]) -> None:
+    """Keeps a row and the terms of its loss until `flush`."""
+    self._pending = (row, terms)
+
+  def flush(self) -> None:
+    """Writes what is pending."""
+    if self._pending is None:
+      return
+    (row, terms), self._pending = self._pending, None
+    losses = fetch(terms)
+    step = row.pop("step")
+    self._writer.write("train", step, row | losses)
+    console.say(
+      f"epoch {row['epoch']} step {step}: {format_terms(losses)} | "
+      f"{row['songs_per_s']:.0f} songs/s | "
+      f"waiting for data {row['data_wait_share']:.0%}"
+    )
+    is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
+    if is_slow and not self._has_advised:
+      self._has_advised = True
+      console.say(
+        "the loader holds training back: raise --config.data.threads up to the "
+        "number of cores, move the data set to a faster disk or to memory, or, "
+        "on a disk that seeks slowly, use --config.data.order=blocks "
+        "(docs/data.md says when)"
+      )

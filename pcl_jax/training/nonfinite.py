@@ -1,13 +1,11 @@
 """Steps whose loss or gradient is not finite: written down, counted, bounded.
 
-So are those with a feature that cannot be one.
-
-The step itself has kept the state as it was (`train_step.update`). Here its
-batch is written down, so that it can be looked into later (`replay`), and a
-run in which nothing else comes any more is ended.
+So are steps with a feature that cannot be one. The step itself has kept the
+state as it was (`train_step.skip_nonfinite`). Here its batch is written down,
+so that `replay` can look into it later, and a run is ended when too many steps
+in a row are skipped.
 """
 
-import json
 import math
 import pathlib
 from typing import Any
@@ -17,12 +15,10 @@ import numpy as np
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
+from pcl_jax.common import storage
 from pcl_jax.data import plans
 from pcl_jax.training import metric_writers
 from pcl_jax.training import setup
-from pcl_jax.training import train_log
-from pcl_jax.training import train_step
-from pcl_jax.training.progress import Progress
 
 FOLDER = "nonfinite"
 KIND = "skipped"  # Of rows in metrics.jsonl.
@@ -34,40 +30,38 @@ class Watch:
 
   def __init__(
     self,
-    run: setup.Run,
+    run: setup.Setup,
     workdir: pathlib.Path,
     writer: metric_writers.Writer,
-    progress: Progress,
-    most_in_a_row: int,
+    progress: setup.Progress,
   ):
     """Prepares.
 
     Args:
-      run: that is watched.
-      workdir: folder of the run; batches are written into its `nonfinite`.
+      run: the run that is watched.
+      workdir: its folder; batches are written into its folder `nonfinite`.
       writer: gets a row for each skipped step.
       progress: counts them.
-      most_in_a_row: so many end the run.
     """
     self._run, self._folder = run, workdir / FOLDER
     self._writer, self._progress = writer, progress
-    self._most, self._damaged = most_in_a_row, set()
+    self._damaged: set[int] = set()
 
-  def note(
-    self, plan: plans.Plan, terms: dict[str, float], flags: dict[str, float]
+  def record(
+    self, plan: plans.Plan, terms: dict[str, float], skipped: bool
   ) -> None:
-    """Takes in a step; it is the last that the progress has counted.
+    """Records a step; it is the last that the progress has counted.
 
     Args:
-      plan: of its epoch.
-      terms: of its loss.
-      flags: beside them.
+      plan: the plan of its epoch.
+      terms: the terms of its loss.
+      skipped: whether it learned nothing.
 
     Raises:
-      RunError: it is one too many in a row.
+      RunError: it is one too many in a row, or too many songs are damaged.
     """
     progress = self._progress
-    if not flags[train_step.SKIPPED]:
+    if not skipped:
       progress.skipped_in_a_row = 0
       return
     progress.skipped_steps += 1
@@ -83,29 +77,25 @@ class Watch:
     if not math.isfinite(terms["total"]):
       what = "the loss"
     said = f"{what} of step {progress.step} is not finite"
-    path = self._write(self._described(plan, terms))
-    if progress.skipped_in_a_row >= self._most:
+    path = self._write(plan, terms)
+    if progress.skipped_in_a_row >= self._run.config.train.max_nonfinite_steps:
       raise errors.RunError(
-        f"{said} ({train_log.in_words(terms)}), "
+        f"{said} ({metric_writers.format_terms(terms)}), "
         f"{progress.skipped_in_a_row} in a row "
         "(--config.train.max_nonfinite_steps). The checkpoints before it are "
         "kept: lower --config.opt_params.lr or raise "
         "--config.loss_params.contrastive_temperature (with --allow_change), "
-        f"and the same --workdir goes on from them. --replay={path} says what "
-        "became infinite or no number first."
+        f"and the same --workdir goes on from them. --replay={path} says which "
+        "value was infinite or not a number first."
       )
     console.warn(
-      f"{said}: nothing is learnt of it. Its batch is written into "
+      f"{said}: nothing is learned from it. Its batch is written into "
       f"{path}; --replay={path} looks into it"
     )
 
   def _name_damaged(self, songs: np.ndarray) -> None:
-    """Compares the records of a batch with their checksums.
-
-    Raises:
-      RunError: too many have been found to be damaged.
-    """
-    store = self._run.data.store
+    """Compares the records of a batch with their checksums."""
+    store = self._run.batches.data.store
     for song in sorted(set(songs.tolist()) - self._damaged):
       try:
         store.read_song(song)
@@ -121,37 +111,31 @@ class Watch:
         "python -m pcl_jax.data.verify lists all that is damaged."
       )
 
-  def _described(
-    self, plan: plans.Plan, terms: dict[str, float]
-  ) -> dict[str, Any]:
-    run, progress = self._run, self._progress
+  def _write(self, plan: plans.Plan, terms: dict[str, float]) -> pathlib.Path:
+    """Writes down what the batch was; returns the file's path."""
+    progress, batches = self._progress, self._run.batches
+    path = self._folder / f"{progress.step}.json"
+    if not hosts.is_first():
+      return path
     place = progress.step_in_epoch - 1
-    songs = plan.songs[place]
-    return {
+    described: dict[str, Any] = {
       "step": progress.step,
       "epoch": progress.epoch,
       "step_in_epoch": progress.step_in_epoch,
-      "seed": run.seed,
-      "batch_size": run.batch_size,
-      "devices": run.sharding.mesh.size,
-      "data": run.meta["data"],
+      "seed": batches.config.seed,
+      "batch_size": batches.config.data.batch_size,
+      "devices": batches.sharding.mesh.size,
+      "data": self._run.meta["data"],
       "terms": {
         name: value if math.isfinite(value) else str(value)
         for name, value in terms.items()
       },
-      "songs": run.data.store.song_ids[songs].tolist(),
+      "songs": batches.data.store.song_ids[plan.songs[place]].tolist(),
       "starts": plan.starts[place].tolist(),
     }
-
-  def _write(self, described: dict[str, Any]) -> pathlib.Path:
-    path = self._folder / f"{described['step']}.json"
-    if not hosts.is_first():
-      return path
     try:
       self._folder.mkdir(exist_ok=True)
-      partial = path.with_name(path.name + ".partial")
-      partial.write_text(json.dumps(described) + "\n")
-      partial.replace(path)
+      storage.write_json(path, described, indent=None)
     except OSError as error:
       console.warn(f"{path} cannot be written ({error.strerror})")
     return path

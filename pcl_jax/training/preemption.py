@@ -1,12 +1,11 @@
 """SIGTERM and SIGINT: the step under way is finished and saved, then all ends.
 
 A second signal ends the process at once, whatever it is doing. Where several
-processes train as one, what any of them was told travels with the next step's
-batch and comes back with its losses, so that all learn of it after the same
-step: no clock and no further message is needed.
+processes train as one, a small program on all devices tells each of them after
+every step whether any of them received a signal, so that all end after the same
+step. Its answer is fetched with the losses of the step, so nobody waits for it.
 """
 
-from collections.abc import Mapping
 import os
 import signal
 import socket
@@ -15,22 +14,20 @@ import threading
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-
-from pcl_jax.training import train_step
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-  """Notes what the process is told by signals, while it is entered."""
+  """Listens to signals while it is entered."""
 
   def __init__(self):
-    """Notes nothing yet."""
     self._name: str | None = None
     self._count = 0
     self._agreed = False
-    self._marks: tuple[jax.Array, jax.Array] | None = None
+    self._marks: tuple[jax.Array, ...] = ()
     self._old: dict[int, Any] = {}
     self._wakeup = -1
     self._sockets: tuple[socket.socket, ...] = ()
@@ -42,7 +39,7 @@ class Interruption:
       theirs.setblocking(False)
       self._wakeup = signal.set_wakeup_fd(theirs.fileno())
       for number in SIGNALS:
-        self._old[number] = signal.signal(number, self._note)
+        self._old[number] = signal.signal(number, self._record_signal)
       self._watcher = threading.Thread(
         target=self._watch, args=(ours,), daemon=True
       )
@@ -51,7 +48,7 @@ class Interruption:
 
   def __exit__(self, *_: Any) -> None:
     for number, handler in self._old.items():
-      # None stands for one that was not set by Python, as that of jax.
+      # None stands for a handler that was not set by Python, as that of jax.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
     self._old.clear()
     if self._sockets:
@@ -61,7 +58,7 @@ class Interruption:
       self._watcher.join()
       self._sockets = ()
 
-  def _note(self, number: int, _: Any) -> None:
+  def _record_signal(self, number: int, _: Any) -> None:
     self._name = self._name or signal.Signals(number).name
 
   def _watch(self, ours: socket.socket) -> None:
@@ -69,8 +66,7 @@ class Interruption:
     with ours:
       while numbers := ours.recv(64):
         for number in numbers:
-          if number in SIGNALS:
-            self._count += 1
+          self._count += number in SIGNALS
           if self._count > 1:
             os.write(
               sys.__stderr__.fileno(),
@@ -82,40 +78,38 @@ class Interruption:
   def prepare(
     self, sharding: jax.sharding.NamedSharding, *, several: bool
   ) -> None:
-    """Prepares to speak with the other processes.
+    """Prepares to ask the other processes.
 
     Args:
-      sharding: of batches, split over all devices.
-      several: whether there are others.
+      sharding: the sharding of batches, split over all devices.
+      several: whether there are other processes.
     """
     if not several:
       return
-    shape = (sharding.mesh.size,)
     own = len(sharding.addressable_devices)
     self._marks = tuple(
       jax.make_array_from_process_local_data(
-        sharding, np.full(own, told, np.int8), shape
+        sharding, np.full(own, told, np.int8), (sharding.mesh.size,)
       )
       for told in (0, 1)
     )
+    everywhere = jax.NamedSharding(sharding.mesh, jax.P())
+    self._any = jax.jit(jnp.max, out_shardings=everywhere)
 
-  def mark(self, batch: Mapping[str, jax.Array]) -> Mapping[str, jax.Array]:
-    """Returns a batch that tells the other processes what this one was told."""
-    if self._marks is None:
-      return batch
-    return {**batch, train_step.STOP: self._marks[self._name is not None]}
+  def ask(self) -> jax.Array | None:
+    """Begins to ask all processes whether one of them received a signal."""
+    if not self._marks:
+      return None
+    return self._any(self._marks[self._name is not None])
 
-  def hear(self, flags: Mapping[str, float]) -> None:
-    """Takes in what a step's flags say of all processes."""
-    if flags.get(train_step.STOP):
-      self._agreed = True
+  def record(self, answer: jax.Array | None) -> None:
+    """Waits for what `ask` returned."""
+    self._agreed |= answer is not None and bool(answer)
 
   @property
   def is_due(self) -> bool:
     """Whether to stop after this step; the same in all processes."""
-    if self._marks is None:
-      return self._name is not None
-    return self._agreed
+    return self._agreed if self._marks else self._name is not None
 
   @property
   def reason(self) -> str:

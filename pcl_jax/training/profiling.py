@@ -50,11 +50,11 @@ def step_operations(
 
   Args:
     graphdef: structure of the encoders, without remat.
-    optimizer: of the run.
-    recipe: its parts are counted as one: what is computed twice to save memory
-      is no work of the model.
-    mesh: that the batch is split over.
-    state: of the run, or its shapes.
+    optimizer: the optimizer of the run.
+    recipe: the recipe of the run; its parts are counted as one, since what is
+      computed twice to save memory is no work of the model.
+    mesh: the devices that the batch is split over.
+    state: a state of the run, or its shapes.
     batch: a global batch, or its shapes.
 
   Returns:
@@ -79,7 +79,7 @@ def peak_of(device_kind: str) -> float | None:
   """Returns a device's dense bfloat16 peak in operations/s, None if unknown.
 
   Args:
-    device_kind: as jax names it, such as NVIDIA H200.
+    device_kind: the name that jax gives it, such as NVIDIA H200.
   """
   for name, peak in _PEAKS.items():
     if name in device_kind:
@@ -93,9 +93,9 @@ def figures(
   """Returns what the log says of the devices; what is unknown is left out.
 
   Args:
-    operations: of a step, over all devices.
-    steps_per_s: lately.
-    devices: of the run, as jax lists them.
+    operations: operations of a step, over all devices.
+    steps_per_s: steps per second of late.
+    devices: the devices of the run, as jax lists them.
 
   Returns:
     `tflops_per_s` of all devices; `mfu`, the share of their bfloat16 peak; and
@@ -119,29 +119,23 @@ class Trace:
   """Traces some steps of a run into a folder, once it has warmed up."""
 
   def __init__(self, folder: pathlib.Path | None):
-    """Traces nothing without a folder."""
-    self.folder, self._steps, self._on = folder, 0, False
+    """Prepares; without a folder nothing is traced."""
+    self._folder, self._steps, self._on = folder, 0, False
 
-  def note_step(self, waited_for: Any) -> bool:
-    """Counts a step and starts or stops where it is time.
+  def record_step(self, terms: Any) -> None:
+    """Counts a step; starts or stops where it is time.
 
     Args:
-      waited_for: arrays of the step, which are waited for before the end.
-
-    Returns:
-      Whether the trace has just been written.
+      terms: arrays of the step; the last traced step is waited for.
     """
     self._steps += 1
-    if self.folder is None:
-      return False
-    if self._steps == _FIRST_TRACED:
-      jax.profiler.start_trace(self.folder)
+    if self._folder is not None and self._steps == _FIRST_TRACED:
+      jax.profiler.start_trace(self._folder)
       self._on = True
     if self._on and self._steps == _FIRST_TRACED + _TRACED:
-      jax.block_until_ready(waited_for)
+      jax.block_until_ready(terms)
       self.close()
-      return True
-    return False
+      console.say(f"wrote a trace of the last steps into {self._folder}")
 
   def close(self) -> None:
     """Ends a trace that is under way."""
@@ -150,11 +144,11 @@ class Trace:
       jax.profiler.stop_trace()
 
 
-def keep_compiled(folder: pathlib.Path) -> None:
+def enable_compilation_cache(folder: pathlib.Path) -> None:
   """Keeps compiled programs in a folder, unless there is one already.
 
-  Where that cannot be, all are compiled anew, with a warning; so is one whose
-  file is damaged.
+  Where that is impossible, all programs are compiled again, with a warning; so
+  is a program whose file is damaged.
 
   Args:
     folder: made where it is absent; the next run like this starts sooner.
@@ -168,8 +162,8 @@ def keep_compiled(folder: pathlib.Path) -> None:
   except OSError as error:
     console.warn(
       f"compiled programs cannot be kept in {folder} ({error.strerror}), so "
-      "each start compiles anew; config.train.compilation_cache names another "
-      "folder"
+      "each start compiles them again; config.train.compilation_cache names "
+      "another folder"
     )
     return
   jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -181,8 +175,8 @@ def shapes_of_batch(
   """Returns the shapes of a global batch.
 
   Args:
-    rows: of the batch.
-    tables: what enters it beside audio, a row for each song.
+    rows: number of rows of the batch.
+    tables: what enters it in addition to audio, a row for each song.
   """
   patches = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
   shapes = {"audio": jax.ShapeDtypeStruct(patches, jnp.float16)}

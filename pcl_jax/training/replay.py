@@ -1,14 +1,15 @@
 """Looks into a step whose loss or gradient was not finite.
 
-The run is taken up from the newest checkpoint before the step and trained up to
-it, as it was; then that one batch is taken apart: what enters, what each module
-gives, the terms of the loss and the gradients, and at last which line made the
-first value that is no number, by the NaN checker of jax.
+The run is restored from the newest checkpoint before the step and trained up to
+it, as it was. Then that one batch is taken apart: what enters, what each module
+gives, the terms of the loss and the gradients, and at last which line computed
+the first value that is not a number, by the NaN checker of jax.
 """
 
 from collections.abc import Callable, Iterator
 import contextlib
-import json
+import functools
+import itertools
 import os
 import pathlib
 import traceback
@@ -24,12 +25,11 @@ from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import plans
-from pcl_jax.training import config_changes
-from pcl_jax.training import loop
+from pcl_jax.training import config_check
 from pcl_jax.training import setup
 from pcl_jax.training import train_step
-from pcl_jax.training.progress import Progress
 
 _PACKAGE = os.fspath(pathlib.Path(__file__).parents[1])
 
@@ -39,15 +39,15 @@ def replay(
   workdir: str | os.PathLike[str],
   file: str | os.PathLike[str],
 ) -> list[str]:
-  """Says what of a batch is infinite or no number first; changes nothing.
+  """Prints what of a batch is not finite first; changes nothing.
 
   Args:
-    config: of the run.
+    config: the config of the run.
     workdir: its folder.
-    file: of the batch, as the run has written it.
+    file: a batch that the run has written down.
 
   Returns:
-    What was found, line by line, as it was said.
+    What was found, line by line, as it was printed.
 
   Raises:
     InputError: the file cannot be read, or is not of this run.
@@ -61,7 +61,13 @@ def replay(
   run = setup.build(config, jax.devices()[: asked["devices"]])
   state, progress = _restore_before(run, workdir, asked["step"])
   state, batch, plan = _train_up_to(run, state, progress, asked["step"])
-  _check_same_batch(run, plan, progress, asked, file)
+  place = progress.step_in_epoch
+  songs = run.batches.data.store.song_ids[plan.songs[place]].tolist()
+  if [songs, plan.starts[place].tolist()] != [asked["songs"], asked["starts"]]:
+    raise errors.InputError(
+      f"--replay={file} has other songs than step {asked['step']} of this "
+      "config and data set. Give the command line of the run that wrote it."
+    )
   lines = [
     f"step {asked['step']}, epoch {progress.epoch}: {len(asked['songs'])} "
     "patches, with the weights that the run had"
@@ -74,7 +80,7 @@ def replay(
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    asked = json.loads(path.read_text())
+    asked = storage.read_json(path)
     _ = [asked[key] + 0 for key in ("step", "devices")]
     _ = [len(asked[key]) for key in ("songs", "starts")]
     return asked
@@ -86,28 +92,28 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _restore_before(
-  run: setup.Run, workdir: str | os.PathLike[str], step: int
-) -> tuple[train_step.State, Progress]:
-  """Returns the newest state that is on file of before a step."""
+  run: setup.Setup, workdir: str | os.PathLike[str], step: int
+) -> tuple[train_step.State, setup.Progress]:
+  """Returns the newest state on file from before a step."""
   files = checkpoint_files.CheckpointFiles(workdir)
   before = [one for one in files.steps() if one < step]
   if not before:
     console.say("no checkpoint before the step is kept: training from step 0")
-    return run.state, Progress()
+    return run.state, setup.Progress()
   meta = restore.read_meta(files, max(before))
-  config_changes.check(meta, run.meta)
+  config_check.check_changes(meta, run.meta)
   state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
-  return state, Progress.from_dict(meta["progress"])
+  return state, setup.Progress.from_dict(meta["progress"])
 
 
 def _train_up_to(
-  run: setup.Run, state: train_step.State, progress: Progress, step: int
+  run: setup.Setup, state: train_step.State, progress: setup.Progress, step: int
 ) -> tuple[train_step.State, dict[str, jax.Array], plans.Plan]:
   """Trains until a step is due; returns the state, its batch and the plan."""
   while True:
-    plan = loop.plan_epoch(run, progress.epoch)
-    batches = loop.load(run, plan, progress.step_in_epoch)
+    plan = run.batches.plan_epoch(progress.epoch)
+    batches = run.batches.load(plan, progress.step_in_epoch)
     with contextlib.closing(batches):
       for batch in batches:
         if progress.step == step - 1:
@@ -119,24 +125,8 @@ def _train_up_to(
     progress.step_in_epoch = 0
 
 
-def _check_same_batch(
-  run: setup.Run,
-  plan: plans.Plan,
-  progress: Progress,
-  asked: dict[str, Any],
-  file: str | os.PathLike[str],
-) -> None:
-  place = progress.step_in_epoch
-  songs = run.data.store.song_ids[plan.songs[place]].tolist()
-  if songs != asked["songs"] or plan.starts[place].tolist() != asked["starts"]:
-    raise errors.InputError(
-      f"--replay={file} has other songs than step {asked['step']} of this "
-      "config and data set. Give the command line of the run that wrote it."
-    )
-
-
 def _findings(
-  run: setup.Run, state: train_step.State, batch: dict[str, jax.Array]
+  run: setup.Setup, state: train_step.State, batch: dict[str, jax.Array]
 ) -> list[str]:
   """Returns, line by line, what is not finite, in the order of computing."""
   key = jax.random.fold_in(run.key, state["step"])
@@ -147,7 +137,7 @@ def _findings(
     def loss(params):
       return run.compute_loss(params, state["batch_stats"], batch, key)
 
-    # A function of its own, so that modules are called and watched anew.
+    # A function of its own, so that modules are called again and watched.
     (_, (terms, stats)), gradients = jax.jit(
       jax.value_and_grad(loss, has_aux=True)
     )(state["params"])
@@ -182,46 +172,35 @@ def _named(what: str, tree: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _watching_modules() -> Iterator[dict[int, str]]:
-  """Notes modules whose outputs are not finite, by the order of their calls."""
+  """Records modules whose output is not finite, by the order of their calls."""
   seen: dict[int, str] = {}
-  calls = iter(range(10**9))
-  old: dict[type, Callable] = {}
-  names: dict[int, str] = {}
+  names: dict[nnx.Module, str] = {}
+  calls = itertools.count()
 
-  depth = 0
-
-  def wrap(kind: type, call: Callable) -> Callable:
+  def watch(call: Callable) -> Callable:
+    @functools.wraps(call)
     def watched(self, *arguments, **keywords):
-      nonlocal depth
-      if not depth:  # The outermost, of which the others are parts.
+      if self not in names:  # The outermost, of which the others are parts.
         parts = nnx.iter_modules(self)
-        names.clear()
-        names.update({id(x): "/".join(map(str, path)) for path, x in parts})
-      depth += 1
-      try:
-        output = call(self, *arguments, **keywords)
-      finally:
-        depth -= 1
-      number, name = next(calls), names.get(id(self)) or kind.__name__
+        names.update((part, "/".join(map(str, path))) for path, part in parts)
+      output = call(self, *arguments, **keywords)
+      number, name = next(calls), names[self] or type(self).__name__
 
-      def note(is_finite):
+      def record(is_finite):
         if not is_finite:
           seen[number] = name
 
-      jax.debug.callback(note, train_step.all_finite(output))
+      jax.debug.callback(record, train_step.all_finite(output))
       return output
 
     return watched
 
-  for kind in _module_kinds(nnx.Module):
-    if "__call__" in vars(kind):
-      old[kind] = kind.__call__
-      kind.__call__ = wrap(kind, old[kind])
-  try:
+  with contextlib.ExitStack() as stack:
+    for kind in _module_kinds(nnx.Module):
+      if call := vars(kind).get("__call__"):
+        kind.__call__ = watch(call)
+        stack.callback(setattr, kind, "__call__", call)
     yield seen
-  finally:
-    for kind, call in old.items():
-      kind.__call__ = call
 
 
 def _module_kinds(kind: type) -> Iterator[type]:
@@ -231,11 +210,10 @@ def _module_kinds(kind: type) -> Iterator[type]:
 
 
 def _first_line(compute: Callable[[], Any]) -> list[str]:
-  """Returns where jax's checker finds the first value that is no number."""
-  old = jax.config.jax_debug_nans
-  jax.config.update("jax_debug_nans", True)
+  """Returns where the NaN checker of jax finds the first NaN."""
   try:
-    jax.block_until_ready(compute())
+    with jax.debug_nans(True):
+      jax.block_until_ready(compute())
   except FloatingPointError as error:
     own = [
       frame
@@ -247,6 +225,4 @@ def _first_line(compute: Callable[[], Any]) -> list[str]:
       name = pathlib.Path(own[-1].filename).relative_to(_PACKAGE)
       where = f" at pcl_jax/{name}:{own[-1].lineno} ({own[-1].line})"
     return [f"the NaN checker: {str(error).splitlines()[0]}{where}"]
-  finally:
-    jax.config.update("jax_debug_nans", old)
-  return ["the NaN checker: no value is no number; there are infinite ones"]
+  return ["the NaN checker: no NaN; some values are infinite"]

@@ -1,9 +1,11 @@
 """What a run is made of, built from its config and checked before it starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -18,9 +20,12 @@ import optax
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
+from pcl_jax.data import loader
+from pcl_jax.data import plans
 from pcl_jax.data import read_order
 from pcl_jax.data import strategies
 from pcl_jax.models import encoders
@@ -31,25 +36,81 @@ from pcl_jax.training import train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-  """All that stays the same while a run goes on.
+class Batches:
+  """The batches of a run: how they are planned, and their loading.
 
   Attributes:
+    config: the config of the run.
     strategy: what is contrasted with what.
     data: the data set.
-    tables: what enters a batch beside audio, a row for each song.
+    tables: what enters a batch in addition to audio, a row for each song.
     sharing: lists whose songs are no negatives of one another, if any.
-    batch_size: songs (CM) or pairs (others) in a global batch.
-    double_window: largest distance of two patches of a song (SS), in frames.
-    microbatches: parts of each device's rows.
-    seed: of weights, batches, mixup and dropout.
-    threads: readers of the loader; 0 for one per core.
-    stall_s: how long a batch may take before the run is ended.
-    sharding: of batches, split over all devices.
-    key: of mixup and dropout, on all devices.
-    learning_rate: a constant, or a function of the steps before.
-    step_operations: of a step; None on CPUs, where nobody asks.
-    state: as it is before the first step, on all devices.
+    sharding: how a batch is split over all devices.
+  """
+
+  config: ml_collections.ConfigDict
+  strategy: strategies.Strategy
+  data: dataset.DataSet
+  tables: dict[str, np.ndarray]
+  sharing: false_negatives.SharedLists | None
+  sharding: jax.sharding.NamedSharding
+
+  @functools.cached_property
+  def first_plan(self) -> plans.Plan:
+    """The plan of epoch 0; as many steps are in every epoch."""
+    return self._plan_epoch(0)
+
+  def plan_epoch(self, epoch: int) -> plans.Plan:
+    """Plans the batches of an epoch, from 0."""
+    return self._plan_epoch(epoch) if epoch else self.first_plan
+
+  def _plan_epoch(self, epoch: int) -> plans.Plan:
+    return self.data.training_plan(
+      self.strategy,
+      self.config.data.batch_size,
+      double_window=self.config.data.double_window,
+      seed=self.config.seed,
+      epoch=epoch,
+    )
+
+  def plan_validation(self) -> plans.Plan:
+    """Plans the batches of a validation, the same after every epoch."""
+    parts = self.sharding.mesh.size * self.config.train.microbatches
+    return self.data.validation_plan(
+      self.strategy,
+      self.config.data.batch_size,
+      config_check.items_multiple(self.strategy, parts),
+      double_window=self.config.data.double_window,
+    )
+
+  def load(
+    self, plan: plans.Plan, first_step: int = 0
+  ) -> Iterator[dict[str, jax.Array]]:
+    """Yields the batches of a plan, already on the devices."""
+    return loader.load(
+      self.data.store,
+      self.tables,
+      plan,
+      self.sharding,
+      sharing=self.sharing,
+      threads=self.config.data.threads,
+      stall_s=self.config.data.stall_s,
+      first_step=first_step,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """What a run is made of; all of it stays the same while the run goes on.
+
+  Attributes:
+    config: the config of the run.
+    batches: plans and loads its batches.
+    key: the key of mixup and dropout, on all devices.
+    schedule: number of updates before -> learning rate.
+    operations: floating-point operations of a step; None on CPUs, where nobody
+      asks.
+    state: the state before the first step, on all devices.
     train_step: (state, batch, key) -> (state, terms).
     eval_step: (state, batch, key) -> terms.
     compute_loss: (params, batch statistics, batch, key) -> what the train step
@@ -57,115 +118,114 @@ class Run:
     meta: what every checkpoint says about the run.
   """
 
-  strategy: strategies.Strategy
-  data: dataset.DataSet
-  tables: dict[str, np.ndarray]
-  sharing: false_negatives.SharedLists | None
-  batch_size: int
-  double_window: int
-  microbatches: int
-  seed: int
-  threads: int
-  stall_s: float
-  sharding: jax.sharding.NamedSharding
+  config: ml_collections.ConfigDict
+  batches: Batches
   key: jax.Array
-  learning_rate: float | optax.Schedule
-  step_operations: float | None
+  schedule: optax.Schedule
+  operations: float | None
   state: train_step.State
   train_step: Callable
   eval_step: Callable
   compute_loss: Callable
   meta: dict[str, Any]
 
-  @property
-  def items_multiple(self) -> int:
-    """What the batch size is a multiple of, to be split evenly."""
-    return config_check.items_multiple(
-      self.strategy, self.sharding.mesh.size * self.microbatches
-    )
+
+@dataclasses.dataclass
+class Progress:
+  """How far a run is; saved with every checkpoint.
+
+  Attributes:
+    step: number of steps taken.
+    epoch: the epoch under way, from 0.
+    step_in_epoch: number of steps taken of it.
+    best_loss: lowest total validation loss so far.
+    epochs_without_better: number of epochs since then.
+    skipped_steps: number of steps that learned nothing, being not finite.
+    skipped_in_a_row: number of them since the last good one.
+  """
+
+  step: int = 0
+  epoch: int = 0
+  step_in_epoch: int = 0
+  best_loss: float = math.inf
+  epochs_without_better: int = 0
+  skipped_steps: int = 0
+  skipped_in_a_row: int = 0
+
+  def record_validation(self, loss: float) -> None:
+    """Ends an epoch with its total validation loss."""
+    self.epoch += 1
+    self.step_in_epoch = 0
+    self.epochs_without_better += 1
+    if loss < self.best_loss:
+      self.best_loss, self.epochs_without_better = loss, 0
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain values; an infinite loss is None, as json knows none."""
+    best = self.best_loss if math.isfinite(self.best_loss) else None
+    return dataclasses.asdict(self) | {"best_loss": best}
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> "Progress":
+    """Reads what `as_dict` gave."""
+    best = values["best_loss"]
+    return cls(**values | {"best_loss": math.inf if best is None else best})
 
 
-def _blocks_of(config: ml_collections.ConfigDict) -> read_order.Blocks | None:
-  if config.data.order == "shuffled":
-    return None
-  return read_order.Blocks(config.data.num_blocks, config.data.cached_batches)
-
-
-def _strategy_of(
-  config: ml_collections.ConfigDict, num_devices: int
-) -> strategies.Strategy:
-  """Checks a config's values and its batch; returns the strategy asked for."""
+def _batches_of(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> Batches:
+  """Checks a config's values and its batch, and opens the data set."""
   strategy = config_check.check_values(config)
   config_check.check_batch(
-    config.data.batch_size, strategy, num_devices, config.train.microbatches
+    config.data.batch_size, strategy, mesh.size, config.train.microbatches
   )
-  return strategy
-
-
-def _data_of(
-  config: ml_collections.ConfigDict, strategy: strategies.Strategy
-) -> tuple[
-  dataset.DataSet, dict[str, np.ndarray], false_negatives.SharedLists | None
-]:
-  """Opens the data set; returns what enters a batch of it beside audio too."""
-  data = dataset.DataSet(config.data.dir, _blocks_of(config))
-  tables = data.tables(strategy, config.data.max_num_tags)
-  sharing = false_negatives.SharedLists.of(
-    data.catalogue, config.loss_params.exclude_sharing
+  blocks = None
+  if config.data.order == "blocks":
+    blocks = read_order.Blocks(
+      config.data.num_blocks, config.data.cached_batches
+    )
+  data = dataset.DataSet(config.data.dir, blocks)
+  return Batches(
+    config=config,
+    strategy=strategy,
+    data=data,
+    tables=data.tables(strategy, config.data.max_num_tags),
+    sharing=false_negatives.SharedLists.of(
+      data.catalogue, config.loss_params.exclude_sharing
+    ),
+    sharding=jax.NamedSharding(mesh, jax.P("data")),
   )
-  return data, tables, sharing
 
 
-def _learning_rate_of(
-  config: ml_collections.ConfigDict,
-  strategy: strategies.Strategy,
-  data: dataset.DataSet,
-) -> float | optax.Schedule:
-  """Returns a constant, or a function of the steps before."""
-  params = config.opt_params
-  if params.lr_schedule == optimizers.CONSTANT and not params.warmup_steps:
-    return params.lr
-  plan = data.training_plan(
-    strategy,
-    config.data.batch_size,
-    double_window=config.data.double_window,
-    seed=config.seed,
-    epoch=0,
-  )
+def _schedule_of(batches: Batches) -> optax.Schedule:
+  params, steps = batches.config.opt_params, 0
+  if not optimizers.is_constant(params.lr_schedule, params.warmup_steps):
+    steps = batches.config.epochs * len(batches.first_plan)
   return optimizers.make_schedule(
-    params.lr_schedule,
-    params.lr,
-    params.warmup_steps,
-    config.epochs * len(plan),
+    params.lr_schedule, params.lr, params.warmup_steps, steps
   )
 
 
 def architecture_of(
-  config: ml_collections.ConfigDict,
-  strategy: strategies.Strategy,
-  data: dataset.DataSet,
-  tables: dict[str, np.ndarray],
+  batches: Batches,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
   """Returns arguments of each encoder, and the genre codes' first vectors.
-
-  Args:
-    config: of the run.
-    strategy: that it asks for.
-    data: the data set.
-    tables: what enters a batch beside audio.
 
   Raises:
     InputError: the embeddings would differ in size.
   """
-  params = config.model_params.to_dict()
-  audio = params["audio"]
+  params = batches.config.model_params.to_dict()
+  modes, audio = batches.strategy.modes, params["audio"]
   built, genre_table = {"audio": audio}, None
   sizes = {"model_params.audio.fc_output_dim": audio["fc_output_dim"]}
-  if "cf" in strategy.modes:
-    built["cf"] = params["cf"] | {"input_dim": tables["cf"].shape[1]}
+  if "cf" in modes:
+    dims = batches.tables["cf"].shape[1]
+    built["cf"] = params["cf"] | {"input_dim": dims}
     sizes["model_params.cf.output_dim"] = params["cf"]["output_dim"]
-  if "genre_w2v" in strategy.modes:
-    genre_table = np.asarray(data.genre_vectors(strategy), np.float32)
+  if "genre_w2v" in modes:
+    vectors = batches.data.genre_vectors(batches.strategy)
+    genre_table = np.asarray(vectors, np.float32)
     built["genre_w2v"] = params["genre_w2v"]
     sizes["columns of genre_vectors.npy"] = genre_table.shape[1]
   if len(set(sizes.values())) > 1:
@@ -177,22 +237,13 @@ def architecture_of(
   return built, genre_table
 
 
-def recipe_of(
-  config: ml_collections.ConfigDict,
-  strategy: strategies.Strategy,
-  num_codes: int,
-) -> train_step.Recipe:
-  """Returns what a step computes beside the networks.
-
-  Args:
-    config: of the run.
-    strategy: that it asks for.
-    num_codes: genre codes of the data set.
-  """
+def recipe_of(batches: Batches) -> train_step.Recipe:
+  """Returns what a step computes in addition to the networks."""
+  config = batches.config
   mixup = config.audio_contrast_params
   return train_step.Recipe(
-    strategy=strategy,
-    num_codes=num_codes,
+    strategy=batches.strategy,
+    num_codes=len(batches.data.catalogue.genre_codes),
     temperature=config.loss_params.contrastive_temperature,
     mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
     mixup_beta=mixup.mixup_beta,
@@ -222,20 +273,16 @@ def _model_of(
   )
 
 
-def _meta_of(
-  config: ml_collections.ConfigDict,
-  strategy: strategies.Strategy,
-  architecture: dict[str, Any],
-  data: dataset.DataSet,
-) -> dict[str, Any]:
+def _meta_of(batches: Batches, architecture: dict[str, Any]) -> dict[str, Any]:
   return {
-    "strategy": strategy.name,
+    "format_version": config_check.FORMAT_VERSION,
+    "strategy": batches.strategy.name,
     "architecture": architecture,
     "feature": melspectrogram.SETTINGS.as_dict(),
-    "config": json.loads(config.to_json()),
+    "config": json.loads(batches.config.to_json()),
     "data": {
-      "fingerprint": data.fingerprint(strategy),
-      "songs": len(data.store),
+      "fingerprint": batches.data.fingerprint(batches.strategy),
+      "songs": len(batches.data.store),
     },
     "versions": versions.installed(),
   }
@@ -244,62 +291,51 @@ def _meta_of(
 def build(
   config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device] | None = None,
-) -> Run:
+) -> Setup:
   """Builds a run from its config.
 
   Args:
-    config: as the files in configs/ give it.
-    devices: to train on; None for all.
+    config: a config as the files in configs/ give it.
+    devices: the devices to train on; None for all.
 
   Raises:
     InputError: the config or the data set breaks a rule.
   """
-  devices = jax.devices() if devices is None else devices
-  strategy = _strategy_of(config, len(devices))
-  data, tables, sharing = _data_of(config, strategy)
-  architecture, genre_table = architecture_of(config, strategy, data, tables)
-  make_model = functools.partial(_model_of, config, architecture, genre_table)
-  learning_rate = _learning_rate_of(config, strategy, data)
-  optimizer = optimizers.make_optimizer(
-    learning_rate, config.opt_params.weight_decay
-  )
-  mesh = train_step.make_mesh(devices)
+  mesh = train_step.make_mesh(jax.devices() if devices is None else devices)
   everywhere = jax.NamedSharding(mesh, jax.P())
-  recipe = recipe_of(config, strategy, len(data.catalogue.genre_codes))
+  batches = _batches_of(config, mesh)
+  architecture, genre_table = architecture_of(batches)
+  make_model = functools.partial(_model_of, config, architecture, genre_table)
+  schedule = _schedule_of(batches)
+  optimizer = optimizers.make_optimizer(
+    schedule, config.opt_params.weight_decay
+  )
+  recipe = recipe_of(batches)
   graphdef, state = train_step.new_state(
     make_model(remat=config.train.remat), optimizer
   )
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
   operations = None
-  if devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
+  if mesh.devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
     plain = nnx.eval_shape(lambda: make_model(remat=False))
-    rows = config.data.batch_size * (1 + strategy.paired)
-    shapes = profiling.shapes_of_batch(rows, tables)
+    rows = config.data.batch_size * (1 + batches.strategy.paired)
+    shapes = profiling.shapes_of_batch(rows, batches.tables)
     operations = profiling.step_operations(
       nnx.graphdef(plain), optimizer, recipe, mesh, state, shapes
     )
-  return Run(
-    strategy=strategy,
-    data=data,
-    tables=tables,
-    sharing=sharing,
-    batch_size=config.data.batch_size,
-    double_window=config.data.double_window,
-    microbatches=config.train.microbatches,
-    seed=config.seed,
-    threads=config.data.threads,
-    stall_s=config.data.stall_s,
-    sharding=jax.NamedSharding(mesh, jax.P("data")),
+  return Setup(
+    config=config,
+    batches=batches,
     key=jax.jit(jax.random.key, out_shardings=everywhere)(config.seed),
-    learning_rate=learning_rate,
-    step_operations=operations,
+    schedule=schedule,
+    operations=operations,
     state=jax.device_put(state, everywhere),
     train_step=steps[0],
     eval_step=steps[1],
     compute_loss=functools.partial(
       train_step.compute_loss, graphdef, recipe, mesh, training=True
     ),
-    meta=_meta_of(config, strategy, architecture, data),
+    meta=_meta_of(batches, architecture),
   )
 
 
@@ -310,39 +346,37 @@ def make_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
     InputError: it cannot be made or written.
   """
   path = pathlib.Path(workdir)
-  try:
+  with _refusing_unwritable(path):
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
       pass
-  except OSError as error:
-    raise _unwritable(path, error) from error
   return path
 
 
 def write_config(
-  workdir: str | os.PathLike[str], config: ml_collections.ConfigDict
+  workdir: pathlib.Path, config: ml_collections.ConfigDict
 ) -> None:
   """Writes config.json into a run's folder.
 
   Raises:
     InputError: it cannot be written.
   """
-  path = pathlib.Path(workdir)
+  with _refusing_unwritable(workdir):
+    text = config.to_json(indent=2) + "\n"
+    storage.write_text(workdir / "config.json", text)
+
+
+@contextlib.contextmanager
+def _refusing_unwritable(path: pathlib.Path) -> Iterator[None]:
   try:
-    partial = path / "config.json.partial"
-    partial.write_text(config.to_json(indent=2) + "\n")
-    partial.replace(path / "config.json")
+    yield
   except OSError as error:
-    raise _unwritable(path, error) from error
-
-
-def _unwritable(path: pathlib.Path, error: OSError) -> errors.InputError:
-  if path.exists() and not path.is_dir():
-    return errors.InputError(
-      f"--workdir={path} is a file. Give the name of a folder, which is made "
-      "where it is absent."
-    )
-  return errors.InputError(
-    f"--workdir={path} cannot be written ({error}). Give a folder you may "
-    "write to, on a disk that is not full."
-  )
+    if path.exists() and not path.is_dir():
+      raise errors.InputError(
+        f"--workdir={path} is a file. Give the name of a folder, which is made "
+        "where it is absent."
+      ) from error
+    raise errors.InputError(
+      f"--workdir={path} cannot be written ({error}). Give a folder you may "
+      "write to, on a disk that is not full."
+    ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import nnx
 import jax
+from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 import numpy as np
@@ -16,11 +17,9 @@ from pcl_jax.data import strategies
 from pcl_jax.losses import collapse
 from pcl_jax.losses import loss_terms
 from pcl_jax.losses import nt_xent
-from pcl_jax.training import microbatches
 from pcl_jax.training import mixup
 
-SKIPPED = "skipped"  # Beside the terms of a training step.
-STOP = "stop"  # In a batch and beside the terms: a process was told to end.
+SKIPPED = "skipped"  # Added to the terms of a step by `skip_nonfinite`.
 _HIGHEST = 100.0  # Of a feature; silence is -2, what is loud is below 10.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
@@ -29,17 +28,18 @@ _COLLAPSE_ROWS = 512
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What a step computes beside the networks.
+  """What a step computes in addition to the networks.
 
   Attributes:
-    strategy: terms of the loss.
+    strategy: decides the terms of the loss.
     num_codes: number of genre codes, for genre weights.
-    temperature: of the losses.
-    mixup_alpha: of the Beta distribution of the gains; None for no mixup.
-    mixup_beta: likewise.
-    microbatches: parts of the batch that are embedded one after the other.
-    tiled_above: rows above which the loss goes by tiles.
-    tile: most rows and columns of a tile.
+    temperature: temperature of the losses.
+    mixup_alpha: first parameter of the Beta distribution of the gains; None
+      for no mixup.
+    mixup_beta: second parameter.
+    microbatches: number of parts that are embedded one after the other.
+    tiled_above: number of rows above which the loss is computed by tiles.
+    tile: largest number of rows and columns of a tile.
   """
 
   strategy: strategies.Strategy
@@ -83,18 +83,6 @@ def new_state(
   return graphdef, state
 
 
-def _mix(
-  recipe: Recipe, audio: Float[Array, "rows frames bands"], key: Key[Array, ""]
-) -> Float[Array, "rows frames bands"]:
-  """Mixes patches up, where the recipe asks for it."""
-  if recipe.mixup_alpha is None:
-    return audio
-  gains, order = mixup.draw(
-    key, audio.shape[0], recipe.mixup_alpha, recipe.mixup_beta
-  )
-  return mixup.mix(audio, gains, order)
-
-
 def compute_loss(
   graphdef: nnx.GraphDef,
   recipe: Recipe,
@@ -111,9 +99,9 @@ def compute_loss(
   Args:
     graphdef: structure of the encoders.
     recipe: terms, temperature, mixup.
-    mesh: that the batch is split over.
-    params: of the encoders.
-    batch_stats: of their batch norms.
+    mesh: the devices that the batch is split over.
+    params: parameters of the encoders.
+    batch_stats: statistics of their batch norms.
     batch: rows of `audio` and of the modes the strategy uses; where pairs are
       excluded, `sharing` of the loader.
     key: decides mixup and dropout.
@@ -124,7 +112,10 @@ def compute_loss(
     and the new batch statistics.
   """
   mix_key, drop_key = jax.random.split(key)
-  audio = _mix(recipe, batch["audio"].astype(jnp.float32), mix_key)
+  audio = batch["audio"].astype(jnp.float32)
+  if recipe.mixup_alpha is not None:
+    gains = recipe.mixup_alpha, recipe.mixup_beta
+    audio = mixup.mix(audio, *mixup.draw(mix_key, audio.shape[0], *gains))
 
   def embed(rows, key):
     # A copy, as variables of the outer trace cannot be changed in this one.
@@ -134,32 +125,88 @@ def compute_loss(
 
   rows = {**batch, "audio": audio}
   entries = rows.pop("sharing", None)
-  projections, new_stats = microbatches.embed(
-    embed,
-    rows,
-    drop_key,
-    count=recipe.microbatches,
-    mesh=mesh,
+  projections, new_stats = embed_in_parts(
+    embed, rows, drop_key, count=recipe.microbatches, mesh=mesh
   )
+  contrast = functools.partial(
+    nt_xent.nt_xent,
+    temperature=recipe.temperature,
+    mesh=mesh,
+    tiled_above=recipe.tiled_above,
+    tile=recipe.tile,
+  )
+  excluded = None
+  if entries is not None:
+    excluded = loss_terms.false_negatives(entries, audio.shape[0])
   terms = loss_terms.loss_terms(
     recipe.strategy,
     projections,
     batch.get("genre_w2v"),
     num_codes=recipe.num_codes,
-    contrast=functools.partial(
-      nt_xent.nt_xent,
-      temperature=recipe.temperature,
-      mesh=mesh,
-      tiled_above=recipe.tiled_above,
-      tile=recipe.tile,
-    ),
-    excluded=None
-    if entries is None
-    else loss_terms.false_negatives(entries, audio.shape[0]),
+    contrast=contrast,
+    excluded=excluded,
   )
   if not training:
     terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)
   return terms["total"], (terms, new_stats)
+
+
+def embed_in_parts(
+  part: Callable[[PyTree, Key[Array, ""] | None], tuple[PyTree, PyTree]],
+  rows: PyTree,
+  key: Key[Array, ""] | None,
+  *,
+  count: int,
+  mesh: jax.sharding.Mesh,
+) -> tuple[PyTree, PyTree]:
+  """Embeds a batch part by part, with the memory of one part.
+
+  The loss needs the embeddings of the whole batch, not its activations. So all
+  parts are embedded and nothing else of them is kept, the loss gives the
+  gradient of each embedding, and each part is embedded once more to carry it on
+  to the parameters (Gao et al., "Scaling Deep Contrastive Learning Batch Size
+  under Memory Limited Setup", RepL4NLP 2021): what `jax.checkpoint` does in a
+  loop. Each device deals its own rows to the parts, so that none of them moves.
+
+  Args:
+    part: embeds some rows: (rows, key) -> (embeddings, batch statistics).
+    rows: arrays [rows, ...], split over the mesh.
+    key: decides dropout; each part draws from its own key, the same in both
+      passes.
+    count: number of parts; divides the rows of each device.
+    mesh: a mesh of one axis, `data`.
+
+  Returns:
+    Embeddings of all rows, in their order, and the mean of the parts' batch
+    statistics.
+  """
+  if count == 1:
+    return part(rows, key)
+  keys = None if key is None else jax.random.split(key, count)
+  dealt = jax.tree.map(functools.partial(_deal, count=count, mesh=mesh), rows)
+  embeddings, statistics = lax.map(
+    lambda arguments: jax.checkpoint(part)(*arguments), (dealt, keys)
+  )
+  return (
+    jax.tree.map(functools.partial(_gather, mesh=mesh), embeddings),
+    jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics),
+  )
+
+
+def _deal(x: Array, count: int, mesh: jax.sharding.Mesh) -> Array:
+  """Returns [count, rows / count, ...], each part split over the mesh."""
+  x = x.reshape(mesh.size, count, -1, *x.shape[1:])
+  x = jnp.swapaxes(x, 0, 1).reshape(count, -1, *x.shape[3:])
+  split = jax.NamedSharding(mesh, jax.P(None, "data"))
+  return lax.with_sharding_constraint(x, split)
+
+
+def _gather(x: Array, mesh: jax.sharding.Mesh) -> Array:
+  """Returns what was dealt in its old order, [rows, ...]."""
+  x = x.reshape(len(x), mesh.size, -1, *x.shape[2:])
+  x = jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[3:])
+  split = jax.NamedSharding(mesh, jax.P("data"))
+  return lax.with_sharding_constraint(x, split)
 
 
 def collapse_terms(
@@ -167,12 +214,12 @@ def collapse_terms(
   strategy: strategies.Strategy,
   mesh: jax.sharding.Mesh,
 ) -> dict[str, Float[Array, ""]]:
-  """Tells how much of their space the audio projections of a batch use.
+  """Measures how much of their space the audio projections of a batch use.
 
   Args:
     audio: projections of the batch's patches, [rows, d].
-    strategy: whether the two halves of the rows belong together.
-    mesh: that the rows are split over.
+    strategy: says whether the two halves of the rows belong together.
+    mesh: the devices that the rows are split over.
 
   Returns:
     Diagnostics of the first 512 rows, by name: no terms of the loss.
@@ -182,7 +229,7 @@ def collapse_terms(
   count = min(half, _COLLAPSE_ROWS // 2)
   parts = jnp.stack([audio[:count], audio[half : half + count]])
   everywhere = jax.NamedSharding(mesh, jax.P())
-  first, second = jax.lax.with_sharding_constraint(parts, everywhere)
+  first, second = lax.with_sharding_constraint(parts, everywhere)
   found = collapse.diagnostics(jnp.concatenate([first, second]))
   if strategy.paired:
     found["alignment"] = collapse.alignments(first, second).mean()
@@ -198,73 +245,74 @@ def update(
   batch: Batch,
   key: Key[Array, ""],
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
-  """Takes one step of training.
+  """Takes one step of training: loss, gradients, update.
 
   Args:
     graphdef: structure of the encoders.
-    optimizer: that made `state["opt_state"]`.
+    optimizer: the optimizer that made `state["opt_state"]`.
     recipe: terms, temperature, mixup.
-    mesh: that the batch is split over.
-    state: of the run before the step.
+    mesh: the devices that the batch is split over.
+    state: the state before the step.
     batch: one global batch.
-    key: of the run; the step's own is folded from it, so that a resumed run
-      draws what the unbroken one would have.
-
-  Where the loss, a gradient or a batch statistic is not finite, or a feature
-  cannot be one, nothing is learnt of the batch: all of the state stays, but for
-  the number of steps.
+    key: the run's key; the step's own is folded from it, so that a resumed run
+      draws what the unbroken one would have drawn.
 
   Returns:
-    The state after the step, and each term of the loss before it. Beside them
-    `skipped`: 1 where nothing was learnt, else 0; and the largest of the
-    batch's `stop`, where it has one: a number of each device.
+    The state after the step, and each term of the loss before it.
   """
-  stop = batch.get(STOP)
-  batch = {name: array for name, array in batch.items() if name != STOP}
-  (_, (terms, batch_stats)), grads = jax.value_and_grad(
-    lambda params: compute_loss(
-      graphdef,
-      recipe,
-      mesh,
-      params,
-      state["batch_stats"],
-      batch,
-      jax.random.fold_in(key, state["step"]),
-      training=True,
-    ),
-    has_aux=True,
-  )(state["params"])
+  key = jax.random.fold_in(key, state["step"])
+
+  def loss(params):
+    stats = state["batch_stats"]
+    return compute_loss(
+      graphdef, recipe, mesh, params, stats, batch, key, training=True
+    )
+
+  (_, (terms, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(
+    state["params"]
+  )
   updates, opt_state = optimizer.update(
-    grads, state["opt_state"], state["params"], step=state["step"]
+    gradients, state["opt_state"], state["params"]
   )
   new = {
     "params": optax.apply_updates(state["params"], updates),
     "batch_stats": batch_stats,
     "opt_state": opt_state,
+    "step": state["step"] + 1,
   }
-  # A gradient that is not finite shows in Adam's moments. A feature so far off
-  # is damaged on the disk: most flips of an exponent end there.
-  is_good = all_finite((terms, new)) & is_plausible(batch["audio"])
-  old = {kind: state[kind] for kind in new}
-  # A branch and no select: what is chosen is then computed, and rounded, as it
-  # would be without a choice.
-  new = jax.lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, old)
-  # A step is counted in any case: it names the draws of mixup and dropout.
-  new["step"] = state["step"] + 1
-  flags = {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
-  if stop is not None:
-    flags[STOP] = stop.max()
-  return new, terms | flags
+  return new, terms
+
+
+def skip_nonfinite(step: Callable) -> Callable:
+  """Wraps a step so that it learns nothing of a batch that is not finite.
+
+  Args:
+    step: (state, batch, key) -> (state, terms).
+
+  Returns:
+    The same, with `skipped` added to the terms: 1 where the loss, a gradient
+    or a batch statistic is not finite, or a feature cannot be one, else 0. In
+    a skipped step the whole state stays as it was, except the number of steps.
+  """
+
+  def guarded(state, batch, key):
+    new, terms = step(state, batch, key)
+    # A gradient that is not finite shows in Adam's moments. A feature so far
+    # off is damaged on the disk: most flips of an exponent end there.
+    is_good = all_finite((terms, new)) & is_plausible(batch["audio"])
+    # A branch and no select: what is chosen is then computed, and rounded, as
+    # it would be without a choice.
+    chosen = lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, state)
+    # A step is counted in any case: it names the draws of mixup and dropout.
+    chosen["step"] = new["step"]
+    return chosen, terms | {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
+
+  return guarded
 
 
 def is_plausible(audio: Float[Array, "..."]) -> Bool[Array, ""]:
   """Tells whether patches may be decimal logarithms of a sound's power."""
   return jnp.abs(audio).max() < _HIGHEST
-
-
-def take_flags(terms: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Takes what is no term of the loss out of what a step returned."""
-  return {name: terms.pop(name) for name in (SKIPPED, STOP) if name in terms}
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -283,33 +331,26 @@ def make_steps(
 
   Args:
     graphdef: structure of the encoders.
-    optimizer: of the run.
+    optimizer: the optimizer of the run.
     recipe: terms, temperature, mixup.
-    mesh: batches come split over it, the state is the same on all devices.
+    mesh: the devices; batches come split over them, and the state is the same
+      on all of them.
 
   Returns:
-    train_step(state, batch, key) -> (state, terms), which donates the state,
-    and eval_step(state, batch, key) -> terms.
+    train_step(state, batch, key) -> (state, terms), which donates the state and
+    skips what is not finite, and eval_step(state, batch, key) -> terms.
   """
   everywhere = jax.NamedSharding(mesh, jax.P())
-
-  def train_step(state, batch, key):
-    return update(graphdef, optimizer, recipe, mesh, state, batch, key)
+  step = functools.partial(update, graphdef, optimizer, recipe, mesh)
 
   def eval_step(state, batch, key):
+    weights = state["params"], state["batch_stats"]
     _, (terms, _) = compute_loss(
-      graphdef,
-      recipe,
-      mesh,
-      state["params"],
-      state["batch_stats"],
-      batch,
-      key,
-      training=False,
+      graphdef, recipe, mesh, *weights, batch, key, training=False
     )
     return terms
 
   return (
-    jax.jit(train_step, donate_argnums=0, out_shardings=everywhere),
+    jax.jit(skip_nonfinite(step), donate_argnums=0, out_shardings=everywhere),
     jax.jit(eval_step, out_shardings=everywhere),
   )

@@ -177,7 +177,7 @@ def test_vectors_that_a_strategy_does_not_use_may_be_absent(own_data):
   (own_data / "playlist_vectors.npy").unlink()
   (own_data / "genre_vectors.npy").unlink()
   devices = jax.devices()[:1]
-  assert setup.build(_config(own_data), devices).tables == {}
+  assert setup.build(_config(own_data), devices).batches.tables == {}
 
 
 @pytest.mark.parametrize(

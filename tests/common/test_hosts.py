@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.hosts: processes that train as one, on the loopback."""
+"""Tests of hosts: processes that train as one, on the loopback."""
 
 import json
 import os
@@ -23,16 +23,6 @@ from tests.support import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT_S = 300  # A hang is a failure.
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-  return tiny_run.make_data_set(tmp_path_factory.mktemp("hosts") / "data")
-
-
-@pytest.fixture(scope="module")
-def config(data_dir):
-  return tiny_run.small_config(data_dir, model_params__audio__width=1, epochs=1)
 
 
 def _free_port() -> int:
@@ -74,12 +64,25 @@ def _run_all(commands, devices, disturb=lambda processes: None):
   return [one.returncode for one in processes], printed
 
 
+# Runs launch.py with steps that compile quickly.
+_LAUNCH = f"""
+import runpy, sys
+from pcl_jax.models import audio_encoder
+from pcl_jax.training import mixup
+from tests.support import quick_backbone, tiny_run
+audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
+mixup.draw = tiny_run.draw_quickly
+sys.argv[0] = {os.fspath(ROOT / "launch.py")!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def _train(
   config,
   workdir,
   devices,
   changes=((), ()),
-  launcher=lambda number: [ROOT / "launch.py"],
+  launcher=lambda number: ["-c", _LAUNCH],
   **how,
 ):
   """Trains with two processes, or one, each with flags of its own."""
@@ -111,8 +114,9 @@ def _train(
   "devices", [pytest.param(2, marks=pytest.mark.long), 4]
 )
 def test_two_processes_train_as_one_with_as_many_devices(
-  config, devices, tmp_path, quick_compilation
+  data_dir, devices, tmp_path, quickly
 ):
+  config = tiny_run.quick_config(data_dir, epochs=1)
   codes, printed = _train(config, tmp_path / "two", devices)
   assert codes == [0, 0], printed
   loop.train_and_evaluate(
@@ -150,9 +154,7 @@ def _assert_goes_on(config, workdir, unbroken):
 
 @pytest.fixture(scope="module")
 def long_config(data_dir):
-  return tiny_run.small_config(
-    data_dir, model_params__audio__width=1, epochs=3, save_every_steps=1
-  )
+  return tiny_run.quick_config(data_dir, save_every_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_what_one_process_is_told_all_end_after_and_save(
   found = re.search(r"stopped by (.*) after step (\d+); step (\d+)", printed[0])
   who = "SIGTERM" if 0 in told else "a signal to another process"
   assert found[1] == who and found[2] == found[3]
-  assert int(found[2]) < 12
+  assert int(found[2]) < tiny_run.LAST
   steps = [p.name for p in (workdir / "checkpoints").iterdir()]
   assert found[2] in steps
   _assert_goes_on(long_config, workdir, long_run)
@@ -207,20 +209,20 @@ def test_a_run_that_loses_a_process_ends_and_is_resumed(
 
 # Writes down the digests of the rows that a process trains on, step by step.
 _NOTING = """
-import hashlib, json, runpy, sys
+import hashlib, json, sys
 import numpy as np
-from pcl_jax import interruption
-notes, sys.argv = open(sys.argv[1], "w"), sys.argv[2:]
-mark = interruption.Interruption.mark
-def noting(self, batch):
-  rows = {}
-  for shard in batch["audio"].addressable_shards:
-    for i, row in enumerate(np.asarray(shard.data), shard.index[0].start or 0):
-      rows[i] = hashlib.sha256(row.tobytes()).hexdigest()
-  print(json.dumps(rows), file=notes, flush=True)
-  return mark(self, batch)
-interruption.Interruption.mark = noting
-runpy.run_path(sys.argv[0], run_name="__main__")
+from pcl_jax.training import loop
+notes, load = open(sys.argv.pop(1), "w"), loop._load_epoch
+def noting(*arguments):
+  for batch in load(*arguments):
+    rows = {}
+    for shard in batch["audio"].addressable_shards:
+      first = shard.index[0].start or 0
+      for i, row in enumerate(np.asarray(shard.data), first):
+        rows[i] = hashlib.sha256(row.tobytes()).hexdigest()
+    print(json.dumps(rows), file=notes, flush=True)
+    yield batch
+loop._load_epoch = noting
 """
 
 
@@ -232,7 +234,7 @@ def _train_noting(config, workdir, processes, **how):
     workdir,
     1,
     changes=((),) * processes,
-    launcher=lambda i: ["-c", _NOTING, notes[i], ROOT / "launch.py"],
+    launcher=lambda i: ["-c", _NOTING + _LAUNCH, notes[i]],
     **how,
   )
   assert codes == [0] * processes, printed
@@ -292,7 +294,7 @@ def test_processes_that_differ_are_refused_with_what_differs(config, tmp_path):
 def test_a_process_that_fails_ends_the_other_and_prints_its_traceback(failing):
   program = """
 import sys
-from pcl_jax import hosts
+from pcl_jax.common import hosts
 hosts._HEARTBEAT_S = 3  # Not 20, so that the test is short.
 def main():
   hosts.connect(sys.argv[1], 2, int(sys.argv[2]))

@@ -42,7 +42,7 @@ _ASK_AGAIN_S = 0.005
 _HANGS_S = 300.0
 _RESULT = "result.json"
 _LOG = "trainer.log"
-_MODULES = ("tests.quick_backbone", "tests.tiny_run")
+_MODULES = ("tests.support.quick_backbone", "tests.support.tiny_run")
 
 
 @dataclasses.dataclass
@@ -91,6 +91,7 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
 
   from pcl_jax.models import audio_encoder
   from pcl_jax.training import loop
+  from pcl_jax.training import mixup
   from tests.support import quick_backbone
   from tests.support import tiny_run
 
@@ -98,6 +99,7 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
   jax.config.update("jax_num_cpu_devices", 1)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
+  mixup.draw = tiny_run.draw_quickly
   config = ml_collections.ConfigDict(values)
   progress = loop.train_and_evaluate(config, workdir)
   if progress["epoch"] < config.epochs:

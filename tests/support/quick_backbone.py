@@ -23,12 +23,14 @@ class QuickBackbone(nnx.Module):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    self.features = 8 * width
+    self.features, self.compute_dtype = 8 * width, compute_dtype
     self.norm = layers.BatchNorm(48)
     self.fc = layers.linear(48, self.features, rngs=rngs)
 
   def __call__(self, mel: jax.Array, training: bool) -> jax.Array:
-    return jax.nn.relu(self.fc(self.norm(mel, training))).max(axis=1)
+    narrow = self.norm(mel, training).astype(self.compute_dtype)
+    frames = self.fc(narrow.astype(jnp.float32))
+    return jax.nn.relu(frames).max(axis=1)
 
 
 def register(monkeypatch) -> None:

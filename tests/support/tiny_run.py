@@ -21,6 +21,8 @@ from pcl_jax.training import setup
 from tests.support import quick_backbone
 from tests.support import tiny_data
 
+STEPS, EPOCHS = 4, 3  # Of `quick_config`: 36 training songs, 8 a batch.
+LAST = STEPS * EPOCHS
 GENRE_DIMS = 128
 PLAYLIST_DIMS = 301
 
@@ -81,15 +83,15 @@ def narrow_config(
 def quick_config(
   data_dir: pathlib.Path, **keys: Any
 ) -> ml_collections.ConfigDict:
-  """Returns `narrow_config` of two epochs, with the registered quick backbone.
+  """Returns `narrow_config` of three epochs, with the quick backbone.
 
   Args:
-    data_dir: of the data set.
-    **keys: others, with __ for the dot.
+    data_dir: folder of the data set.
+    **keys: other keys, with __ for the dot.
   """
   quick = {
     "model_params__audio__backbone_type": quick_backbone.NAME,
-    "epochs": 2,
+    "epochs": EPOCHS,
   }
   return narrow_config(data_dir, **(quick | keys))
 
@@ -120,19 +122,19 @@ _LOOP_KEYS = dict.fromkeys(
   ),
   1,
 )
-_built: dict[tuple, tuple[setup.Run, Any]] = {}
+_built: dict[tuple, tuple[setup.Setup, Any]] = {}
 _build = setup.build
 
 
 def build_once(
   config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device] | None = None,
-) -> setup.Run:
-  """Builds a run as `runs.build` does, but compiles it only once.
+) -> setup.Setup:
+  """Builds a run as `setup.build` does, but compiles it once in a session.
 
   Args:
-    config: of the run.
-    devices: to train on; the first ones, where they are given.
+    config: config of the run.
+    devices: the devices to train on; the first ones, where they are given.
   """
   key = config.copy_and_resolve_references()
   key.update_from_flattened_dict(_LOOP_KEYS)
@@ -141,9 +143,11 @@ def build_once(
     run = _build(config, devices)
     _built[key] = run, jax.device_get(run.state)
   run, state = _built[key]  # The state was donated to the first step.
-  everywhere = jax.NamedSharding(run.sharding.mesh, jax.P())
+  everywhere = jax.NamedSharding(run.batches.sharding.mesh, jax.P())
   return dataclasses.replace(
     run,
+    config=config,
+    batches=dataclasses.replace(run.batches, config=config),
     state=jax.device_put(state, everywhere),
     meta=run.meta | {"config": json.loads(config.to_json())},
   )
@@ -152,6 +156,15 @@ def build_once(
 def forget_built() -> None:
   """Frees what `build_once` keeps."""
   _built.clear()
+
+
+def draw_quickly(
+  key: jax.Array, rows: int, alpha: float, beta: float
+) -> tuple[jax.Array, jax.Array]:
+  """Draws as `mixup.draw`, but gains from a distribution compiled quickly."""
+  gain_key, order_key = jax.random.split(key)
+  gains = jax.random.uniform(gain_key, (rows,))
+  return gains, jax.random.permutation(order_key, rows)
 
 
 class Interrupted(Exception):

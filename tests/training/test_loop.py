@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.train: the loop, and what it writes down."""
+"""Tests of the training loop, and of what it writes down."""
 
 import json
 import math
@@ -12,26 +12,18 @@ from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.training import loop
-from pcl_jax.training import progress
 from pcl_jax.training import setup
 from tests.support import event_files
 from tests.support import tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "build_once")
+pytestmark = pytest.mark.usefixtures("quickly")
 
-STEPS = 4  # Of an epoch: 36 training songs, 8 a batch.
-EPOCHS = 3
 TERM = "audio+audio_self"
 # What a validation row says beside the losses.
 COLLAPSE = {
   f"collapse_{name}"
   for name in ("effective_rank", "uniformity", "mean_cosine", "alignment")
 }
-
-
-@pytest.fixture(scope="module")
-def config(data_dir):
-  return tiny_run.narrow_config(data_dir, epochs=EPOCHS)
 
 
 def _fix_losses(monkeypatch, losses):
@@ -110,7 +102,7 @@ def test_the_encoder_on_file_is_that_of_the_state(unbroken, config):
 def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
   data_dir, tmp_path, monkeypatch, capsys
 ):
-  config = tiny_run.narrow_config(data_dir, epochs=9, early_stop_patience=2)
+  config = tiny_run.quick_config(data_dir, epochs=9, early_stop_patience=2)
   _fix_losses(monkeypatch, [3.0, 1.0, 2.0, 1.5, 0.5])
   progress = tiny_run.train_on_one(config, tmp_path)
   assert (progress["epoch"], progress["step"]) == (4, 16)
@@ -126,11 +118,9 @@ def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
 def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
   losses = []
   for seed in (0, 0, 1):
-    config = tiny_run.narrow_config(data_dir, seed=seed)
+    config = tiny_run.quick_config(data_dir, seed=seed)
     run = setup.build(config, jax.devices()[:1])
-    plan = run.data.validation_plan(
-      run.strategy, run.batch_size, run.items_multiple, double_window=625
-    )
+    plan = run.batches.plan_validation()
     if not losses:
       state = run.state
     losses += [loop.validate(run, state, plan) for _ in range(2)]
@@ -138,7 +128,7 @@ def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
   assert losses[0].keys() == {TERM, "total"} | COLLAPSE
 
 
-@pytest.mark.long  # test_devices and test_going_on have short forms of it.
+@pytest.mark.long  # test_devices and test_loop_resuming have short forms of it.
 def test_a_run_on_eight_devices_is_that_on_one(unbroken, config, tmp_path):
   loop.train_and_evaluate(config, tmp_path, devices=jax.devices())
   for one, eight in zip(
@@ -153,36 +143,17 @@ def test_a_run_on_eight_devices_is_that_on_one(unbroken, config, tmp_path):
   np.testing.assert_allclose(first[0]["total"], first[1]["total"], rtol=1e-5)
 
 
-def test_a_run_begun_on_one_device_goes_on_with_eight(
-  config, unbroken, tmp_path, monkeypatch
-):
-  with monkeypatch.context() as patch:
-    tiny_run.interrupt_after(patch, 7)
-    with pytest.raises(tiny_run.Interrupted):
-      tiny_run.train_on_one(config, tmp_path)
-  progress = loop.train_and_evaluate(config, tmp_path, devices=jax.devices())
-  assert progress["step"] == 12
-  ends = [tiny_run.rows_of(workdir)[-1] for workdir in (unbroken, tmp_path)]
-  np.testing.assert_allclose(ends[0]["total"], ends[1]["total"], rtol=5e-3)
-
-
 @pytest.mark.long
 def test_a_learning_rate_that_is_far_too_high_is_reported(data_dir, tmp_path):
-  config = tiny_run.narrow_config(data_dir, opt_params__lr=1e30)
+  config = tiny_run.quick_config(data_dir, opt_params__lr=1e30)
   with pytest.raises(errors.RunError, match="not finite.*--config.opt_params"):
     tiny_run.train_on_one(config, tmp_path)
-
-
-def test_progress_survives_json_before_any_validation():
-  made = progress.Progress(step=3, step_in_epoch=3)
-  text = json.dumps(made.as_dict(), allow_nan=False)
-  assert progress.Progress.from_dict(json.loads(text)) == made
 
 
 def test_reading_in_blocks_trains_as_well_and_is_another_run(
   data_dir, tmp_path
 ):
-  config = tiny_run.narrow_config(
+  config = tiny_run.quick_config(
     data_dir, data__order="blocks", data__cached_batches=2
   )
   loop.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])
@@ -226,7 +197,7 @@ def test_a_trace_of_some_steps_is_written_when_asked_for(
 ):
   assert not (unbroken / "profile").exists()
   loop.train_and_evaluate(
-    tiny_run.narrow_config(data_dir, epochs=4),
+    tiny_run.quick_config(data_dir, epochs=4),
     tmp_path / "traced",
     jax.devices()[:1],
     profile=True,
@@ -239,7 +210,7 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
   data_dir, unbroken, tmp_path
 ):
   """And the log says how many there are."""
-  config = tiny_run.narrow_config(
+  config = tiny_run.quick_config(
     data_dir, epochs=1, loss_params__exclude_sharing=("playlist", "artist")
   )
   tiny_run.train_on_one(config, tmp_path)
@@ -250,7 +221,7 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
 
 
 def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
-  config = tiny_run.narrow_config(
+  config = tiny_run.quick_config(
     data_dir,
     epochs=1,
     train__microbatches=2,
@@ -266,9 +237,7 @@ def test_a_run_in_bfloat16_follows_the_one_in_float32(
   data_dir, unbroken, tmp_path
 ):
   """Convolutions alone are narrow; the state stays float32."""
-  config = tiny_run.narrow_config(
-    data_dir, epochs=EPOCHS, train__compute_dtype="bfloat16"
-  )
+  config = tiny_run.quick_config(data_dir, train__compute_dtype="bfloat16")
   tiny_run.train_on_one(config, tmp_path)
   wide, narrow = (
     [row["total"] for row in tiny_run.rows_of(path)]
@@ -276,6 +245,6 @@ def test_a_run_in_bfloat16_follows_the_one_in_float32(
   )
   assert wide != narrow
   np.testing.assert_allclose(narrow, wide, rtol=0.03)
-  state = tiny_run.state_of(tmp_path, config, STEPS * EPOCHS)
+  state = tiny_run.state_of(tmp_path, config, tiny_run.LAST)
   kinds = {x.dtype for x in jax.tree.leaves(state["params"])}
   assert kinds == {np.dtype("float32")}

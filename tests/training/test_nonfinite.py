@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.nonfinite and pcl_jax.replay: numbers that go wrong."""
+"""Tests of skipped steps and of their replay: numbers that go wrong."""
 
 import dataclasses
 import json
@@ -12,21 +12,12 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.training import loop
 from pcl_jax.training import nonfinite
 from pcl_jax.training import replay
 from pcl_jax.training import setup
 from tests.support import tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "quickly")
-
-
-STEPS, EPOCHS = 4, 2
-
-
-@pytest.fixture(scope="module")
-def config(data_dir, quickly):
-  return tiny_run.quick_config(data_dir)
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 def _spoiling(steps):
@@ -45,12 +36,12 @@ def _spoiling(steps):
 
 
 @pytest.fixture(scope="module")
-def skipping(config, tmp_path_factory, quick_compilation, quickly):
+def skipping(data_dir, tmp_path_factory, quickly):
   """Workdir of a run in which the steps 2, 5 and 6 are not finite."""
   workdir = tmp_path_factory.mktemp("skipping")
   with pytest.MonkeyPatch.context() as patch:
     tiny_run.wrap_step(patch, _spoiling({2, 5, 6}))
-    tiny_run.train_on_one(config, workdir)
+    tiny_run.train_on_one(tiny_run.quick_config(data_dir), workdir)
   return workdir
 
 
@@ -80,8 +71,8 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_written_down(
   ]  # fmt: skip
   found = json.loads((skipping / nonfinite.FOLDER / "5.json").read_text())
   run = setup.build(config, jax.devices()[:1])
-  plan = loop.plan_epoch(run, 1)
-  expected = run.data.store.song_ids[plan.songs[0]].tolist()
+  plan = run.batches.plan_epoch(1)
+  expected = run.batches.data.store.song_ids[plan.songs[0]].tolist()
   assert found["songs"] == expected and len(expected) == 16
   assert found["starts"] == plan.starts[0].tolist()
   assert (found["step"], found["epoch"], found["seed"]) == (5, 1, 0)
@@ -89,7 +80,9 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_written_down(
   assert rows[0] == tiny_run.rows_of(unbroken)[0]
 
 
-@pytest.mark.parametrize("stop_at", [2, 5, 7])
+@pytest.mark.parametrize(
+  "stop_at", [2, 5, pytest.param(7, marks=pytest.mark.long)]
+)
 def test_a_run_with_skipped_steps_is_resumed_bitwise(
   stop_at, skipping, config, tmp_path, monkeypatch
 ):
@@ -102,7 +95,7 @@ def test_a_run_with_skipped_steps_is_resumed_bitwise(
     # What was skipped may be why, and is not saved.
     assert tiny_run.latest_step_of(tmp_path) == {2: None, 5: 4, 7: 7}[stop_at]
     tiny_run.train_on_one(config, tmp_path)
-  tiny_run.assert_same_end(tmp_path, skipping, config, STEPS * EPOCHS)
+  tiny_run.assert_same_end(tmp_path, skipping, config, tiny_run.LAST)
 
 
 def test_too_many_skipped_steps_in_a_row_end_the_run(
@@ -197,7 +190,7 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
   opened = dataset.DataSet(data)
   config = tiny_run.quick_config(data, epochs=1)
   run = setup.build(config, jax.devices()[:1])
-  song = int(loop.plan_epoch(run, 0).songs[1, 0])
+  song = int(run.batches.plan_epoch(0).songs[1, 0])
   _spoil_record(data, song, value)
   tiny_run.forget_built()
   named = f"song {opened.store.song_ids[song]} of"
@@ -206,7 +199,7 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
       tiny_run.train_on_one(config, tmp_path / "w")
   else:
     progress = tiny_run.train_on_one(config, tmp_path / "w")
-    assert progress["skipped_steps"] == 1 and progress["step"] == STEPS
+    assert progress["skipped_steps"] == 1 and progress["step"] == tiny_run.STEPS
     rows = tiny_run.rows_of(tmp_path / "w")
     assert [r["step"] for r in rows if r["kind"] == nonfinite.KIND] == [2]
   assert named in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.speed and pcl_jax.versions."""
+"""Tests of what is measured of a step, and of compiled programs."""
 
 import types
 
@@ -110,13 +110,27 @@ def test_programs_are_kept_where_nobody_has_said_otherwise(
 ):
   before = jax.config.jax_compilation_cache_dir
   try:
-    profiling.keep_compiled(tmp_path)
+    profiling.enable_compilation_cache(tmp_path)
     assert jax.config.jax_compilation_cache_dir == before
     jax.config.update("jax_compilation_cache_dir", None)
-    profiling.keep_compiled(tmp_path)
+    profiling.enable_compilation_cache(tmp_path)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path)
   finally:
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_an_unwritable_cache_of_compiled_programs_is_done_without(
+  tmp_path, capsys
+):
+  (tmp_path / "file").write_text("mine")
+  old = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", None)
+  try:
+    profiling.enable_compilation_cache(tmp_path / "file" / "cache")
+    assert jax.config.jax_compilation_cache_dir is None
+  finally:
+    jax.config.update("jax_compilation_cache_dir", old)
+  assert "warning: compiled programs cannot be kept" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", [0, 20, None])

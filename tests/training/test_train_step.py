@@ -15,7 +15,7 @@ from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
 from tests.support import small_step
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "mixed_quickly")
 
 RATE, DECAY = 0.01, 0.2
 SS = strategies.parse([["audio", "audio_self"]], "")

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.microbatches: the same step in the memory of a part."""
+"""Tests of microbatches: the same step in the memory of a part."""
 
 import dataclasses
 import functools
@@ -12,11 +12,11 @@ import pytest
 
 from pcl_jax.data import strategies
 from pcl_jax.models import encoders
-from pcl_jax.training import microbatches
+from pcl_jax.models import resnet
 from pcl_jax.training import train_step
 from tests.support import small_step
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "mixed_quickly")
 
 SS = strategies.parse([["audio", "audio_self"]], "")
 
@@ -59,7 +59,14 @@ def _gradient(count, devices=1, training=False):
   )
 
 
-@pytest.mark.parametrize("count, devices", [(2, 1), (8, 1), (4, 2)])
+@pytest.mark.parametrize(
+  "count, devices",
+  [
+    pytest.param(2, 1, marks=pytest.mark.long),
+    pytest.param(8, 1, marks=pytest.mark.long),
+    (4, 2),
+  ],
+)
 def test_with_frozen_statistics_gradients_are_those_of_the_whole_batch(
   count, devices
 ):
@@ -71,7 +78,7 @@ def test_with_frozen_statistics_gradients_are_those_of_the_whole_batch(
   small_step.assert_close(gradients, expected, 1e-5)
 
 
-def test_with_statistics_of_each_part_gradients_stay_close():
+def test_with_statistics_of_each_part_gradients_stay_close(one_block):
   """Parts of 32 patches; one of few patches has statistics of its own."""
   whole, parts = _resnet_gradient(1), _resnet_gradient(2)
   flat = [
@@ -80,6 +87,14 @@ def test_with_statistics_of_each_part_gradients_stay_close():
   ]
   cosine = flat[0] @ flat[1] / np.prod([np.linalg.norm(x) for x in flat])
   assert 0.9 < cosine < 1 - 1e-6
+
+
+@pytest.fixture(scope="module")
+def one_block():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(resnet, "STAGES", 1)
+    patch.setattr(resnet, "BLOCKS_PER_STAGE", 1)
+    yield
 
 
 @functools.cache
@@ -93,7 +108,7 @@ def _resnet_gradient(count, rows=64, **audio):
   recipe = dataclasses.replace(small_step.recipe(SS), microbatches=count)
   rng = np.random.default_rng(0)
   songs = rng.uniform(-2, 1, (rows // 2, 1, 48))
-  patches = np.tile(songs, (2, 1, 1)) + rng.normal(0, 0.3, (rows, 256, 48))
+  patches = np.tile(songs, (2, 1, 1)) + rng.normal(0, 0.3, (rows, 64, 48))
   batch = {"audio": jnp.asarray(patches, jnp.float16)}
 
   def loss(params):
@@ -111,7 +126,7 @@ def _resnet_gradient(count, rows=64, **audio):
   return jax.device_get(jax.jit(jax.grad(loss))(state["params"]))
 
 
-def test_blocks_computed_twice_give_the_same_gradient():
+def test_blocks_computed_twice_give_the_same_gradient(one_block):
   small_step.assert_close(
     _resnet_gradient(1, remat=True), _resnet_gradient(1), 1e-5
   )
@@ -121,7 +136,7 @@ def test_statistics_of_a_step_are_the_mean_of_those_of_its_parts():
   """Each part starts from the statistics before the step."""
   mesh = _mesh(1)
   rows = jnp.arange(12.0).reshape(12, 1)
-  embeddings, mean = microbatches.embed(
+  embeddings, mean = train_step.embed_in_parts(
     lambda x, _: (2 * x, x.sum()), rows, None, count=3, mesh=mesh
   )
   np.testing.assert_array_equal(embeddings, 2 * rows)
@@ -132,7 +147,7 @@ def test_parts_keep_the_order_of_rows_on_any_number_of_devices():
   rows = jnp.arange(32.0).reshape(32, 1)
   for devices in (1, 2, 8):
     embed = functools.partial(
-      microbatches.embed,
+      train_step.embed_in_parts,
       lambda x, _: (x, x.sum()),
       key=None,
       count=4,
@@ -151,7 +166,8 @@ def test_both_passes_draw_the_same_dropout():
 
   rows = jnp.ones((8, 4))
   out, pull = jax.vjp(
-    lambda x: microbatches.embed(embed, x, key, count=4, mesh=mesh)[0], rows
+    lambda x: train_step.embed_in_parts(embed, x, key, count=4, mesh=mesh)[0],
+    rows,
   )
   np.testing.assert_array_equal(pull(jnp.ones_like(out))[0], out)
   assert 0 < out.sum() < out.size

@@ -1,0 +1,102 @@
+"""Tests of signals: a run ends after its step, and goes on bitwise."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import jax
+import pytest
+
+from pcl_jax.training import preemption
+from pcl_jax.training import setup
+from tests.support import tiny_run
+
+pytestmark = pytest.mark.usefixtures("quickly")
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+  "number, step",  # 3 is saved, 4 ends an epoch.
+  [
+    (signal.SIGTERM, 2),
+    (signal.SIGINT, 3),
+    (signal.SIGTERM, 4),
+    pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
+    pytest.param(signal.SIGTERM, 3, marks=pytest.mark.long),
+    pytest.param(signal.SIGINT, 4, marks=pytest.mark.long),
+  ],
+)
+def test_a_signal_ends_a_run_after_its_step_which_is_saved(
+  number, step, unbroken, config, tmp_path, monkeypatch, capsys
+):
+  before = {one: signal.getsignal(one) for one in preemption.SIGNALS}
+  with monkeypatch.context() as patch:
+    tiny_run.wrap_step(
+      patch, tiny_run.at_step(step, lambda: os.kill(os.getpid(), number))
+    )
+    progress = tiny_run.train_on_one(config, tmp_path)
+  assert progress["step"] == step == tiny_run.latest_step_of(tmp_path)
+  said = capsys.readouterr().out
+  assert f"stopped by {number.name} after step {step}; step {step}" in said
+  assert "the same command line goes on" in said
+  # As if it had never listened.
+  assert before == {one: signal.getsignal(one) for one in before}
+  assert not [one for one in threading.enumerate() if "_watch" in one.name]
+  tiny_run.train_on_one(config, tmp_path)
+  tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
+
+
+@pytest.mark.parametrize("number", preemption.SIGNALS)
+def test_a_second_signal_ends_the_process_at_once_whatever_it_does(number):
+  program = f"""
+import ctypes, os, threading
+from pcl_jax.training import preemption
+with preemption.Interruption() as stop:
+  os.kill(os.getpid(), {number})
+  assert stop.is_due and stop.reason == {number.name!r}
+  threading.Thread(target=os.kill, args=(os.getpid(), {int(number)})).start()
+  # In one long call, during which Python runs no handlers in this thread.
+  ctypes.CDLL(None).poll(None, 0, 60_000)
+  ctypes.CDLL(None).poll(None, 0, 60_000)
+print("not ended")
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.fspath(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.returncode == 128 + number, done.stderr
+  assert "a second signal: ended at once" in done.stderr
+  assert "not ended" not in done.stdout
+
+
+def test_all_processes_hear_of_a_signal_with_the_losses_of_its_step(config):
+  run = setup.build(config, jax.devices()[:1])
+  with preemption.Interruption() as stop:
+    stop.prepare(run.batches.sharding, several=True)
+    answers = []
+    for step in range(4):
+      if step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+      with jax.transfer_guard("disallow"):
+        answers.append(stop.ask())
+      assert not stop.is_due
+  for step, answer in enumerate(answers):
+    stop.record(answer)
+    assert stop.is_due == (step >= 2)
+
+
+def test_one_process_asks_nobody(config):
+  run = setup.build(config, jax.devices()[:1])
+  with preemption.Interruption() as stop:
+    stop.prepare(run.batches.sharding, several=False)
+    assert stop.ask() is None and not stop.is_due
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.is_due
