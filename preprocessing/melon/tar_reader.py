@@ -181,8 +181,9 @@ class Tar:
         f"it ends in the middle of {name!r}: that needs {end} bytes, there are "
         f"{self.size}"
       )
-    # A damaged header is one all the same, and costs its own member alone.
-    if _is_header(header) or _song_id(_name_in(header)) is not None:
+    # A damaged header is one all the same, and costs its own member alone. A
+    # name alone is no header: long names have blocks of their own.
+    if _is_header(header):
       return ""
     if _is_end(fd, header, end) and (self.size - end) % _BLOCK == 0:
       return ""
