@@ -107,11 +107,11 @@ def test_where_seeds_alone_differ_the_mean_spreads_by_their_standard_error():
 def test_the_interval_covers_the_true_mean_of_seeds_and_queries():
   rng = np.random.default_rng(0)
   covered = 0
-  for _ in range(60):
+  for _ in range(30):
     values = rng.normal(0.0, 0.1, (5, 1)) + rng.normal(0.0, 0.3, (1, 40))
     low, high = bootstrap.percentiles(_means(values))
     covered += low <= 0.0 <= high
-  assert 49 <= covered <= 60  # 57 expected, fewer since there are 5 seeds.
+  assert covered >= 24  # 28 expected, fewer since there are 5 seeds.
 
 
 def test_a_row_that_is_better_at_every_query_is_told_apart():
