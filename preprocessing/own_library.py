@@ -26,8 +26,8 @@ A path is absolute, or relative to the playlist's folder or else to --audio, or
 a file:// address; '\' and '/' are the same, and so are capitals where only one
 song is meant. Text is UTF-8, UTF-16 or Western European.
 
-In --out it writes, besides what training reads: song_ids.json (path -> id; a
-song keeps its id for ever), song_files.jsonl (what became of each file),
+Besides what training reads, it writes to --out: song_ids.json (path -> id; a
+song keeps its id forever), song_files.jsonl (what became of each file),
 skipped.json (songs left out and why), kakao_meta/ (Melon's metadata files) and
 library.json (counts, duplicates, playlist files that cannot be read or are no
 playlists, and every playlist entry that no song was found for).
@@ -300,14 +300,14 @@ def build_library(
     data_dir: the data set's folder; made if need be.
     from_s: where the part of every track begins that is used, in seconds.
     to_s: where it ends; by default, and at most, at the track's end.
-    force: makes a finished data set anew, with the ids it has.
+    force: makes a finished data set again; songs keep their ids.
     threads: how many files are decoded at once; by default one per core, at
       most 8.
     test_share: share of the songs kept for testing.
     validation_share: share of the songs kept for validation.
     dims: factors of the playlist vectors.
     genre_dims: size of the genre vectors.
-    seed: of the split and of the vectors.
+    seed: seed of the split and of the vectors.
 
   Returns:
     The content of library.json.
@@ -352,14 +352,21 @@ def main(argv: Sequence[str] | None = None) -> None:
   add(
     "--force",
     action="store_true",
-    help="decode all anew, or use other settings",
+    help="decode everything again, or use other settings",
   )
   add("--threads", type=int, help="files decoded at once (cores, at most 8)")
-  add("--test_share", type=float, default=0.1, help="of all songs (0.1)")
-  add("--validation_share", type=float, default=0.1, help="of all songs (0.1)")
+  add("--test_share", type=float, default=0.1, help="share of all songs (0.1)")
+  add(
+    "--validation_share",
+    type=float,
+    default=0.1,
+    help="share of all songs (0.1)",
+  )
   add("--dims", type=int, default=300, help="playlist vectors' factors (300)")
   add("--genre_dims", type=int, default=128, help="genre vectors' size (128)")
-  add("--seed", type=int, default=0, help="of the split and the vectors (0)")
+  add(
+    "--seed", type=int, default=0, help="seed of the split and the vectors (0)"
+  )
   args = vars(parser.parse_args(argv))
   if args["threads"] is not None and args["threads"] < 1:
     parser.error(f"--threads is {args['threads']}; it is at least 1")

@@ -1,4 +1,4 @@
-"""What is said to people while a run goes on."""
+"""Lines printed while a progress bar is shown."""
 
 import sys
 
@@ -8,7 +8,7 @@ from pcl_jax.common import hosts
 
 
 def say(text: str) -> None:
-  """Prints a line above the progress bar; of several processes the first."""
+  """Prints a line above the progress bar; only the first process does."""
   if not hosts.is_first():
     return
   tqdm.tqdm.write(text, file=sys.stdout)
@@ -16,6 +16,6 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-  """Prints a warning, from whichever process it comes."""
+  """Prints a warning above the progress bar, in any process."""
   tqdm.tqdm.write(f"warning: {text}", file=sys.stderr)
   sys.stderr.flush()

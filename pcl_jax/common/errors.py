@@ -1,4 +1,4 @@
-"""Errors meant for people, and the one way a command reports them."""
+"""Errors written for people, and how a command reports them."""
 
 from collections.abc import Callable
 import os
@@ -19,15 +19,15 @@ class InputError(ValueError):
 class RunError(RuntimeError):
   """A run cannot go on, for a reason that shows only while it runs.
 
-  The message is the whole report, as that of `InputError`.
+  The message is the whole report, as in `InputError`.
   """
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-  """Runs a command's `main`, and ends; errors for people have no traceback.
+  """Runs a command's `main` and exits; errors for people have no traceback.
 
-  It exits 2 after an `InputError` or where a file cannot be used, 1 after a
-  `RunError`.
+  The exit code is 2 after an `InputError` or if a file cannot be used, and 1
+  after a `RunError`.
 
   Args:
     main: takes no argument; returns an exit code, or None for success.
@@ -45,7 +45,7 @@ def _report(main: Callable[[], int | None]) -> int | None:
   except RunError as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_FAILED
-  except BrokenPipeError:  # Whoever reads, `head` say, has seen enough.
+  except BrokenPipeError:  # The reader, such as `head`, has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
   except OSError as error:

@@ -1,7 +1,7 @@
 """Several processes, on one host or many, that train as one.
 
 Each process drives its own devices and reads its own rows of the batch; the
-others learn of its end by the heartbeats of `jax.distributed`.
+others notice its end by the heartbeats of `jax.distributed`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,22 +21,22 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 
-# Environment variables that count the processes a launcher has started.
+# Environment variables in which launchers count the processes of a job.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _ADDRESS = "JAX_COORDINATOR_ADDRESS"
-_TPU_HOSTS = "TPU_WORKER_HOSTNAMES"  # GKE; names with commas between.
+_TPU_HOSTS = "TPU_WORKER_HOSTNAMES"  # GKE; names separated by commas.
 _CONNECT_S = 300.0
-_HEARTBEAT_S = 20  # An end without a word is noticed after so long.
-_SHUTDOWN_S = 20  # How long the others' ends are waited for.
+_HEARTBEAT_S = 20  # After this time a process that died is missed.
+_SHUTDOWN_S = 20  # How long to wait for the others to end.
 _ASK_AGAIN_S = 0.5
-_LONGEST = 200  # Characters shown of a value.
+_LONGEST = 200  # Characters of a value in a message.
 
 
 def are_expected(environment: Mapping[str, str] = os.environ) -> bool:
   """Tells whether a launcher has started this process as one of several.
 
   Args:
-    environment: its variables, as Slurm, Open MPI, GKE or a person set them.
+    environment: the variables that Slurm, Open MPI, GKE or a person set.
   """
   counts = [environment.get(name, "") for name in _COUNTS]
   return (
@@ -51,16 +51,16 @@ def connect(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Joins the other processes; before any device is used.
+  """Joins the other processes; must come before any device is used.
 
   Args:
     coordinator: HOST:PORT that process 0 listens on.
-    num_processes: of the run.
-    process_id: of this one, from 0. What is not given is taken from the
-      cluster's environment: Slurm, Open MPI, GKE or Cloud TPU.
+    num_processes: how many processes the run has.
+    process_id: the number of this process, from 0. Arguments that are None are
+      taken from the environment of Slurm, Open MPI, GKE or Cloud TPU.
 
   Raises:
-    InputError: what is needed is neither given nor in the environment.
+    InputError: an argument is neither given nor in the environment.
     RunError: process 0 did not answer.
   """
   if process_id is not None and num_processes is not None:
@@ -102,11 +102,7 @@ def _check_address(coordinator: str) -> None:
 
 
 def _await_coordinator(coordinator: str) -> None:
-  """Waits until process 0 listens; jax would end without a message.
-
-  Raises:
-    RunError: it does not.
-  """
+  """Waits until process 0 listens; jax would end without a message."""
   host, _, port = coordinator.rpartition(":")
   end = time.monotonic() + _CONNECT_S
   while True:
@@ -194,10 +190,10 @@ def check_same(what: Mapping[str, Any]) -> None:
   """Refuses to train where the processes do not agree.
 
   Args:
-    what: values fit for json, flat; the same in all processes.
+    what: plain values by name that must be the same in all processes.
 
   Raises:
-    InputError: some differ; names them with the values of two processes.
+    InputError: some differ; the message has the values of two processes.
   """
   if jax.process_count() == 1:
     return
@@ -226,8 +222,8 @@ def _shown(value: Any) -> str:
 def run_command(main: Callable[[], int | None]) -> None:
   """Runs a command's `main`, whose failure ends all processes.
 
-  A process that fails leaves at once, since those that wait for it at the
-  exit would do so for long; process 0 takes the others with it, and process 0
+  A process that fails exits at once, since the others would wait for it at
+  their exit for long. If process 0 fails, the others end with it; process 0
   misses the heartbeats of any other.
 
   Args:
@@ -247,7 +243,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _is_one_of_several() -> bool:
-  # Asked first, since counting processes takes hold of the devices.
+  # This is asked first, since counting processes initialises the devices.
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 

@@ -1,4 +1,4 @@
-"""What an audio file's tags say of artist, album, genre, title and date."""
+"""Reads artist, album, genre, title and date from the tags of audio files."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -31,7 +31,7 @@ _OTHER_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Tags:
-  """Tags of a file; what it does not say is empty.
+  """Tags of a file; those that it lacks are empty.
 
   Attributes:
     titles: names of the song.
@@ -95,7 +95,7 @@ def _header_tags(path: pathlib.Path) -> dict[str, list[str]]:
 
 
 def read_tags(path: pathlib.Path) -> Tags:
-  """Reads the tags of an audio file; whatever is wrong with it, it returns.
+  """Reads the tags of an audio file; never raises.
 
   Args:
     path: an audio file.

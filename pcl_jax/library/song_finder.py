@@ -1,4 +1,4 @@
-"""Which song of a library a playlist's entry means."""
+"""Finds the song of a library that an entry of a playlist means."""
 
 from collections.abc import Iterator, Mapping
 import os
@@ -66,8 +66,8 @@ class SongFinder:
 
     Args:
       audio_dir: the library's folder.
-      ids: path of each song, relative to `audio_dir` with '/', to its id; of
-        two paths of one song, both.
+      ids: path of each song, relative to `audio_dir` with '/', -> its id; a
+        song with two paths is there twice.
     """
     self._roots = [os.path.abspath(audio_dir), os.path.realpath(audio_dir)]
     self._ids = ids

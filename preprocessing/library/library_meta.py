@@ -168,12 +168,12 @@ def write_meta(
     meta_dir: where they are written; made if need be.
     ids: path -> id of all songs, unreadable ones too.
     usable: ids of the songs that are in the store: those that are written.
-    duplicates: path of a song left out -> path of the song it is the same as,
-      which playlists mean by either.
+    duplicates: path of a song that is left out -> path of the song with the
+      same audio; a playlist may name either.
 
   Returns:
     Counts of artists, genres and playlists, the songs without them, the files
-    whose tags are unreadable, and per playlist file its entries without song.
+    with unreadable tags, and the entries without a song of each playlist file.
   """
   paths = sorted((p for p, i in ids.items() if i in usable), key=ids.get)
   tags = {

@@ -1,4 +1,4 @@
-"""What an own library became, in words."""
+"""Messages about the data set of an own library."""
 
 import pathlib
 from typing import Any
@@ -12,7 +12,7 @@ _SHOWN_FILES = 5
 def change(
   data_dir: pathlib.Path, changes: dict[str, int] | None, *, anew: bool
 ) -> str:
-  """Words how a data set differs from the one it has replaced.
+  """Describes how a data set differs from the one it has replaced.
 
   Args:
     data_dir: the data set's folder.
@@ -38,7 +38,7 @@ def change(
     words.append(f"{counts['playlist_files']} playlist files not as before")
   return (
     f"{data_dir} was brought up to date: audio files {', '.join(words)}. The "
-    "split and the vectors were made anew, so that songs may have moved "
+    "split and the vectors were made again, so that songs may have moved "
     "between training, validation and test: a run trained on the old data set "
     "stays usable but cannot be continued, and is not to be compared with new "
     "ones. Train in a new --workdir."
@@ -46,7 +46,7 @@ def change(
 
 
 def _left_out(report: dict[str, Any]) -> list[str]:
-  """Words how many songs are left out, and why, where there are any."""
+  """Describes how many songs are left out, and why."""
   if not report["left_out"]:
     return []
   parts = {
@@ -60,7 +60,7 @@ def _left_out(report: dict[str, Any]) -> list[str]:
 
 
 def _about_playlists(report: dict[str, Any]) -> list[str]:
-  """Words what was wrong with playlists, where anything was."""
+  """Describes what was wrong with playlists."""
   lines = []
   files = report["playlist_files"]
   missing = sum(len(one["not_found"]) for one in files)
@@ -90,10 +90,10 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
 
 
 def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
-  """Words library.json for people, in a few lines.
+  """Describes library.json in a few lines.
 
   Args:
-    report: its content.
+    report: the content of library.json.
     data_dir: the data set's folder.
   """
   lines = [
