@@ -16,8 +16,6 @@ from typing import Any, Generic, TypeVar
 from pcl_jax.common import errors
 
 NAME = "reader"
-_PIECES = 16  # Of one stream that are held; its thread then waits.
-_END = object()
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -122,79 +120,6 @@ def in_order(
       yield result
   finally:
     pool.close(wait=not is_stuck)
-
-
-class _Stream(Generic[_Out]):
-  """One stream between the thread that reads it and the one that uses it."""
-
-  def __init__(self):
-    self._pieces: queue.Queue[tuple[Any, Any]] = queue.Queue(_PIECES)
-    self._is_stopped = False
-
-  def fill(self, read: Callable[[_In], Iterable[_Out]], item: _In) -> None:
-    """Reads a stream to its end, to its error, or until it is stopped."""
-    end = _END, None
-    try:
-      for piece in read(item):
-        if self._is_stopped:
-          return
-        self._pieces.put((piece, None))
-    except BaseException as error:  # noqa: BLE001  Raised where it is used.
-      end = None, error
-    if not self._is_stopped:
-      self._pieces.put(end)
-
-  def stop(self) -> None:
-    """Makes the thread end; at most one more piece comes, with room for it."""
-    self._is_stopped = True
-    while not self._pieces.empty():
-      self._pieces.get()
-
-  def __iter__(self) -> Iterator[_Out]:
-    while True:
-      piece, error = self._pieces.get()
-      if error is not None:
-        raise error
-      if piece is _END:
-        return
-      yield piece
-
-
-def streams(
-  read: Callable[[_In], Iterable[_Out]],
-  items: Iterable[_In],
-  *,
-  threads: int,
-  ahead: int = 32,
-) -> Iterator[tuple[_In, Iterable[_Out]]]:
-  """Reads streams ahead, several at once, each a bounded number of pieces.
-
-  Args:
-    read: returns the pieces of a stream; called and used in one thread.
-    items: which streams, in the order wanted.
-    threads: how many are read at once.
-    ahead: how many are begun, or finished and held, behind the one in use.
-
-  Yields:
-    Each item with its pieces, which are used before the next is asked for.
-    What goes wrong while a stream is read is raised where its pieces end.
-  """
-  pool, begun = Threads(threads), []
-
-  def begin(item: _In) -> tuple[_In, _Stream]:
-    stream = _Stream()
-    begun.append(stream)
-    pool.submit(stream.fill, read, item)
-    return item, stream
-
-  try:
-    for item, stream in _ahead(begin, items, ahead):
-      yield item, stream
-      begun.remove(stream)
-  finally:
-    for stream in begun:
-      stream.stop()
-    pool.close()
 
 
 class Planner(Generic[_Out]):

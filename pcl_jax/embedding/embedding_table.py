@@ -1,9 +1,8 @@
 """Embeddings on disk: a Parquet file that says which encoder made them.
 
-One row for each song (or patch): id, path, vector (a list of fixed size of
-float32) and how it was made. The file's metadata holds, as json, the encoder's
-provenance: embeddings of two encoders have nothing to do with one another, and
-are never compared.
+There is a row for each song or patch. The file's metadata holds, as json, the
+provenance of the encoder: embeddings of two encoders have nothing to do with
+one another, and are never compared.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,11 +35,7 @@ _VERSIONS_OF = ("jax", "flax", "numpy", "soundfile", "soxr", "pyarrow")
 def weights_digest(encoder: audio_encoder.AudioEncoder) -> str:
   """Returns the SHA-256 of an encoder's weights and statistics.
 
-  It does not depend on where they came from: two encoders of one digest give
-  the same embeddings, up to rounding.
-
-  Args:
-    encoder: whose arrays are hashed, with their names, types and shapes.
+  Two encoders of one digest give the same embeddings, up to rounding.
   """
   _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   digest = hashlib.sha256()
@@ -60,12 +55,12 @@ def provenance(
   meta: dict[str, Any],
   workdir: str | os.PathLike[str],
 ) -> dict[str, Any]:
-  """Returns what a table says of its encoder; plain values, fit for json.
+  """Returns what a table says of its encoder, in plain values for json.
 
   Args:
-    encoder: as it was loaded.
-    meta: what its checkpoint says of itself.
-    workdir: the run it was loaded from.
+    encoder: the encoder of a run.
+    meta: what its checkpoint says about itself.
+    workdir: folder of the run.
   """
   return {
     "format_version": FORMAT_VERSION,
@@ -83,12 +78,12 @@ def provenance(
 def schema(
   length: int, about: dict[str, Any], *, per_patch: bool = False
 ) -> pa.Schema:
-  """Returns the columns of a table.
+  """Returns the columns of a table, with its provenance.
 
   Args:
-    length: of the vectors.
-    about: its provenance.
-    per_patch: a row for each patch in place of one for each song.
+    length: length of the vectors.
+    about: the provenance.
+    per_patch: whether there is a row for each patch.
   """
   vector = pa.list_(pa.float32(), length)
   columns = [("id", pa.string()), ("path", pa.string())]
@@ -106,13 +101,7 @@ def rows(
   vectors: Float[np.ndarray, "rows features"],
   like: pa.Schema,
 ) -> pa.Table:
-  """Returns some rows of a table.
-
-  Args:
-    columns: all but the vectors.
-    vectors: float32 [rows, features].
-    like: the table's columns.
-  """
+  """Returns rows of a table from the vectors and all other columns."""
   values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
   made = dict(columns)
   made["vector"] = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
@@ -120,13 +109,7 @@ def rows(
 
 
 def write(path: pathlib.Path, like: pa.Schema, parts: Iterable[pa.Table]):
-  """Writes a table under a temporary name and renames it.
-
-  Args:
-    path: of the file.
-    like: its columns and provenance.
-    parts: its rows, some at a time.
-  """
+  """Writes a table, some rows at a time."""
   # Vectors have no repeated values: looking for them would only take time.
   with (
     storage.write_aside(path) as partial,
@@ -149,11 +132,9 @@ def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
 def read_about(path: pathlib.Path) -> dict[str, Any]:
   """Returns the provenance of a table.
 
-  Args:
-    path: of the file.
-
   Raises:
-    InputError: it is absent, damaged, not ours or of another format.
+    InputError: the file is absent, damaged, no table of ours or of another
+      format.
   """
   if not path.is_file():
     raise errors.InputError(
@@ -181,15 +162,15 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Embeddings of songs.
+  """The embeddings of songs.
 
   Attributes:
     path: the file they were read from.
-    ids: of the songs.
-    paths: of their audio; empty where not known.
+    ids: the name of each song.
+    paths: the path of each song's audio; empty where it is not known.
     vectors: float32 [songs, features].
-    patches: how many patches each is the mean over, [songs].
-    about: the provenance.
+    patches: how many patches each vector is the mean over, [songs].
+    about: the provenance: encoder, layer, songs, versions.
   """
 
   path: pathlib.Path
@@ -291,13 +272,13 @@ def check_same_encoder(
   """Refuses to compare embeddings of two encoders.
 
   Args:
-    ours: provenance.
+    ours: a provenance.
     ours_from: where it was read, for the message.
-    theirs: likewise.
-    theirs_from: likewise.
+    theirs: another provenance.
+    theirs_from: where that was read.
 
   Raises:
-    InputError: the weights are not the same; says which steps they are of.
+    InputError: the weights are not the same.
   """
   if ours["weights_sha256"] == theirs["weights_sha256"]:
     return

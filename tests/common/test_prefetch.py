@@ -41,37 +41,11 @@ def test_few_arguments_are_taken_ahead_and_an_error_is_in_its_place(ahead):
     next(found)
 
 
-def _numbers(stream: int):
-  """A stream of as many numbers as its own, and the fifth fails."""
-  for number in range(100 * stream):
-    yield stream, number
-  if stream == 5:
-    raise ValueError("stream 5 is damaged")
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_streams_come_in_order_and_fail_where_they_fail(threads):
-  streams = prefetch.streams(_numbers, [3, 5, 0, 9], threads=threads, ahead=2)
-  found = []
-  for stream, pieces in streams:
-    count = 0
-    try:
-      for count, piece in enumerate(pieces, start=1):
-        assert piece == (stream, count - 1)
-    except ValueError as error:
-      assert str(error) == "stream 5 is damaged" and stream == 5
-    found.append((stream, count))
-  assert found == [(3, 300), (5, 500), (0, 0), (9, 900)]
-
-
-def test_threads_of_streams_end_when_nobody_reads_on():
+def test_threads_end_when_nobody_reads_on():
   before = threading.active_count()
-  streams = prefetch.streams(
-    lambda _: itertools.count(), itertools.count(), threads=2
-  )
-  with contextlib.closing(streams):
-    number, pieces = next(streams)
-    assert number == 0 and next(iter(pieces)) == 0
+  found = prefetch.in_order(abs, itertools.count(), threads=2)
+  with contextlib.closing(found):
+    assert next(found) == 0
     assert threading.active_count() > before
   assert threading.active_count() == before
 
