@@ -37,18 +37,10 @@ _PART_KEY = b"pcl_jax.embeddings.part"
 
 @dataclasses.dataclass
 class _Part:
-  """What is known of a part besides its rows, as its file holds it in json.
+  """What its file says of a part, in json, besides its rows; see `Report`."""
 
-  Attributes:
-    begin: number of its first song.
-    end: number after its last song.
-    patches: how many were embedded.
-    padded: how many songs are shorter than a patch.
-    failures: {id, path, reason} of each song that could not be read.
-  """
-
-  begin: int
-  end: int
+  begin: int  # Number of the first song.
+  end: int  # Number after the last song.
   patches: int = 0
   padded: int = 0
   failures: list[dict[str, str]] = dataclasses.field(default_factory=list)

@@ -199,7 +199,10 @@ class Table:
         f"{self.vectors.shape[1:]}: embed it with that encoder and layer."
       )
     self.check_k(k, len(self.ids) - (without >= 0))
-    return search.nearest(self.vectors, query, k, without=without)
+    rows, scores = search.top_k(
+      query[None], self.vectors, k, excluded=np.array([without], np.int32)
+    )
+    return search.Found(rows[0], scores[0])
 
   def continue_playlist(
     self, members: Sequence[int] | Int[np.ndarray, " members"], k: int
@@ -217,11 +220,7 @@ class Table:
     return search.continue_playlist(self.vectors, np.asarray(members), k)
 
   def check_k(self, k: int, others: int) -> None:
-    """Refuses to find more songs than there are.
-
-    Raises:
-      InputError: `k` is more than `others`, or below 1.
-    """
+    """Raises an InputError where `k` is more than `others`, or below 1."""
     if not 1 <= k <= others:
       raise errors.InputError(
         f"-k is {k}, and {self.path} has {others} songs to find: give 1 to "

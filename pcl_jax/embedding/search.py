@@ -61,15 +61,9 @@ def _merge(
   excluded: Int[Array, " queries"],
   best: _Best,
 ) -> _Best:
-  """Adds a tile of candidates to the best so far.
+  """Adds a tile of candidates, from index `first` on, to the best so far.
 
-  Args:
-    queries: rows of length one.
-    candidates: rows of length one; after the last candidate, anything.
-    first: index of the first row.
-    total: number of candidates in all tiles.
-    excluded: the index that each query may not find.
-    best: the scores of earlier tiles, and the indices they belong to.
+  Candidates from index `total` on, which fill the last tile up, are not found.
   """
   scores = cosines(queries, candidates)
   index = first + jnp.arange(len(candidates), dtype=jnp.int32)
@@ -162,27 +156,6 @@ def top_k(
     scores[start:][:count] = np.asarray(best[0])[:count]
     indices[start:][:count] = np.asarray(best[1])[:count]
   return indices, scores
-
-
-def nearest(
-  vectors: Float[np.ndarray, "songs d"],
-  query: Float[np.ndarray, " d"],
-  k: int,
-  *,
-  without: int = NONE,
-) -> Found:
-  """Finds the k songs nearest to a vector.
-
-  Args:
-    vectors: a row for each song, [songs, d].
-    query: a vector of the same encoder and layer, [d].
-    k: how many; no more than there are.
-    without: the row that may not be found, which is the query's own.
-  """
-  rows, scores = top_k(
-    query[None], vectors, k, excluded=np.array([without], np.int32)
-  )
-  return Found(rows[0], scores[0])
 
 
 def rank_by_votes(

@@ -23,12 +23,7 @@ _COMPARED = 20_000  # Names that are compared letter by letter.
 
 
 def find_row(table: embedding_table.Table, query: str) -> int | None:
-  """Returns the row of a path or an id; None if the table has neither.
-
-  Args:
-    table: the songs.
-    query: an id, or a path, absolute or relative to the current folder.
-  """
+  """Returns the row of an id or of a path; None if the table has neither."""
   for wanted, names in (
     (os.path.abspath(os.path.expanduser(query)), table.paths),
     (query, table.ids),
@@ -59,7 +54,7 @@ def _close_names(table: embedding_table.Table, query: str) -> list[str]:
 def embed_query(
   table: embedding_table.Table, path: pathlib.Path, workdir: str | None = None
 ) -> Float[np.ndarray, " features"]:
-  """Embeds an audio file with the encoder of a table.
+  """Embeds an audio file as the songs of a table were.
 
   Args:
     table: says which encoder, and how it was used.
@@ -83,11 +78,9 @@ def embed_query(
     encoder.about,
     f"the {about['checkpoint']} checkpoint now",
   )
-  vector = encoder.embed(
+  return encoder.embed(
     path, layer=about["layer"], batch_patches=about["batch_patches"]
   )
-  assert isinstance(vector, np.ndarray)
-  return vector
 
 
 def look_up(

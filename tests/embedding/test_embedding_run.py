@@ -117,8 +117,12 @@ def test_the_table_names_its_encoder(made, tmp_path):
   assert about["weights_sha256"] != embedding_table.weights_digest(other)
 
 
-def test_two_runs_write_the_same_bytes(made, tmp_path):
+def test_threads_and_what_is_read_ahead_change_no_byte(
+  made, tmp_path, monkeypatch
+):
   first = _embed_music(made, tmp_path / "a.parquet", "--threads=1")
+  # The rest of a long song is read where it is used.
+  monkeypatch.setattr(embedding_run, "PATCHES_AHEAD", 1)
   assert first == _embed_music(made, tmp_path / "b.parquet", "--threads=4")
 
 
@@ -181,12 +185,11 @@ def test_the_projection_can_be_had(made, tmp_path):
   )
 
 
-@pytest.mark.parametrize("per_patch", [(), ("--per_patch",)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
-  made, tmp_path, monkeypatch, per_patch
+  made, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
-  expected = _embed_music(made, tmp_path / "whole.parquet", *per_patch)
+  expected = _embed_music(made, tmp_path / "whole.parquet")
   out = tmp_path / "music.parquet"
   replace, read = pathlib.Path.replace, decode.feature_blocks
   paths = [str(made / "music" / name) for name in SONGS]
@@ -212,7 +215,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patch:
       patch.setattr(pathlib.Path, "replace", interrupted)
       try:
-        _embed_music(made, out, *per_patch)
+        _embed_music(made, out)
       except KeyboardInterrupt:
         fell_at += 1
     assert fell_at <= 6
@@ -256,9 +259,11 @@ def test_a_finished_table_is_kept_or_made_anew_with_force(
   assert len(embedding_table.read_table(out).ids) == 4
 
 
+@pytest.mark.parametrize("patches_ahead", [1, 512])
 def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
-  made, tmp_path, capsys
+  made, tmp_path, capsys, monkeypatch, patches_ahead
 ):
+  monkeypatch.setattr(embedding_run, "PATCHES_AHEAD", patches_ahead)
   music = tmp_path / "music"
   shutil.copytree(made / "music", music)
   (music / "a/broken.mp3").write_text("this is not music")
