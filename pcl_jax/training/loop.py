@@ -39,17 +39,7 @@ _all_finite = jax.jit(train_step.all_finite)
 
 @dataclasses.dataclass
 class _Session:
-  """One start of a run: the run itself and what writes it down.
-
-  Attributes:
-    run: what stays the same.
-    progress: how far the run is.
-    checkpoints: saves its states.
-    writer: writes its numbers.
-    trace: traces some steps.
-    watch: watches for what is not finite.
-    stop: listens to signals.
-  """
+  """One start of a run: the run itself and what writes it down."""
 
   run: setup.Setup
   progress: setup.Progress
