@@ -30,10 +30,10 @@ META = {
 
 
 @functools.cache
-def _network(with_cf, **audio_params):
+def _network():
   model = encoders.Encoders(
-    audio_params=AUDIO | audio_params,
-    cf_params={"input_dim": 3, "hidden_dim": 2} if with_cf else None,
+    audio_params=AUDIO,
+    cf_params={"input_dim": 3, "hidden_dim": 2},
     rngs=nnx.Rngs(0),
   )
   _, state = train_step.new_state(model, optimizers.make_optimizer(0.1, 0.1))
@@ -41,9 +41,9 @@ def _network(with_cf, **audio_params):
   return jax.device_get(state), jax.NamedSharding(mesh, jax.P())
 
 
-def _state(seed=0, with_cf=False, **audio_params):
+def _state(seed=0):
   """Returns a training state of a very small network, as after `seed` steps."""
-  state, sharding = _network(with_cf, **audio_params)
+  state, sharding = _network()
   state = jax.tree.map(lambda x: (x + seed / 7).astype(x.dtype), state)
   return jax.device_put(state, sharding)
 
@@ -52,12 +52,12 @@ def _meta(step):
   return META | {"progress": {"step": step, "epoch": step // 2}}
 
 
-def _write(workdir, losses, **kind):
+def _write(workdir, losses):
   """Saves step 1, 2, ... with these validation losses; None for none."""
   checkpoints = manager.Checkpoints(workdir)
   for step, loss in enumerate(losses, start=1):
     metrics = None if loss is None else {"total": loss}
-    checkpoints.save(_state(step, **kind), _meta(step), metrics)
+    checkpoints.save(_state(step), _meta(step), metrics)
   checkpoints.close()
 
 
@@ -65,7 +65,7 @@ def _write(workdir, losses, **kind):
 def two_steps(tmp_path_factory):
   """Workdir with the steps 1, which is the best, and 2."""
   folder = tmp_path_factory.mktemp("two_steps")
-  _write(folder, [1.0, 2.0], with_cf=True)
+  _write(folder, [1.0, 2.0])
   return folder
 
 
@@ -86,15 +86,6 @@ def test_a_state_without_other_encoders_comes_back_bitwise(tmp_path):
   small_state.assert_same(restored, states[0])
 
 
-@pytest.mark.parametrize("other", [{"width": 2}, {"with_cf": False}])
-def test_a_state_of_other_networks_is_refused(two_steps, other):
-  files = checkpoint_files.CheckpointFiles(two_steps)
-  with pytest.raises(
-    errors.InputError, match="checkpoint 1 .* is of other net"
-  ):
-    restore.read_state(files, 1, _state(**({"with_cf": True} | other)))
-
-
 def _encoder_state(encoder):
   _, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   return {
@@ -107,7 +98,7 @@ def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
   encoder, meta = restore.load_encoder(two_steps, which)
   assert isinstance(encoder, audio_encoder.AudioEncoder)
   assert meta == _meta(step)
-  state = _state(step, with_cf=True)
+  state = _state(step)
   for kind, found in _encoder_state(encoder).items():
     expected = state[kind]["audio"]
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -161,9 +152,9 @@ def test_damaged_weights_are_refused_by_their_step(workdir, item, how):
   files = checkpoint_files.CheckpointFiles(workdir)
   remedy = f"Move {workdir}/checkpoints/2 away to use step 1"
   with pytest.raises(errors.InputError, match="checkpoint 2 .*" + remedy):
-    restore.read_state(files, 2, _state(with_cf=True))
-  restored = restore.read_state(files, 1, _state(with_cf=True))
-  small_state.assert_same(restored, _state(1, True))
+    restore.read_state(files, 2, _state())
+  restored = restore.read_state(files, 1, _state())
+  small_state.assert_same(restored, _state(1))
 
 
 @pytest.mark.parametrize("how", ["cut", "removed"])
