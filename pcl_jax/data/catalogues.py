@@ -44,7 +44,7 @@ def find_rows(
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-  """All that is known of the songs of a data set, beside their audio.
+  """Everything known about the songs of a data set except their audio.
 
   Attributes:
     song_ids: uint32 [songs], ascending; those of the song store.

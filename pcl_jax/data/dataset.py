@@ -45,7 +45,7 @@ def _load_vectors(path: pathlib.Path, rows: int, what: str, command: str):
     ) from error
   if vectors.ndim != 2 or len(vectors) != rows:
     raise errors.InputError(
-      f"{path} has shape {vectors.shape}, the catalogue beside it asks for "
+      f"{path} has shape {vectors.shape}, the catalogue asks for "
       f"{rows} rows: it belongs to another catalogue. {remedy} --force."
     )
   return vectors
@@ -161,7 +161,7 @@ class DataSet:
   def tables(
     self, strategy: strategies.Strategy, max_num_tags: int
   ) -> dict[str, Int[np.ndarray, "songs _"] | Float[np.ndarray, "songs _"]]:
-    """Returns what enters a batch beside audio: a row for each song.
+    """Returns what enters a batch besides audio: a row for each song.
 
     Args:
       strategy: decides which there are: `cf` and `genre_w2v`.

@@ -1,8 +1,8 @@
 """Which songs of a batch stand together in a playlist, or share other things.
 
-Such pairs are negatives of the loss that are none. The lists of all songs are
-far too many for a device, and those that hold two songs of one batch are few:
-they are numbered anew for each batch.
+The loss treats such pairs as negatives although they are positives. A device
+cannot hold the lists of all songs, but only few lists hold two songs of one
+batch; these are numbered from 0 for each batch.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _MOST_COUNTED = 4096  # Songs of a batch among which pairs are counted.
 
 @dataclasses.dataclass(frozen=True)
 class SharedLists:
-  """For each song of a catalogue the lists that it stands in."""
+  """The lists that each song of a catalogue stands in."""
 
   lists: ragged.Ragged
 
@@ -31,11 +31,11 @@ class SharedLists:
   def of(
     cls, catalogue: catalogues.Catalogue, kinds: Sequence[str]
   ) -> "SharedLists | None":
-    """Gathers lists of some kinds; None of no kind.
+    """Gathers lists of some kinds; returns None for no kind.
 
     Args:
-      catalogue: of the data set.
-      kinds: of `KINDS`.
+      catalogue: the catalogue of the data set.
+      kinds: any of `KINDS`.
 
     Raises:
       InputError: a kind is unknown, or the catalogue has nothing of it.
@@ -88,7 +88,8 @@ class SharedLists:
     """Returns which share of the pairs of different songs have a list.
 
     Args:
-      songs: of a batch; of many the first few thousand are looked at.
+      songs: rows of the catalogue in a batch; only the first few thousand
+        count.
     """
     songs = np.unique(songs[:_MOST_COUNTED])
     rows, lists = self._entries_of(songs)

@@ -22,6 +22,7 @@ import numpy as np
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import pairs
@@ -44,15 +45,15 @@ _STRATEGIES = (
 
 
 def _read_json(path: pathlib.Path) -> Any:
-  """Returns the content of a report; None where it is absent or damaged."""
+  """Returns the content of a report, or None if it is absent or damaged."""
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return storage.read_json(path)
   except (OSError, ValueError):
     return None
 
 
 def _spread(values: np.ndarray, scale: float = 1.0) -> str:
-  """Words the least, the middle and the largest of some numbers."""
+  """Describes numbers by their least, quartiles and largest."""
   if not len(values):
     return "none"
   marks = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) * scale

@@ -61,7 +61,7 @@ def read_batch(
     store: holds the patches.
     tables: name -> array with a row for each song of the catalogue.
     plan: says which songs and starts.
-    step: of the plan.
+    step: which step of the plan.
     rows: which rows of the global batch.
     cache: where the patches of these rows come from, if the plan is read in
       blocks.

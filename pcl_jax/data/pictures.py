@@ -7,6 +7,7 @@ import matplotlib.figure
 import numpy as np
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.common import storage
 from pcl_jax.data import dataset
 
 _SPECTROGRAMS = 8
@@ -17,9 +18,8 @@ _BINS = 40
 def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> pathlib.Path:
   # Without pyplot: no window system is asked for, no figure is kept.
   matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
-  partial = path.with_name(path.name + ".partial")
-  figure.savefig(partial, format="png", dpi=110)
-  partial.replace(path)
+  with storage.write_aside(path) as partial:
+    figure.savefig(partial, format="png", dpi=110)
   return path
 
 
@@ -28,9 +28,8 @@ def _spectrograms(data: dataset.DataSet) -> matplotlib.figure.Figure:
   frame_s = s.hop_samples / s.sample_rate_hz
   songs = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS).astype(int)
   songs = np.unique(songs)
-  figure = matplotlib.figure.Figure(
-    (10, 1.6 * len(songs)), layout="constrained"
-  )
+  size = (10, 1.6 * len(songs))
+  figure = matplotlib.figure.Figure(size, layout="constrained")
   for axes, song in zip(
     figure.subplots(len(songs), squeeze=False)[:, 0], songs, strict=True
   ):

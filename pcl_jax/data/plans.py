@@ -125,7 +125,7 @@ def of_songs(
     songs: rows of the catalogue to use.
     frames: length of every song of the catalogue.
     batch_size: songs in a global batch.
-    seed: of the run.
+    seed: seed of the run.
     epoch: from 0.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
@@ -150,7 +150,7 @@ def of_two_patches(
     frames: length of every song of the catalogue.
     batch_size: songs in a global batch; it has twice as many patches.
     double_window: largest distance of the two starts, in frames.
-    seed: of the run.
+    seed: seed of the run.
     epoch: from 0.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
@@ -178,7 +178,7 @@ def of_fixed_pairs(
     drawn: pairs of rows of the catalogue.
     frames: length of every song of the catalogue.
     batch_size: pairs in a global batch; it has twice as many patches.
-    seed: of the run.
+    seed: seed of the run.
     epoch: from 0.
   """
   taken = _steps(drawn.astype(np.int32), batch_size)
@@ -197,7 +197,7 @@ def of_pairs(
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans pairs drawn anew (audio intra-modal and hybrid strategies).
+  """Plans freshly drawn pairs (audio intra-modal and hybrid strategies).
 
   Args:
     lists: songs of each playlist, artist or genre.
@@ -205,7 +205,7 @@ def of_pairs(
     frames: length of every song of the catalogue.
     batch_size: pairs in a global batch; it has twice as many patches.
     once: whether a song is in one pair at most.
-    seed: of the run.
+    seed: seed of the run.
     epoch: from 0.
   """
   rng = generator(seed, epoch, _PAIRS)

@@ -1,11 +1,11 @@
 """Order of reading for slow disks: sequential blocks, in random order.
 
-Songs are cut into blocks of neighbours in the song store. Blocks are read one
-after another, each from its beginning to its end, in an order drawn anew each
-epoch. What was read waits in memory; once it makes up so many batches, batches
-are drawn from it at random. The published code reads 600 blocks and keeps 50
-batches. All of it is decided in the plan, before anything is read, so that a
-batch is a function of seed, epoch and step in this order too.
+Songs are cut into blocks of neighbours in the song store. Each epoch reads the
+blocks in a random order, each block from its beginning to its end. The patches
+wait in memory until they make up several batches; then batches are drawn from
+them at random. The published code reads 600 blocks and keeps 50 batches. The
+plan decides all of this before anything is read, so a batch is a function of
+seed, epoch and step in this order too.
 """
 
 import dataclasses
@@ -136,7 +136,7 @@ def _reads_of(
   """Returns in which order the patches of a plan are read.
 
   Args:
-    songs: of the plan.
+    songs: songs of the plan, [steps, patches].
     times: when each song's block is read, as `read_times` returns it.
   """
   flat = songs.ravel()
@@ -167,7 +167,7 @@ class BlockCache:
     Args:
       store: holds the patches.
       plan: with `reads`.
-      rows: of each batch, those that are wanted here.
+      rows: the rows of each batch that are wanted here.
       first_step: the first batch that will be asked for.
     """
     steps, patches = plan.songs.shape
@@ -203,7 +203,7 @@ class BlockCache:
     """Copies a batch into `out` and forgets it; batches are taken in order.
 
     Args:
-      step: of the plan.
+      step: which step of the plan.
       out: float16 [rows, 256, 48], overwritten.
 
     Raises:

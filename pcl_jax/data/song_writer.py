@@ -115,7 +115,7 @@ class SongWriter:
     while True:
       try:
         return commit()
-      except lmdb.MapFullError:  # Rolled back; the commit is tried anew.
+      except lmdb.MapFullError:  # Rolled back; the commit is tried again.
         self._env.set_mapsize(2 * self._env.info()["map_size"])
       except lmdb.Error as error:  # LMDB calls a full disk an input error.
         free = shutil.disk_usage(self._partial).free
@@ -148,7 +148,7 @@ class SongWriter:
     if not len(songs):
       raise errors.InputError(
         f"{self._path} would hold no song at all: nothing usable was found in "
-        f"the source ({source}). See the list of left-out songs beside it."
+        f"the source ({source}). See the list of left-out songs next to it."
       )
     meta = {
       "format_version": song_store.FORMAT_VERSION,

@@ -61,7 +61,7 @@ class Strategy:
 
   @property
   def modes(self) -> tuple[str, ...]:
-    """Modes beside audio that enter the batch through an encoder."""
+    """Modes besides audio that enter the batch through an encoder."""
     used = {mode for combo in self.combos for mode in combo}
     return tuple(mode for mode in ("cf", "genre_w2v") if mode in used)
 

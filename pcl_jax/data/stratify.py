@@ -20,7 +20,7 @@ def choose_share(
     labels: which song has which genre code or tag; where no song has any, the
       songs are shuffled.
     share: to be chosen, in (0, 1).
-    seed: of all ties and of the order.
+    seed: decides ties and the order.
 
   Returns:
     Which songs are chosen.
@@ -99,9 +99,9 @@ def split_songs(
   Args:
     genres: codes of each song, 1..num_codes.
     num_codes: number of codes.
-    test_share: of all songs.
-    validation_share: of all songs.
-    seed: of both divisions.
+    test_share: share of all songs.
+    validation_share: share of all songs.
+    seed: seed of both divisions.
 
   Returns:
     TRAIN, VALIDATION or TEST, int8 [songs].

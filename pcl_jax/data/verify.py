@@ -87,7 +87,7 @@ def check_store(path: pathlib.Path, *, threads: int = 2) -> list[str]:
 
   Args:
     path: folder of the LMDB environment.
-    threads: that compute checksums.
+    threads: number of threads that compute checksums.
 
   Returns:
     What is wrong, a sentence each.
@@ -155,7 +155,7 @@ def check_catalogue(made: catalogues.Catalogue) -> list[str]:
   """Returns what is wrong within a catalogue, a sentence each.
 
   Args:
-    made: a catalogue as `catalogue.load` returns it.
+    made: a catalogue as `catalogues.load` returns it.
   """
   songs, codes = len(made), len(made.genre_codes)
   problems = []
@@ -207,7 +207,7 @@ def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
 
   Args:
     data_dir: the data set's folder.
-    threads: that compute checksums.
+    threads: number of threads that compute checksums.
 
   Returns:
     What is wrong, a sentence each; empty where nothing is.
