@@ -29,7 +29,7 @@ from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import probes
-from pcl_jax.evaluation.tagging import tagging_task
+from pcl_jax.evaluation.tagging import tagging_tasks
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +132,7 @@ def _compare(flags: argparse.Namespace) -> None:
   names = None  # All that the runs have.
   if flags.tasks != registry.ALL:
     names = registry.choose(flags.tasks)
-    names += tuple(tagging_task.tasks_of(flags.tagging))
+    names += tuple(tagging_tasks.tasks_of(flags.tagging))
   print(compare.format_tests(workdirs, *compare.compare(workdirs, names)))
 
 

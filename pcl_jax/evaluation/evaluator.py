@@ -18,7 +18,7 @@ from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
 from pcl_jax.evaluation.retrieval import precision_at_k
-from pcl_jax.evaluation.tagging import tagging_task
+from pcl_jax.evaluation.tagging import tagging_tasks
 
 FORMAT_VERSION = 2
 _Runs = Mapping[str, Callable[[task_base.Context], task_base.Result]]
@@ -120,7 +120,7 @@ def evaluate(
       nothing in the data set can be measured.
   """
   chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
-  chosen |= tagging_task.tasks_of(tagging)
+  chosen |= tagging_tasks.tasks_of(tagging)
   encoder, meta = restore.load_encoder(workdir, which)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   context = task_base.Context(

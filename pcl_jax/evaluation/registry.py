@@ -10,13 +10,13 @@ from pcl_jax.common import errors
 from pcl_jax.evaluation import collapse_task
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import retrieval_tasks
-from pcl_jax.evaluation.tagging import melon_50_tasks
+from pcl_jax.evaluation.tagging import tagging_tasks
 
 ALL = "all"
 NONE = "none"
 TASKS: dict[str, task_base.Task] = {
   **retrieval_tasks.TASKS,
-  **melon_50_tasks.TASKS,
+  **tagging_tasks.MELON_50,
   **collapse_task.TASKS,
 }
 

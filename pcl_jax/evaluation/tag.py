@@ -5,8 +5,8 @@ python -m pcl_jax.embed --workdir=runs/h --audio=~/music --out=music.parquet
 python -m pcl_jax.evaluation.tag --probe=probe.npz --embeddings=music.parquet
   --out=tags.parquet    (on one line)
 
-A probe belongs to one encoder, and knows its tags by name: the table that is
-written has a column for each tag, with the probability of each song.
+A probe belongs to one encoder and knows its tags by name. The table of tags has
+a column for each tag, with the probability that a song has it.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pyarrow import parquet
 
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
@@ -40,13 +41,13 @@ def train(
   """Trains a probe on Melon-50 for a run's best encoder and writes it.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
     data_dir: data set; None for the one the run trained on.
-    kind: of the probe, `linear` or `mlp`.
-    out: file of the probe.
+    kind: kind of the probe, `linear` or `mlp`.
+    out: file to write; it gets the seed's probe that is best on validation.
 
   Returns:
-    What the probes of all seeds score; the best one on validation is written.
+    What the probes of all seeds score.
 
   Raises:
     InputError: there is no checkpoint or data set, or it has too few songs.
@@ -55,7 +56,7 @@ def train(
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   labelled, rows = melon_50.melon_50(data.catalogue)
   features = song_encoder.embed_songs(encoder, data.store, rows)
-  found, trained = probes.train_probe(features, labelled, kind=kind)
+  result, trained = probes.train_probe(features, labelled, kind=kind)
   about = {
     "weights_sha256": embedding_table.weights_digest(encoder),
     "step": meta["progress"]["step"],
@@ -63,7 +64,7 @@ def train(
   }
   settings = trained.settings | {"encoder": about}
   dataclasses.replace(trained, settings=settings).save(out)
-  return found
+  return result
 
 
 def apply(
@@ -73,10 +74,10 @@ def apply(
 
   Args:
     probe: file of a probe.
-    embeddings: table of songs, by the encoder of the probe.
+    embeddings: table of songs that the probe's encoder embedded.
 
   Returns:
-    The table, the probe, and float32 [songs, tags].
+    The table, the probe, and the probabilities, float32 [songs, tags].
 
   Raises:
     InputError: a file cannot be read, or the encoders differ.
@@ -97,15 +98,14 @@ def write(
   tags: Sequence[str],
   probabilities: np.ndarray,
 ) -> None:
-  """Writes a table of songs with a column for each tag, then renames it."""
+  """Writes a table of songs with a column for each tag."""
   columns = {"id": table.ids, "path": table.paths}
   columns |= {f"tag {tag}": probabilities[:, i] for i, tag in enumerate(tags)}
-  partial = out.with_name(out.name + ".partial")
-  parquet.write_table(pyarrow.table(columns), partial)
-  partial.replace(out)
+  with storage.write_aside(out) as partial:
+    parquet.write_table(pyarrow.table(columns), partial)
 
 
-def in_words(
+def format_tags(
   ids: Sequence[str], tags: Sequence[str], probabilities: np.ndarray, k: int
 ) -> str:
   """Returns the likeliest tags of the first songs, as lines."""
@@ -126,23 +126,33 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   )
   add = parser.add_argument
   what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--probe_out", help="file of the probe to be trained")
-  what.add_argument("--probe", help="file of a trained probe, to be applied")
-  add("--workdir", help="folder of the run, to train a probe")
-  add("--data", help="data set; the one the run trained on where not given")
-  add(
-    "--kind", choices=probe_training.KINDS, default="mlp", help="of the probe"
+  what.add_argument(
+    "--probe_out", help="train a probe and write it to this file"
   )
-  add("--embeddings", help="table of pcl_jax.embed, to be tagged")
-  add("--out", help="table of the probabilities; none where not given")
-  add("-k", type=int, default=5, help="tags that are printed (default 5)")
+  what.add_argument("--probe", help="apply the trained probe in this file")
+  add("--workdir", help="folder of the run, with --probe_out")
+  add("--data", help="data set (default: the one the run trained on)")
+  add(
+    "--kind",
+    choices=probe_training.KINDS,
+    default="mlp",
+    help="kind of the probe (default %(default)s)",
+  )
+  add("--embeddings", help="table of pcl_jax.embed to tag, with --probe")
+  add("--out", help="write the probabilities to this table")
+  add(
+    "-k",
+    type=int,
+    default=5,
+    help="tags to print per song (default 5)",
+  )
   flags = parser.parse_args(argv)
   if flags.probe_out and not flags.workdir:
     parser.error("--probe_out needs --workdir")
   if flags.probe and not flags.embeddings:
     parser.error("--probe needs --embeddings")
   if flags.k < 1:
-    parser.error(f"-k is {flags.k}; it is at least 1")
+    parser.error(f"-k is {flags.k}; it must be at least 1")
   return flags
 
 
@@ -155,18 +165,18 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = _parse(argv)
   if flags.probe_out:
     out = _path(flags.probe_out)
-    found = train(_path(flags.workdir), flags.data, flags.kind, out)
-    for name, metric in found.metrics.items():
+    result = train(_path(flags.workdir), flags.data, flags.kind, out)
+    for name, metric in result.metrics.items():
       print(
         f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}], "
         f"mean over {metric.items} tags"
       )
     print(f"written to {out}")
     return
-  table, trained, found = apply(_path(flags.probe), _path(flags.embeddings))
+  table, probe, found = apply(_path(flags.probe), _path(flags.embeddings))
   if flags.out:
-    write(_path(flags.out), table, trained.tags, found)
-  print(in_words(table.ids, trained.tags, found, flags.k))
+    write(_path(flags.out), table, probe.tags, found)
+  print(format_tags(table.ids, probe.tags, found, flags.k))
   if flags.out:
     print(f"\nwritten to {flags.out}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
-from pcl_jax.evaluation.tagging import tagging_set
+from pcl_jax.evaluation.tagging import prepared_sets
 from preprocessing.library import decoding
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import magnatagatune
@@ -169,9 +169,9 @@ def _replace(out: pathlib.Path, ready: pathlib.Path) -> None:
 
 def _open_like(
   clip_list: tagging_clips.ClipList, folder: str | os.PathLike[str]
-) -> tagging_set.TaggingSet:
+) -> prepared_sets.TaggingSet:
   """Opens a prepared set of the same tracks and the same part of them."""
-  opened = tagging_set.TaggingSet(folder)
+  opened = prepared_sets.TaggingSet(folder)
   theirs, ours = (
     (one.name.partition("-")[0], one.part) for one in (opened, clip_list)
   )

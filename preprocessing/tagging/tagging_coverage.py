@@ -9,7 +9,7 @@ from typing import Any
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.evaluation.tagging import tagging_set
+from pcl_jax.evaluation.tagging import prepared_sets
 from pcl_jax.library import music_files
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging import tagging_store
@@ -211,7 +211,7 @@ def metadata(
   """
   lacking = {r: len(found[r]) for r in ("missing", "unreadable") if found[r]}
   return {
-    "format_version": tagging_set.FORMAT_VERSION,
+    "format_version": prepared_sets.FORMAT_VERSION,
     "name": found["name"],
     "partial": found["partial"],
     "part": clip_list.part,

@@ -26,7 +26,7 @@ import tqdm
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
-from pcl_jax.evaluation.tagging import tagging_set
+from pcl_jax.evaluation.tagging import prepared_sets
 from preprocessing.library import decoding
 from preprocessing.tagging import tagging_clips
 from preprocessing.tagging.tagging_clips import Clip
@@ -127,7 +127,7 @@ class Writer:
     source: pathlib.Path,
     files: dict[str, str],
     clip_list: tagging_clips.ClipList,
-    features_from: Sequence[tagging_set.TaggingSet] = (),
+    features_from: Sequence[prepared_sets.TaggingSet] = (),
   ):
     """Lays out the shards.
 
@@ -240,7 +240,7 @@ class Writer:
     ids = {name: [] for name in tagging_clips.SPLITS.values()}
     for shard in self.shards:
       ids[tagging_clips.SPLITS[shard.split]] += self.note(shard).ids
-    storage.write_json(ready / tagging_set.CLIPS, ids)
+    storage.write_json(ready / prepared_sets.CLIPS, ids)
     tfds.folder_dataset.write_metadata(
       data_dir=ready,
       features=features_of(self._list.tags),

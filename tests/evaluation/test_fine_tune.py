@@ -44,7 +44,7 @@ def encoder(monkeypatch) -> audio_encoder.AudioEncoder:
   )
 
 
-def _labelled(one_each: bool = False) -> labelled_sets.LabelledSet:
+def _labelled(single_label: bool = False) -> labelled_sets.LabelledSet:
   odd = np.arange(SONGS) % 2 == 1
   return labelled_sets.LabelledSet(
     name="odd",
@@ -52,12 +52,22 @@ def _labelled(one_each: bool = False) -> labelled_sets.LabelledSet:
     ids=tuple(map(str, range(SONGS))),
     labels=np.stack([~odd, odd], axis=1),
     split=np.repeat((0, 1, 2), SONGS // 3),
-    one_each=one_each,
+    single_label=single_label,
   )
 
 
 def _leaves(encoder):
   return [np.array(x) for x in jax.tree.leaves(nnx.state(encoder))]
+
+
+def _tuning(store, encoder, labelled=None, **schedule) -> fine_tune.Tuning:
+  return fine_tune.Tuning(
+    encoder,
+    store,
+    np.arange(SONGS, dtype=np.int32),
+    labelled or _labelled(),
+    fine_tune.Schedule(batch=8, **schedule),
+  )
 
 
 def test_an_encoder_learns_the_set_and_the_given_one_is_left_as_it_is(
@@ -79,16 +89,18 @@ def test_an_encoder_learns_the_set_and_the_given_one_is_left_as_it_is(
   assert still.metrics["roc_auc"].value < found.metrics["roc_auc"].value
 
 
-def test_a_step_moves_encoder_and_head_by_rates_of_their_own(encoder):
-  network = fine_tune._network(encoder, 2, "linear", False)
-  patches = np.random.default_rng(0).random((4, 256, 48)).astype(np.float16)
-  labels = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]]
+def test_a_step_moves_encoder_and_head_by_rates_of_their_own(store, encoder):
+  patches = np.random.default_rng(0).random((8, 256, 48)).astype(np.float16)
+  labels = np.eye(2, dtype=np.float32)[[0, 1] * 4]
 
   def moved(rate, head_rate):
-    before = network.start(0)["params"]
-    state, _ = network.step(network.start(0), patches, labels, rate, head_rate)
+    tuning = _tuning(store, encoder, head_rate=head_rate)
+    before = tuning.start(0, rate)[1].params
+    state = fine_tune.step(
+      *tuning.start(0, rate), patches, labels, single_label=False
+    )
     change = jax.tree.map(
-      lambda a, b: np.abs(a - b).max(), before, state["params"]
+      lambda a, b: np.abs(a - b).max(), before, state.params
     )
     return [max(jax.tree.leaves(change[part])) for part in ("encoder", "head")]
 
@@ -98,20 +110,20 @@ def test_a_step_moves_encoder_and_head_by_rates_of_their_own(encoder):
 
 
 def test_a_song_is_scored_by_the_mean_over_its_patches(store, encoder):
-  labelled = _labelled(one_each=True)
-  network = fine_tune._network(encoder, 2, "linear", True)
-  state = network.start(3)
-  songs = fine_tune._Songs(store, np.arange(SONGS, dtype=np.int32), labelled)
-  plan = fine_tune.Schedule(batch=7)
-  found = fine_tune._score_part(network, state, songs, 2, plan)
+  tuning = _tuning(store, encoder, _labelled(single_label=True))
+  graphdef, state = tuning.start(3, 0.1)
+  found = tuning.scores(graphdef, state, labelled_sets.TEST)
   for row, song in zip(found, range(32, 48), strict=True):
     feature = store.read_song(song)
     whole = [feature[i : i + 256] for i in range(0, len(feature) - 255, 256)]
     if not whole:
       silence = np.full((256 - len(feature), 48), -2, np.float16)
       whole = [np.concatenate([feature, silence])]
-    logits = [network.score(state, np.array([one] * 7))[0] for one in whole]
-    expected = np.mean([jax.nn.softmax(one) for one in logits], axis=0)
+    logits = [
+      fine_tune.score(graphdef, state.params, state.stats, np.array([one] * 8))
+      for one in whole
+    ]
+    expected = np.mean([jax.nn.softmax(one[0]) for one in logits], axis=0)
     np.testing.assert_allclose(row, expected, rtol=1e-4)
 
 
@@ -123,33 +135,24 @@ def test_training_stops_where_validation_gets_no_better(
   monkeypatch.setattr(
     fine_tune.probes, "validation_metric", lambda *_: next(values)
   )
-  score_part = fine_tune._score_part
+  scores = fine_tune.Tuning.scores
 
-  def watched(network, state, *rest):
-    states.append(jax.tree.map(np.array, state["params"]))
-    return score_part(network, state, *rest)
+  def watched(tuning, graphdef, state, part):
+    states.append(jax.tree.map(np.array, state.params))
+    return scores(tuning, graphdef, state, part)
 
-  monkeypatch.setattr(fine_tune, "_score_part", watched)
-  songs = fine_tune._Songs(store, np.arange(SONGS, dtype=np.int32), _labelled())
-  network = fine_tune._network(encoder, 2, "linear", False)
-  plan = fine_tune.Schedule(batch=8, rounds=9, patience=2)
-  best, metric, rounds = fine_tune._train(network, songs, plan, 0, 1e-3)
+  monkeypatch.setattr(fine_tune.Tuning, "scores", watched)
+  tuning = _tuning(store, encoder, rounds=9, patience=2)
+  _, best, metric, rounds = tuning.train(0, 1e-3)
   assert (metric, rounds) == (0.5, 4)
   for mine, second in zip(
-    jax.tree.leaves(best["params"]), jax.tree.leaves(states[1]), strict=True
+    jax.tree.leaves(best.params), jax.tree.leaves(states[1]), strict=True
   ):
     np.testing.assert_array_equal(mine, second)
 
 
-def test_unknown_options_and_unfit_sets_are_refused(store, encoder):
+def test_an_unfit_set_is_refused(store, encoder):
   rows = np.arange(SONGS, dtype=np.int32)
-  for options, words in (
-    ({"head": "tree"}, "head of fine-tuning is 'tree'"),
-    ({"mean_of": "songs"}, "mean_of of fine-tuning"),
-    ({"chosen_by": "accuracy"}, "exactly one tag"),
-  ):
-    with pytest.raises(errors.InputError, match=words):
-      fine_tune.fine_tune(encoder, store, rows, _labelled(), **options)
   empty = dataclasses.replace(_labelled(), split=np.zeros(SONGS, np.int64))
   with pytest.raises(errors.InputError, match="no validation songs"):
     fine_tune.fine_tune(encoder, store, rows, empty)

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.melon_50 and its tasks."""
+"""Tests of pcl_jax.evaluation.tagging.melon_50 and its tasks."""
 
 import collections
 import dataclasses
@@ -19,6 +19,7 @@ from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.models import audio_encoder
+from tests.support import labelled_example
 from tests.support import quick_backbone
 from tests.support import tiny_data
 
@@ -144,17 +145,17 @@ def context(tmp_path):
 
 
 def test_the_task_probes_the_embeddings_of_test_songs(
-  context, monkeypatch, quick_compilation, capsys
+  context, monkeypatch, capsys
 ):
   asked = []
-  probe = probes.probe
 
-  def quick_probe(features, labelled, **options):
+  def train_probe(features, labelled, **how):
     asked.append((features, labelled))
-    quick = {"rates": (0.01,), "decays": (0.0,), "seeds": (0,), "rounds": 5}
-    return probe(features, labelled, draws=10, **quick, **options)
+    return labelled_example.train_probe_by_least_squares(
+      features, labelled, **how
+    )
 
-  monkeypatch.setattr(probes, "probe", quick_probe)
+  monkeypatch.setattr(probes, "train_probe", train_probe)
   embeddings = np.random.default_rng(0).standard_normal((60, 4))
   context = dataclasses.replace(context, embeddings=embeddings)
   found = registry.TASKS["melon_50_linear"].run(context)

@@ -179,7 +179,7 @@ def folders(
     ids=tuple(ids[row] for row in rows),
     labels=labels,
     split=split,
-    one_each=True,
+    single_label=True,
   ), rows
 
 

@@ -1,15 +1,15 @@
 """Fine-tuning: encoder and head are trained together on a labelled set.
 
-A step takes one random patch of each of its songs; a song is scored by the mean
-over the patches of its grid. Given an encoder with its first weights it is
-training from scratch.
+The head is the paper's MLP. A step takes one random patch from each of its
+songs; a song is scored by the mean over the probabilities of the patches of its
+grid. With an encoder that has its first weights,
+this is training from scratch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
-import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -24,15 +24,14 @@ from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
-from pcl_jax.evaluation.tagging import probe_data
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import probes
-from pcl_jax.evaluation.tagging import tagging_results
+from pcl_jax.evaluation.tagging import tagging_metrics
 from pcl_jax.models import audio_encoder
 
-State = dict[str, Any]
-_ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-_STARTS = 40  # Purpose of the draws of patch starts, not one of training's.
+_HEAD = "mlp"
+_MEAN_OF = "probabilities"
+_STARTS = 40  # Purpose of the draws of patch starts; training uses others.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,203 +39,194 @@ class Schedule:
   """How an encoder is fine-tuned.
 
   Attributes:
-    head: `linear`, or `mlp` for the paper's 160 hidden units.
-    seeds: of the head's first weights, the order and the patches.
+    seeds: seeds of the head's first weights, the order and the patches.
     rates: learning rates of the encoder that are tried.
     head_rate: learning rate of the head.
-    batch: patches a step, each of another song.
-    rounds: most epochs.
-    patience: epochs without a better validation metric until it stops.
-    mean_of: `probabilities` or `logits`, over the patches of a song.
-    chosen_by: validation metric that stops and chooses; None: accuracy where
-      each song has one tag, else average precision.
+    batch: patches per step, each from another song.
+    rounds: largest number of epochs.
+    patience: epochs without a better validation metric until training stops.
   """
 
-  head: str = "mlp"
   seeds: Sequence[int] = (0,)
   rates: Sequence[float] = (1e-4,)
   head_rate: float = 1e-3
   batch: int = 64
   rounds: int = 30
   patience: int = 5
-  mean_of: str = "probabilities"
-  chosen_by: str | None = None
 
-  def check(self, labelled: labelled_sets.LabelledSet) -> "Schedule":
-    """Returns it with its metric; refuses what does not exist."""
-    for name, known in (
-      ("head", probe_training.KINDS),
-      ("mean_of", probes.MEANS),
-    ):
-      if getattr(self, name) not in known:
-        raise errors.InputError(
-          f"{name} of fine-tuning is {getattr(self, name)!r}; it is one of "
-          f"{', '.join(known)}."
-        )
-    chosen_by = probes.check_chosen_by(self.chosen_by, labelled)
-    return dataclasses.replace(self, chosen_by=chosen_by)
+
+class State(NamedTuple):
+  """A network in training.
+
+  Attributes:
+    params: weights of `encoder` and `head`.
+    stats: statistics of the encoder's batch norm.
+    optimizer: state of Adam, with both rates.
+  """
+
+  params: dict[str, Any]
+  stats: Any
+  optimizer: optax.OptState
+
+
+@optax.inject_hyperparams
+def _adam(
+  rate: jax.Array, head_rate: jax.Array
+) -> optax.GradientTransformation:
+  return optax.partition(
+    {"encoder": optax.adam(rate), "head": optax.adam(head_rate)},
+    {"encoder": "encoder", "head": "head"},
+  )
+
+
+def _logits(graphdef, params, stats, patches, training):
+  # A copy, as variables of the outer trace cannot be changed in this one.
+  model = nnx.merge(graphdef, params["encoder"], stats, copy=True)
+  features = model(patches.astype(jnp.float32), training)
+  found = probe_training.logits(params["head"], features)
+  return found, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("graphdef", "single_label"),
+  donate_argnames="state",
+)
+def step(graphdef, state, patches, labels, *, single_label):
+  """Returns the state after a step on patches [batch, 256, 48]."""
+
+  def objective(params):
+    found, stats = _logits(graphdef, params, state.stats, patches, True)
+    return probe_training.losses(found, labels, single_label).mean(), stats
+
+  grads, stats = jax.grad(objective, has_aux=True)(state.params)
+  # Both rates are those in the state, not these.
+  updates, optimizer = _adam(0.0, 0.0).update(
+    grads, state.optimizer, state.params
+  )
+  return State(optax.apply_updates(state.params, updates), stats, optimizer)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def score(graphdef, params, stats, patches):
+  """Returns the logits of patches, [batch, tags]."""
+  return _logits(graphdef, params, stats, patches, False)[0]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Songs:
-  """Where the patches of a set's songs are.
+class Tuning:
+  """An encoder, the songs it is trained on, and how.
 
   Attributes:
-    store: holds the songs.
-    rows: of the set's songs in the store.
+    encoder: the encoder to start from; it is left as it is.
+    store: the store that holds the songs.
+    rows: rows of the set's songs in the store.
     labelled: the set.
+    plan: the schedule.
   """
 
+  encoder: audio_encoder.AudioEncoder
   store: song_store.SongStore
   rows: Int[np.ndarray, " songs"]
   labelled: labelled_sets.LabelledSet
+  plan: Schedule
 
-  def read(
-    self, songs: Int[np.ndarray, " n"], starts: np.ndarray, out: np.ndarray
-  ) -> None:
-    """Reads patches into `out`, float16 [n, 256, 48]."""
-    self.store.read_patches(self.rows[songs], starts, out)
-
-  def frames(self, songs: np.ndarray) -> np.ndarray:
-    """Returns the length of songs."""
-    return self.store.frames[self.rows[songs]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Network:
-  """Encoder and head, compiled once for all seeds and rates.
-
-  Attributes:
-    start: of a seed, the state before the first step.
-    step: (state, patches, labels, rate, head_rate) -> (state, loss).
-    score: (state, patches) -> logits.
-  """
-
-  start: Callable[[int], State]
-  step: Callable[..., tuple[State, jax.Array]]
-  score: Callable[[State, jax.Array], jax.Array]
-
-
-def _network(
-  encoder: audio_encoder.AudioEncoder, tags: int, head: str, one_each: bool
-) -> _Network:
-  """Compiles the step and the score of an encoder with a head."""
-  graphdef, params, stats = nnx.split(
-    encoder.backbone, nnx.Param, nnx.BatchStat
-  )
-  params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-
-  def start(seed):
-    both = {
-      "encoder": jax.tree.map(jnp.copy, params),  # The state is donated.
-      "head": probe_training.start(
-        head, encoder.backbone.features, tags, jax.random.key(seed)
-      ),
-    }
-    return {
-      "params": both,
-      "stats": jax.tree.map(jnp.copy, stats),
-      "adam": _ADAM.init(both),
-    }
-
-  def logits(params, stats, patches, training):
-    # A copy, as variables of the outer trace cannot be changed in this one.
-    model = nnx.merge(graphdef, params["encoder"], stats, copy=True)
-    features = model(patches.astype(jnp.float32), training)
-    found = probe_training.logits(params["head"], features)
-    return found, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-
-  def step(state, patches, labels, rate, head_rate):
-    def objective(params):
-      found, stats = logits(params, state["stats"], patches, True)
-      return probe_training.losses(found, labels, one_each).mean(), stats
-
-    (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(
-      state["params"]
+  def start(self, seed: int, rate: float) -> tuple[nnx.GraphDef, State]:
+    """Returns the network's structure, and its state before the first step."""
+    graphdef, *variables = nnx.split(
+      self.encoder.backbone, nnx.Param, nnx.BatchStat
     )
-    updates, adam = _ADAM.update(grads, state["adam"], state["params"])
-    rates = {"encoder": rate, "head": head_rate}
-    new = {
-      part: jax.tree.map(
-        lambda p, u, rate=rates[part]: p - rate * u, values, updates[part]
+    # Copies, as a step donates its state.
+    params, stats = (
+      jax.tree.map(jnp.copy, nnx.to_pure_dict(one)) for one in variables
+    )
+    head = probe_training.start(
+      _HEAD,
+      self.encoder.backbone.features,
+      len(self.labelled.tags),
+      jax.random.key(seed),
+    )
+    both = {"encoder": params, "head": head}
+    optimizer = _adam(jnp.float32(rate), jnp.float32(self.plan.head_rate))
+    return graphdef, State(both, stats, optimizer.init(both))
+
+  def batches(
+    self, seed: int, number: int
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the patches and labels of a round's steps."""
+    train = np.flatnonzero(self.labelled.split == labelled_sets.TRAIN)
+    batch = min(self.plan.batch, len(train))
+    steps = max(len(train) // batch, probe_training.LEAST_STEPS)
+    (order,) = probe_training.draw_order(train, (seed,), number, batch, steps)
+    rng = plans.generator(seed, number, _STARTS)
+    for chosen in order:
+      rows = self.rows[chosen]
+      starts = plans.draw_starts(self.store.frames[rows], rng)
+      shape = (batch, song_patches.FRAMES, song_patches.BANDS)
+      patches = np.zeros(shape, np.float16)
+      self.store.read_patches(rows, starts, patches)
+      yield patches, self.labelled.labels[chosen].astype(np.float32)
+
+  def scores(
+    self, graphdef: nnx.GraphDef, state: State, part: int
+  ) -> Float[np.ndarray, "songs tags"]:
+    """Scores the songs of a part by the mean over their patches."""
+    rows = self.rows[self.labelled.split == part]
+    song_index, starts = song_patches.patch_grid(self.store.frames[rows])
+    batches = song_patches.read_batches(
+      self.store.read_patches, rows[song_index], starts, self.plan.batch
+    )
+    scorer = functools.partial(score, graphdef, state.params, state.stats)
+    found = [logits for _, logits in song_patches.encoded(scorer, batches)]
+    return probes.song_scores(
+      np.concatenate(found),
+      song_index,
+      single_label=self.labelled.single_label,
+      mean_of=_MEAN_OF,
+    )
+
+  def train(
+    self, seed: int, rate: float
+  ) -> tuple[nnx.GraphDef, State, float, int]:
+    """Trains until validation no longer gets better.
+
+    Returns:
+      The network's structure, its best state (without that of Adam), its
+      validation metric, and the number of rounds.
+    """
+    labels = self.labelled.labels_of(labelled_sets.VALIDATION)
+    graphdef, state = self.start(seed, rate)
+    best, highest, best_round = None, -np.inf, -1
+    for number in range(self.plan.rounds):
+      for patches, wanted in self.batches(seed, number):
+        state = step(
+          graphdef,
+          state,
+          patches,
+          wanted,
+          single_label=self.labelled.single_label,
+        )
+      found = self.scores(graphdef, state, labelled_sets.VALIDATION)
+      metric = probes.validation_metric(
+        found, labels, self.labelled.single_label
       )
-      for part, values in state["params"].items()
+      if best is None or metric > highest:
+        best = jax.tree.map(jnp.copy, state._replace(optimizer=()))
+        highest, best_round = metric, number
+      if number - best_round >= self.plan.patience:
+        break
+    return graphdef, best, highest, number + 1
+
+  def describe(self) -> dict[str, Any]:
+    """Returns what the numbers follow from, plain values."""
+    return dataclasses.asdict(self.plan) | {
+      "set": self.labelled.name,
+      "head": _HEAD,
+      "aggregation": f"mean of patch {_MEAN_OF}",
+      "seeds": list(self.plan.seeds),
+      "rates": list(self.plan.rates),
+      "selected_by": f"validation {self.labelled.chosen_by}",
     }
-    return {"params": new, "stats": stats, "adam": adam}, loss
-
-  def score(state, patches):
-    return logits(state["params"], state["stats"], patches, False)[0]
-
-  return _Network(start, jax.jit(step, donate_argnums=0), jax.jit(score))
-
-
-def _batches(
-  songs: _Songs, schedule: Schedule, seed: int, number: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields the patches and labels of a round's steps."""
-  labelled = songs.labelled
-  train = np.flatnonzero(labelled.split == labelled_sets.TRAIN)
-  batch = min(schedule.batch, len(train))
-  steps = max(len(train) // batch, probe_training.LEAST_STEPS)
-  order = probe_training.draw_order(
-    train.astype(np.int32), (seed,), number, batch, steps
-  )[:, 0]
-  rng = plans.generator(seed, number, _STARTS)
-  for chosen in order:
-    starts = plans.draw_starts(songs.frames(chosen), rng)
-    (read,) = song_patches.read_batches(songs.read, chosen, starts, batch)
-    yield read.patches, labelled.labels[chosen].astype(np.float32)
-
-
-def _score_part(
-  network: _Network, state: State, songs: _Songs, part: int, schedule: Schedule
-) -> Float[np.ndarray, "songs tags"]:
-  """Scores the songs of a part by the mean over their patches."""
-  chosen = np.flatnonzero(songs.labelled.split == part)
-  owners, starts = song_patches.patch_grid(songs.frames(chosen))
-  batches = song_patches.read_batches(
-    lambda some, *where: songs.read(chosen[some], *where),
-    owners,
-    starts,
-    schedule.batch,
-  )
-  score = functools.partial(network.score, state)
-  found = [scores for _, scores in song_patches.encoded(score, batches)]
-  return probes.song_scores(
-    np.concatenate(found),
-    owners,
-    one_each=songs.labelled.one_each,
-    mean_of=schedule.mean_of,
-  )
-
-
-def _train(
-  network: _Network, songs: _Songs, schedule: Schedule, seed: int, rate: float
-) -> tuple[State, float, int]:
-  """Trains until validation no longer gets better.
-
-  Returns:
-    The best state, its validation metric, and the rounds taken.
-  """
-  labelled = songs.labelled
-  labels = labelled.labels[labelled.split == labelled_sets.VALIDATION]
-  state, best, score, best_round = network.start(seed), None, -np.inf, -1
-  for number in range(schedule.rounds):
-    for patches, wanted in _batches(songs, schedule, seed, number):
-      state, _ = network.step(state, patches, wanted, rate, schedule.head_rate)
-    found = _score_part(
-      network, state, songs, labelled_sets.VALIDATION, schedule
-    )
-    metric = probes.validation_metric(schedule.chosen_by, found, labels)
-    if best is None or metric > score:
-      best = {
-        name: jax.tree.map(jnp.copy, state[name])
-        for name in ("params", "stats")
-      }
-      score, best_round = metric, number
-    if number - best_round >= schedule.patience:
-      break
-  return best, score, number + 1
 
 
 def fine_tune(
@@ -253,9 +243,9 @@ def fine_tune(
   One device computes. A song shorter than a patch is padded with silence.
 
   Args:
-    encoder: to start from; it is left as it is.
-    store: holds the songs.
-    rows: of the set's songs in the store.
+    encoder: the encoder to start from; it is left as it is.
+    store: the store that holds the songs.
+    rows: rows of the set's songs in the store.
     labelled: the task.
     draws: bootstrap resamples of the test songs.
     **schedule: fields of `Schedule`.
@@ -264,53 +254,33 @@ def fine_tune(
     InputError: the set breaks a rule, or no metric is defined.
     RunError: training gave no finite scores.
   """
-  probe_data.check_labels(labelled)
-  plan = Schedule(**schedule).check(labelled)
-  songs = _Songs(store, rows, labelled)
-  network = _network(encoder, len(labelled.tags), plan.head, labelled.one_each)
+  labelled.check()
+  plan = Schedule(**schedule)
+  tuning = Tuning(encoder, store, rows, labelled, plan)
   trained = {
-    (rate, seed): _train(network, songs, plan, seed, rate)
-    for rate, seed in itertools.product(plan.rates, plan.seeds)
+    rate: [tuning.train(seed, rate) for seed in plan.seeds]
+    for rate in plan.rates
   }
   means = {
-    rate: np.mean([trained[rate, seed][1] for seed in plan.seeds])
-    for rate in plan.rates
+    rate: float(np.mean([metric for _, _, metric, _ in runs]))
+    for rate, runs in trained.items()
   }
   rate = max(means, key=lambda one: np.nan_to_num(means[one], nan=-np.inf))
   if not np.isfinite(means[rate]):
     raise errors.RunError(
-      f"fine-tuning on {labelled.name}: the validation {plan.chosen_by} is "
+      f"fine-tuning on {labelled.name}: the validation {labelled.chosen_by} is "
       "undefined, as no tag has both classes there or the scores are not "
       "finite. Give another split, or lower rates."
     )
   scores = [
-    _score_part(
-      network, trained[rate, seed][0], songs, labelled_sets.TEST, plan
-    )
-    for seed in plan.seeds
+    tuning.scores(graphdef, state, labelled_sets.TEST)
+    for graphdef, state, _, _ in trained[rate]
   ]
-  settings = _describe(labelled, plan) | {
+  settings = tuning.describe() | {
     "chosen_rate": rate,
-    f"chosen_has_validation_{plan.chosen_by}": float(means[rate]),
-    "chosen_rounds": [trained[rate, seed][2] for seed in plan.seeds],
+    f"chosen_has_validation_{labelled.chosen_by}": means[rate],
+    "chosen_rounds": [rounds for *_, rounds in trained[rate]],
   }
-  return tagging_results.of_scores(
+  return tagging_metrics.measure(
     np.array(scores), labelled, settings, draws=draws
   )
-
-
-def _describe(
-  labelled: labelled_sets.LabelledSet, plan: Schedule
-) -> dict[str, Any]:
-  return {
-    "set": labelled.name,
-    "head": plan.head,
-    "aggregation": f"mean of patch {plan.mean_of}",
-    "seeds": list(plan.seeds),
-    "rates": list(plan.rates),
-    "head_rate": plan.head_rate,
-    "batch": plan.batch,
-    "rounds": plan.rounds,
-    "patience": plan.patience,
-    "selected_by": f"validation {plan.chosen_by}",
-  }

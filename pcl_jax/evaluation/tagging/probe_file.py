@@ -7,16 +7,44 @@ import pathlib
 from typing import Any
 import zipfile
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.evaluation.tagging import probe_data
+from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import probe_training
 
 FORMAT_VERSION = 1
+_LEAST_STD = 1e-8
+_PARAMS = "params/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+  """Mean and standard deviation of features, float32 [d]."""
+
+  mean: Float[np.ndarray, " d"]
+  std: Float[np.ndarray, " d"]
+
+  @classmethod
+  def measure(cls, features: Float[np.ndarray, "rows d"]) -> "Scale":
+    """Measures mean and deviation; a constant feature is not scaled."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    std = features.std(axis=0, dtype=np.float64)
+    std = np.where(std > _LEAST_STD, std, 1.0)
+    return cls(mean.astype(np.float32), std.astype(np.float32))
+
+  def apply(
+    self, features: Float[np.ndarray, "rows d"]
+  ) -> Float[np.ndarray, "rows d"]:
+    """Standardises features; float32."""
+    out = features.astype(np.float32)  # A copy, changed in place.
+    out -= self.mean[None]
+    out /= self.std[None]
+    return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +54,15 @@ class TrainedProbe:
   Attributes:
     tags: name of each output.
     params: the weights.
-    scale: of the features it was trained on.
-    one_each: its probabilities sum to 1.
+    scale: scale of the features that it was trained on.
+    single_label: whether its probabilities sum to 1.
     settings: how it was trained, plain values.
   """
 
   tags: tuple[str, ...]
   params: probe_training.Params
-  scale: probe_data.Scale
-  one_each: bool
+  scale: Scale
+  single_label: bool
   settings: dict[str, Any]
 
   def probabilities(
@@ -43,7 +71,7 @@ class TrainedProbe:
     """Returns the probability of each tag, in the order of `tags`.
 
     Args:
-      features: of the encoder the probe was trained on.
+      features: features by the encoder that the probe was trained on.
 
     Raises:
       InputError: they have another size.
@@ -51,58 +79,44 @@ class TrainedProbe:
     size = len(self.scale.mean)
     if features.shape[1] != size:
       raise errors.InputError(
-        f"the probe was trained on features of size {size} and is given some "
-        f"of size {features.shape[1]}. Give embeddings of the same encoder."
+        f"the probe was trained on features of size {size}, but these have "
+        f"size {features.shape[1]}. Give embeddings of the same encoder."
       )
     scaled = jnp.asarray(self.scale.apply(features))
     scores = probe_training.logits(self.params, scaled)
-    squash = jax.nn.softmax if self.one_each else jax.nn.sigmoid
+    squash = jax.nn.softmax if self.single_label else jax.nn.sigmoid
     return np.asarray(squash(scores))
 
   def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
     """Writes an npz file under a temporary name, then renames; returns it."""
     path = pathlib.Path(path)
-    arrays = {
-      f"params/{layer}/{name}": np.asarray(value)
-      for layer, values in self.params.items()
-      for name, value in values.items()
-    }
+    flat = traverse_util.flatten_dict(self.params, sep="/")
+    arrays = {_PARAMS + key: np.asarray(value) for key, value in flat.items()}
     arrays |= {
       "format_version": np.int64(FORMAT_VERSION),
       "tags": np.array(self.tags, np.str_),
       "mean": self.scale.mean,
       "std": self.scale.std,
-      "one_each": np.bool_(self.one_each),
+      "one_each": np.bool_(self.single_label),
       "settings": np.str_(json.dumps(self.settings)),
     }
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
+    with storage.write_aside(path) as partial, open(partial, "wb") as file:
       np.savez(file, **arrays)
-    partial.replace(path)
     return path
-
-
-def _params(arrays: dict[str, np.ndarray]) -> probe_training.Params:
-  params: dict[str, dict[str, Any]] = {}
-  for key, value in arrays.items():
-    if key.startswith("params/"):
-      _, layer, name = key.split("/")
-      params.setdefault(layer, {})[name] = jnp.asarray(value)
-  return params
 
 
 def load(path: str | os.PathLike[str]) -> TrainedProbe:
   """Reads a probe; no pickle is executed.
 
   Args:
-    path: as `TrainedProbe.save` wrote it.
+    path: a file that `TrainedProbe.save` wrote.
 
   Raises:
     InputError: it is absent, damaged, or of another version.
   """
   remedy = "Train the probe again with --probe_out."
   try:
-    # np.load leaves a file that it opened and could not read open.
+    # np.load leaves a file open that it opened and could not read.
     with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
     version = int(arrays["format_version"])
@@ -111,11 +125,16 @@ def load(path: str | os.PathLike[str]) -> TrainedProbe:
         f"{path} has format version {version}, this version of pcl_jax reads "
         f"{FORMAT_VERSION}. {remedy}"
       )
+    params = {
+      key.removeprefix(_PARAMS): jnp.asarray(value)
+      for key, value in arrays.items()
+      if key.startswith(_PARAMS)
+    }
     return TrainedProbe(
       tags=tuple(arrays["tags"].tolist()),
-      params=_params(arrays),
-      scale=probe_data.Scale(arrays["mean"], arrays["std"]),
-      one_each=bool(arrays["one_each"]),
+      params=traverse_util.unflatten_dict(params, sep="/"),
+      scale=Scale(arrays["mean"], arrays["std"]),
+      single_label=bool(arrays["one_each"]),
       settings=json.loads(str(arrays["settings"])),
     )
   except errors.InputError:

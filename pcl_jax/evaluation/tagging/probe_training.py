@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import itertools
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,30 +22,33 @@ HIDDEN = 160  # The paper's MLP: features -> 160 -> ReLU -> tags.
 KINDS = ("linear", "mlp")
 LEAST_STEPS = 10  # A round is an epoch, or this many steps of a small set.
 _BLOCK = 512  # Songs that are scored at a time.
-_ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
 
 Params = dict[str, dict[str, jax.Array]]
 
 
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=("features", "song_index", "labels"),
+  meta_fields=("single_label",),
+)
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """What probes learn from, as arrays.
+  """What probes learn from, on the device.
 
   Attributes:
-    features: standardised, float32 [rows, d]; a row is a song, or a patch.
-    owners: which row of `labels` each is of, int32 [rows].
+    features: standardised features, float32 [rows, d]; a row is a song or a
+      patch.
+    song_index: row of `labels` that each row of `features` belongs to, int32
+      [rows].
     labels: float32 [songs, tags].
-    train: rows to learn from, int32 [train].
-    validation: rows that decide when to stop, int32 [validation].
-    one_each: exactly one tag a song: softmax instead of sigmoids.
+    single_label: whether a song has exactly one tag: softmax instead of
+      sigmoids.
   """
 
   features: jax.Array
-  owners: jax.Array
+  song_index: jax.Array
   labels: jax.Array
-  train: np.ndarray
-  validation: np.ndarray
-  one_each: bool
+  single_label: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +57,11 @@ class Search:
 
   Attributes:
     kind: `linear` or `mlp`.
-    seeds: of initial weights and of the order of the songs.
+    seeds: seeds of the initial weights and of the order of the songs.
     rates: learning rates of Adam.
     decays: strengths of the penalty decay / 2 * |w|^2 on weights, not biases.
-    batch: songs (or patches) a step.
-    rounds: most epochs.
+    batch: songs (or patches) per step.
+    rounds: largest number of epochs.
     patience: epochs without a lower validation loss until a member stops.
   """
 
@@ -76,8 +79,28 @@ class Search:
     return list(itertools.product(self.rates, self.decays))
 
 
+class Member(NamedTuple):
+  """A probe in training, or several: each array then begins [seeds, grid].
+
+  Attributes:
+    params: weights after the last step.
+    optimizer: state of Adam, with the member's rate and decay.
+    best: weights at the lowest validation loss.
+    best_loss: the lowest validation loss.
+    waited: rounds since then.
+    rounds: rounds until the member stopped.
+  """
+
+  params: Params
+  optimizer: optax.OptState
+  best: Params
+  best_loss: jax.Array
+  waited: jax.Array
+  rounds: jax.Array
+
+
 def start(kind: str, inputs: int, tags: int, key: Array) -> Params:
-  """Draws the weights of one probe, as PyTorch's defaults.
+  """Draws the weights of one probe as PyTorch does by default.
 
   Args:
     kind: `linear` or `mlp`.
@@ -102,7 +125,7 @@ def start(kind: str, inputs: int, tags: int, key: Array) -> Params:
 def logits(
   params: Params, features: Float[Array, "batch d"]
 ) -> Float[Array, "batch tags"]:
-  """Returns [batch, tags] of features [batch, d]."""
+  """Returns the outputs of a probe."""
   if "hidden" in params:
     layer = params["hidden"]
     features = jax.nn.relu(features @ layer["kernel"] + layer["bias"][None])
@@ -113,122 +136,89 @@ def logits(
 def losses(
   scores: Float[Array, "batch tags"],
   labels: Float[Array, "batch tags"],
-  one_each: bool,
+  single_label: bool,
 ) -> Float[Array, " batch"]:
   """Returns each song's cross-entropy, summed over the tags."""
-  if one_each:
+  if single_label:
     return optax.softmax_cross_entropy(scores, labels)
   return optax.sigmoid_binary_cross_entropy(scores, labels).sum(axis=-1)
 
 
-def _step(params, adam, rate, decay, features, labels, one_each):
-  """Takes one step of one member."""
+@optax.inject_hyperparams
+def _adam(rate: jax.Array, decay: jax.Array) -> optax.GradientTransformation:
+  def kernels(params):
+    return {name: {"kernel": True, "bias": False} for name in params}
 
-  def objective(params):
-    return losses(logits(params, features), labels, one_each).mean()
-
-  grads = jax.grad(objective)(params)
-  for name, layer in params.items():
-    grads[name]["kernel"] += decay * layer["kernel"]
-  updates, adam = _ADAM.update(grads, adam, params)
-  return jax.tree.map(lambda p, u: p - rate * u, params, updates), adam
-
-
-def _keep_best(member: dict[str, Any], loss: Array, patience: int):
-  """Notes a validation loss; keeps the weights where it is the lowest."""
-  active = member["waited"] < patience
-  better = active & (loss < member["best_loss"])
-  return member | {
-    "best": jax.tree.map(
-      lambda new, old: jnp.where(better, new, old),
-      member["params"],
-      member["best"],
-    ),
-    "best_loss": jnp.where(better, loss, member["best_loss"]),
-    "waited": jnp.where(better, 0, member["waited"] + 1),
-    "rounds": member["rounds"] + active,
-  }
-
-
-def _over_members(function: Any, shared: int) -> Any:
-  """Maps a function over seeds and, inside, over the grid.
-
-  Args:
-    function: of a member, and of `shared` arguments that members of a seed
-      share.
-    shared: their number.
-  """
-  inner = jax.vmap(function, in_axes=(0,) + (None,) * shared)
-  return jax.vmap(inner)
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=("one_each", "patience"),
-  donate_argnames="members",
-)
-def _train_round(
-  members, features, owners, labels, order, blocks, *, one_each, patience
-):
-  """Trains all members for a round and notes their validation loss.
-
-  Args:
-    members: of each seed and point of the grid, [seeds, grid, ...].
-    features: [rows, d].
-    owners: [rows].
-    labels: [songs, tags].
-    order: rows to learn from, [steps, seeds, batch].
-    blocks: validation rows, [blocks, block], -1 where there is none.
-    one_each: as in `losses`.
-    patience: as in `Search`.
-  """
-
-  def step(member, x, y):
-    params, adam = _step(
-      member["params"],
-      member["adam"],
-      member["rate"],
-      member["decay"],
-      x,
-      y,
-      one_each,
-    )
-    return member | {"params": params, "adam": adam}
-
-  def train_step(members, rows):
-    x, y = features[rows], labels[owners[rows]]
-    return _over_members(step, 2)(members, x, y), None
-
-  members, _ = jax.lax.scan(train_step, members, order)
-  loss = _validation_loss(
-    members["params"], features, owners, labels, blocks, one_each
+  return optax.chain(
+    optax.add_decayed_weights(decay, mask=kernels), optax.adam(rate)
   )
-  keep = functools.partial(_keep_best, patience=patience)
-  return jax.vmap(jax.vmap(keep))(members, loss)
 
 
-def _validation_loss(params, features, owners, labels, blocks, one_each):
-  """Returns the mean loss of each member, [seeds, grid]."""
+def _row_losses(params: Params, examples: Examples, rows: Array) -> Array:
+  scores = logits(params, examples.features[rows])
+  labels = examples.labels[examples.song_index[rows]]
+  return losses(scores, labels, examples.single_label)
 
-  def of_block(rows):
-    x, y = features[rows], labels[owners[rows]]
 
-    def total(params):
-      one = losses(logits(params, x), y, one_each)
-      return jnp.where(rows >= 0, one, 0.0).sum()
-
-    return jax.vmap(jax.vmap(total))(params)
-
-  return jax.lax.map(of_block, blocks).sum(axis=0) / (blocks >= 0).sum()
+def _step(member: Member, examples: Examples, rows: Array) -> Member:
+  grads = jax.grad(lambda p: _row_losses(p, examples, rows).mean())(
+    member.params
+  )
+  # Rate and decay are those in the state, not these.
+  updates, optimizer = _adam(0.0, 0.0).update(
+    grads, member.optimizer, member.params
+  )
+  params = optax.apply_updates(member.params, updates)
+  return member._replace(params=params, optimizer=optimizer)
 
 
 def _in_blocks(rows: np.ndarray) -> np.ndarray:
-  """Lays rows into blocks of one size, -1 behind the last."""
+  """Lays rows into blocks of one size; the last one repeats the first rows."""
   size = min(_BLOCK, len(rows))
-  count = -(-len(rows) // size)
-  blocks = np.full(count * size, -1, np.int32)
-  blocks[: len(rows)] = rows
-  return blocks.reshape(count, size)
+  return np.resize(rows, (-(-len(rows) // size), size))
+
+
+def _keep_best(member: Member, loss: Array, patience: Array) -> Member:
+  """Records a validation loss; keeps the weights if it is the lowest."""
+  active = member.waited < patience
+  better = active & (loss < member.best_loss)
+  return member._replace(
+    best=jax.tree.map(
+      lambda new, old: jnp.where(better, new, old), member.params, member.best
+    ),
+    best_loss=jnp.where(better, loss, member.best_loss),
+    waited=jnp.where(better, 0, member.waited + 1),
+    rounds=member.rounds + active,
+  )
+
+
+@functools.partial(jax.jit, static_argnames="count", donate_argnames="members")
+def _train_round(members, examples, order, blocks, *, count, patience):
+  """Trains all members for a round and records their validation losses.
+
+  Args:
+    members: all members, [seeds, grid, ...].
+    examples: the examples.
+    order: rows to learn from, [seeds, steps, batch].
+    blocks: rows that decide when to stop, as of `_in_blocks`.
+    count: number of these rows.
+    patience: as in `Search`.
+  """
+
+  def train_seed(members, order):
+    def step(members, rows):
+      return jax.vmap(_step, (0, None, None))(members, examples, rows), None
+
+    def validate(member):
+      found = jax.lax.map(
+        lambda rows: _row_losses(member.params, examples, rows), blocks
+      )
+      return _keep_best(member, found.ravel()[:count].mean(), patience)
+
+    members, _ = jax.lax.scan(step, members, order)
+    return jax.vmap(validate)(members)
+
+  return jax.vmap(train_seed)(members, order)
 
 
 def draw_order(
@@ -237,15 +227,15 @@ def draw_order(
   number: int,
   batch: int,
   steps: int,
-) -> Int[np.ndarray, "steps seeds batch"]:
-  """Draws what a round learns from: each row once before any comes again.
+) -> Int[np.ndarray, "seeds steps batch"]:
+  """Draws the rows of a round: each row once before any comes again.
 
   Args:
     train: rows to learn from.
-    seeds: each has an order of its own.
-    number: of the round.
-    batch: rows a step.
-    steps: of the round.
+    seeds: each seed has its own order.
+    number: number of the round.
+    batch: rows per step.
+    steps: steps of the round.
   """
   passes = -(-batch * steps // len(train))
   orders = []
@@ -253,72 +243,67 @@ def draw_order(
     rng = np.random.default_rng([seed, number])
     rows = np.concatenate([rng.permutation(train) for _ in range(passes)])
     orders.append(rows[: batch * steps].reshape(steps, batch))
-  return np.stack(orders, axis=1)
+  return np.stack(orders)
 
 
-def _new_members(search: Search, inputs: int, tags: int):
-  """Returns all members before the first round, [seeds, grid, ...]."""
-  grid = jnp.array(search.grid, jnp.float32)
+@jax.jit
+def _new_members(params: Params, rates: Array, decays: Array) -> Member:
+  """Returns all members before the first round; `params` are [seeds, ...]."""
 
-  def of_one(params, point):
-    return {
-      "params": params,
-      "best": params,
-      "adam": _ADAM.init(params),
-      "rate": point[0],
-      "decay": point[1],
-      "best_loss": jnp.float32(jnp.inf),
-      "waited": jnp.int32(0),
-      "rounds": jnp.int32(0),
-    }
+  def one(params, rate, decay):
+    return Member(
+      params=params,
+      optimizer=_adam(rate, decay).init(params),
+      best=params,
+      best_loss=jnp.float32(jnp.inf),
+      waited=jnp.int32(0),
+      rounds=jnp.int32(0),
+    )
 
+  over_grid = jax.vmap(one, (None, 0, 0))
+  return jax.vmap(over_grid, (0, None, None))(params, rates, decays)
+
+
+def fit(
+  examples: Examples,
+  train: Int[np.ndarray, " train"],
+  validation: Int[np.ndarray, " validation"],
+  search: Search,
+) -> Member:
+  """Trains every member until all have stopped.
+
+  Args:
+    examples: the examples.
+    train: rows to learn from.
+    validation: rows that decide when to stop.
+    search: what is tried.
+
+  Returns:
+    All members, [seeds, grid, ...].
+  """
+  inputs, tags = examples.features.shape[1], examples.labels.shape[1]
   params = [
     start(search.kind, inputs, tags, jax.random.key(seed))
     for seed in search.seeds
   ]
   params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-  inner = jax.vmap(of_one, in_axes=(None, 0))
-  return jax.jit(jax.vmap(inner, in_axes=(0, None)))(params, grid)
-
-
-def fit(examples: Examples, search: Search) -> dict[str, Any]:
-  """Trains every member until each has stopped.
-
-  Args:
-    examples: to learn from.
-    search: what is tried.
-
-  Returns:
-    `best`: the weights of each member at its lowest validation loss, [seeds,
-    grid, ...]; `last`: those at the end; `best_loss` and `rounds`, [seeds,
-    grid].
-  """
-  members = _new_members(
-    search, examples.features.shape[1], examples.labels.shape[1]
-  )
-  batch = min(search.batch, len(examples.train))
-  steps = max(len(examples.train) // batch, LEAST_STEPS)
-  blocks = jnp.asarray(_in_blocks(examples.validation))
+  members = _new_members(params, *jnp.array(search.grid, jnp.float32).T)
+  batch = min(search.batch, len(train))
+  steps = max(len(train) // batch, LEAST_STEPS)
+  blocks = jnp.asarray(_in_blocks(validation))
   for number in range(search.rounds):
-    order = draw_order(examples.train, search.seeds, number, batch, steps)
+    order = draw_order(train, search.seeds, number, batch, steps)
     members = _train_round(
       members,
-      examples.features,
-      examples.owners,
-      examples.labels,
-      jnp.asarray(order),
+      examples,
+      order,
       blocks,
-      one_each=examples.one_each,
+      count=len(validation),
       patience=search.patience,
     )
-    if not (np.asarray(members["waited"]) < search.patience).any():
+    if (np.asarray(members.waited) >= search.patience).all():
       break
-  return {
-    "best": members["best"],
-    "last": members["params"],
-    "best_loss": members["best_loss"],
-    "rounds": members["rounds"],
-  }
+  return members
 
 
 @jax.jit
@@ -332,19 +317,12 @@ def score(
   features: Float[Array, "rows d"],
   rows: Int[np.ndarray, " some"],
 ) -> Float[np.ndarray, "some tags"]:
-  """Returns the logits of some rows, block by block.
+  """Returns the logits of some rows; few of them are in memory at once.
 
   Args:
-    params: of one probe.
-    features: standardised, of all rows.
-    rows: that are wanted.
+    params: weights of one probe.
+    features: standardised features of all rows.
+    rows: the rows to score.
   """
-  found = _scores(params, features, jnp.asarray(_in_blocks(rows)))
+  found = _scores(params, features, _in_blocks(rows))
   return np.asarray(found)[: len(rows)]
-
-
-def member(
-  fitted: dict[str, Any], seed_number: int, grid_number: int
-) -> Params:
-  """Returns the best weights of one member of what `fit` returned."""
-  return jax.tree.map(lambda x: x[seed_number, grid_number], fitted["best"])

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
-import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Float16, Int
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import mel_baselines
@@ -34,7 +34,7 @@ class Clip:
   """One record.
 
   Attributes:
-    id: as the set has it.
+    id: its id in the set.
     split: TRAIN, VALIDATION or TEST.
     labels: which tags it has, [tags].
     mel: its feature, [frames, 48].
@@ -51,9 +51,9 @@ class TaggingSet:
 
   Attributes:
     directory: its folder.
-    name: with split, part and, if it lacks clips, how many it has.
-    tags: names.
-    one_each: exactly one tag a clip.
+    name: name with split, part and, if it lacks clips, how many it has.
+    tags: names of the tags.
+    single_label: whether a clip has exactly one tag.
     partial: whether it lacks clips of the published set.
     part: which part of the audio was used.
     left_out: reason -> number of clips that were not prepared.
@@ -67,7 +67,7 @@ class TaggingSet:
 
     Raises:
       InputError: it is no prepared set, or its feature has other settings
-        than this code's, which an encoder's has too.
+        than the feature of this code and its encoders.
     """
     self.directory = pathlib.Path(directory)
     path = self.directory / METADATA
@@ -77,11 +77,11 @@ class TaggingSet:
         f"{_REMEDY}"
       )
     try:
-      meta = json.loads(path.read_text(encoding="utf-8"))
+      meta = storage.read_json(path)
       version = meta["format_version"]
       self.name, self.part = str(meta["name"]), str(meta["part"])
       self.tags = tuple(map(str, meta["tags"]))
-      self.one_each = bool(meta["one_each"])
+      self.single_label = bool(meta["one_each"])
       self.partial = bool(meta["partial"])
       self.left_out: dict[str, int] = dict(meta["left_out"])
       feature = dict(meta["feature"])
@@ -120,14 +120,14 @@ class TaggingSet:
     return sum(map(len, self._sources.values()))
 
   def places(self) -> dict[str, tuple[str, int]]:
-    """Returns where each clip is: id -> name of its split, and its number.
+    """Returns the split and the number in it of each clip, by id.
 
     Raises:
       InputError: the list of the clips is missing or damaged.
     """
     path = self.directory / CLIPS
     try:
-      ids = json.loads(path.read_text(encoding="utf-8"))
+      ids = storage.read_json(path)
       return {
         clip: (name, place)
         for name in SPLITS
@@ -140,8 +140,8 @@ class TaggingSet:
     """Reads one record.
 
     Args:
-      name: of the split, a key of SPLITS.
-      place: of the record in it.
+      name: name of its split, a key of SPLITS.
+      place: number of the record in the split.
 
     Raises:
       InputError: a file is damaged.
@@ -165,128 +165,91 @@ class TaggingSet:
       for place in range(len(self._sources[name])):
         yield self.read(name, place)
 
-
-class _Labels:
-  """Gathers what clips say of themselves as they pass."""
-
-  def __init__(self, tagging_set: TaggingSet):
-    self._set = tagging_set
-    self._clips: list[tuple[str, Any, int]] = []
-
-  def passing(self, clips: Iterator[Clip]) -> Iterator[Clip]:
-    for clip in clips:
-      self._clips.append((clip.id, clip.labels, clip.split))
-      yield clip
-
-  def labelled(self) -> labelled_sets.LabelledSet:
-    ids, labels, split = zip(*self._clips, strict=True)
+  def labelled(
+    self, clips: Iterable[tuple[str, int, np.ndarray]]
+  ) -> labelled_sets.LabelledSet:
+    """Returns clips, given by id, split and labels, without their audio."""
+    ids, split, labels = zip(*clips, strict=True)
     return labelled_sets.LabelledSet(
-      name=self._set.name,
-      tags=self._set.tags,
-      ids=ids,
-      labels=np.array(labels),
-      split=np.array(split),
-      one_each=self._set.one_each,
+      self.name,
+      self.tags,
+      ids,
+      np.array(labels),
+      np.array(split),
+      self.single_label,
     )
 
 
-Progress = Callable[[Iterator[Clip]], Iterable[Clip]]
+class Embedded(NamedTuple):
+  """Clips and their features.
 
+  Attributes:
+    labelled: the clips.
+    features: features of each clip or of each patch, float32 [rows, features].
+    song_index: clip of each row, if rows are patches.
+  """
 
-def _encoded(
-  clips: Iterator[Clip], embedder: Callable, batch_patches: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields numbers of clips and the features of a patch of each."""
-  pieces = (
-    (number, song_patches.cut(clip.mel).patches)
-    for number, clip in enumerate(clips)
-  )
-  batches = song_patches.gathered(pieces, batch_patches)
-  yield from song_patches.encoded(embedder, batches)
+  labelled: labelled_sets.LabelledSet
+  features: Float[np.ndarray, "rows features"]
+  song_index: Int[np.ndarray, " rows"] | None = None
 
 
 def embed_clips(
   tagging_set: TaggingSet,
   embedder: Callable,
   *,
+  per_patch: bool = False,
   batch_patches: int = song_encoder.BATCH_PATCHES,
-  progress: Progress = iter,
-) -> tuple[labelled_sets.LabelledSet, Float[np.ndarray, "clips features"]]:
+  progress: Callable[[Iterator[Clip]], Iterable[Clip]] = iter,
+) -> Embedded:
   """Embeds all clips of a set; few clips and batches are in memory at once.
 
   Args:
     tagging_set: the set.
     embedder: patches [batch_patches, 256, 48] to features [batch_patches,
-      features], as of `song_encoder.make_embedder`.
+      features], as `song_encoder.make_embedder` returns it.
+    per_patch: whether to return the features of all patches.
     batch_patches: patches encoded at once, of any clips.
     progress: wraps the clips, for a progress bar.
 
   Returns:
-    The clips' labels and splits, and the mean over the features of each clip's
-    whole, non-overlapping patches (a shorter clip is padded with silence),
-    float32 [clips, features].
+    The mean over the features of each clip's whole, non-overlapping patches (a
+    shorter clip is padded with silence), or the features of each patch.
 
   Raises:
     InputError: a file of the set is damaged.
   """
-  labels = _Labels(tagging_set)
-  clips = labels.passing(iter(progress(tagging_set.clips())))
-  found = _encoded(clips, embedder, batch_patches)
+  seen: list[tuple[str, int, np.ndarray]] = []
+
+  def pieces():
+    for number, clip in enumerate(progress(tagging_set.clips())):
+      seen.append((clip.id, clip.split, clip.labels))
+      yield number, song_patches.cut(clip.mel).patches
+
+  batches = song_patches.gathered(pieces(), batch_patches)
+  found = song_patches.encoded(embedder, batches)
+  if per_patch:
+    song_index, features = map(np.concatenate, zip(*found, strict=True))
+    features = features.astype(np.float32)
+    return Embedded(tagging_set.labelled(seen), features, song_index)
   means, _ = song_patches.mean_vectors(found, len(tagging_set))
-  return labels.labelled(), means
+  return Embedded(tagging_set.labelled(seen), means)
 
 
-def embed_patches(
-  tagging_set: TaggingSet,
-  embedder: Callable,
-  *,
-  batch_patches: int = song_encoder.BATCH_PATCHES,
-  progress: Progress = iter,
-) -> tuple[
-  labelled_sets.LabelledSet,
-  Float[np.ndarray, "patches features"],
-  Int[np.ndarray, " patches"],
-]:
-  """Embeds all patches of a set's clips, and keeps each in memory.
-
-  Args:
-    tagging_set: the set.
-    embedder: as of `embed_clips`.
-    batch_patches: likewise.
-    progress: likewise.
-
-  Returns:
-    The clips' labels and splits, the features of their whole patches, float32
-    [patches, features], and which clip each patch is of.
-
-  Raises:
-    InputError: a file of the set is damaged.
-  """
-  labels = _Labels(tagging_set)
-  clips = labels.passing(iter(progress(tagging_set.clips())))
-  encoded = list(_encoded(clips, embedder, batch_patches))
-  owners, features = map(np.concatenate, zip(*encoded, strict=True))
-  return labels.labelled(), features.astype(np.float32), owners
-
-
-def mel_statistics(
-  tagging_set: TaggingSet,
-) -> tuple[labelled_sets.LabelledSet, Float[np.ndarray, "clips statistics"]]:
+def mel_statistics(tagging_set: TaggingSet) -> Embedded:
   """Computes mean and standard deviation of each band over time: a baseline.
 
   Args:
     tagging_set: the set.
 
   Returns:
-    The clips' labels and splits; 48 means, then 48 standard deviations of the
-    feature of each clip, float32 [clips, 96].
+    48 means, then 48 standard deviations of the feature of each clip.
 
   Raises:
     InputError: a file of the set is damaged.
   """
-  labels = _Labels(tagging_set)
-  rows = np.zeros((len(tagging_set), 2 * song_store.MEL_BANDS), np.float32)
-  clips = labels.passing(tagging_set.clips())
-  for row, clip in zip(rows, clips, strict=True):
-    row[:] = mel_baselines.mean_and_std(clip.mel)
-  return labels.labelled(), rows
+  seen, rows = [], []
+  for clip in tagging_set.clips():
+    seen.append((clip.id, clip.split, clip.labels))
+    rows.append(mel_baselines.mean_and_std(clip.mel))
+  return Embedded(tagging_set.labelled(seen), np.array(rows, np.float32))
