@@ -116,9 +116,22 @@ def _failure(path: Path, at_s: float, error: Exception) -> UnreadableAudio:
   )
 
 
+class _ReadOn(soundfile.SoundFile):
+  """A file that is read on without the seek that soundfile adds to each read.
+
+  After that seek libsndfile decodes the next 60 ms of an MP3 wrongly.
+  """
+
+  reads_on = False
+
+  def seekable(self) -> bool:
+    """Returns whether soundfile may seek."""
+    return not self.reads_on and super().seekable()
+
+
 def _sndfile_source(
   path: Path,
-  file: soundfile.SoundFile,
+  file: _ReadOn,
   from_s: float,
   to_s: float | None,
   block_samples: int,
@@ -137,6 +150,8 @@ def _sndfile_source(
       raise UnreadableAudio(
         path, f"it is damaged: going to {from_s:g} s fails ({error})"
       ) from error
+
+  file.reads_on = True
 
   def blocks() -> Blocks:
     done = 0
@@ -290,7 +305,7 @@ def open_part(
   with contextlib.ExitStack() as stack:
     part = from_s, to_s, block_samples
     try:
-      file = stack.enter_context(soundfile.SoundFile(os.fspath(path)))
+      file = stack.enter_context(_ReadOn(os.fspath(path)))
       source = _sndfile_source(path, file, *part)
     except (soundfile.SoundFileError, OSError) as error:
       why = str(getattr(error, "error_string", error)).rstrip(". ")

@@ -86,6 +86,17 @@ def test_the_result_does_not_depend_on_the_blocks(tmp_path, rate_hz):
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
+def test_an_mp3_read_in_blocks_is_the_mp3_read_at_once(tmp_path):
+  """A seek between two reads would break 60 ms of sound after it."""
+  tone = _tone(44_100, seconds=6.0, hz=330.0)
+  path = _write(tmp_path / "a.mp3", tone, 44_100)
+  whole, _ = soundfile.read(path, dtype="float32")
+  expected = soxr.resample(whole, 44_100, RATE_HZ)
+  for block in (5_000, 65_536):
+    audio = np.concatenate(list(decode.audio_blocks(path, block)))
+    np.testing.assert_allclose(audio, expected, atol=1e-3)
+
+
 def test_resampling_in_blocks_is_that_of_the_whole(tmp_path):
   audio = np.random.default_rng(1).uniform(-1, 1, 200_000).astype(np.float32)
   path = _write(tmp_path / "a.wav", audio, 44100, subtype="FLOAT")
