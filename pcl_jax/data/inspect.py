@@ -1,8 +1,9 @@
-"""Tells what a data set holds, where it came from and what can be trained.
+"""Describes a data set: what it holds, its origin and what it can train.
 
     python -m pcl_jax.data.inspect data/melon
 
-With pictures of some spectrograms and of the distributions (needs matplotlib):
+With pictures of some spectrograms and of the distributions (matplotlib draws
+them):
 
     python -m pcl_jax.data.inspect data/melon --plot=pictures
 """
@@ -29,11 +30,17 @@ from pcl_jax.data import pairs
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
 
-_TOP = 20  # Genres and artists that are listed; the rest are counted.
+_TOP = 20  # Most genres and reasons that are listed.
 _BAR_CHARS = 30
 _REASON_CHARS = 40
 _REPORTS = ("data_split", "playlist_vectors", "genre_vectors", "library")
 _CODE_NAMES = "kakao_meta/genre_gn_all.json"
+_FRAME_S = (
+  melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
+)
+_SPECTROGRAMS = 8
+_SHOWN_FRAMES = 1250  # 20 s.
+_BINS = 40
 _STRATEGIES = (
   ((("audio", "audio_self"),), ""),
   ((("audio", "cf"),), ""),
@@ -45,7 +52,7 @@ _STRATEGIES = (
 
 
 def _read_json(path: pathlib.Path) -> Any:
-  """Returns the content of a report, or None if it is absent or damaged."""
+  """Returns the content of a report; None where it is absent or damaged."""
   try:
     return storage.read_json(path)
   except (OSError, ValueError):
@@ -53,11 +60,10 @@ def _read_json(path: pathlib.Path) -> Any:
 
 
 def _spread(values: np.ndarray, scale: float = 1.0) -> str:
-  """Describes numbers by their least, quartiles and largest."""
   if not len(values):
     return "none"
-  marks = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) * scale
-  return "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*marks)
+  five = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) * scale
+  return "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*five)
 
 
 def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
@@ -86,12 +92,10 @@ def _top(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _songs(data: dataset.DataSet) -> Iterator[str]:
-  s = melspectrogram.SETTINGS
-  frame_s = s.hop_samples / s.sample_rate_hz
   frames = data.store.frames
-  hours = float(frames.sum(dtype=np.int64)) * frame_s / 3600
+  hours = float(frames.sum(dtype=np.int64)) * _FRAME_S / 3600
   yield f"{len(frames):,} songs, {hours:,.1f} hours"
-  yield f"  seconds: {_spread(frames, frame_s)}"
+  yield f"  seconds: {_spread(frames, _FRAME_S)}"
   short = int((frames < song_patches.FRAMES).sum())
   yield (
     f"  shorter than a patch ({song_patches.FRAMES} frames, padded with "
@@ -153,18 +157,8 @@ def _playlists(made: catalogues.Catalogue) -> Iterator[str]:
   yield from _bars(_by_size(used))
 
 
-def _pairs_of_an_epoch(made: catalogues.Catalogue, method: str) -> int:
-  drawn = pairs.draw_pairs(
-    made.pair_lists(method),
-    made.split == catalogues.TRAIN,
-    once=pairs.ONCE_AN_EPOCH[method],
-    rng=np.random.default_rng(0),
-  )
-  return len(drawn)
-
-
 def _coverage(data: dataset.DataSet) -> Iterator[str]:
-  """Says of each mode and pair method whether it can be trained."""
+  """Yields for each mode and pair method whether it can be trained."""
   made = data.catalogue
   _, rows = vector_sources.learned_entries(made)
   in_playlist = np.isin(np.arange(len(made)), rows)
@@ -191,8 +185,13 @@ def _coverage(data: dataset.DataSet) -> Iterator[str]:
       for mode in strategy.modes
     ]
     if method:
-      count = _pairs_of_an_epoch(made, method)
-      details.append(f"about {count:,} pairs an epoch")
+      drawn = pairs.draw_pairs(
+        made.pair_lists(method),
+        made.split == catalogues.TRAIN,
+        once=pairs.ONCE_AN_EPOCH[method],
+        rng=np.random.default_rng(0),
+      )
+      details.append(f"about {len(drawn):,} pairs an epoch")
     yield f"  {strategy.name}: yes" + "".join(f"; {one}" for one in details)
 
 
@@ -219,11 +218,7 @@ def _provenance(data: dataset.DataSet) -> Iterator[str]:
 
 
 def describe(data: dataset.DataSet) -> str:
-  """Returns what a data set holds, in words and bars, many lines.
-
-  Args:
-    data: an opened data set.
-  """
+  """Returns a description of an opened data set: text and bars, many lines."""
   made = data.catalogue
   parts = [
     _songs(data),
@@ -235,6 +230,89 @@ def describe(data: dataset.DataSet) -> str:
     _provenance(data),
   ]
   return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _figure(size_inches: tuple[float, float]):
+  # Imported here, since it takes a second. Without pyplot no window system is
+  # needed and no figure is kept.
+  from matplotlib import figure
+  from matplotlib.backends import backend_agg
+
+  made = figure.Figure(size_inches, layout="constrained")
+  backend_agg.FigureCanvasAgg(made)
+  return made
+
+
+def _draw_spectrograms(data: dataset.DataSet):
+  songs = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS).astype(int)
+  songs = np.unique(songs)
+  figure = _figure((10.0, 1.6 * len(songs)))
+  subplots = figure.subplots(len(songs), squeeze=False)[:, 0]
+  for axes, song in zip(subplots, songs, strict=True):
+    feature = data.store.read_song(int(song))[:_SHOWN_FRAMES]
+    frames, bands = feature.shape
+    image = axes.imshow(
+      feature.T.astype(np.float32),
+      aspect="auto",
+      origin="lower",
+      extent=(0, frames * _FRAME_S, 0, bands),
+    )
+    axes.set_ylabel("mel band")
+    axes.set_title(f"song {data.store.song_ids[song]}", fontsize=9, loc="left")
+    figure.colorbar(image, ax=axes, label="log10(0.01 + power)")
+  axes.set_xlabel("seconds")
+  return figure
+
+
+def _bins(values: np.ndarray) -> np.ndarray | int:
+  """Returns one bin for each number where they are few whole numbers."""
+  if values.dtype.kind == "f" or not len(values) or np.ptp(values) > _BINS:
+    return _BINS
+  return np.arange(values.min(), values.max() + 2) - 0.5
+
+
+def _draw_distributions(data: dataset.DataSet):
+  made = data.catalogue
+  popularity = np.bincount(made.playlists.values, minlength=len(made))
+  drawn = (
+    ("length of a song, seconds", data.store.frames * _FRAME_S, "songs"),
+    ("songs of a playlist", made.playlists.lengths, "playlists"),
+    ("playlists a song is in", popularity, "songs"),
+    ("songs of an artist", np.bincount(made.artists.values), "artists"),
+    ("songs of a genre code", np.bincount(made.genres.values)[1:], "codes"),
+    ("genre codes of a song", made.genres.lengths, "songs"),
+  )
+  figure = _figure((11.0, 6.5))
+  subplots = figure.subplots(2, 3).flat
+  for axes, (name, values, counted) in zip(subplots, drawn, strict=True):
+    axes.hist(values, bins=_bins(values), color="tab:blue")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)  # Shows a single one.
+    axes.set_xlabel(name)
+    axes.set_ylabel(counted)
+  return figure
+
+
+def draw(data: dataset.DataSet, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Writes spectrograms.png and distributions.png into a folder.
+
+  Args:
+    data: an opened data set.
+    folder: where to write; it is made if it does not exist.
+
+  Returns:
+    The two paths.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  paths = []
+  for name, figure in (
+    ("spectrograms.png", _draw_spectrograms(data)),
+    ("distributions.png", _draw_distributions(data)),
+  ):
+    paths.append(folder / name)
+    with storage.write_aside(paths[-1]) as partial:
+      figure.savefig(partial, format="png", dpi=110)
+  return paths
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -250,9 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   data = dataset.DataSet(pathlib.Path(args.data).expanduser())
   print(describe(data))
   if args.plot:
-    from pcl_jax.data import pictures  # Imports matplotlib, asked for only now.
-
-    for path in pictures.draw(data, pathlib.Path(args.plot).expanduser()):
+    for path in draw(data, pathlib.Path(args.plot).expanduser()):
       print(f"wrote {path}")
 
 

@@ -37,7 +37,7 @@ def _catalogue(**fields) -> catalogues.Catalogue:
   )
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LISTS)
 def test_lists_come_back_from_their_ragged_form(lists):
   laid = ragged.Ragged.from_lists(lists)
@@ -48,7 +48,7 @@ def test_lists_come_back_from_their_ragged_form(lists):
   ]
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LISTS)
 def test_transposed_holds_the_lists_in_which_each_value_stands(lists):
   actual = ragged.Ragged.from_lists(lists).transposed(9)
@@ -58,14 +58,14 @@ def test_transposed_holds_the_lists_in_which_each_value_stands(lists):
   ]
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LISTS)
 def test_transposed_twice_is_the_same_lists_in_order(lists):
   twice = ragged.Ragged.from_lists(lists).transposed(9).transposed(len(lists))
   assert _as_lists(twice) == [sorted(one) for one in lists]
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LISTS, st.integers(1, 7))
 def test_tags_are_the_first_codes_padded_with_0(lists, max_num_tags):
   made = _catalogue(

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.inspect and pictures."""
+"""Tests of pcl_jax.data.inspect."""
 
 import dataclasses
 import json
@@ -116,7 +116,10 @@ def test_a_damaged_report_is_passed_over(data_dir, tmp_path):
   assert "left out" not in inspect.describe(dataset.DataSet(copy))
 
 
-def test_pictures_are_written_where_asked_for(data_dir, tmp_path, capsys):
+def test_pictures_are_written_where_asked_for(
+  data_dir, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(inspect, "_SPECTROGRAMS", 2)
   folder = tmp_path / "a" / "b"
   inspect.main([str(data_dir), f"--plot={folder}"])
   names = ["distributions.png", "spectrograms.png"]

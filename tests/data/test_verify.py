@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.verify and verify: damage is named."""
+"""Tests of pcl_jax.data.verify: damage is named."""
 
 import os
 import pathlib
@@ -58,7 +58,7 @@ def test_damaged_songs_are_named_all_and_alone(data_dir, tmp_path, capsys):
     assert line.startswith(f"song {store.song_ids[song]} of {spoiled}")
 
 
-@pytest.mark.parametrize("kept", [0.99, 0.5, 0.0])
+@pytest.mark.parametrize("kept", [0.99, 0.0])
 def test_a_truncated_store_is_named(data_dir, tmp_path, kept):
   spoiled = _copy(data_dir, tmp_path)
   path = spoiled / "songs.lmdb" / "data.mdb"
@@ -78,7 +78,7 @@ def _flipped(content: bytes, seed: int) -> bytes:
   return bytes(spoiled)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_flipped_bytes_are_reported_or_change_nothing(data_dir, tmp_path, seed):
   content = (data_dir / "songs.lmdb" / "data.mdb").read_bytes()
   _assert_reported_or_same(data_dir, tmp_path, _flipped(content, seed))
@@ -134,18 +134,22 @@ def test_a_reader_that_dies_is_reported(tmp_path, monkeypatch):
   assert len(problems) == 1 and "exit code 1 after 0 songs" in problems[0]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_song_that_was_written_not_finite_is_named(tmp_path, value):
+def test_a_song_that_was_written_not_finite_is_named(tmp_path):
   largest = np.full((300, 48), np.finfo(np.float16).max)
   largest[::2] *= -1
-  spoiled = largest.copy()
-  spoiled[299, 47] = value
+  songs = [(4, largest)]
+  for song_id, value in ((7, np.nan), (8, np.inf), (9, -np.inf)):
+    spoiled = largest.copy()
+    spoiled[299, 47] = value
+    songs.append((song_id, spoiled))
   writer = song_writer.SongWriter(tmp_path / "songs.lmdb")
-  writer.add([(4, largest), (9, spoiled)])
+  writer.add(songs)
   writer.finish({})
   problems = verify.check_store(tmp_path / "songs.lmdb")
-  assert len(problems) == 1 and problems[0].startswith("song 9 of")
-  assert "not finite" in problems[0]
+  assert len(problems) == 3
+  for song_id, problem in zip((7, 8, 9), problems, strict=True):
+    assert problem.startswith(f"song {song_id} of")
+    assert "not finite" in problem
 
 
 @pytest.mark.parametrize(
