@@ -27,13 +27,13 @@ listed on the screen and in OUT.failures.json with the reason; the exit code is
 then 1, and the table has all others.
 """
 
-import argparse
 from collections.abc import Sequence
 import pathlib
 from typing import Any
 
 from absl import logging
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
@@ -61,11 +61,7 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
 
 
 def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.embed",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.embed", __doc__)
   add = parser.add_argument
   add("--workdir", required=True, help="folder of the run")
   inputs = parser.add_mutually_exclusive_group(required=True)

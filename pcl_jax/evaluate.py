@@ -21,6 +21,7 @@ import pathlib
 
 from absl import logging
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.evaluation import compare
@@ -115,11 +116,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.evaluate",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.evaluate", __doc__)
   _add_what(parser)
   _add_how(parser)
   flags = parser.parse_args(argv)

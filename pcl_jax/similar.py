@@ -22,6 +22,7 @@ from typing import Any
 
 from absl import logging
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_queries
@@ -42,11 +43,7 @@ def _format(rows: list[dict[str, Any]]) -> str:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.similar",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.similar", __doc__)
   add = parser.add_argument
   add("--embeddings", required=True, help="a table that pcl_jax.embed wrote")
   what = parser.add_mutually_exclusive_group(required=True)

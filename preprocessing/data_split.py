@@ -18,283 +18,33 @@ songs are in the song store; songs that the split does not name are left unused:
 
 import argparse
 from collections.abc import Sequence
-import dataclasses
-import hashlib
-import pathlib
-from typing import Any
 
-import numpy as np
-
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
-from pcl_jax.common import storage
 from pcl_jax.data import catalogues
-from pcl_jax.data import pairs
-from pcl_jax.data import ragged
-from pcl_jax.data import song_store
-from pcl_jax.data import stratify
+from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
-from preprocessing.melon import published_split
-from preprocessing.melon import split_report
-
-SETTINGS_FILE = "data_split.json"
-_SHOWN_IDS = 5
-_PUBLISHED_METHOD = "Playlist"  # The only method with published pairs.
-
-
-def _rows_in(
-  songs: melon_meta.Songs, song_ids: np.ndarray, meta_dir: pathlib.Path
-) -> np.ndarray:
-  """Returns where the store's songs stand in the metadata, [songs]."""
-  rows = catalogues.find_rows(songs.ids, song_ids)
-  absent = song_ids[rows < 0]
-  if len(absent):
-    shown = ", ".join(map(str, absent[:_SHOWN_IDS].tolist()))
-    raise errors.InputError(
-      f"{meta_dir / melon_meta.SONG_FILE} lacks {len(absent)} of the "
-      f"{len(song_ids)} songs of the song store (first: {shown}). The two "
-      "belong to different data sets: give the metadata that the store was "
-      "made from, or make the store again."
-    )
-  return rows
-
-
-def _restrict_playlists(
-  playlists: ragged.Ragged, rows: np.ndarray, num_known: int
-) -> tuple[ragged.Ragged, dict[str, int]]:
-  """Keeps the songs of the store, each once in a list; counts what it drops."""
-  to_row = np.full(num_known, -1, np.int64)
-  to_row[rows] = np.arange(len(rows))
-  values, owners = to_row[playlists.values], playlists.list_index()
-  present = values >= 0
-  values, owners = values[present], owners[present]
-  keys = owners.astype(np.int64) * max(len(rows), 1) + values
-  first = np.sort(np.unique(keys, return_index=True)[1])
-  counts = {
-    "without_audio": int((~present).sum()),
-    "repeated": len(values) - len(first),
-  }
-  lists = ragged.Ragged.from_pairs(owners[first], values[first], len(playlists))
-  return lists, counts
-
-
-def _build(
-  songs: melon_meta.Songs,
-  playlists: melon_meta.Playlists,
-  song_ids: np.ndarray,
-  rows: np.ndarray,
-) -> tuple[catalogues.Catalogue, dict[str, int]]:
-  """Builds the catalogue of the store's songs, but for split and pairs."""
-  artists, genres = songs.artists.select(rows), songs.genres.select(rows)
-  _, artist = np.unique(artists.values, return_inverse=True)
-  codes, code = np.unique(genres.values, return_inverse=True)
-  genres = ragged.Ragged(code.astype(np.int32) + 1, genres.offsets)
-  lists, left_out = _restrict_playlists(playlists.songs, rows, len(songs.ids))
-  made = catalogues.Catalogue(
-    song_ids=song_ids,
-    split=np.full(len(song_ids), catalogues.NO_SPLIT, np.int8),
-    artists=ragged.Ragged(artist.astype(np.int32), artists.offsets),
-    genres=genres,
-    albums=songs.albums[rows],
-    playlists=lists,
-    playlist_files=playlists.files,
-    genre_codes=songs.codes[codes],
-    validation_pairs={},
-  )
-  return made, {"unknown": playlists.num_unknown, **left_out}
-
-
-def _split(
-  made: catalogues.Catalogue, split_from: pathlib.Path | None, **shares: Any
-) -> tuple[catalogues.Catalogue, dict[str, Any]]:
-  """Splits the songs, or takes a file's split; returns counts of the file."""
-  if split_from is None:
-    split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
-    return dataclasses.replace(made, split=split), {}
-  parts = published_split.read_split(split_from)
-  split, counts = published_split.assign(made.song_ids, parts, split_from)
-  return dataclasses.replace(made, split=split), {"split_from": counts}
-
-
-def _set_validation_pairs(
-  made: catalogues.Catalogue, seed: int, pairs_from: pathlib.Path | None
-) -> dict[str, Any]:
-  """Draws the fixed pairs of all methods; those of playlists may be given."""
-  available = made.split == catalogues.VALIDATION
-  for number, method in enumerate(catalogues.PAIR_METHODS):
-    made.validation_pairs[method] = pairs.draw_pairs(
-      made.pair_lists(method),
-      available,
-      once=pairs.ONCE_AN_EPOCH[method],
-      rng=np.random.default_rng([seed, number]),
-    )
-  if pairs_from is None:
-    return {}
-  given = published_split.read_pairs(pairs_from)
-  made.validation_pairs[_PUBLISHED_METHOD], counts = (
-    published_split.validation_rows(
-      made.song_ids, made.split, given, pairs_from
-    )
-  )
-  return {"val_pairs_from": counts}
-
-
-def _find_finished(
-  data_dir: pathlib.Path, settings: dict[str, Any]
-) -> catalogues.Catalogue | None:
-  """Returns the catalogue made with these settings; None if there is none."""
-  if not (data_dir / catalogues.FILE_NAME).exists():
-    return None
-  try:
-    found = storage.read_json(data_dir / SETTINGS_FILE)["settings"]
-    differing = storage.differences(found, settings)
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    differing = [f"{data_dir / SETTINGS_FILE} does not say which"]
-  if differing:
-    raise errors.InputError(
-      f"{data_dir / catalogues.FILE_NAME} exists and was made with other "
-      f"settings ({'; '.join(differing)}). A new split makes results "
-      "incomparable with those of the old one: use --force to replace it, or "
-      "another data set's folder."
-    )
-  return catalogues.load(data_dir)
-
-
-def _set_vectors_aside(data_dir: pathlib.Path) -> None:
-  """Renames vectors of the split that is replaced: they saw its songs."""
-  for path in sorted(data_dir.glob("*_vectors.npy")):
-    aside = path.with_name(f"{path.name}.replaced")
-    path.replace(aside)
-    print(
-      f"{path} belongs to the split that is replaced and is now {aside.name}: "
-      f"make it again with python -m preprocessing.{path.stem} "
-      f"--data={data_dir}"
-    )
-
-
-def _digests(
-  meta_dir: pathlib.Path,
-  song_ids: np.ndarray,
-  **files: pathlib.Path | None,
-) -> dict[str, str]:
-  """Returns the hashes of what a catalogue is made from."""
-  found = {"song_ids_sha256": hashlib.sha256(song_ids.tobytes()).hexdigest()}
-  for name, digest in melon_meta.files_sha256(meta_dir).items():
-    found[f"{name}_sha256"] = digest
-  for option, path in files.items():
-    try:
-      if path is not None:
-        found[f"{option}_sha256"] = storage.sha256(path)
-    except OSError as error:
-      raise errors.InputError(
-        f"--{option}={path} cannot be read ({error.strerror}). Give the "
-        "published pickle file."
-      ) from error
-  return found
-
-
-def make_catalogue(
-  meta_dir: pathlib.Path,
-  data_dir: pathlib.Path,
-  *,
-  test_share: float = 0.1,
-  validation_share: float = 0.1,
-  seed: int = 0,
-  unknown_songs: str = "error",
-  force: bool = False,
-  split_from: pathlib.Path | None = None,
-  val_pairs_from: pathlib.Path | None = None,
-) -> catalogues.Catalogue:
-  """Makes data_dir/catalogue.npz from the metadata and the song store.
-
-  Args:
-    meta_dir: the folder kakao_meta.
-    data_dir: the data set's folder, with songs.lmdb.
-    test_share: the share of all songs.
-    validation_share: the share of all songs.
-    seed: the seed of the split and of the validation pairs.
-    unknown_songs: whether a playlist's song that song_meta.json lacks is an
-      `error`, or is left out and counted (`drop`).
-    force: replaces a catalogue made with other settings.
-    split_from: the published split_ids.pkl; the shares do not matter then.
-    val_pairs_from: the published val_pairs.pkl, in place of drawn Playlist
-      pairs; other methods' pairs are drawn.
-
-  Returns:
-    The catalogue; the one on file if it was made with the same settings from
-    the same songs and metadata.
-
-  Raises:
-    InputError: store or metadata are missing, bad or of different data sets;
-      a catalogue with other settings is there.
-  """
-  meta_dir, data_dir = pathlib.Path(meta_dir), pathlib.Path(data_dir)
-  song_ids = song_store.SongStore(data_dir / song_store.FILE_NAME).song_ids
-  shares = {
-    "test_share": test_share,
-    "validation_share": validation_share,
-    "seed": seed,
-  }
-  settings = {
-    **({"seed": seed} if split_from else shares),
-    "unknown_songs": unknown_songs,
-    **_digests(
-      meta_dir,
-      song_ids,
-      split_from=split_from,
-      val_pairs_from=val_pairs_from,
-    ),
-  }
-  if not force:
-    finished = _find_finished(data_dir, settings)
-    if finished is not None:
-      print(f"{data_dir / catalogues.FILE_NAME} exists already: nothing to do")
-      return finished
-  songs = melon_meta.read_songs(meta_dir)
-  playlists = melon_meta.read_playlists(
-    meta_dir, songs, unknown_songs=unknown_songs
-  )
-  rows = _rows_in(songs, song_ids, meta_dir)
-  made, left_out = _build(songs, playlists, song_ids, rows)
-  made, imported = _split(made, split_from, **shares)
-  imported |= _set_validation_pairs(made, seed, val_pairs_from)
-  counts = split_report.count(made, left_out) | imported
-  _set_vectors_aside(data_dir)
-  # Killed between these lines, the catalogue is absent and is made again.
-  (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
-  storage.write_json(
-    data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
-  )
-  made.save(data_dir)
-  split_report.print_counts(counts)
-  return made
-
-
-def _path(text: str) -> pathlib.Path:
-  return pathlib.Path(text).expanduser()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the catalogue."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.data_split",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("preprocessing.data_split", __doc__)
   add = parser.add_argument
+  folder = {"type": command_line.path, "required": True}
+  add("--melon_dir", **folder, help="the folder that holds kakao_meta/")
+  add("--data", **folder, help="the data set's folder")
   shares = {"type": float, "default": argparse.SUPPRESS}
-  add("--melon_dir", type=_path, required=True, help="holds kakao_meta/")
-  add("--data", type=_path, required=True, help="the data set's folder")
   add("--test_share", **shares, help="share of all songs (default 0.1)")
   add("--validation_share", **shares, help="share of all songs (default 0.1)")
   add(
     "--split_from",
-    type=_path,
+    type=command_line.path,
     help="the published split_ids.pkl, in place of the shares",
   )
   add(
     "--val_pairs_from",
-    type=_path,
+    type=command_line.path,
     help="the published val_pairs.pkl, in place of drawn Playlist pairs",
   )
   add("--seed", type=int, default=0, help="seed of split and pairs (default 0)")
@@ -312,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.error(f"--split_from decides the split; leave out {given}")
   melon_dir, data_dir = options.pop("melon_dir"), options.pop("data")
   with locks.hold(data_dir, parser.prog):
-    make_catalogue(melon_dir / "kakao_meta", data_dir, **options)
+    catalogue_maker.make_catalogue(
+      melon_dir / "kakao_meta", data_dir, **options
+    )
   print(
     f"catalogue: {data_dir / catalogues.FILE_NAME}; next: python -m "
     f"preprocessing.playlist_vectors --data={data_dir} and python -m "

@@ -33,15 +33,11 @@ Songs left out by wish, which do not count for the share; several may be given:
 
 import argparse
 from collections.abc import Sequence
-import pathlib
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from preprocessing.melon import converter
-
-
-def _path(text: str) -> pathlib.Path:
-  return pathlib.Path(text).expanduser()
 
 
 def _share(text: str) -> float:
@@ -51,24 +47,19 @@ def _share(text: str) -> float:
   return share
 
 
-def _count(text: str) -> int:
-  count = int(text)
-  if count < 1:
-    raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-  return count
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and converts."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.melon_lmdb",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("preprocessing.melon_lmdb", __doc__)
   add = parser.add_argument
-  add("--melon_dir", type=_path, required=True, help="source folder")
-  add("--out", type=_path, required=True, help="the data set's folder")
-  add("--min_frames", type=_count, default=1, help="shortest song kept (1)")
+  folder = {"type": command_line.path, "required": True}
+  add("--melon_dir", **folder, help="source folder")
+  add("--out", **folder, help="the data set's folder")
+  add(
+    "--min_frames",
+    type=command_line.count,
+    default=1,
+    help="shortest song kept (1)",
+  )
   add(
     "--exclude",
     action="append",
@@ -85,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add(
     "--workers",
-    type=_count,
+    type=command_line.count,
     help="how many read and convert at a time (default: one a core); threads "
     f"up to {converter.MOST_THREADS} or below "
     f"{converter.LEAST_SONGS_FOR_PROCESSES} songs, processes beyond",

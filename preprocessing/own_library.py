@@ -40,340 +40,40 @@ one. If nothing has changed, nothing is done. --force decodes everything again,
 keeping the ids, and is needed for other settings.
 """
 
-import argparse
 from collections.abc import Sequence
-import math
-import os
-import pathlib
-from typing import Any
 
-import numpy as np
-
-from pcl_jax.audio import melspectrogram
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
-from pcl_jax.common import storage
-from pcl_jax.data import catalogues
-from pcl_jax.data import song_store
-from pcl_jax.library import music_files
-from pcl_jax.library import playlist_files
-from preprocessing import data_split
-from preprocessing import genre_vectors
-from preprocessing import playlist_vectors
-from preprocessing.library import decoding
-from preprocessing.library import library_meta
+from preprocessing.library import library_build
 from preprocessing.library import library_report
-from preprocessing.library import library_store
-from preprocessing.library import song_records
-from preprocessing.library import staging
-
-
-def _check_window(window: library_store.Window) -> None:
-  # Written so that not-a-number is refused.
-  if not 0 <= window.from_s < math.inf:
-    raise errors.InputError(
-      f"--from_s is {window.from_s}; it is a number of seconds, at least 0."
-    )
-  if window.to_s is not None and not window.from_s < window.to_s < math.inf:
-    raise errors.InputError(
-      f"--to_s is {window.to_s}; it is a number of seconds greater than "
-      f"--from_s, which is {window.from_s}. Leave it out for the track's end."
-    )
-
-
-def _check_kind(data_dir: pathlib.Path) -> None:
-  """Refuses to replace what was not made here."""
-  store = data_dir / song_store.FILE_NAME
-  if store.exists() and not (data_dir / music_files.IDS).exists():
-    raise errors.InputError(
-      f"{store} was not made of audio files (there is no {music_files.IDS} "
-      "next to it): give another --out."
-    )
-
-
-def _read_report(data_dir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns library.json of the finished data set, or None."""
-  path = data_dir / library_report.REPORT
-  return storage.read_made_json(path) if path.exists() else None
-
-
-def _changes(
-  audio_dir: pathlib.Path, data_dir: pathlib.Path, report: dict[str, Any] | None
-) -> dict[str, int] | None:
-  """Counts how the files differ from those the data set was made of.
-
-  Returns:
-    Numbers of audio files added, removed, changed, worth another try and kept
-    and of playlist files that are not as they were; None if all is as it was.
-  """
-  if report is None:
-    return {}
-  then = song_records.read_records(data_dir / song_records.FILE_NAME)
-  now = music_files.stamps(audio_dir, music_files.SOUND)
-  lists = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
-  known = {
-    name: tuple(stamp)
-    for name, stamp in report.get("playlist_stamps", {}).items()
-  }
-  both = then.keys() & now.keys()
-  changed = {path for path in both if then[path].stamp != now[path]}
-  retried = {
-    path
-    for path in both - changed
-    if song_records.worth_another_try(audio_dir, then[path])
-  }
-  counts = {
-    "added": len(now.keys() - then.keys()),
-    "removed": len(then.keys() - now.keys()),
-    "changed": len(changed),
-    "tried_again": len(retried),
-    "playlist_files": len(dict(known.items() ^ lists.items())),
-  }
-  if not any(counts.values()):
-    return None
-  return counts | {"kept": len(both) - len(changed) - len(retried)}
-
-
-def _write_metadata(
-  audio_dir: pathlib.Path, folder: pathlib.Path
-) -> dict[str, Any]:
-  """Writes kakao_meta/ of the store's songs; returns what library.json says."""
-  store = song_store.SongStore(folder / song_store.FILE_NAME)
-  records = song_records.read_records(folder / song_records.FILE_NAME)
-  duplicates = {
-    path: one.duplicate_of for path, one in records.items() if one.duplicate_of
-  }
-  found = library_meta.write_meta(
-    audio_dir,
-    folder / staging.META,
-    storage.read_made_json(folder / music_files.IDS)["ids"],
-    set(store.song_ids.tolist()),
-    duplicates,
-  )
-  frames_s = (
-    melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
-  )
-  skipped = storage.read_made_json(folder / song_records.SKIPPED)
-  return {
-    "audio_dir": os.fspath(audio_dir.resolve()),
-    "songs": len(store),
-    "left_out": len(skipped),
-    "gone": sum(one["file"] not in records for one in skipped),
-    "hours": float(store.frames.sum(dtype=np.int64)) * frames_s / 3600,
-    "duplicates": duplicates,
-    **found,
-  }
-
-
-def _make_vectors(
-  data_dir: pathlib.Path,
-  made: catalogues.Catalogue,
-  *,
-  dims: int,
-  genre_dims: int,
-  seed: int,
-) -> dict[str, str]:
-  """Makes the vectors there is data for; returns strategy -> what it lacks."""
-  lacking = {}
-  learned = made.split != catalogues.TEST
-  # The quick ones first; of the others, an interrupted run left its state.
-  # What it finished is made again: nothing was trained with it.
-  if learned[made.genres.list_index()].any():
-    genre_vectors.make_genre_vectors(
-      data_dir, dims=genre_dims, seed=seed, force=True
-    )
-  else:
-    lacking["CM and Hybrid with genre_w2v"] = "genre tags"
-  if learned[made.playlists.values].any():
-    playlist_vectors.make_playlist_vectors(
-      data_dir, dims=dims, seed=seed, force=True
-    )
-  else:
-    lacking["CM and Hybrid with cf"] = "playlists"
-  needs = {
-    "Playlist": "a playlist with two training songs or more",
-    "Artist": "an artist with two training songs or more",
-    "Genre": "a genre tag with two training songs or more",
-  }
-  in_training = made.split == catalogues.TRAIN
-  for method, need in needs.items():
-    lists = made.pair_lists(method)
-    songs = lists.list_index()[in_training[lists.values]]
-    if not (np.bincount(songs, minlength=1) > 1).any():
-      lacking[f"A-IM and Hybrid with {method} pairs"] = need
-  return lacking
-
-
-def _make(
-  audio_dir: pathlib.Path,
-  data_dir: pathlib.Path,
-  folder: pathlib.Path,
-  settings: dict[str, Any],
-  wanted: dict[str, Any],
-  threads: int,
-) -> dict[str, Any]:
-  """Makes all parts of the data set in a folder; returns library.json."""
-  if not (folder / song_store.FILE_NAME).exists():
-    base = None
-    if not wanted["anew"]:
-      base = library_store.Base(
-        data_dir / song_store.FILE_NAME,
-        song_records.read_records(data_dir / song_records.FILE_NAME),
-      )
-    window = library_store.Window(settings["from_s"], settings["to_s"])
-    library_store.write_store(audio_dir, folder, base, window, threads)
-  report = _write_metadata(audio_dir, folder)
-  made = data_split.make_catalogue(
-    folder / staging.META,
-    folder,
-    test_share=settings["test_share"],
-    validation_share=settings["validation_share"],
-    seed=settings["seed"],
-    force=True,  # What is there is unfinished; nothing was trained with it.
-  )
-  report["unavailable"] = _make_vectors(
-    folder,
-    made,
-    dims=settings["dims"],
-    genre_dims=settings["genre_dims"],
-    seed=settings["seed"],
-  )
-  report["settings"] = settings
-  storage.write_json(folder / library_report.REPORT, report)
-  return report
-
-
-def _update(
-  audio_dir: pathlib.Path,
-  data_dir: pathlib.Path,
-  settings: dict[str, Any],
-  *,
-  force: bool,
-  threads: int,
-) -> dict[str, Any]:
-  """Makes what is not as it should be; see `build_library`."""
-  songs = {key: settings[key] for key in ("audio_dir", "from_s", "to_s")}
-  while True:
-    old, begun = _read_report(data_dir), staging.begun(data_dir)
-    wanted = {**songs, "anew": force or old is None}
-    if old is not None and not force:
-      then = old.get("settings", {"audio_dir": old["audio_dir"]})
-      staging.check_same(data_dir, then, settings)
-    if begun is not None and not force:
-      staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
-      wanted["anew"] = begun["anew"]
-    changes = _changes(audio_dir, data_dir, old)
-    if begun is None and changes is None and not force:
-      print(
-        f"nothing to do: {data_dir} is made of {old['audio_dir']} as it is; "
-        "--force makes it again"
-      )
-      return old
-    folder = staging.begin(data_dir, wanted)
-    report = _make(audio_dir, data_dir, folder, settings, wanted, threads)
-    staging.finish(data_dir)
-    if old is not None:
-      print(library_report.change(data_dir, changes, anew=wanted["anew"]))
-    if begun != wanted or _changes(audio_dir, data_dir, report) is None:
-      return report
-    force = False  # Files have changed since the interrupted run saw them.
-
-
-def build_library(
-  audio_dir: pathlib.Path,
-  data_dir: pathlib.Path,
-  *,
-  from_s: float = 0.0,
-  to_s: float | None = None,
-  force: bool = False,
-  threads: int | None = None,
-  test_share: float = 0.1,
-  validation_share: float = 0.1,
-  dims: int = 300,
-  genre_dims: int = 128,
-  seed: int = 0,
-) -> dict[str, Any]:
-  """Makes, goes on making or brings up to date the data set of a library.
-
-  Args:
-    audio_dir: the library's folder.
-    data_dir: the data set's folder; made if need be.
-    from_s: where the part of every track begins that is used, in seconds.
-    to_s: where it ends; by default, and at most, at the track's end.
-    force: makes a finished data set again; songs keep their ids.
-    threads: how many files are decoded at once; by default one per core, at
-      most 8.
-    test_share: share of the songs kept for testing.
-    validation_share: share of the songs kept for validation.
-    dims: factors of the playlist vectors.
-    genre_dims: size of the genre vectors.
-    seed: seed of the split and of the vectors.
-
-  Returns:
-    The content of library.json.
-
-  Raises:
-    InputError: the folder is absent or has nothing usable, the output is
-      taken or was made with other settings, or a setting is bad.
-  """
-  if not audio_dir.is_dir():
-    raise errors.InputError(
-      f"{audio_dir} is not a folder: give the folder of your music as --audio."
-    )
-  _check_window(library_store.Window(from_s, to_s))
-  staging.move(data_dir)
-  _check_kind(data_dir)
-  settings = {
-    "audio_dir": os.fspath(audio_dir.resolve()),
-    "from_s": float(from_s),
-    "to_s": None if to_s is None else float(to_s),
-    "test_share": test_share,
-    "validation_share": validation_share,
-    "dims": dims,
-    "genre_dims": genre_dims,
-    "seed": seed,
-  }
-  threads = threads or decoding.default_threads()
-  return _update(audio_dir, data_dir, settings, force=force, threads=threads)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the data set."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.own_library",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("preprocessing.own_library", __doc__)
   add = parser.add_argument
-  add("--audio", required=True, help="folder of audio files and playlists")
-  add("--out", required=True, help="the data set's folder")
-  add("--from_s", type=float, default=0.0, help="use tracks from here (0)")
+  folder = {"type": command_line.path, "required": True}
+  add("--audio", **folder, help="folder of audio files and playlists")
+  add("--out", **folder, help="the data set's folder")
   add("--to_s", type=float, help="use tracks up to here (their end)")
-  add(
-    "--force",
-    action="store_true",
-    help="decode everything again, or use other settings",
-  )
-  add("--threads", type=int, help="files decoded at once (cores, at most 8)")
-  add("--test_share", type=float, default=0.1, help="share of all songs (0.1)")
-  add(
-    "--validation_share",
-    type=float,
-    default=0.1,
-    help="share of all songs (0.1)",
-  )
-  add("--dims", type=int, default=300, help="playlist vectors' factors (300)")
-  add("--genre_dims", type=int, default=128, help="genre vectors' size (128)")
-  add(
-    "--seed", type=int, default=0, help="seed of the split and the vectors (0)"
-  )
+  text = "decode everything again, or use other settings"
+  add("--force", action="store_true", help=text)
+  text = "files decoded at once (cores, at most 8)"
+  add("--threads", type=command_line.count, help=text)
+  numbers = {
+    "from_s": (0.0, "use tracks from here"),
+    "test_share": (0.1, "share of all songs"),
+    "validation_share": (0.1, "share of all songs"),
+    "dims": (300, "factors of the playlist vectors"),
+    "genre_dims": (128, "size of the genre vectors"),
+    "seed": (0, "seed of the split and the vectors"),
+  }
+  command_line.add_numbers(parser, numbers)
   args = vars(parser.parse_args(argv))
-  if args["threads"] is not None and args["threads"] < 1:
-    parser.error(f"--threads is {args['threads']}; it is at least 1")
-  audio_dir = pathlib.Path(args.pop("audio")).expanduser()
-  data_dir = pathlib.Path(args.pop("out")).expanduser()
+  audio_dir, data_dir = args.pop("audio"), args.pop("out")
   with locks.hold(data_dir, parser.prog):
-    report = build_library(audio_dir, data_dir, **args)
+    report = library_build.build_library(audio_dir, data_dir, **args)
   print(library_report.summary(report, data_dir))
 
 

@@ -8,16 +8,16 @@ Interrupted, the same command line goes on.
     python -m pcl_jax.embed --workdir=runs/sample --audio=data/sample_audio
 """
 
-import argparse
 from collections.abc import Sequence
 import pathlib
 
 import soundfile
 import tqdm
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from preprocessing import sample_melon
+from preprocessing.sample import sample_maker
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_world
 from preprocessing.sample import synthesis
@@ -48,7 +48,7 @@ def make_audio(
   Raises:
     InputError: a setting is out of range.
   """
-  sample_melon.check_settings(
+  sample_maker.check_settings(
     songs=songs, artists=artists, seconds=seconds, seed=seed, eq_db=eq_db
   )
   who = sample_world.draw_artists(artists, seed)
@@ -70,23 +70,16 @@ def make_audio(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.sample_audio",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
-  add("--out", required=True, type=pathlib.Path, help="folder")
-  add("--songs", type=int, default=120, help="how many (default 120)")
-  add("--artists", type=int, default=12, help="how many (default 12)")
-  add("--seconds", type=float, default=20.0, help="of each (default 20)")
-  add("--seed", type=int, default=0, help="of all draws (default 0)")
-  add(
-    "--eq_db",
-    type=float,
-    default=4.0,
-    help="strength of each song's random equaliser, in dB (default 4)",
-  )
+  parser = command_line.parser("preprocessing.sample_audio", __doc__)
+  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder")
+  numbers = {
+    "songs": (120, "number of songs"),
+    "artists": (12, "number of artists"),
+    "seconds": (20.0, "length of each song"),
+    "seed": (0, "seed of all draws"),
+    "eq_db": (4.0, "strength of each song's random equaliser, in dB"),
+  }
+  command_line.add_numbers(parser, numbers)
   flags = vars(parser.parse_args(argv))
   paths = make_audio(flags.pop("out"), **flags)
   print(f"{len(paths)} songs in {paths[0].parents[1]}")

@@ -7,18 +7,18 @@ Synthesises the music, then makes song store, split and vectors from it, as the
 single commands do. What is there already is not made again.
 """
 
-import argparse
 from collections.abc import Sequence
 import os
 import pathlib
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
-from preprocessing import data_split
-from preprocessing import genre_vectors
-from preprocessing import playlist_vectors
-from preprocessing import sample_melon
+from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
+from preprocessing.sample import sample_maker
+from preprocessing.vectors import genre_words
+from preprocessing.vectors import playlist_factors
 
 MELON_FOLDER = "melon"
 # Test songs are the queries of the evaluation: more than the paper's tenth.
@@ -51,7 +51,7 @@ def make(
   data_dir = pathlib.Path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
   with locks.hold(data_dir, "the making of a sample"):
-    sample_melon.make_sample(
+    sample_maker.make_sample(
       melon_dir,
       songs=songs,
       seconds=seconds,
@@ -63,15 +63,15 @@ def make(
     converter.build_song_store(
       melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
     )
-    data_split.make_catalogue(
+    catalogue_maker.make_catalogue(
       melon_dir / "kakao_meta",
       data_dir,
       test_share=TEST_SHARE,
       validation_share=VALIDATION_SHARE,
       seed=seed,
     )
-    playlist_vectors.make_playlist_vectors(data_dir, seed=seed)
-    genre_vectors.make_genre_vectors(data_dir, seed=seed)
+    playlist_factors.make_playlist_vectors(data_dir, seed=seed)
+    genre_words.make_genre_vectors(data_dir, seed=seed)
 
 
 def make_where_absent(
@@ -87,7 +87,7 @@ def make_where_absent(
   """
   data_dir = pathlib.Path(data_dir)
   # The vectors are made last.
-  finished = (data_dir / genre_vectors.FILE_NAME).exists()
+  finished = (data_dir / genre_words.FILE_NAME).exists()
   begun = (data_dir / MELON_FOLDER).is_dir()
   foreign = not begun and data_dir.exists()
   if not songs or finished or foreign:
@@ -101,27 +101,14 @@ def make_where_absent(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the sample."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.sample_data",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("preprocessing.sample_data", __doc__)
   parser.add_argument("--out", required=True, help="folder of the data set")
-  parser.add_argument(
-    "--songs", type=int, default=600, help="how many (default %(default)s)"
-  )
-  parser.add_argument(
-    "--seconds",
-    type=float,
-    default=20.0,
-    help="length of most songs (default %(default)s)",
-  )
-  parser.add_argument(
-    "--seed",
-    type=int,
-    default=0,
-    help="decides everything that is drawn (default %(default)s)",
-  )
+  numbers = {
+    "songs": (600, "number of songs"),
+    "seconds": (20.0, "length of most songs"),
+    "seed": (0, "decides everything that is drawn"),
+  }
+  command_line.add_numbers(parser, numbers)
   flags = parser.parse_args(argv)
   make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)
   print(

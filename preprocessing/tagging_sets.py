@@ -24,36 +24,24 @@ its tags and its id, in the splits train, validation and test. Interrupted, the
 same command goes on. A finished set is left as it is; --force replaces it.
 """
 
-import argparse
 from collections.abc import Sequence
-import pathlib
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from preprocessing.tagging import mtg_jamendo
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_coverage
 
 
-def _path(text: str) -> pathlib.Path:
-  return pathlib.Path(text).expanduser()
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prepares the set."""
-  parser = argparse.ArgumentParser(
-    prog="python -m preprocessing.tagging_sets",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("preprocessing.tagging_sets", __doc__)
   add = parser.add_argument
   add("--set", required=True, choices=preparation.SETS, help="which set")
-  add("--source", type=_path, required=True, help="folder of the set's audio")
-  add("--out", type=_path, required=True, help="folder of the prepared set")
-  add(
-    "--lists",
-    type=_path,
-    help="folder of the published lists (that of the audio)",
-  )
+  folder = {"type": command_line.path}
+  add("--source", **folder, required=True, help="folder of the set's audio")
+  add("--out", **folder, required=True, help="folder of the prepared set")
+  add("--lists", **folder, help="folder of the published lists (--source)")
   add("--split", help="MagnaTagATune: 25k or 21k; MTG-Jamendo: 0 to 4 (0)")
   add("--subset", help=f"MTG-Jamendo: {', '.join(mtg_jamendo.SUBSETS)}")
   add("--part", help="MTG-Jamendo: whole tracks or their centre 29.1 s (whole)")
@@ -66,10 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add("--allow_partial", action="store_true", help="prepare what there is")
   add("--force", action="store_true", help="replace a finished set")
-  add("--threads", type=int, help="files decoded at once (cores, at most 8)")
+  text = "files decoded at once (cores, at most 8)"
+  add("--threads", type=command_line.count, help=text)
   args = parser.parse_args(argv)
-  if args.threads is not None and args.threads < 1:
-    parser.error(f"--threads is {args.threads}; it is at least 1")
   clip_list = preparation.read_lists(
     args.set,
     args.lists or args.source,

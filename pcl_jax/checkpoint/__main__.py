@@ -8,11 +8,11 @@ digests, and exits with code 1 if a step is damaged. Neither changes anything,
 so the run may be training.
 """
 
-import argparse
 from collections.abc import Sequence
 import math
 
 from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 
 _COLUMNS = ("step", "epoch", "validation loss", "size", "", "digests")
@@ -72,11 +72,7 @@ def verify(files: checkpoint_files.CheckpointFiles) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Parses the command line; lists or verifies the checkpoints of a run."""
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.checkpoint",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.checkpoint", __doc__)
   parser.add_argument("task", choices=("list", "verify"))
   parser.add_argument("run", help="workdir of the run")
   flags = parser.parse_args(argv)

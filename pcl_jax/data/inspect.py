@@ -8,7 +8,6 @@ them):
     python -m pcl_jax.data.inspect data/melon --plot=pictures
 """
 
-import argparse
 import collections
 from collections.abc import Iterator, Sequence
 import datetime
@@ -22,6 +21,7 @@ import numpy as np
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
@@ -317,11 +317,7 @@ def draw(data: dataset.DataSet, folder: pathlib.Path) -> list[pathlib.Path]:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints."""
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.data.inspect",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.data.inspect", __doc__)
   parser.add_argument("data", help="the data set's folder")
   parser.add_argument("--plot", help="folder to write pictures into")
   args = parser.parse_args(argv)

@@ -8,7 +8,6 @@ vectors with the store. Prints what is wrong, and exits 1 if anything is.
     python -m pcl_jax.data.verify data/melon --threads=4
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 import concurrent.futures
 import functools
@@ -25,6 +24,7 @@ import lmdb
 import numpy as np
 import tqdm
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -238,11 +238,7 @@ def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Parses the command line and verifies; returns the exit code."""
-  parser = argparse.ArgumentParser(
-    prog="python -m pcl_jax.data.verify",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.data.verify", __doc__)
   parser.add_argument("data", help="the data set's folder")
   parser.add_argument(
     "--threads",

@@ -20,6 +20,7 @@ import pyarrow
 from pyarrow import parquet
 
 from pcl_jax.checkpoint import restore
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import dataset
@@ -120,17 +121,14 @@ def format_tags(
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  add = parser.add_argument
+  parser = command_line.parser("pcl_jax.evaluation.tag", __doc__)
+  add, path = parser.add_argument, {"type": command_line.path}
   what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument(
-    "--probe_out", help="train a probe and write it to this file"
-  )
-  what.add_argument("--probe", help="apply the trained probe in this file")
-  add("--workdir", help="folder of the run, with --probe_out")
+  text = "train a probe and write it to this file"
+  what.add_argument("--probe_out", **path, help=text)
+  text = "apply the trained probe in this file"
+  what.add_argument("--probe", **path, help=text)
+  add("--workdir", **path, help="folder of the run, with --probe_out")
   add("--data", help="data set (default: the one the run trained on)")
   add(
     "--kind",
@@ -138,44 +136,33 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     default="mlp",
     help="kind of the probe (default %(default)s)",
   )
-  add("--embeddings", help="table of pcl_jax.embed to tag, with --probe")
-  add("--out", help="write the probabilities to this table")
-  add(
-    "-k",
-    type=int,
-    default=5,
-    help="tags to print per song (default 5)",
-  )
+  add("--embeddings", **path, help="table of pcl_jax.embed, with --probe")
+  add("--out", **path, help="write the probabilities to this table")
+  text = "tags to print per song (default 5)"
+  add("-k", type=command_line.count, default=5, help=text)
   flags = parser.parse_args(argv)
   if flags.probe_out and not flags.workdir:
     parser.error("--probe_out needs --workdir")
   if flags.probe and not flags.embeddings:
     parser.error("--probe needs --embeddings")
-  if flags.k < 1:
-    parser.error(f"-k is {flags.k}; it must be at least 1")
   return flags
-
-
-def _path(text: str) -> pathlib.Path:
-  return pathlib.Path(text).expanduser()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line; trains or applies a probe."""
   flags = _parse(argv)
   if flags.probe_out:
-    out = _path(flags.probe_out)
-    result = train(_path(flags.workdir), flags.data, flags.kind, out)
+    result = train(flags.workdir, flags.data, flags.kind, flags.probe_out)
     for name, metric in result.metrics.items():
       print(
         f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}], "
         f"mean over {metric.items} tags"
       )
-    print(f"written to {out}")
+    print(f"written to {flags.probe_out}")
     return
-  table, probe, found = apply(_path(flags.probe), _path(flags.embeddings))
+  table, probe, found = apply(flags.probe, flags.embeddings)
   if flags.out:
-    write(_path(flags.out), table, probe.tags, found)
+    write(flags.out, table, probe.tags, found)
   print(format_tags(table.ids, probe.tags, found, flags.k))
   if flags.out:
     print(f"\nwritten to {flags.out}")

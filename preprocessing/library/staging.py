@@ -16,11 +16,11 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
-from preprocessing import data_split
-from preprocessing import genre_vectors
-from preprocessing import playlist_vectors
 from preprocessing.library import library_report
 from preprocessing.library import song_records
+from preprocessing.melon import catalogue_maker
+from preprocessing.vectors import genre_words
+from preprocessing.vectors import playlist_factors
 
 META = "kakao_meta"
 UNFINISHED = "unfinished"
@@ -32,12 +32,12 @@ PARTS = (
   song_records.FILE_NAME,
   META,
   catalogues.FILE_NAME,
-  data_split.SETTINGS_FILE,
-  playlist_vectors.FILE_NAME,
-  playlist_vectors.FILE_NAME.replace(".npy", ".json"),
-  playlist_vectors.STATE_NAME,
-  genre_vectors.FILE_NAME,
-  genre_vectors.FILE_NAME.replace(".npy", ".json"),
+  catalogue_maker.SETTINGS_FILE,
+  playlist_factors.FILE_NAME,
+  playlist_factors.FILE_NAME.replace(".npy", ".json"),
+  playlist_factors.STATE_NAME,
+  genre_words.FILE_NAME,
+  genre_words.FILE_NAME.replace(".npy", ".json"),
   library_report.REPORT,
 )
 

@@ -1,12 +1,12 @@
 """A table of vectors (npy), its report (json), and the command to make it."""
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import storage
@@ -86,7 +86,7 @@ def write(
 
 def run_command(
   make: Callable[..., Any],
-  prog: str,
+  module: str,
   description: str,
   options: Mapping[str, tuple[int | float, str]],
   argv: Sequence[str] | None,
@@ -95,25 +95,17 @@ def run_command(
 
   Args:
     make: takes the data set's folder, `force` and the options.
-    prog: the command's name.
+    module: the command's module.
     description: the text of --help.
     options: name -> default, which gives the type, and help.
     argv: the arguments; those of the process if None.
   """
-  parser = argparse.ArgumentParser(
-    prog=prog,
-    description=description,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser(module, description)
   parser.add_argument("--data", required=True, help="the data set's folder")
-  for name, (default, text) in options.items():
-    text = f"{text} (default {default})"
-    parser.add_argument(
-      f"--{name}", type=type(default), default=default, help=text
-    )
+  command_line.add_numbers(parser, options)
   text = "replace vectors made with other settings"
   parser.add_argument("--force", action="store_true", help=text)
   values = vars(parser.parse_args(argv))
   data_dir = values.pop("data")
-  with locks.hold(data_dir, prog):
+  with locks.hold(data_dir, parser.prog):
     make(data_dir, **values)

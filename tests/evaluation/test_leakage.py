@@ -16,7 +16,7 @@ from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
-from preprocessing import genre_vectors
+from preprocessing.vectors import genre_words
 from tests.support import tiny_data
 from tests.support import tiny_run
 
@@ -132,7 +132,7 @@ def test_tables_made_under_another_split_are_found(tmp_path, capsys):
     data.directory / "playlist_vectors.json",
     {"settings": vector_sources.of_playlist_vectors(data.catalogue)},
   )
-  genre_vectors.make_genre_vectors(data.directory, dims=2, epochs=1)
+  genre_words.make_genre_vectors(data.directory, dims=2, epochs=1)
   both = {"architecture": {"audio": {}, "cf": {}, "genre_w2v": {}}}
   found = _found(_meta(data, **both), data)
   assert found["mode P"].passed and found["mode G"].passed

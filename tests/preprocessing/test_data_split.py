@@ -11,6 +11,7 @@ from pcl_jax.data import ragged
 from pcl_jax.data import song_writer
 from pcl_jax.data import stratify
 from preprocessing import data_split
+from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 from tests.support import tiny_melon
 
@@ -41,7 +42,9 @@ def prepared(tmp_path):
 
 
 def _make(prepared, **options) -> catalogues.Catalogue:
-  return data_split.make_catalogue(prepared / "kakao_meta", prepared, **options)
+  return catalogue_maker.make_catalogue(
+    prepared / "kakao_meta", prepared, **options
+  )
 
 
 def _same(one: catalogues.Catalogue, other: catalogues.Catalogue) -> bool:
@@ -171,7 +174,7 @@ def test_what_is_saved_is_what_is_returned(prepared):
   loaded = catalogues.load(prepared)
   assert _same(made, loaded)
   assert loaded.song_ids.tolist() == made.song_ids.tolist()
-  kept = json.loads((prepared / data_split.SETTINGS_FILE).read_text())
+  kept = json.loads((prepared / catalogue_maker.SETTINGS_FILE).read_text())
   assert kept["settings"]["seed"] == 0
   assert kept["counts"]["songs"] == 50
   assert kept["counts"]["validation_pairs"].keys() == set(

@@ -14,6 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from preprocessing import genre_vectors
+from preprocessing.vectors import genre_words
 from tests.support import tiny_data
 
 DIMS = 8
@@ -25,7 +26,7 @@ def saved(folder, catalogue=None):
 
 
 def made(folder, **options):
-  path = genre_vectors.make_genre_vectors(folder, **{"dims": DIMS} | options)
+  path = genre_words.make_genre_vectors(folder, **{"dims": DIMS} | options)
   return np.load(path)
 
 

@@ -13,10 +13,11 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from preprocessing import own_library
-from preprocessing import playlist_vectors
+from preprocessing.library import library_build
 from preprocessing.library import library_store
 from preprocessing.library import song_records
 from preprocessing.library import staging
+from preprocessing.vectors import playlist_factors
 from tests.support import tiny_library
 
 SMALL = tiny_library.SMALL
@@ -39,7 +40,7 @@ def decoded(monkeypatch):
 def library(tmp_path, decoded):
   """A library of nine songs and its data set."""
   audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
-  own_library.build_library(audio, tmp_path / "data", **SMALL)
+  library_build.build_library(audio, tmp_path / "data", **SMALL)
   decoded.clear()
   return audio, tmp_path / "data"
 
@@ -110,7 +111,7 @@ def test_a_second_run_decodes_only_what_is_new_and_keeps_ids(
   assert _is_whole(data)
   # What is there is what a data set made at once has.
   fresh = data.with_name("fresh")
-  own_library.build_library(audio, fresh, **SMALL)
+  library_build.build_library(audio, fresh, **SMALL)
   assert sorted(_features(fresh).values()) == sorted(features.values())
 
 
@@ -118,7 +119,7 @@ def test_force_decodes_all_again_and_keeps_ids(library, decoded):
   audio, data = library
   ids = tiny_library.read_json(data / "song_ids.json")["ids"]
   tiny_library.write_song(audio / "A new artist" / "0.wav", 333.0)
-  own_library.build_library(audio, data, force=True, **SMALL)
+  library_build.build_library(audio, data, force=True, **SMALL)
   assert len(decoded) == 10 and _is_whole(data)
   after = tiny_library.read_json(data / "song_ids.json")["ids"]
   assert after == ids | {"A new artist/0.wav": 9}
@@ -128,12 +129,12 @@ def test_other_settings_need_force(library, decoded):
   audio, data = library
   other = {**SMALL, "seed": 1}
   with pytest.raises(errors.InputError, match="seed: there 0, here 1.*--force"):
-    own_library.build_library(audio, data, **other)
+    library_build.build_library(audio, data, **other)
   moved = audio.rename(audio.with_name("moved"))
   with pytest.raises(errors.InputError, match="begun from the folder"):
-    own_library.build_library(moved, data, **SMALL)
+    library_build.build_library(moved, data, **SMALL)
   assert _is_whole(data) and not decoded
-  own_library.build_library(moved, data, force=True, **other)
+  library_build.build_library(moved, data, force=True, **other)
   assert len(decoded) == 9
 
 
@@ -141,32 +142,32 @@ def test_a_new_playlist_alone_needs_no_decoding_and_no_new_store(
   library, decoded, monkeypatch, capsys
 ):
   monkeypatch.setattr(
-    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
   )
   audio, data = library
   inode = (data / "songs.lmdb" / "data.mdb").stat().st_ino
   (audio / "a.m3u").write_text("Artist 0/0.wav\nArtist 0/1.wav")
-  report = own_library.build_library(audio, data, **SMALL)
+  report = library_build.build_library(audio, data, **SMALL)
   assert report["playlists"] == 1 and not decoded and _is_whole(data)
   assert (data / "songs.lmdb" / "data.mdb").stat().st_ino == inode
   assert "1 playlist files not as before" in capsys.readouterr().out
   (audio / "a.m3u").write_text("Artist 0/0.wav")
-  report = own_library.build_library(audio, data, **SMALL)
+  report = library_build.build_library(audio, data, **SMALL)
   assert report["playlist_files"][0]["songs"] == 1
   (audio / "a.m3u").unlink()
-  report = own_library.build_library(audio, data, **SMALL)
+  report = library_build.build_library(audio, data, **SMALL)
   assert report["playlist_files"] == [] and not decoded
 
 
 def test_a_duplicate_takes_the_place_of_a_song_that_goes(library, decoded):
   audio, data = library
   shutil.copyfile(audio / "Artist 0" / "0.wav", audio / "a copy.wav")
-  report = own_library.build_library(audio, data, **SMALL)
+  report = library_build.build_library(audio, data, **SMALL)
   # What is a song stays one, though the other comes first by name.
   assert report["duplicates"] == {"a copy.wav": "Artist 0/0.wav"}
   features = _features(data)
   (audio / "Artist 0" / "0.wav").unlink()
-  report = own_library.build_library(audio, data, **SMALL)
+  report = library_build.build_library(audio, data, **SMALL)
   assert report["duplicates"] == {} and report["songs"] == 9
   assert decoded == ["a copy.wav", "a copy.wav"]
   assert _features(data)[9] == features[0]
@@ -177,16 +178,16 @@ def test_songs_that_lacked_a_decoder_of_earlier_versions_are_tried_again(
 ):
   audio, data = library
   (audio / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   path = data / song_records.FILE_NAME
   records = song_records.read_records(path)
   records["song.m4a"] = dataclasses.replace(records["song.m4a"], needs="ffmpeg")
   song_records.write_records(path, records.values())
   decoded.clear()
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   assert decoded == ["song.m4a"]
   assert "1 left out before and tried again" in capsys.readouterr().out
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   assert "nothing to do" in capsys.readouterr().out
 
 
@@ -196,11 +197,11 @@ def test_an_update_that_fails_leaves_the_old_data_set(library, monkeypatch):
   for path in audio.rglob("*.wav"):
     path.write_bytes(b"no audio")
   with pytest.raises(errors.InputError, match="none of the 9 audio files"):
-    own_library.build_library(audio, data, **SMALL)
+    library_build.build_library(audio, data, **SMALL)
   assert _features(data) == before
   assert len(dataset.DataSet(data).store) == 9
   tiny_library.make(audio, artists=3, songs=3)
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   assert _features(data) == before and _is_whole(data)
 
 
@@ -222,15 +223,15 @@ def test_an_interrupted_update_goes_on_and_sees_what_changed_meanwhile(
 
   monkeypatch.setattr(decode, "read_feature", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    own_library.build_library(audio, data, **SMALL)
+    library_build.build_library(audio, data, **SMALL)
   assert len(_features(data)) == 9  # The old one.
   (audio / "New" / "n0.wav").unlink()  # It was committed.
   (audio / "Artist 0" / "0.wav").unlink()  # It was copied.
   tiny_library.write_song(audio / "New" / "n1.wav", 555.0)
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   assert _is_whole(data) and len(_features(data)) == 13
   fresh = data.with_name("fresh")
-  own_library.build_library(audio, fresh, **SMALL)
+  library_build.build_library(audio, fresh, **SMALL)
   assert sorted(_features(fresh).values()) == sorted(_features(data).values())
 
 
@@ -298,7 +299,7 @@ def test_a_reader_of_the_old_store_is_not_disturbed(library):
   old = song_store.SongStore(data / "songs.lmdb")
   first = old.read_song(0)
   (audio / "Artist 0" / "0.wav").unlink()
-  own_library.build_library(audio, data, **SMALL)
+  library_build.build_library(audio, data, **SMALL)
   np.testing.assert_array_equal(old.read_song(0), first)
   assert len(song_store.SongStore(data / "songs.lmdb")) == 8
 
@@ -307,8 +308,8 @@ def test_a_run_that_kept_no_song_stands_in_nobodys_way(tmp_path):
   audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
   (tmp_path / "empty").mkdir()
   with pytest.raises(errors.InputError, match="no audio file"):
-    own_library.build_library(tmp_path / "empty", tmp_path / "data", **SMALL)
+    library_build.build_library(tmp_path / "empty", tmp_path / "data", **SMALL)
   with pytest.raises(errors.InputError, match="none of the 9 audio files"):
-    own_library.build_library(audio, tmp_path / "data", from_s=900.0, **SMALL)
-  own_library.build_library(audio, tmp_path / "data", **SMALL)
+    library_build.build_library(audio, tmp_path / "data", from_s=900.0, **SMALL)
+  library_build.build_library(audio, tmp_path / "data", **SMALL)
   _is_whole(tmp_path / "data")

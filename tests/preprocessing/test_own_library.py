@@ -12,9 +12,10 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from preprocessing import own_library
-from preprocessing import playlist_vectors
+from preprocessing.library import library_build
 from preprocessing.library import library_report
 from preprocessing.library import library_store
+from preprocessing.vectors import playlist_factors
 from tests.support import real_library
 from tests.support import tiny_library
 
@@ -29,7 +30,7 @@ def _interrupt(*_):
 
 def test_a_folder_of_audio_becomes_a_data_set(tmp_path):
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert (report["songs"], report["left_out"], report["artists"]) == (20, 0, 4)
   store = song_store.SongStore(data / "songs.lmdb")
   ids = tiny_library.read_json(data / "song_ids.json")["ids"]
@@ -44,7 +45,7 @@ def test_a_folder_of_audio_becomes_a_data_set(tmp_path):
 
 def test_what_the_library_lacks_is_said_by_strategy(tmp_path):
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert report["unavailable"].keys() == {
     "CM and Hybrid with cf",
     "CM and Hybrid with genre_w2v",
@@ -67,7 +68,7 @@ def test_vectors_are_made_where_there_are_playlists_and_genres(tmp_path):
   for i in range(4):
     names = [f"{j:02d}.flac" for j in range(20) if j % 4 == i]
     (audio / f"{i}.m3u").write_text("\n".join(["#EXTM3U", *names]))
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert report["unavailable"] == {}
   assert np.load(data / "playlist_vectors.npy").shape == (20, 5)
   assert np.load(data / "genre_vectors.npy").shape == (7, 4)
@@ -86,14 +87,14 @@ def test_vectors_are_made_where_there_are_playlists_and_genres(tmp_path):
 
 def test_every_entry_of_a_playlist_is_accounted_for(tmp_path, monkeypatch):
   monkeypatch.setattr(
-    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
   )
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
   (audio / "Artist 2" / "junk.mp3").write_bytes(b"junk" * 100)
   entries = ["0.wav", "1.wav", "0.wav", "gone.wav", "junk.mp3"]
   (audio / "Artist 2" / "mix.m3u").write_text("\n".join(entries))
   (audio / "nothing.M3U").write_text("# nothing\n")
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   nothing, mix = sorted(report["playlist_files"], key=lambda one: one["songs"])
   assert mix["file"] == "Artist 2/mix.m3u" and mix["entries"] == 5
   assert (mix["songs"], mix["repeated"]) == (2, 1)
@@ -110,7 +111,7 @@ def test_files_that_cannot_be_used_are_left_out_with_their_reasons(tmp_path):
   (audio / ".hidden.mp3").write_bytes(b"not a song")
   (audio / "cover.jpg").write_bytes(b"not a song")
   soundfile.write(audio / "silent.wav", np.zeros(16_000), 16_000)
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert (report["songs"], report["left_out"]) == (20, 3)
   skipped = tiny_library.read_json(data / "skipped.json")
   assert [one["id"] for one in skipped] == [20, 21, 22]
@@ -124,13 +125,13 @@ def test_files_that_cannot_be_used_are_left_out_with_their_reasons(tmp_path):
 
 def test_a_library_without_anything_usable_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="not a folder"):
-    own_library.build_library(tmp_path / "absent", tmp_path / "data")
+    library_build.build_library(tmp_path / "absent", tmp_path / "data")
   (tmp_path / "music").mkdir()
   with pytest.raises(errors.InputError, match="no audio file"):
-    own_library.build_library(tmp_path / "music", tmp_path / "data")
+    library_build.build_library(tmp_path / "music", tmp_path / "data")
   (tmp_path / "music" / "junk.mp3").write_bytes(b"junk" * 100)
   with pytest.raises(errors.InputError, match=r"junk\.mp3.*cannot be opened"):
-    own_library.build_library(tmp_path / "music", tmp_path / "data")
+    library_build.build_library(tmp_path / "music", tmp_path / "data")
   assert not (tmp_path / "data" / "songs.lmdb").exists()
 
 
@@ -138,7 +139,7 @@ def test_an_interrupted_build_goes_on_to_the_same_store(tmp_path, monkeypatch):
   audio = tiny_library.make(tmp_path / "music")
   (audio / "Artist 1" / "junk.mp3").write_bytes(b"junk" * 100)
   monkeypatch.setattr(library_store, "_COMMIT_SONGS", 4)
-  own_library.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
+  library_build.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
 
   calls, read = [], decode.read_feature
 
@@ -150,9 +151,9 @@ def test_an_interrupted_build_goes_on_to_the_same_store(tmp_path, monkeypatch):
 
   monkeypatch.setattr(decode, "read_feature", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+    library_build.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
   assert not (tmp_path / "parts" / "songs.lmdb").exists()
-  own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  library_build.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
   assert len(set(calls)) == 21 and 21 < len(calls) < 11 + 21
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   assert tiny_library.read_records(
@@ -173,11 +174,11 @@ def test_another_folder_does_not_go_on_with_what_was_begun(
   with monkeypatch.context() as patch:
     patch.setattr(song_writer.SongWriter, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
-      own_library.build_library(one, data, **tiny_library.SMALL)
+      library_build.build_library(one, data, **tiny_library.SMALL)
   with pytest.raises(errors.InputError, match="begun from the folder"):
-    own_library.build_library(other, data, **tiny_library.SMALL)
+    library_build.build_library(other, data, **tiny_library.SMALL)
   assert (
-    own_library.build_library(one, data, **tiny_library.SMALL)["songs"] == 20
+    library_build.build_library(one, data, **tiny_library.SMALL)["songs"] == 20
   )
 
 
@@ -187,13 +188,13 @@ def test_a_data_set_of_another_kind_is_left_alone(tmp_path):
   writer.add([(0, np.zeros((4, 48), np.float16))])
   writer.finish({})
   with pytest.raises(errors.InputError, match="not made of audio files"):
-    own_library.build_library(audio, data, force=True, **tiny_library.SMALL)
+    library_build.build_library(audio, data, force=True, **tiny_library.SMALL)
 
 
 def test_a_library_of_real_recordings_is_built(shared_dir, tmp_path):
   audio, data = tmp_path / "music", tmp_path / "data"
   pieces = real_library.cut_recordings(shared_dir / "audio", audio)
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert pieces == 3 + 8 + 1 + 1 + 14 + 6
   assert (report["songs"], report["left_out"]) == (pieces, 0)
   songs = _meta(data, "song_meta.json")
@@ -218,7 +219,7 @@ def test_files_with_the_same_audio_are_one_song_that_playlists_keep(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(
-    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
   )
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
   first = audio / "Artist 1" / "0.wav"
@@ -229,7 +230,7 @@ def test_files_with_the_same_audio_are_one_song_that_playlists_keep(
   lists = {"a": "Z/again.wav\nArtist 2/0.wav", "b": "A.flac\nZ/again.wav"}
   for name, text in lists.items():
     (audio / f"{name}.m3u").write_text(text)
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert (report["songs"], report["left_out"]) == (20, 2)
   same = {"Artist 1/0.wav": "A.flac", "Z/again.wav": "A.flac"}
   assert report["duplicates"] == same
@@ -247,7 +248,7 @@ def test_playlists_of_every_format_are_read_and_bad_ones_are_named(
   tmp_path, monkeypatch
 ):
   monkeypatch.setattr(
-    playlist_vectors, "make_playlist_vectors", lambda *_, **__: None
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
   )
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
   texts = {
@@ -265,7 +266,7 @@ def test_playlists_of_every_format_are_read_and_bad_ones_are_named(
   }
   for name, text in texts.items():
     (audio / name).write_text(text)
-  report = own_library.build_library(audio, data, **tiny_library.SMALL)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
   found = {
     one["plylst_title"]: one["songs"] for one in _meta(data, "train.json")
   }
@@ -289,7 +290,7 @@ def test_a_window_is_taken_of_every_track_and_short_ones_are_left_out(tmp_path):
   for i in range(8):
     seconds = 0.5 if i == 7 else 2.0 + 0.5 * i
     tiny_library.write_song(audio / f"{i}.flac", 200 + 50 * i, seconds=seconds)
-  report = own_library.build_library(
+  report = library_build.build_library(
     audio, data, from_s=1.0, to_s=3.0, **tiny_library.SMALL
   )
   assert (report["songs"], report["left_out"]) == (7, 1)
@@ -309,7 +310,7 @@ def test_a_window_is_taken_of_every_track_and_short_ones_are_left_out(tmp_path):
 def test_a_window_without_anything_in_it_is_refused(tmp_path, window):
   audio = tiny_library.make(tmp_path / "music", artists=1, songs=1)
   with pytest.raises(errors.InputError, match="--(from|to)_s is"):
-    own_library.build_library(
+    library_build.build_library(
       audio, tmp_path / "data", from_s=window[0], to_s=window[1]
     )
   assert not (tmp_path / "data").exists()
@@ -321,7 +322,7 @@ def test_duplicates_are_the_same_after_an_interruption(tmp_path, monkeypatch):
     content = (audio / "Artist 0" / f"{i}.wav").read_bytes()
     (audio / "Artist 3" / f"again {i}.wav").write_bytes(content)
   monkeypatch.setattr(library_store, "_COMMIT_SONGS", 4)
-  own_library.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
+  library_build.build_library(audio, tmp_path / "whole", **tiny_library.SMALL)
   commit = library_store._commit
   for at in (2, 5):
     count = 0
@@ -335,9 +336,11 @@ def test_duplicates_are_the_same_after_an_interruption(tmp_path, monkeypatch):
 
     monkeypatch.setattr(library_store, "_commit", stopping)
     with pytest.raises(KeyboardInterrupt):
-      own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+      library_build.build_library(
+        audio, tmp_path / "parts", **tiny_library.SMALL
+      )
   monkeypatch.setattr(library_store, "_commit", commit)
-  own_library.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
+  library_build.build_library(audio, tmp_path / "parts", **tiny_library.SMALL)
   for name in ("skipped.json", "library.json", "song_files.jsonl"):
     whole, parts = tmp_path / "whole" / name, tmp_path / "parts" / name
     assert parts.read_bytes() == whole.read_bytes()
@@ -352,15 +355,15 @@ def test_a_restart_with_another_window_is_refused(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(song_writer.SongWriter, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
-      own_library.build_library(audio, data, **settings)
+      library_build.build_library(audio, data, **settings)
   with pytest.raises(errors.InputError, match=r"from_s: there 0\.1, here 0\.0"):
-    own_library.build_library(audio, data, **tiny_library.SMALL)
-  own_library.build_library(audio, data, **settings)
+    library_build.build_library(audio, data, **tiny_library.SMALL)
+  library_build.build_library(audio, data, **settings)
   with pytest.raises(errors.InputError, match=r"from_s: there 0\.1, here 0\.0"):
-    own_library.build_library(audio, data, **tiny_library.SMALL)
+    library_build.build_library(audio, data, **tiny_library.SMALL)
   with pytest.raises(errors.InputError, match="to_s: there None, here 0.3"):
-    own_library.build_library(audio, data, to_s=0.3, **settings)
-  own_library.build_library(audio, data, force=True, **tiny_library.SMALL)
+    library_build.build_library(audio, data, to_s=0.3, **settings)
+  library_build.build_library(audio, data, force=True, **tiny_library.SMALL)
   frames = song_store.SongStore(data / "songs.lmdb").frames
   assert set(frames.tolist()) == {26}
 
@@ -377,7 +380,7 @@ def test_a_decoder_that_fails_in_a_new_way_does_not_end_the_run(
     return read(path, *part)
 
   monkeypatch.setattr(decode, "read_feature", failing)
-  report = own_library.build_library(
+  report = library_build.build_library(
     audio, tmp_path / "data", **tiny_library.SMALL
   )
   assert report["left_out"] == 2

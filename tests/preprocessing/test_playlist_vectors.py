@@ -15,6 +15,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from preprocessing import playlist_vectors
+from preprocessing.vectors import playlist_factors
 from preprocessing.vectors import warp
 from tests.support import tiny_data
 
@@ -26,6 +27,7 @@ QUICK = {"dims": DIMS, "epochs": 3}
 _KILLED = """
 import os, signal, sys
 from preprocessing import playlist_vectors
+from preprocessing.vectors import playlist_factors
 from preprocessing.vectors import warp
 run_epoch = warp.Trainer.run_epoch
 def killed(self, tables, epoch, report):
@@ -44,7 +46,7 @@ def saved(folder, catalogue=None):
 
 
 def made(folder, **options):
-  path = playlist_vectors.make_playlist_vectors(folder, **QUICK | options)
+  path = playlist_factors.make_playlist_vectors(folder, **QUICK | options)
   return np.load(path)
 
 
@@ -118,7 +120,7 @@ def _check_goes_on(folder, flags, vectors, capsys):
   assert "going on after epoch 2 of 3" in capsys.readouterr().out
   got = np.load(folder / "playlist_vectors.npy")
   np.testing.assert_array_equal(got, vectors)
-  assert not (folder / playlist_vectors.STATE_NAME).exists()
+  assert not (folder / playlist_factors.STATE_NAME).exists()
 
 
 def _flags(folder):

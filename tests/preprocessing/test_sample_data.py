@@ -7,7 +7,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from preprocessing import sample_data
-from preprocessing import sample_melon
+from preprocessing.sample import sample_maker
 
 
 def _files(folder):
@@ -102,4 +102,4 @@ def test_a_melon_folder_that_was_not_synthesised_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="was not made by"):
     sample_data.make_where_absent(tmp_path, songs=48, seconds=5.0)
   assert mine.read_text() == "[]"
-  assert not (mine.parents[1] / sample_melon.MARKER_FILE).exists()
+  assert not (mine.parents[1] / sample_maker.MARKER_FILE).exists()

@@ -15,6 +15,7 @@ from pcl_jax.common import errors
 from preprocessing import sample_melon
 from preprocessing.melon import melon_meta
 from preprocessing.melon import melon_source
+from preprocessing.sample import sample_maker
 from preprocessing.sample import sample_playlists
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_styles
@@ -47,7 +48,7 @@ PLAYLIST_FIELDS = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp("sample") / "melon"
-  sample_melon.make_sample(out, processes=1, **TINY)
+  sample_maker.make_sample(out, processes=1, **TINY)
   return out
 
 
@@ -70,11 +71,11 @@ def test_a_killed_process_is_told_and_what_was_written_is_kept(
 ):
   settings = TINY | {"songs": 12}
   with monkeypatch.context() as patch:
-    patch.setattr(sample_melon, "_write_song", _write_one_and_die)
+    patch.setattr(sample_maker, "_write_song", _write_one_and_die)
     with pytest.raises(errors.RunError, match="was ended.*--processes=1"):
-      sample_melon.make_sample(tmp_path, processes=2, **settings)
+      sample_maker.make_sample(tmp_path, processes=2, **settings)
   assert list(tmp_path.glob("arena_mel/*/*.npy"))
-  assert not (tmp_path / sample_melon.MARKER_FILE).exists()
+  assert not (tmp_path / sample_maker.MARKER_FILE).exists()
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
@@ -90,7 +91,7 @@ def _json(folder: pathlib.Path, name: str):
 
 
 def _marker(folder: pathlib.Path) -> dict:
-  return json.loads((folder / sample_melon.MARKER_FILE).read_text())
+  return json.loads((folder / sample_maker.MARKER_FILE).read_text())
 
 
 def _copy(folder: pathlib.Path, to: pathlib.Path) -> pathlib.Path:
@@ -134,7 +135,7 @@ def test_good_files_hold_spectrograms_in_the_decibels_of_melon(tiny):
 
 def test_the_faults_on_file_are_those_in_the_folder(tiny):
   faults = _marker(tiny)["faults"]
-  assert list(faults) == list(sample_melon.FAULTS)
+  assert list(faults) == list(sample_maker.FAULTS)
   assert all(faults.values())
   ids = [i for ones in faults.values() for i in ones]
   assert len(ids) == len(set(ids))
@@ -155,7 +156,7 @@ def test_the_faults_on_file_are_those_in_the_folder(tiny):
 def test_the_same_seed_gives_the_same_bytes_in_any_number_of_processes(
   tiny, tmp_path
 ):
-  sample_melon.make_sample(tmp_path / "two", processes=2, **TINY)
+  sample_maker.make_sample(tmp_path / "two", processes=2, **TINY)
   assert _digests(tmp_path / "two") == _digests(tiny)
 
 
@@ -164,7 +165,7 @@ def test_another_seed_gives_other_music_and_a_fault_share_of_zero_no_fault(
 ):
   settings = TINY | {"songs": 8, "artists": 8, "seconds": 1.0}
   for seed in (0, 1):
-    marker = sample_melon.make_sample(
+    marker = sample_maker.make_sample(
       tmp_path / str(seed),
       processes=1,
       seed=seed,
@@ -188,7 +189,7 @@ def test_a_finished_sample_is_left_alone(tiny, capsys):
 def test_an_interrupted_sample_is_completed_to_the_same_bytes(tiny, tmp_path):
   out = _copy(tiny, tmp_path / "again")
   marker = _marker(out)
-  (out / sample_melon.MARKER_FILE).unlink()
+  (out / sample_maker.MARKER_FILE).unlink()
   (out / "sample_melon.started.json").write_text(
     json.dumps({"settings": marker["settings"], "finished": False})
   )
@@ -197,7 +198,7 @@ def test_an_interrupted_sample_is_completed_to_the_same_bytes(tiny, tmp_path):
   for path in files[1::2]:
     path.unlink()
   (out / "kakao_meta" / "test.json").unlink()
-  sample_melon.make_sample(out, processes=1, **TINY)
+  sample_maker.make_sample(out, processes=1, **TINY)
   assert _digests(out) == _digests(tiny)
   assert files[0].stat().st_mtime_ns == kept
 
@@ -208,18 +209,18 @@ def test_other_settings_in_the_same_folder_are_refused(
 ):
   out = _copy(tiny, tmp_path / "other")
   if not finished:
-    marker = out / sample_melon.MARKER_FILE
+    marker = out / sample_maker.MARKER_FILE
     marker.rename(out / "sample_melon.started.json")
   before = _digests(out)
   with pytest.raises(errors.InputError, match="songs: there 16, here 30"):
-    sample_melon.make_sample(out, processes=1, **(TINY | {"songs": 30}))
+    sample_maker.make_sample(out, processes=1, **(TINY | {"songs": 30}))
   assert _digests(out) == before
 
 
 def test_a_folder_of_another_origin_is_refused(tmp_path):
   (tmp_path / "kakao_meta").mkdir()
   with pytest.raises(errors.InputError, match="was not made by"):
-    sample_melon.make_sample(tmp_path, processes=1, **TINY)
+    sample_maker.make_sample(tmp_path, processes=1, **TINY)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_a_folder_of_another_origin_is_refused(tmp_path):
 )
 def test_a_setting_out_of_range_is_named_with_its_value(tmp_path, name, value):
   with pytest.raises(errors.InputError, match=f"--{name} is {value}"):
-    sample_melon.make_sample(tmp_path / "x", **(TINY | {name: value}))
+    sample_maker.make_sample(tmp_path / "x", **(TINY | {name: value}))
   assert not (tmp_path / "x").exists()
 
 

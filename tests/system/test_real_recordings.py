@@ -14,7 +14,7 @@ from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.models import audio_encoder
 from pcl_jax.training import loop
-from preprocessing import own_library
+from preprocessing.library import library_build
 from tests import conftest
 from tests.support import real_library
 from tests.support import tiny_run
@@ -31,7 +31,7 @@ def library(tmp_path_factory):
   pieces = real_library.cut_recordings(
     conftest.SHARED / "audio", folder / "music", PIECE_S
   )
-  own_library.build_library(
+  library_build.build_library(
     folder / "music",
     folder / "data",
     test_share=0.2,

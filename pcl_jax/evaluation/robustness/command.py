@@ -13,7 +13,6 @@ name their folders (artists, genres). Writes robustness.json and
 robustness.parquet (each recording) into the workdir.
 """
 
-import argparse
 from collections.abc import Sequence
 import math
 import os
@@ -24,6 +23,7 @@ import matplotlib.figure
 import numpy as np
 
 from pcl_jax.checkpoint import restore
+from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
@@ -224,10 +224,7 @@ def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line, prints the table, writes files."""
-  parser = argparse.ArgumentParser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = command_line.parser("pcl_jax.evaluation.robustness", __doc__)
   add = parser.add_argument
   add("--workdir", required=True, help="folder of the run")
   add("--audio", required=True, nargs="+", help="audio files, or folders")
