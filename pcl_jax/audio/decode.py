@@ -4,10 +4,10 @@ Files are decoded a block at a time; channels are averaged and soxr resamples
 the stream, so that the result does not depend on the blocks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 import os
 
-from jaxtyping import Float16, Float32
+from jaxtyping import Float16
 import numpy as np
 import soxr
 
@@ -24,11 +24,12 @@ _MISSING_S = 1.0
 FORMATS = containers.FORMATS
 UnreadableAudio = containers.UnreadableAudio
 _Path = containers.Path
+_Features = Iterator[Float16[np.ndarray, "frames bands"]]
 
 
 def _decoded(
   path: _Path, source: containers.Source, from_s: float
-) -> Iterator[Float32[np.ndarray, " n"]]:
+) -> containers.Blocks:
   """Yields the audio of a source; checks that it is all there."""
   decoded = 0
   for block in source.blocks:
@@ -39,18 +40,16 @@ def _decoded(
     raise containers.ends_before(path, from_s, None)
   if decoded == 0:
     raise UnreadableAudio(path, "no audio can be decoded from it")
-  if stated_s is not None:
-    if stated_s - decoded_s > max(_MISSING_S, _MISSING_SHARE * stated_s):
-      raise UnreadableAudio(
-        path,
-        f"it is damaged or cut short: it says {stated_s:.1f} s and has "
-        f"{decoded_s:.1f} s",
-      )
+  stated_s = stated_s or 0.0
+  if stated_s - decoded_s > max(_MISSING_S, _MISSING_SHARE * stated_s):
+    raise UnreadableAudio(
+      path,
+      f"it is damaged or cut short: it says {stated_s:.1f} s and has "
+      f"{decoded_s:.1f} s",
+    )
 
 
-def resampled(
-  blocks: Iterable[Float32[np.ndarray, " n"]], rate_hz: int
-) -> Iterator[Float32[np.ndarray, " m"]]:
+def resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
   """Yields the stream at 16 kHz; at least one sample if there was any."""
   target_hz = melspectrogram.SETTINGS.sample_rate_hz
   if rate_hz == target_hz:
@@ -62,10 +61,10 @@ def resampled(
   first, empty = None, True
   for block in blocks:
     first = block[:1] if first is None else first
-    resampled = stream.resample_chunk(block)
-    if len(resampled):
+    piece = stream.resample_chunk(block)
+    if len(piece):
       empty = False
-      yield resampled
+      yield piece
   last = stream.resample_chunk(np.zeros(0, np.float32), last=True)
   # One sample at 48 kHz is a third of one here, which soxr rounds to none.
   if empty and not len(last) and first is not None:
@@ -84,26 +83,21 @@ def _check_part(path: _Path, from_s: float, to_s: float | None) -> None:
 
 
 def audio_blocks(
-  path: _Path,
-  block_samples: int = BLOCK_SAMPLES,
-  *,
-  from_s: float = 0.0,
-  to_s: float | None = None,
-) -> Iterator[Float32[np.ndarray, " n"]]:
+  path: _Path, from_s: float = 0.0, to_s: float | None = None
+) -> containers.Blocks:
   """Yields a file's audio, or a part of it, piece by piece, mono at 16 kHz.
 
-  The pieces laid end to end are the same, bit by bit, for any size of block.
+  Laid end to end, the pieces do not depend on `BLOCK_SAMPLES`; n samples at r
+  Hz become n * 16000 / r, rounded, and at least one.
 
   Args:
     path: an audio file of any format that libsndfile or FFmpeg reads, with any
       sample rate from 1 kHz and any number of channels.
-    block_samples: how many samples of each channel are decoded at a time.
-    from_s: where the part begins, in seconds, exact to the sample. The decoder
-      goes there at once where the format says at which sample it then is.
+    from_s: where the part begins, in seconds, exact to the sample.
     to_s: where it ends, in seconds; by default, and at most, at the file's end.
 
   Yields:
-    Pieces of float32 audio, none of them empty.
+    Pieces of float32 audio of full scale 1, none of them empty.
 
   Raises:
     UnreadableAudio: the file is absent, empty, not audio, damaged, cut short,
@@ -111,29 +105,11 @@ def audio_blocks(
     InputError: the part is empty whatever the file is.
   """
   _check_part(path, from_s, to_s)
-  with containers.open_part(path, from_s, to_s, block_samples) as source:
+  with containers.open_part(path, from_s, to_s, BLOCK_SAMPLES) as source:
     yield from resampled(_decoded(path, source, from_s), source.rate_hz)
 
 
-def read_audio(path: _Path) -> Float32[np.ndarray, " samples"]:
-  """Reads a file's audio, mono at 16 kHz: the mean of the channels, resampled.
-
-  Args:
-    path: an audio file; see `audio_blocks`.
-
-  Returns:
-    Audio, full scale 1, float32 [samples], at least one sample; n samples at
-    r Hz become n * 16000 / r, rounded.
-
-  Raises:
-    UnreadableAudio: an InputError; see `audio_blocks`.
-  """
-  return np.concatenate(list(audio_blocks(path)))
-
-
-def features_of(
-  blocks: Iterable[Float32[np.ndarray, " n"]],
-) -> Iterator[Float16[np.ndarray, "frames bands"]]:
+def features_of(blocks: containers.Blocks) -> _Features:
   """Yields the feature of a stream, some frames at a time."""
   # A frame is centred at its hop and reaches one hop to either side. `held`
   # begins one hop before the next frame's centre, so frame 0 of `held` is done.
@@ -150,53 +126,22 @@ def features_of(
 
 
 def feature_blocks(
-  path: _Path,
-  from_s: float = 0.0,
-  to_s: float | None = None,
-  *,
-  block_samples: int = BLOCK_SAMPLES,
-) -> Iterator[Float16[np.ndarray, "frames bands"]]:
-  """Yields what `read_feature` returns, some frames at a time.
-
-  Args:
-    path: an audio file; see `audio_blocks`.
-    from_s: where the part begins, in seconds.
-    to_s: where it ends, in seconds.
-    block_samples: how many samples of each channel are decoded at a time.
-
-  Raises:
-    InputError: as `read_feature`, at any moment.
-  """
-  yield from features_of(
-    audio_blocks(path, block_samples, from_s=from_s, to_s=to_s)
-  )
+  path: _Path, from_s: float = 0.0, to_s: float | None = None
+) -> _Features:
+  """Yields what `read_feature` returns, some frames at a time."""
+  return features_of(audio_blocks(path, from_s, to_s))
 
 
 def read_feature(
-  path: _Path,
-  from_s: float = 0.0,
-  to_s: float | None = None,
-  *,
-  block_samples: int = BLOCK_SAMPLES,
+  path: _Path, from_s: float = 0.0, to_s: float | None = None
 ) -> Float16[np.ndarray, "frames bands"]:
   """Computes the feature of a file, or of a part of it, as a song store has it.
 
-  Beside the result itself, a few megabytes are held, however long the file is.
-
-  Args:
-    path: an audio file; see `audio_blocks`.
-    from_s: where the part begins, in seconds.
-    to_s: where it ends, in seconds; by default, and at most, at the file's end.
-    block_samples: how many samples of each channel are decoded at a time; the
-      result is the same for any.
+  Besides the result, a few megabytes are held, however long the file is. The
+  arguments and errors are those of `audio_blocks`.
 
   Returns:
     The log-mel feature of the part as if it were a file of its own, float16
     [ceil(samples / 256) + 1, 48].
-
-  Raises:
-    InputError: the file is not readable or begins behind its end
-      (`UnreadableAudio`), or the part is empty.
   """
-  blocks = feature_blocks(path, from_s, to_s, block_samples=block_samples)
-  return np.concatenate(list(blocks))
+  return np.concatenate(list(feature_blocks(path, from_s, to_s)))

@@ -13,6 +13,7 @@ from jaxtyping import Float, Num
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +53,7 @@ def check_settings(found: dict[str, Any], where: str) -> None:
   Raises:
     InputError: with every differing setting and both values.
   """
-  ours = SETTINGS.as_dict()
-  keys = sorted(ours.keys() | found.keys())
-  differing = [
-    f"{key}: {found.get(key)!r} there, {ours.get(key)!r} here"
-    for key in keys
-    if found.get(key) != ours.get(key)
-  ]
+  differing = storage.differences(found, SETTINGS.as_dict())
   if differing:
     raise errors.InputError(
       f"{where} holds a feature of other settings ({'; '.join(differing)}). "
@@ -84,7 +79,7 @@ def _slaney_to_hz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 @functools.cache
-def mel_filters() -> Float[np.ndarray, "bins bands"]:
+def _mel_filters() -> Float[np.ndarray, "bins bands"]:
   """Returns the mel filter bank, [257, 48], triangles of unit area in Hz."""
   s = SETTINGS
   ends = _hz_to_slaney(np.array([s.low_hz, s.high_hz]))
@@ -100,10 +95,10 @@ def mel_filters() -> Float[np.ndarray, "bins bands"]:
 def _to_bands(
   power: Float[np.ndarray, "*batch bins"],
 ) -> Float[np.ndarray, "*batch bands"]:
-  """Returns power @ mel_filters(), computed by the calling thread alone."""
+  """Returns power @ _mel_filters(), computed by the calling thread alone."""
   # Larger products wake the threads of numpy's matrix library, which then wait
   # for more by turning in circles, on cores that others compute on.
-  filters = mel_filters()
+  filters = _mel_filters()
   rows = power.reshape(-1, len(filters))
   whole = len(rows) // _ROWS * _ROWS
   bands = np.zeros((len(rows), filters.shape[1]), np.float32)
@@ -121,14 +116,7 @@ def _to_bands(
 def mel_power(
   samples: Float[np.ndarray, "*batch n"],
 ) -> Float[np.ndarray, "*batch frames bands"]:
-  """Computes the mel power spectrum of 16 kHz mono audio.
-
-  Args:
-    samples: audio in [-1, 1] at 16 kHz, [..., samples]; at least one sample.
-
-  Returns:
-    Mel power, float32 [..., ceil(samples / 256) + 1, 48].
-  """
+  """Computes mel power, [..., frames, 48]; see `log_mel`."""
   s = SETTINGS
   half = s.frame_samples // 2
   frames = num_frames(samples.shape[-1])
@@ -145,9 +133,7 @@ def mel_power(
   return _to_bands(power.astype(np.float32))
 
 
-def power_to_db(
-  power: Num[np.ndarray, "*shape"],
-) -> Float[np.ndarray, "*shape"]:
+def power_to_db(power: Num[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
   """Returns 20 log10(power), and -200 below 1e-10: what Melon's files hold."""
   db = 20.0 * np.log10(np.maximum(power, _POWER_FLOOR))
   return np.where(power < _POWER_FLOOR, _DB_FLOOR, db).astype(np.float32)

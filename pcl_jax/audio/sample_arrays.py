@@ -28,17 +28,13 @@ def feature_blocks(
   samples = _checked(np.asarray(samples), sample_rate_hz)
   size = decode.BLOCK_SAMPLES
   blocks = (
-    containers.mean_of_channels(
-      samples[begin : begin + size].astype(np.float32)
-    )
-    for begin in range(0, len(samples), size)
+    containers.mean_of_channels(samples[i : i + size].astype(np.float32))
+    for i in range(0, len(samples), size)
   )
   return decode.features_of(decode.resampled(blocks, sample_rate_hz))
 
 
-def _checked(
-  samples: np.ndarray, sample_rate_hz: int | float | None
-) -> np.ndarray:
+def _checked(samples, sample_rate_hz):
   """Returns the samples as [samples, channels]."""
   if sample_rate_hz is None:
     raise errors.InputError(

@@ -7,6 +7,7 @@ from jaxtyping import Float, Float16, Int
 import numpy as np
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.common import prefetch
 
 FRAMES = 256
 BANDS = melspectrogram.SETTINGS.mel_bands
@@ -46,9 +47,6 @@ def patch_grid(
 ) -> tuple[Int[np.ndarray, " patches"], Int[np.ndarray, " patches"]]:
   """Lays whole patches over songs, end to end; a short song has one.
 
-  Args:
-    frames: length of each song.
-
   Returns:
     The song of each patch (its place in `frames`), and its first frame, int32.
   """
@@ -62,14 +60,11 @@ def patch_grid(
 def whole_patches(
   blocks: Iterable[Float16[np.ndarray, "_ bands"]],
 ) -> Iterator[Piece]:
-  """Cuts a song into whole patches, end to end; a short song has one.
-
-  Args:
-    blocks: the song's feature, some frames at a time.
+  """Cuts a song, given some frames at a time, into whole patches.
 
   Yields:
-    Its patches. The frames after the last whole patch are not used; a song
-    shorter than one patch is padded with silence.
+    Its patches, end to end. The frames after the last whole patch are not
+    used; a song shorter than one patch is padded with silence.
   """
   held, found = np.zeros((0, BANDS), np.float16), False
   for block in blocks:
@@ -94,11 +89,9 @@ def gathered(
   pieces: Iterable[tuple[int, Float16[np.ndarray, "_ frames bands"]]],
   size: int,
 ) -> Iterator[Batch]:
-  """Gathers patches of many songs into batches of one shape.
+  """Gathers pieces of numbered songs into batches of `size` patches.
 
-  Args:
-    pieces: number of a song, and some of its patches.
-    size: patches of a batch; the last one is filled up with silence.
+  The last batch is filled up with silence.
   """
   song_index: list[int] = []
   batch = None
@@ -152,24 +145,15 @@ def encoded(
   Yields:
     The songs of the patches of each batch, and their vectors.
   """
-  waiting = None
-  for batch in batches:
-    begun = batch.song_index, embedder(batch.patches)
-    if waiting is not None:
-      yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]
-    waiting = begun
-  if waiting is not None:
-    yield waiting[0], np.asarray(waiting[1])[: len(waiting[0])]
+  begun = ((one.song_index, embedder(one.patches)) for one in batches)
+  for song_index, vectors in prefetch.keep_ahead(begun, 1):
+    yield song_index, np.asarray(vectors)[: len(song_index)]
 
 
 def mean_vectors(
   found: Iterable[tuple[np.ndarray, np.ndarray]], songs: int
 ) -> tuple[Float[np.ndarray, "songs features"], Int[np.ndarray, " songs"]]:
-  """Returns the mean over the patches of each song.
-
-  Args:
-    found: songs and vectors of patches, as `encoded` yields them.
-    songs: how many songs there are, numbered from 0.
+  """Returns the mean over the patches of each song, as `encoded` yields them.
 
   Returns:
     The means, float32 [songs, features], and how many patches each is over. A

@@ -21,16 +21,10 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class Threads:
+class _Threads:
   """Runs calls in daemon threads, in the order in which they were submitted."""
 
   def __init__(self, threads: int, name: str = NAME):
-    """Starts the threads.
-
-    Args:
-      threads: how many; at least 1.
-      name: what their names begin with.
-    """
     self._calls: queue.SimpleQueue = queue.SimpleQueue()
     self._threads = [
       threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
@@ -67,17 +61,14 @@ class Threads:
         thread.join()
 
 
-def _ahead(
-  begin: Callable[[_In], _Out], items: Iterable[_In], ahead: int
-) -> Iterator[_Out]:
-  """Yields what was begun, in order, with `ahead` more begun behind it."""
-  begun: collections.deque[_Out] = collections.deque()
-  for item in items:
-    begun.append(begin(item))
-    if len(begun) > ahead:
-      yield begun.popleft()
-  while begun:
-    yield begun.popleft()
+def keep_ahead(begun: Iterable[_Out], count: int) -> Iterator[_Out]:
+  """Yields what was begun, in order, with `count` more begun behind it."""
+  held: collections.deque[_Out] = collections.deque()
+  for one in begun:
+    held.append(one)
+    if len(held) > count:
+      yield held.popleft()
+  yield from held
 
 
 def in_order(
@@ -96,8 +87,7 @@ def in_order(
       result.
     items: its arguments, taken as they are needed.
     threads: how many calls run at once.
-    ahead: how many calls are begun behind the result in use; by default as
-      many as there are threads.
+    ahead: calls begun behind the result in use; by default one a thread.
     stall_s: how long to wait for a result, in seconds; by default for ever.
     describe_stall: returns the message of the RunError.
 
@@ -105,10 +95,10 @@ def in_order(
     RunError: a result took longer than `stall_s`; the stacks of all threads are
       on stderr.
   """
-  pool, is_stuck = Threads(threads), False
-  ahead = threads if ahead is None else ahead
+  pool, is_stuck = _Threads(threads), False
+  begun = (pool.submit(function, item) for item in items)
   try:
-    for future in _ahead(lambda one: pool.submit(function, one), items, ahead):
+    for future in keep_ahead(begun, threads if ahead is None else ahead):
       try:
         result = future.result(timeout=stall_s)
       except futures.TimeoutError:
@@ -126,13 +116,9 @@ class Planner(Generic[_Out]):
   """Gives what a function makes of 0, 1, 2...; the next is made meanwhile."""
 
   def __init__(self, make: Callable[[int], _Out]):
-    """Prepares; nothing is made yet.
-
-    Args:
-      make: called in a thread, one call at a time.
-    """
+    """Prepares; `make` is called in a thread, one call at a time."""
     self._make = make
-    self._pool = Threads(1, "planner")
+    self._pool = _Threads(1, "planner")
     self._begun: dict[int, futures.Future[_Out]] = {}
 
   def get(self, number: int) -> _Out:

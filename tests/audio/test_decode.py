@@ -11,6 +11,7 @@ from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from tests.support import encoded_audio
 
 RATE_HZ = 16_000
 
@@ -34,7 +35,7 @@ def _peak_hz(audio):
 def test_resampling_keeps_frequency_level_and_length(tmp_path, rate_hz):
   tone = _tone(rate_hz, seconds=1.5)
   path = _write(tmp_path / "a.wav", tone, rate_hz, subtype="FLOAT")
-  audio = decode.read_audio(path)
+  audio = encoded_audio.read(path)
   assert abs(len(audio) - 1.5 * RATE_HZ) <= 1
   assert abs(_peak_hz(audio) - 440.0) < 1.0
   inner = audio[2000:-2000]
@@ -44,7 +45,7 @@ def test_resampling_keeps_frequency_level_and_length(tmp_path, rate_hz):
 
 def test_audio_above_the_new_nyquist_frequency_is_removed(tmp_path):
   path = _write(tmp_path / "a.wav", _tone(48000, hz=12_000), 48000)
-  assert np.abs(decode.read_audio(path)[1000:-1000]).max() < 1e-4
+  assert np.abs(encoded_audio.read(path)[1000:-1000]).max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_audio_above_the_new_nyquist_frequency_is_removed(tmp_path):
 def test_every_format_is_read(tmp_path, suffix, kwargs, atol):
   tone = _tone(RATE_HZ)
   path = _write(tmp_path / f"a.{suffix}", tone, **kwargs)
-  audio = decode.read_audio(path)
+  audio = encoded_audio.read(path)
   assert audio.shape == tone.shape
   np.testing.assert_allclose(audio[999:-999], tone[999:-999], atol=atol)
 
@@ -72,7 +73,7 @@ def test_channels_are_averaged(tmp_path, channels):
   audio = rng.uniform(-1, 1, (5000, channels)).astype(np.float32)
   path = _write(tmp_path / "a.wav", audio, subtype="FLOAT")
   expected = audio.mean(axis=1)
-  np.testing.assert_allclose(decode.read_audio(path), expected, atol=1e-6)
+  np.testing.assert_allclose(encoded_audio.read(path), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 22050, 48000])
@@ -80,10 +81,10 @@ def test_the_result_does_not_depend_on_the_blocks(tmp_path, rate_hz):
   rng = np.random.default_rng(0)
   audio = rng.uniform(-1, 1, (30_000, 2)).astype(np.float32)
   path = _write(tmp_path / "a.flac", audio, rate_hz)
-  whole = decode.read_audio(path)
+  whole = encoded_audio.read(path)
   for block in (97, 4096, 10**6):
-    pieces = list(decode.audio_blocks(path, block))
-    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    audio = encoded_audio.read(path, block_samples=block)
+    np.testing.assert_array_equal(audio, whole)
 
 
 def test_an_mp3_read_in_blocks_is_the_mp3_read_at_once(tmp_path):
@@ -93,7 +94,7 @@ def test_an_mp3_read_in_blocks_is_the_mp3_read_at_once(tmp_path):
   whole, _ = soundfile.read(path, dtype="float32")
   expected = soxr.resample(whole, 44_100, RATE_HZ)
   for block in (5_000, 65_536):
-    audio = np.concatenate(list(decode.audio_blocks(path, block)))
+    audio = encoded_audio.read(path, block_samples=block)
     np.testing.assert_allclose(audio, expected, atol=1e-3)
 
 
@@ -101,7 +102,7 @@ def test_resampling_in_blocks_is_that_of_the_whole(tmp_path):
   audio = np.random.default_rng(1).uniform(-1, 1, 200_000).astype(np.float32)
   path = _write(tmp_path / "a.wav", audio, 44100, subtype="FLOAT")
   expected = soxr.resample(audio, 44100, RATE_HZ, quality="HQ")
-  np.testing.assert_array_equal(decode.read_audio(path), expected)
+  np.testing.assert_array_equal(encoded_audio.read(path), expected)
 
 
 @pytest.mark.parametrize(
@@ -109,22 +110,24 @@ def test_resampling_in_blocks_is_that_of_the_whole(tmp_path):
 )
 def test_one_sample_is_enough(tmp_path, rate_hz, samples):
   path = _write(tmp_path / "a.wav", np.float32([0.5]), rate_hz, subtype="FLOAT")
-  assert len(decode.read_audio(path)) == samples
+  assert len(encoded_audio.read(path)) == samples
   assert len(decode.read_feature(path)) == 2
 
 
 @pytest.mark.parametrize(
   "samples", [1, 255, 256, 257, 40_000, 1024 * 256, 1025 * 256, 300_001]
 )
-def test_the_feature_of_a_stream_is_that_of_the_whole(tmp_path, samples):
+def test_the_feature_of_a_stream_is_that_of_the_whole(
+  tmp_path, samples, monkeypatch
+):
   audio = np.random.default_rng(samples).uniform(-1, 1, samples)
   path = _write(tmp_path / "a.wav", audio, subtype="FLOAT")
-  whole = melspectrogram.log_mel(decode.read_audio(path))
+  whole = melspectrogram.log_mel(encoded_audio.read(path))
   feature = decode.read_feature(path)
   assert feature.dtype == np.float16
   np.testing.assert_allclose(feature, whole, atol=2e-3)  # Half precision.
-  again = decode.read_feature(path, block_samples=1777)
-  np.testing.assert_array_equal(again, feature)
+  monkeypatch.setattr(decode, "BLOCK_SAMPLES", 1777)
+  np.testing.assert_array_equal(decode.read_feature(path), feature)
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
@@ -141,12 +144,13 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
   assert peak_bytes < minute.nbytes / 2
 
 
-def test_a_part_has_the_feature_of_a_file_of_its_own(tmp_path):
+def test_a_part_has_the_feature_of_a_file_of_its_own(tmp_path, monkeypatch):
+  monkeypatch.setattr(decode, "BLOCK_SAMPLES", 1000)
   audio = np.random.default_rng(2).uniform(-1, 1, 100_000).astype(np.float32)
   path = _write(tmp_path / "a.wav", audio, subtype="FLOAT")
   part = _write(tmp_path / "b.wav", audio[8000:56_000], subtype="FLOAT")
   np.testing.assert_array_equal(
-    decode.read_feature(path, 0.5, 3.5, block_samples=1000),
+    decode.read_feature(path, 0.5, 3.5),
     decode.read_feature(part),
   )
   to_end = decode.read_feature(path, 6.0, 99.0)
@@ -200,7 +204,7 @@ def test_a_bad_file_is_refused_with_name_reason_and_remedy(
 ):
   path = _bad_file(tmp_path, kind)
   with pytest.raises(errors.InputError) as caught:
-    decode.read_audio(path)
+    encoded_audio.read(path)
   message = str(caught.value)
   assert path.name in message and reason in message
   assert decode.FORMATS in message and "convert it" in message
@@ -212,7 +216,7 @@ def test_a_file_cut_in_half_is_refused(tmp_path, suffix):
   content = path.read_bytes()
   path.write_bytes(content[: len(content) // 2])
   with pytest.raises(decode.UnreadableAudio, match="damaged"):
-    decode.read_audio(path)
+    encoded_audio.read(path)
 
 
 def test_real_recordings_are_read_whole(shared_dir):
@@ -220,17 +224,16 @@ def test_real_recordings_are_read_whole(shared_dir):
   assert len(paths) == 6
   for path in paths[:3]:
     samples = soundfile.info(path).duration * RATE_HZ
-    assert abs(len(decode.read_audio(path)) - samples) <= 1
+    assert abs(len(encoded_audio.read(path)) - samples) <= 1
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_going_to_a_part_gives_what_decoding_up_to_it_gives(tmp_path, suffix):
   audio = np.random.default_rng(3).normal(0, 0.1, (12 * RATE_HZ, 2))
   path = _write(tmp_path / f"a.{suffix}", audio.astype(np.float32))
-  whole = decode.read_audio(path)
+  whole = encoded_audio.read(path)
   for from_s, to_s in ((0.3, 0.9), (7.77, 9.0), (11.5, None)):
-    blocks = decode.audio_blocks(path, 1000, from_s=from_s, to_s=to_s)
-    part = np.concatenate(list(blocks))
+    part = encoded_audio.read(path, from_s, to_s, block_samples=1000)
     end = None if to_s is None else round(to_s * RATE_HZ)
     expected = whole[round(from_s * RATE_HZ) : end]
     np.testing.assert_allclose(part, expected, atol=1e-6)
@@ -244,7 +247,7 @@ def test_a_file_that_may_not_be_read_says_what_it_needs(tmp_path, monkeypatch):
 
   monkeypatch.setattr("builtins.open", refused)
   with pytest.raises(decode.UnreadableAudio) as caught:
-    decode.read_audio(path)
+    encoded_audio.read(path)
   monkeypatch.undo()
   assert caught.value.needs == containers.ACCESS
   assert "Permission denied" in caught.value.reason

@@ -128,7 +128,7 @@ def test_an_encoder_of_another_feature_is_refused(tmp_path):
   checkpoints = manager.Checkpoints(tmp_path)
   checkpoints.save(_state(), _meta(1) | {"feature": other})
   checkpoints.close()
-  with pytest.raises(errors.InputError, match="mel_bands: 96 there, 48 here"):
+  with pytest.raises(errors.InputError, match="mel_bands: there 96, here 48"):
     restore.load_encoder(tmp_path)
 
 

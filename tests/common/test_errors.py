@@ -246,7 +246,7 @@ def test_a_store_of_other_feature_settings_is_refused(
   other = dataclasses.replace(melspectrogram.SETTINGS, hop_samples=128)
   _remake_store(own_data, monkeypatch, melspectrogram, "SETTINGS", other)
   said = _refusal(_config(own_data), tmp_path / "w", capsys)
-  assert "songs.lmdb" in said and "hop_samples: 128 there, 256 here" in said
+  assert "songs.lmdb" in said and "hop_samples: there 128, here 256" in said
 
 
 def test_a_truncated_store_is_refused(own_data, tmp_path, capsys):

@@ -358,7 +358,7 @@ def test_bad_input_is_refused_in_one_message(made, tmp_path):
   with pytest.raises(errors.InputError, match="not the workdir of a run"):
     embed.main([f"--workdir={tmp_path / 'empty'}", music, f"--out={out}"])
   other = quick_run.save(tmp_path / "other", feature={"mel_bands": 96})
-  with pytest.raises(errors.InputError, match="mel_bands: 96 there, 48 here"):
+  with pytest.raises(errors.InputError, match="mel_bands: there 96, here 48"):
     embed.main([f"--workdir={other}", music, f"--out={out}"])
   assert not out.exists()
 

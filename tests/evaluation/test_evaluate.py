@@ -155,7 +155,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, made):
 def test_an_encoder_of_other_feature_settings_is_refused(trained, tmp_path):
   feature = melspectrogram.SETTINGS.as_dict() | {"hop_samples": 160}
   other = quick_run.save(tmp_path / "other", feature=feature)
-  with pytest.raises(errors.InputError, match="hop_samples: 160 there, 256"):
+  with pytest.raises(
+    errors.InputError, match="hop_samples: there 160, here 256"
+  ):
     evaluate.main([f"--workdir={other}", f"--data={trained[0].data.dir}"])
 
 

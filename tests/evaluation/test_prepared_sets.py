@@ -155,7 +155,9 @@ def test_a_feature_of_other_settings_is_refused_with_both_values(
   meta = json.loads(path.read_text())
   meta["feature"]["hop_samples"] = 512
   path.write_text(json.dumps(meta))
-  with pytest.raises(errors.InputError, match="hop_samples: 512 there, 256"):
+  with pytest.raises(
+    errors.InputError, match="hop_samples: there 512, here 256"
+  ):
     prepared_sets.TaggingSet(tmp_path / "out")
 
 

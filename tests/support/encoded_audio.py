@@ -1,12 +1,15 @@
-"""Audio files of the formats that libsndfile does not write."""
+"""Audio files encoded for tests, and read."""
 
 import pathlib
+from unittest import mock
 
 import av
 from jaxtyping import Float32
 import numpy as np
 
-# Suffix -> encoder and container.
+from pcl_jax.audio import decode
+
+# Of what libsndfile does not write: suffix -> encoder and container.
 FORMATS = {
   "m4a": ("aac", "ipod"),
   "aac": ("aac", "adts"),
@@ -45,3 +48,11 @@ def write(
       file.mux(stream.encode(frame))
     file.mux(stream.encode(None))
   return path
+
+
+def read(
+  path: pathlib.Path, *part: float, block_samples: int = decode.BLOCK_SAMPLES
+) -> Float32[np.ndarray, " n"]:
+  """Reads a file's audio, or a part of it, with blocks of this size."""
+  with mock.patch.object(decode, "BLOCK_SAMPLES", block_samples):
+    return np.concatenate(list(decode.audio_blocks(path, *part)))
