@@ -37,6 +37,7 @@ LARGEST_SAMPLE = 1e6  # Its mel power is far from float32's limit.
 
 Path = str | os.PathLike[str]
 Blocks = Iterator[Float32[np.ndarray, " n"]]
+_Samples = Float32[np.ndarray, "n channels"]
 
 
 class UnreadableAudio(errors.InputError):
@@ -79,16 +80,11 @@ def ends_before(
 ) -> UnreadableAudio:
   """Returns the error of a file that ends before the part begins."""
   ends = "it ends" if length_s is None else f"it ends at {length_s:.2f} s,"
-  return UnreadableAudio(
-    path,
-    f"{ends} before the part wanted begins (from_s is {from_s:g} s)",
-    remedy="Give a smaller from_s.",
-  )
+  reason = f"{ends} before the part wanted begins (from_s is {from_s:g} s)"
+  return UnreadableAudio(path, reason, remedy="Give a smaller from_s.")
 
 
-def _mono(
-  path: Path, samples: Float32[np.ndarray, "n channels"]
-) -> Float32[np.ndarray, " n"]:
+def _mono(path: Path, samples: _Samples) -> Float32[np.ndarray, " n"]:
   # Written so that not-a-number counts as too large.
   if not (-LARGEST_SAMPLE <= samples.min() <= samples.max() <= LARGEST_SAMPLE):
     raise UnreadableAudio(
@@ -99,9 +95,7 @@ def _mono(
   return mean_of_channels(samples)
 
 
-def mean_of_channels(
-  samples: Float32[np.ndarray, "n channels"],
-) -> Float32[np.ndarray, " n"]:
+def mean_of_channels(samples: _Samples) -> Float32[np.ndarray, " n"]:
   """Returns the mean of the channels, added in their order."""
   mono = samples[:, 0].copy()
   for channel in range(1, samples.shape[1]):
@@ -125,17 +119,10 @@ class _ReadOn(soundfile.SoundFile):
   reads_on = False
 
   def seekable(self) -> bool:
-    """Returns whether soundfile may seek."""
     return not self.reads_on and super().seekable()
 
 
-def _sndfile_source(
-  path: Path,
-  file: _ReadOn,
-  from_s: float,
-  to_s: float | None,
-  block_samples: int,
-) -> Source:
+def _sndfile_source(path, file, from_s, to_s, block_samples) -> Source:
   """Goes to the beginning of a part of a file that libsndfile opened."""
   rate_hz = file.samplerate
   start, end = round(from_s * rate_hz), file.frames
@@ -180,25 +167,19 @@ def _stated_length_s(path: Path) -> float | None:
   return length_s if 0 < length_s < float("inf") else None
 
 
-def _samples(frame: av.AudioFrame) -> Float32[np.ndarray, "n channels"]:
-  array = frame.to_ndarray()
+def _samples(frame: av.AudioFrame) -> _Samples:
+  array = frame.to_ndarray().astype(np.float32)
   if frame.format.is_planar:
     array = array.T
   else:
     array = array.reshape(-1, frame.layout.nb_channels)
   kind = frame.format.name.rstrip("p")
-  array = array.astype(np.float32)
   if kind == "u8":
     return (array - 128) / np.float32(128)
   return array / np.float32(_FULL_SCALE.get(kind, 1))
 
 
-def _mono_frames(
-  path: Path,
-  container: av.container.InputContainer,
-  stream: av.AudioStream,
-  start: int,
-) -> Blocks:
+def _mono_frames(path, container, stream, start) -> Blocks:
   """Yields the audio from sample `start` on, a frame of the codec at a time."""
   rate_hz = stream.codec_context.sample_rate
   place: int | None = 0  # Of the next sample.
@@ -228,9 +209,7 @@ def _mono_frames(
 
 
 @contextlib.contextmanager
-def _av_source(
-  path: Path, from_s: float, to_s: float | None, block_samples: int, why: str
-) -> Iterator[Source]:
+def _av_source(path, from_s, to_s, block_samples, why) -> Iterator[Source]:
   """Opens a part of a file with FFmpeg; `why` is what libsndfile said."""
   # With its protocol and absolute, so that no name is taken for an address.
   address = "file:" + os.path.abspath(path)
@@ -254,14 +233,14 @@ def _av_source(
     left = max(round(to_s * rate_hz) - start, 1) if to_s else None
 
     def blocks() -> Blocks:
-      held, size, done = [], 0, 0
+      held, done = [], 0
       try:
         for frame in _mono_frames(path, container, stream, start):
           held.append(frame[: None if left is None else left - done])
-          size, done = size + len(held[-1]), done + len(held[-1])
-          if size >= block_samples:
+          done += len(held[-1])
+          if sum(map(len, held)) >= block_samples:
             yield np.concatenate(held)
-            held, size = [], 0
+            held = []
           if done == left:
             break
       except UnreadableAudio:

@@ -28,9 +28,6 @@ def run_command(main: Callable[[], int | None]) -> None:
 
   The exit code is 2 after an `InputError` or if a file cannot be used, and 1
   after a `RunError`.
-
-  Args:
-    main: takes no argument; returns an exit code, or None for success.
   """
   sys.exit(_report(main) or 0)
 
@@ -39,12 +36,9 @@ def _report(main: Callable[[], int | None]) -> int | None:
   """Returns the exit code of `main`; an error for people is one message."""
   try:
     return main()
-  except InputError as error:
+  except (InputError, RunError) as error:
     print(f"error: {error}", file=sys.stderr)
-    return EXIT_BAD_INPUT
-  except RunError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return EXIT_FAILED
+    return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
   except BrokenPipeError:  # The reader, such as `head`, has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED

@@ -4,7 +4,7 @@ Each process drives its own devices and reads its own rows of the batch; the
 others notice its end by the heartbeats of `jax.distributed`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import json
 import os
@@ -33,11 +33,7 @@ _LONGEST = 200  # Characters of a value in a message.
 
 
 def are_expected(environment: Mapping[str, str] = os.environ) -> bool:
-  """Tells whether a launcher has started this process as one of several.
-
-  Args:
-    environment: the variables that Slurm, Open MPI, GKE or a person set.
-  """
+  """Tells whether a launcher has started this process as one of several."""
   counts = [environment.get(name, "") for name in _COUNTS]
   return (
     any(count.isdecimal() and int(count) > 1 for count in counts)
@@ -143,7 +139,7 @@ def await_first(task: Callable[[], None]) -> None:
     multihost_utils.sync_global_devices("the first process's task")
 
 
-def gather(text: str) -> Sequence[str]:
+def _gather(text: str) -> list[str]:
   """Returns each process's text, in the order of the processes."""
   coded = np.frombuffer(text.encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(len(coded)))
@@ -160,15 +156,12 @@ def text_of_first(text: str) -> str:
   """Returns the text of process 0, in all processes."""
   if jax.process_count() == 1:
     return text
-  return json.loads(gather(json.dumps(text))[0])  # Never without a byte.
+  return json.loads(_gather(json.dumps(text))[0])  # Never without a byte.
 
 
 @contextlib.contextmanager
 def hold_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
-  """Holds a run's folder, as `locks.hold`; of several processes the first does.
-
-  Args:
-    workdir: folder of the run.
+  """Holds a run's folder, as `locks.hold`, in the first process.
 
   Raises:
     InputError: another trainer holds it; raised in all processes.
@@ -187,17 +180,14 @@ def hold_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_same(what: Mapping[str, Any]) -> None:
-  """Refuses to train where the processes do not agree.
-
-  Args:
-    what: plain values by name that must be the same in all processes.
+  """Refuses to train where the processes do not agree on values by name.
 
   Raises:
     InputError: some differ; the message has the values of two processes.
   """
   if jax.process_count() == 1:
     return
-  texts = gather(json.dumps(what, sort_keys=True))
+  texts = _gather(json.dumps(what, sort_keys=True))
   first = json.loads(texts[0])
   for number, text in enumerate(texts):
     other = json.loads(text)
@@ -225,9 +215,6 @@ def run_command(main: Callable[[], int | None]) -> None:
   A process that fails exits at once, since the others would wait for it at
   their exit for long. If process 0 fails, the others end with it; process 0
   misses the heartbeats of any other.
-
-  Args:
-    main: takes no argument; returns an exit code, or None for success.
   """
   try:
     errors.run_command(main)
@@ -236,19 +223,14 @@ def run_command(main: Callable[[], int | None]) -> None:
       _leave(int(end.code))
     raise
   except BaseException:
-    if _is_one_of_several():
-      traceback.print_exc()
-      _leave(errors.EXIT_FAILED)
+    _leave(errors.EXIT_FAILED, traceback.format_exc())
     raise
 
 
-def _is_one_of_several() -> bool:
+def _leave(code: int, said: str = "") -> None:
   # This is asked first, since counting processes initialises the devices.
-  return jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def _leave(code: int) -> None:
-  if _is_one_of_several():
+  if jax.distributed.is_initialized() and jax.process_count() > 1:
+    print(said, end="", file=sys.stderr)
     print(
       f"process {jax.process_index()} ends with exit code {code}, and with it "
       "the run",

@@ -29,9 +29,10 @@ def hold(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
   The body also begins where nothing can be written to the folder, since
   writing then says what is wrong, and, with a warning, on a disk without locks.
 
+  A folder that did not exist is made, and removed if it is empty at the end.
+
   Args:
-    folder: made if need be; removed again at the end if the body left nothing
-      in it.
+    folder: what is to be written to.
     what: the command that holds it, for the message to another.
 
   Raises:

@@ -83,8 +83,7 @@ def in_order(
   """Yields the results of a function in the order of its arguments.
 
   Args:
-    function: called in threads; what it raises is raised in place of its
-      result.
+    function: called in threads; what it raises takes its result's place.
     items: its arguments, taken as they are needed.
     threads: how many calls run at once.
     ahead: calls begun behind the result in use; by default one a thread.

@@ -24,8 +24,7 @@ def write_aside(
 
   Args:
     path: the file to write; an existing one is replaced.
-    durable: whether the content is forced to the disk before the file gets its
-      name, so that it also survives a loss of power.
+    durable: whether it is to survive a loss of power.
 
   Yields:
     `path` with the suffix `.partial`, in the same folder.
@@ -58,16 +57,10 @@ def write_json(
   indent: int | None = 2,
   durable: bool = False,
 ) -> None:
-  """Writes a json file in UTF-8, as `write_aside` does.
-
-  Args:
-    path: the file to write.
-    value: plain values; NaN and infinities are refused, since json has none.
-    indent: spaces a level; None for one line.
-    durable: as of `write_aside`.
+  """Writes plain values as json in UTF-8, as `write_aside` does.
 
   Raises:
-    ValueError: a number is not finite.
+    ValueError: a number is not finite, for which json has no form.
   """
   text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
   if not text.isascii() and "\\ud" in ascii(text):
@@ -77,12 +70,7 @@ def write_json(
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-  """Returns the content of a json file.
-
-  Raises:
-    OSError: the file cannot be read.
-    ValueError: it holds no json.
-  """
+  """Returns the content of a json file; raises OSError or ValueError."""
   return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 
@@ -120,16 +108,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def differences(
   there: Mapping[str, Any], here: Mapping[str, Any], place: str = "there"
 ) -> list[str]:
-  """Describes the settings that differ, each as `KEY: PLACE 3, here 4`.
-
-  Args:
-    there: settings on file.
-    here: settings of the program or of the command line.
-    place: what to call the first.
-
-  Returns:
-    One text a key that differs or that only one of them has, sorted by key.
-  """
+  """Describes settings that differ, by key, each as `KEY: PLACE 3, here 4`."""
   return [
     f"{key}: {place} {there.get(key)!r}, here {here.get(key)!r}"
     for key in sorted(there.keys() | here.keys())

@@ -7,10 +7,6 @@ OF_TRAINING = ("numpy", "jax", "flax", "optax")
 
 
 def installed(*names: str) -> dict[str, str]:
-  """Returns the versions of Python and of packages; imports none of them.
-
-  Args:
-    *names: the packages; by default those that decide a training's numbers.
-  """
+  """Returns the versions of Python and packages, by default `OF_TRAINING`."""
   found = {name: metadata.version(name) for name in names or OF_TRAINING}
   return {"python": platform.python_version()} | found
