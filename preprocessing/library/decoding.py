@@ -18,8 +18,8 @@ class Decoded:
 
   Attributes:
     feature: float16 [frames, 48], or None.
-    reason: why there is none; else empty.
-    needs: what the file may be readable with and is not there, or empty.
+    reason: why there is none, or empty.
+    needs: what is missing to read the file, or empty.
   """
 
   feature: Float16[np.ndarray, "frames bands"] | None
@@ -44,12 +44,12 @@ def decode(
   """
   if not path.exists():
     return Decoded(
-      None, "it is not in the folder any more, or a link to nowhere"
+      None, "it is no longer in the folder, or is a link to nowhere"
     )
   try:
     return Decoded(audio_file.read_feature(path, from_s, to_s))
   except audio_file.UnreadableAudio as error:
     return Decoded(None, error.reason, error.needs)
-  # One file that no one thought of is not to end a run of hours.
+  # One strange file must not end a run of hours.
   except Exception as error:  # noqa: BLE001
     return Decoded(None, f"decoding it fails ({type(error).__name__}: {error})")

@@ -57,12 +57,7 @@ def _read_report(data_dir: pathlib.Path) -> dict[str, Any] | None:
 def _changes(
   audio_dir: pathlib.Path, data_dir: pathlib.Path, report: dict[str, Any] | None
 ) -> dict[str, int] | None:
-  """Counts how the files differ from those the data set was made of.
-
-  Returns:
-    Numbers of audio files added, removed, changed, worth another try and kept
-    and of playlist files that are not as they were; None if all is as it was.
-  """
+  """Counts how the files differ from those the data set was made of."""
   if report is None:
     return {}
   then = song_records.read_records(data_dir / song_records.FILE_NAME)

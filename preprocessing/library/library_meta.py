@@ -1,6 +1,8 @@
 """Metadata of an own library, in Melon's files and fields."""
 
+import collections
 from collections.abc import Iterable, Mapping, Set
+import itertools
 import pathlib
 import re
 from typing import Any
@@ -15,33 +17,17 @@ from pcl_jax.library import song_finder
 from preprocessing.melon import melon_meta
 
 
-class _Numbers:
-  """Numbers names in the order they are met, whatever their case."""
-
-  def __init__(self):
-    self._found: dict[tuple[str, ...], int] = {}
-
-  def __call__(self, *name: str) -> int:
-    key = tuple(part.casefold() for part in name)
-    return self._found.setdefault(key, len(self._found))
-
-  def __len__(self) -> int:
-    return len(self._found)
-
-
-def _genre_numbers(tags: Iterable[audio_tags.Tags]) -> dict[str, int]:
-  """Numbers genre names from 1, alphabetically, whatever their case."""
-  found = {name.casefold() for one in tags for name in one.genres}
-  return {name: number for number, name in enumerate(sorted(found), start=1)}
-
-
-def _genre_name(tags: Iterable[audio_tags.Tags]) -> dict[str, str]:
-  """Returns each genre's name as it is written where it is met first."""
+def _genres(tags: Iterable[audio_tags.Tags]) -> dict[str, str]:
+  """Returns genre in lower case -> its name where it comes first, sorted."""
   names: dict[str, str] = {}
-  for one in tags:
-    for name in one.genres:
-      names.setdefault(name.casefold(), name)
-  return names
+  for name in (name for one in tags for name in one.genres):
+    names.setdefault(name.casefold(), name)
+  return dict(sorted(names.items()))
+
+
+def _numbers() -> collections.defaultdict:
+  """Returns a mapping that numbers its keys in the order they are looked up."""
+  return collections.defaultdict(itertools.count().__next__)
 
 
 def _song_records(
@@ -50,13 +36,15 @@ def _song_records(
   genre_numbers: Mapping[str, int],
 ) -> tuple[list[dict[str, Any]], int]:
   """Returns the records of song_meta.json, and the number of artists."""
-  artist_numbers, album_numbers, records = _Numbers(), _Numbers(), []
+  artist_numbers, album_numbers, records = _numbers(), _numbers(), []
   for path, found in tags.items():
     folder = pathlib.PurePosixPath(path).parent.name
     artists = found.artists or ((folder,) if folder else ())
     album = found.albums[0] if found.albums else ""
     # Many an artist has an album of "Greatest Hits".
     by = (found.album_artists or artists or ("",))[0]
+    album_key = by.casefold(), album.casefold()
+    album_id = album_numbers[album_key] if album else None
     genres = [genre_numbers[name.casefold()] for name in found.genres]
     date = re.sub(r"\D", "", found.dates[0]) if found.dates else ""
     stem = pathlib.PurePosixPath(path).stem
@@ -65,9 +53,11 @@ def _song_records(
       {
         "id": ids[path],
         "song_name": title,
-        "album_id": album_numbers(by, album) if album else None,
+        "album_id": album_id,
         "album_name": album,
-        "artist_id_basket": [artist_numbers(name) for name in artists],
+        "artist_id_basket": [
+          artist_numbers[name.casefold()] for name in artists
+        ],
         "artist_name_basket": list(artists),
         "song_gn_gnr_basket": [f"GN{number:02d}00" for number in genres],
         "song_gn_dtl_gnr_basket": [f"GN{number:02d}01" for number in genres],
@@ -85,7 +75,7 @@ def _place_entries(
   usable: Set[int],
   report: dict[str, Any],
 ) -> list[int]:
-  """Returns the songs of a playlist; adds to its file's report."""
+  """Returns the songs of a playlist; adds to the report on its file."""
   songs: dict[int, None] = {}
   for entry in found.entries:
     met = (finder.find(folder, place) for place in entry.places)
@@ -105,17 +95,7 @@ def _place_entries(
 def _read_playlists(
   audio_dir: pathlib.Path, ids: Mapping[str, int], usable: Set[int]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-  """Reads the playlists of a library.
-
-  Args:
-    audio_dir: the library's folder.
-    ids: path -> id of all songs, unreadable ones too.
-    usable: ids of the songs that are in the store.
-
-  Returns:
-    The records of train.json; and what library.json says: the stamp of each
-    file, a report on each playlist file, and which files are none.
-  """
+  """Returns the records of train.json, and the report on the files."""
   stamps = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
   finder = song_finder.SongFinder(audio_dir, ids)
   records, reports, others = [], [], []
@@ -161,31 +141,31 @@ def write_meta(
   usable: Set[int],
   duplicates: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-  """Writes song_meta.json, train.json and genre_gn_all.json.
+  """Writes song_meta.json, train.json and genre_gn_all.json to meta_dir.
 
   Args:
     audio_dir: the library's folder.
-    meta_dir: where they are written; made if need be.
-    ids: path -> id of all songs, unreadable ones too.
-    usable: ids of the songs that are in the store: those that are written.
+    meta_dir: the folder to write to; it is made if need be.
+    ids: path -> id of all songs, including unreadable ones.
+    usable: ids of the songs in the store; only these are written.
     duplicates: path of a song that is left out -> path of the song with the
       same audio; a playlist may name either.
 
   Returns:
-    Counts of artists, genres and playlists, the songs without them, the files
-    with unreadable tags, and the entries without a song of each playlist file.
+    Counts of artists, genres and playlists, and what was wrong with the files,
+    as library.json has them.
   """
   paths = sorted((p for p, i in ids.items() if i in usable), key=ids.get)
   tags = {
     path: audio_tags.read_tags(audio_dir / path)
     for path in tqdm.tqdm(paths, "tags")
   }
-  numbers = _genre_numbers(tags.values())
+  genres = _genres(tags.values())
+  numbers = {name: number for number, name in enumerate(genres, start=1)}
   songs, num_artists = _song_records(tags, ids, numbers)
-  names = _genre_name(tags.values())
   codes = {
-    f"GN{number:02d}{level}": names[name]
-    for name, number in numbers.items()
+    f"GN{numbers[key]:02d}{level}": name
+    for key, name in genres.items()
     for level in ("00", "01")
   }
   same = {path: ids[song] for path, song in (duplicates or {}).items()}

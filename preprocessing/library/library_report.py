@@ -12,13 +12,7 @@ _SHOWN_FILES = 5
 def change(
   data_dir: pathlib.Path, changes: dict[str, int] | None, *, anew: bool
 ) -> str:
-  """Describes how a data set differs from the one it has replaced.
-
-  Args:
-    data_dir: the data set's folder.
-    changes: counts of files, see `own_library`; None if all are as they were.
-    anew: whether everything was decoded again.
-  """
+  """Describes how a data set differs from the one it has replaced."""
   counts = changes or {}
   words = [
     f"{counts.get(name, 0)} {text}"
@@ -90,12 +84,7 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
 
 
 def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
-  """Describes library.json in a few lines.
-
-  Args:
-    report: the content of library.json.
-    data_dir: the data set's folder.
-  """
+  """Describes the content of library.json in a few lines."""
   lines = [
     f"{data_dir}: {report['songs']} songs, {report['hours']:.2f} hours, "
     f"{report['artists']} artists ({report['songs_without_artist']} songs "

@@ -70,21 +70,6 @@ def _decode(
   return dataclasses.replace(record, reason=reason, needs=found.needs), None
 
 
-def _decoded(
-  audio_dir: pathlib.Path,
-  todo: Iterable[SongFile],
-  window: Window,
-  threads: int,
-) -> Iterator[_Decoded]:
-  """Yields the features of files, in their order, few of them waiting."""
-  return prefetch.in_order(
-    lambda record: _decode(audio_dir, record, window),
-    todo,
-    threads=threads,
-    ahead=2 * threads,
-  )
-
-
 def _copied(base: Base, songs: Iterable[SongFile]) -> Iterator[_Decoded]:
   """Yields the features that a finished store has."""
   store = song_store.SongStore(base.store)
@@ -107,16 +92,7 @@ def _fill(
   decoded: Iterable[_Decoded],
   known: dict[str, SongFile],
 ) -> dict[str, SongFile]:
-  """Commits features as they come; of two alike, the first is the song.
-
-  Args:
-    writer: of the store.
-    decoded: records and features of files.
-    known: path -> record of the files that are done.
-
-  Returns:
-    `known` and the records of `decoded`.
-  """
+  """Commits features as they come; of two alike, the first is the song."""
   known = dict(known)
   first = {one.sha256: one.path for one in known.values() if not one.reason}
   records, songs, size = [], [], 0
@@ -216,11 +192,7 @@ def _write(
   window: Window,
   threads: int,
 ) -> dict[str, SongFile]:
-  """Copies and decodes what an interrupted run did not commit (`noted`).
-
-  Returns:
-    The record of every file.
-  """
+  """Copies and decodes what an interrupted run did not commit (`noted`)."""
   known = kept | noted
   todo = [one for one in todo if one.path not in known]
   songs = [
@@ -230,8 +202,13 @@ def _write(
   bar = tqdm.tqdm(
     todo, "audio", len(known) + len(todo), initial=len(known), unit="file"
   )
-  found = itertools.chain(copied, _decoded(audio_dir, bar, window, threads))
-  return _fill(writer, found, known)
+  decoded = prefetch.in_order(
+    lambda record: _decode(audio_dir, record, window),
+    bar,
+    threads=threads,
+    ahead=2 * threads,
+  )
+  return _fill(writer, itertools.chain(copied, decoded), known)
 
 
 def write_store(
@@ -280,12 +257,8 @@ def write_store(
     )
     _write_lists(folder, ids, records)
     _check_songs(writer, folder, audio_dir)
-    writer.finish(
-      {
-        "made_by": "preprocessing.own_library",
-        **dataclasses.asdict(window),
-      }
-    )
+    made_by = {"made_by": "preprocessing.own_library"}
+    writer.finish(made_by | dataclasses.asdict(window))
   finally:
     writer.close()
 

@@ -22,14 +22,14 @@ class SongFile:
   """What has become of an audio file.
 
   Attributes:
-    path: relative to the library's folder, with '/'.
-    id: of its song.
-    bytes: its length.
-    mtime_ns: when it was changed.
-    sha256: of its feature; empty if it has none.
+    path: its path in the library's folder, with '/'.
+    id: the id of its song.
+    bytes: the file's length.
+    mtime_ns: the time of its last change.
+    sha256: the hash of its feature; empty if it has none.
     reason: why it is left out; empty if it is a song of the store.
     duplicate_of: path of the song that has the same feature, or empty.
-    needs: what was lacking to read it (`containers.ACCESS`), or empty.
+    needs: what was missing to read it (`containers.ACCESS`), or empty.
   """
 
   path: str
@@ -85,18 +85,10 @@ def worth_another_try(audio_dir: pathlib.Path, record: SongFile) -> bool:
 def number_songs(
   audio_dir: pathlib.Path, paths: Iterable[str], ids: dict[str, int]
 ) -> dict[str, int]:
-  """Gives every song an id that it keeps.
-
-  Args:
-    audio_dir: the library's folder, for the message.
-    paths: all songs there are, sorted.
-    ids: path -> id of songs that have one.
-
-  Returns:
-    `ids` with the new ones, in the order of `paths`, behind the old.
+  """Returns `ids` (path -> id) with new ids for the paths that have none.
 
   Raises:
-    InputError: there are no songs.
+    InputError: there are no paths, that is, no songs in `audio_dir`.
   """
   paths = list(paths)
   if not paths:
@@ -111,16 +103,13 @@ def number_songs(
 
 def write_skipped(
   path: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
-) -> list[dict[str, Any]]:
+) -> None:
   """Writes skipped.json: all songs that ever were and are not in the store.
 
   Args:
-    path: of skipped.json.
+    path: the file to write.
     ids: path -> id of all songs that ever were.
     records: path -> record of all files that are there.
-
-  Returns:
-    Its content, in the order of the ids.
   """
   skipped = []
   for name, song_id in sorted(ids.items(), key=lambda one: one[1]):
@@ -132,4 +121,3 @@ def write_skipped(
         entry["duplicate_of"] = record.duplicate_of
       skipped.append(entry)
   storage.write_json(path, skipped)
-  return skipped

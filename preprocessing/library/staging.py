@@ -61,12 +61,12 @@ def check_same(
   """Refuses to go on with what was made of something else or in another way.
 
   Args:
-    place: what was made, for the message.
+    place: the folder that was made, for the message.
     then: its settings.
     now: the settings asked for; those that `then` lacks are not compared.
 
   Raises:
-    InputError: they differ.
+    InputError: the settings differ.
   """
   then, now = ({k: x[k] for k in then.keys() & now} for x in (then, now))
   differing = storage.differences(then, now)
@@ -87,10 +87,7 @@ def check_same(
 def begin(data_dir: pathlib.Path, settings: dict[str, Any]) -> pathlib.Path:
   """Returns the folder to make the new data set in.
 
-  Args:
-    data_dir: where it will be.
-    settings: what `begun` returns if this run is interrupted. What an earlier
-      run has made stays if it was begun with the same.
+  What an earlier run has made there stays if it was begun with these settings.
   """
   folder = data_dir / UNFINISHED
   if begun(data_dir) == settings:

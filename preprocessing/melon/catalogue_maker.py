@@ -16,7 +16,6 @@ from pcl_jax.data import song_store
 from pcl_jax.data import stratify
 from preprocessing.melon import melon_meta
 from preprocessing.melon import published_split
-from preprocessing.melon import split_report
 
 SETTINGS_FILE = "data_split.json"
 _SHOWN_IDS = 5
@@ -65,7 +64,7 @@ def _build(
   song_ids: np.ndarray,
   rows: np.ndarray,
 ) -> tuple[catalogues.Catalogue, dict[str, int]]:
-  """Builds the catalogue of the store's songs, but for split and pairs."""
+  """Builds the catalogue of the store's songs, without split and pairs."""
   artists, genres = songs.artists.select(rows), songs.genres.select(rows)
   _, artist = np.unique(artists.values, return_inverse=True)
   codes, code = np.unique(genres.values, return_inverse=True)
@@ -174,6 +173,101 @@ def _digests(
   return found
 
 
+def _count(
+  made: catalogues.Catalogue, left_out: dict[str, int]
+) -> dict[str, Any]:
+  """Counts what a catalogue holds, in plain values fit for json."""
+  files = np.bincount(
+    made.playlist_files, minlength=len(melon_meta.PLAYLIST_FILES)
+  )
+  split = np.bincount(made.split[made.split >= 0], minlength=3)
+  return {
+    "songs": len(made),
+    **dict(zip(catalogues.SPLIT_NAMES, split.tolist(), strict=True)),
+    "artists": int(made.artists.values.max(initial=-1)) + 1,
+    "genre_codes": len(made.genre_codes),
+    "songs_without_genre": int((made.genres.lengths == 0).sum()),
+    "playlists": dict(
+      zip(melon_meta.PLAYLIST_FILES, files.tolist(), strict=True)
+    ),
+    "playlists_without_songs": int((made.playlists.lengths == 0).sum()),
+    "playlist_songs": len(made.playlists.values),
+    "playlist_songs_left_out": left_out,
+    "validation_pairs": {
+      method: len(drawn) for method, drawn in made.validation_pairs.items()
+    },
+  }
+
+
+def _print_imported(counts: dict[str, Any]) -> None:
+  """Prints how much of the imported files the song store has."""
+  if "split_from" in counts:
+    given = counts["split_from"]
+    listed = ", ".join(
+      f"{given[name]['listed']} {name} ({given[name]['without_audio']} of them "
+      "without audio)"
+      for name in catalogues.SPLIT_NAMES
+    )
+    print(f"{given['file']} lists {listed}")
+    print(
+      f"{given['in_no_part']} songs of the song store are in none of its parts "
+      "and are not used"
+    )
+  if "val_pairs_from" in counts:
+    given = counts["val_pairs_from"]
+    print(
+      f"{given['file']} lists {given['listed']} pairs, "
+      f"{given['without_audio']} of them without audio"
+    )
+
+
+def _print_counts(counts: dict[str, Any]) -> None:
+  """Prints the counts, and how much of imported files was there."""
+  left_out = counts["playlist_songs_left_out"]
+  print(", ".join(f"{name} {counts[name]}" for name in catalogues.SPLIT_NAMES))
+  if not counts["genre_codes"]:
+    print("no song has a genre: the split is a plain shuffle, not stratified")
+  print(
+    f"{counts['artists']} artists, {counts['genre_codes']} genre codes, "
+    f"{counts['songs_without_genre']} songs without genre"
+  )
+  files = ", ".join(f"{n} of {name}" for name, n in counts["playlists"].items())
+  print(
+    f"playlists: {files}; {counts['playlists_without_songs']} of them are left "
+    f"without songs; {counts['playlist_songs']} songs in them"
+  )
+  print(
+    f"left out of playlists: {left_out['unknown']} songs that "
+    f"{melon_meta.SONG_FILE} lacks, {left_out['without_audio']} songs that "
+    f"the song store lacks, {left_out['repeated']} repetitions"
+  )
+  print(
+    "validation pairs: "
+    + ", ".join(f"{m} {n}" for m, n in counts["validation_pairs"].items())
+  )
+  _print_imported(counts)
+
+
+def _make(
+  meta_dir: pathlib.Path,
+  song_ids: np.ndarray,
+  settings: dict[str, Any],
+  split_from: pathlib.Path | None,
+  pairs_from: pathlib.Path | None,
+  shares: dict[str, Any],
+) -> tuple[catalogues.Catalogue, dict[str, Any]]:
+  """Reads the metadata; returns the catalogue and its counts."""
+  songs = melon_meta.read_songs(meta_dir)
+  playlists = melon_meta.read_playlists(
+    meta_dir, songs, unknown_songs=settings["unknown_songs"]
+  )
+  rows = _rows_in(songs, song_ids, meta_dir)
+  made, left_out = _build(songs, playlists, song_ids, rows)
+  made, imported = _split(made, split_from, **shares)
+  imported |= _set_validation_pairs(made, settings["seed"], pairs_from)
+  return made, _count(made, left_out) | imported
+
+
 def make_catalogue(
   meta_dir: pathlib.Path,
   data_dir: pathlib.Path,
@@ -194,12 +288,12 @@ def make_catalogue(
     test_share: the share of all songs.
     validation_share: the share of all songs.
     seed: the seed of the split and of the validation pairs.
-    unknown_songs: whether a playlist's song that song_meta.json lacks is an
-      `error`, or is left out and counted (`drop`).
+    unknown_songs: what to do with a playlist's song that song_meta.json lacks:
+      `error` stops, `drop` leaves it out and counts it.
     force: replaces a catalogue made with other settings.
-    split_from: the published split_ids.pkl; the shares do not matter then.
+    split_from: the published split_ids.pkl, in place of the shares.
     val_pairs_from: the published val_pairs.pkl, in place of drawn Playlist
-      pairs; other methods' pairs are drawn.
+      pairs.
 
   Returns:
     The catalogue; the one on file if it was made with the same settings from
@@ -231,15 +325,9 @@ def make_catalogue(
     if finished is not None:
       print(f"{data_dir / catalogues.FILE_NAME} exists already: nothing to do")
       return finished
-  songs = melon_meta.read_songs(meta_dir)
-  playlists = melon_meta.read_playlists(
-    meta_dir, songs, unknown_songs=unknown_songs
+  made, counts = _make(
+    meta_dir, song_ids, settings, split_from, val_pairs_from, shares
   )
-  rows = _rows_in(songs, song_ids, meta_dir)
-  made, left_out = _build(songs, playlists, song_ids, rows)
-  made, imported = _split(made, split_from, **shares)
-  imported |= _set_validation_pairs(made, seed, val_pairs_from)
-  counts = split_report.count(made, left_out) | imported
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
@@ -247,5 +335,5 @@ def make_catalogue(
     data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
   )
   made.save(data_dir)
-  split_report.print_counts(counts)
+  _print_counts(counts)
   return made

@@ -226,16 +226,15 @@ def build_song_store(
 ) -> pathlib.Path:
   """Converts Melon's spectrogram files to data_dir/songs.lmdb.
 
-  Does nothing but say so where the store exists; goes on where an earlier run
-  was interrupted.
+  A store that exists is left as it is; an interrupted run is continued.
 
   Args:
     melon_dir: holds kakao_meta/ and arena_mel/ or arena_mel_*.tar.
-    data_dir: the data set's folder; made if need be.
+    data_dir: the data set's folder; it is made if need be.
     min_frames: a song with fewer frames is left out.
-    exclude: songs left out by wish; see `exclusion.excluded_songs`.
+    exclude: songs to leave out; see `exclusion.excluded_songs`.
     max_skipped_share: the largest share of the songs of song_meta.json, in
-      [0, 1], that may be left out; those left out by wish do not count.
+      [0, 1], that may be left out, not counting `exclude`.
     workers: how many read and convert at a time; one a core if None.
     processes: whether they are processes, not threads; by the numbers of
       songs and workers if None.
@@ -244,8 +243,8 @@ def build_song_store(
     The folder of the store.
 
   Raises:
-    InputError: the source is not there, too many songs are left out, the disk
-      is full, or an unfinished store of another source is in the way.
+    InputError: the source does not exist, too many songs are left out, the
+      disk is full, or an unfinished store of another source is in the way.
     RunError: a worker process was killed.
   """
   melon_dir, data_dir = pathlib.Path(melon_dir), pathlib.Path(data_dir)

@@ -56,7 +56,7 @@ def _report(name: str, what: str, unknown: list[int], total: int) -> None:
 def excluded_songs(
   choices: Sequence[str], song_ids: np.ndarray
 ) -> dict[int, str]:
-  """Returns which songs are left out by wish, song id -> the choice.
+  """Returns the songs that the user leaves out, song id -> the choice.
 
   Prints ids and folders that have no song in the metadata.
 
@@ -66,7 +66,7 @@ def excluded_songs(
     song_ids: the ids of the metadata, ascending.
 
   Raises:
-    InputError: a file cannot be read or a line of it is no song id.
+    InputError: a file cannot be read or a line of it is not a song id.
   """
   excluded = {}
   folders_of_songs = song_ids // melon_source.SONGS_PER_FOLDER

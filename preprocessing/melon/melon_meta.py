@@ -254,8 +254,8 @@ def read_playlists(
   Args:
     meta_dir: the folder kakao_meta.
     songs: its songs.
-    unknown_songs: whether a song that `songs` lacks is an `error`, or is left
-      out and counted (`drop`).
+    unknown_songs: `error` refuses songs that `songs` lacks, `drop` leaves them
+      out and counts them.
 
   Raises:
     InputError: train.json is missing, a file is malformed or holds a bad
@@ -301,7 +301,7 @@ def files_sha256(meta_dir: pathlib.Path) -> dict[str, str]:
   """Returns file name -> sha256 of the song and playlist files that exist.
 
   Raises:
-    InputError: song_meta.json does not.
+    InputError: song_meta.json does not exist.
   """
   if not (meta_dir / SONG_FILE).exists():
     raise _absent(meta_dir / SONG_FILE)

@@ -56,7 +56,7 @@ def _scalar(dtype: Any, data: Any) -> int:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-  """Stands for the way that pickle of protocol 2 writes bytes."""
+  """Stands for the function with which protocol 2 writes bytes."""
   if not isinstance(text, str) or encoding != "latin1":
     raise pickle.UnpicklingError("bytes that are not written as bytes are")
   return text.encode("latin1")
@@ -73,7 +73,7 @@ class _Unpickler(pickle.Unpickler):
   }
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns the stand-in of a name, or refuses it."""
+    """Returns the stand-in of a name, or refuses the name."""
     found = self._KNOWN.get((module, name))
     if found is None:
       raise pickle.UnpicklingError(
@@ -84,7 +84,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _check_memo(content: bytes) -> None:
-  """Refuses a place in the memo that no honest pickle of this size has.
+  """Refuses a place in the memo beyond the length of the pickle.
 
   The unpickler makes room for all places up to the one that is named, so that
   six bytes could ask for 64 GB.
@@ -129,19 +129,15 @@ def _as_ids(values: Any, path: pathlib.Path, what: str) -> np.ndarray:
 def read_split(path: pathlib.Path) -> list[np.ndarray]:
   """Reads split_ids.pkl: ids of the training, validation and test songs.
 
-  Args:
-    path: a pickle of three lists of integers.
-
   Returns:
-    int64 [songs], three of them, without repetition.
+    Three arrays, int64 [songs], without repetition.
 
   Raises:
-    InputError: the file is absent, holds anything else, or names a song twice.
+    InputError: the file is absent, holds anything else than three lists of
+      integers, or names a song twice.
   """
   loaded = _load(path, "--split_from")
-  if not isinstance(loaded, (list, tuple)) or len(loaded) != len(
-    catalogues.SPLIT_NAMES
-  ):
+  if not isinstance(loaded, (list, tuple)) or len(loaded) != 3:
     raise errors.InputError(
       f"{path} (--split_from) must hold three lists of song ids, of training, "
       "validation and test; it does not. Give the published split_ids.pkl."
@@ -161,16 +157,10 @@ def read_split(path: pathlib.Path) -> list[np.ndarray]:
 
 
 def read_pairs(path: pathlib.Path) -> np.ndarray:
-  """Reads val_pairs.pkl: fixed pairs of validation songs.
-
-  Args:
-    path: a pickle of a list of pairs of integers.
-
-  Returns:
-    Song ids, int64 [pairs, 2].
+  """Reads val_pairs.pkl: fixed pairs of validation songs, int64 [pairs, 2].
 
   Raises:
-    InputError: the file is absent or holds anything else.
+    InputError: the file is absent or is not a list of pairs of integers.
   """
   loaded = _load(path, "--val_pairs_from")
   if not isinstance(loaded, (list, tuple)) or not all(
@@ -187,19 +177,14 @@ def read_pairs(path: pathlib.Path) -> np.ndarray:
 def assign(
   song_ids: np.ndarray, parts: Sequence[np.ndarray], path: pathlib.Path
 ) -> tuple[np.ndarray, dict[str, Any]]:
-  """Restricts a split to the songs of the song store.
-
-  Args:
-    song_ids: the ids of the store, ascending, [songs].
-    parts: the result of `read_split`.
-    path: the file, for the message.
+  """Restricts the result of `read_split` to the songs of the song store.
 
   Returns:
-    The part of each song, NO_SPLIT where the file names none, int8 [songs], and
-    counts of what the store has of the file.
+    The part of each of `song_ids` (ascending), NO_SPLIT where the file names
+    none, int8 [songs], and counts of what the store has of the file.
 
   Raises:
-    InputError: no song of a part is there.
+    InputError: the store has no song of a part.
   """
   split = np.full(len(song_ids), catalogues.NO_SPLIT, np.int8)
   counts: dict[str, Any] = {"file": path.name}
@@ -208,10 +193,8 @@ def assign(
   ):
     rows = catalogues.find_rows(song_ids, part)
     split[rows[rows >= 0]] = number
-    counts[name] = {
-      "listed": len(part),
-      "without_audio": int((rows < 0).sum()),
-    }
+    absent = int((rows < 0).sum())
+    counts[name] = {"listed": len(part), "without_audio": absent}
     if not (rows >= 0).any():
       raise errors.InputError(
         f"{path} (--split_from) lists {len(part)} {name} songs and the song "
@@ -224,19 +207,14 @@ def assign(
 def validation_rows(
   song_ids: np.ndarray, split: np.ndarray, pairs: np.ndarray, path: pathlib.Path
 ) -> tuple[np.ndarray, dict[str, Any]]:
-  """Restricts validation pairs to those whose songs are both there.
-
-  Args:
-    song_ids: the ids of the store, ascending, [songs].
-    split: the part of each song, [songs].
-    pairs: the result of `read_pairs`, [pairs, 2].
-    path: the file, for the message.
+  """Restricts the result of `read_pairs` to pairs whose songs are both there.
 
   Returns:
-    Rows, int32 [kept, 2], in the order of the file, and counts.
+    Rows of `song_ids` (ascending), int32 [kept, 2], in the order of the file,
+    and counts.
 
   Raises:
-    InputError: a song is not of the validation part, or no pair is left.
+    InputError: a song is not a validation song by `split`, or no pair is left.
   """
   rows = catalogues.find_rows(song_ids, pairs)
   outside = (rows >= 0) & (split[rows] != catalogues.VALIDATION)
@@ -253,9 +231,5 @@ def validation_rows(
       f"{path} (--val_pairs_from) has {len(pairs)} pairs and the song store "
       "has both songs of none of them."
     )
-  counts = {
-    "file": path.name,
-    "listed": len(pairs),
-    "without_audio": int((~kept).sum()),
-  }
-  return rows[kept].astype(np.int32), counts
+  counts = {"listed": len(pairs), "without_audio": int((~kept).sum())}
+  return rows[kept].astype(np.int32), {"file": path.name, **counts}

@@ -195,17 +195,7 @@ class Tar:
   def _pass_over(
     self, fd: int, damage: str, begin: int, skipped: int = 0
   ) -> bytes | None:
-    """Goes to the next sound header, and records damage and gap.
-
-    Args:
-      fd: the tar.
-      damage: what is wrong.
-      begin: the first byte that is not used.
-      skipped: how many bytes from there the search begins.
-
-    Returns:
-      The header; None if there is none.
-    """
+    """Goes to the next sound header, and records damage and gap."""
     found = _find(fd, begin + skipped)
     end = self.size if found is None else found
     if begin < end:

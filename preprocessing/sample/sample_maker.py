@@ -225,11 +225,7 @@ def _write_song(task: _Task) -> None:
 def _write_songs(
   out: pathlib.Path, tasks: list[_Task], processes: int, total: int
 ) -> None:
-  """Writes files in some processes; which, and how many, changes no byte.
-
-  Raises:
-    RunError: one of the processes was ended.
-  """
+  """Writes files in some processes; which, and how many, changes no byte."""
   bar = functools.partial(
     tqdm.tqdm, desc="songs", total=total, initial=total - len(tasks)
   )

@@ -55,10 +55,7 @@ def _parse(path: pathlib.Path, line: str, split: int) -> tagging_clips.Clip:
 
 
 def read(lists: pathlib.Path) -> tagging_clips.ClipList:
-  """Reads the three lists.
-
-  Args:
-    lists: the folder of the lists.
+  """Reads the three lists in the folder `lists`.
 
   Raises:
     InputError: a file is absent or has a line of another kind, or a clip is

@@ -20,7 +20,7 @@ from preprocessing.tagging import tagging_coverage
 from preprocessing.tagging import tagging_store
 
 SETS = (magnatagatune.NAME, mtg_jamendo.NAME, gtzan.NAME)
-# Set -> its flags -> what they may be, the default, and why.
+# Set -> its flags -> their values, the default, and why; `tags` is a file.
 _FLAGS = {
   magnatagatune.NAME: {
     "split": (
@@ -70,10 +70,7 @@ def read_lists(
   Args:
     set_name: one of SETS.
     lists: the folder of the lists.
-    **flags: `split` (`25k` or `21k`, or the number of MTG-Jamendo's split, 0 by
-      default); `subset` of MTG-Jamendo; `part` of its tracks, `whole` (the
-      default) or `centre`; `tags`, a file with MagnaTagATune's 50 tags in their
-      order. None counts as absent.
+    **flags: those of `_FLAGS` that the set has; None counts as absent.
 
   Raises:
     InputError: a flag is missing, unknown or not the set's, or the lists are

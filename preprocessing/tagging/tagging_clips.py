@@ -102,12 +102,7 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 
 def check(clips: Iterable[Clip], where: str) -> None:
-  """Refuses lists that name a clip twice or leave a split empty.
-
-  Args:
-    clips: the clips of all splits.
-    where: the files they were read from, for the message.
-  """
+  """Refuses clips of `where` that come twice, and splits without a clip."""
   ids, paths, splits = {}, {}, set()
   for clip in clips:
     for kind, seen, key in (("id", ids, clip.id), ("path", paths, clip.path)):

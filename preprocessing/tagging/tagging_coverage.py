@@ -35,22 +35,14 @@ class Coverage:
 
 
 def _key(path: str) -> str:
-  """Returns what a clip's path and its file have in common.
-
-  That is the name of the folder and the file's name without suffix: copies
-  differ in the folders above and in the audio format.
-  """
+  """Returns a clip's folder and name without suffix; copies share no more."""
   folder, _, name = path.rpartition("/")
   stem = name.rpartition(".")[0] or name
   return f"{folder.rpartition('/')[2]}/{stem.removesuffix(_LOW)}"
 
 
 def cover(source: pathlib.Path, clip_list: tagging_clips.ClipList) -> Coverage:
-  """Looks for the audio of all clips.
-
-  Args:
-    source: folder with audio files anywhere in it.
-    clip_list: the set's lists.
+  """Looks for the audio of all clips anywhere in the folder `source`.
 
   Raises:
     InputError: the folder is absent, has none of the clips, or has a clip in
@@ -102,15 +94,12 @@ def report(
   coverage: Coverage,
   notes: Sequence[tagging_store.Note],
 ) -> dict[str, Any]:
-  """Counts what there is and what is left out.
+  """Counts what there is and what is left out, as coverage.json has it.
 
   Args:
     clip_list: the set's lists.
     coverage: which of its clips have audio.
     notes: what became of the clips, once they were decoded.
-
-  Returns:
-    The content of coverage.json; plain values, fit for json.
   """
   unreadable = {k: why for note in notes for k, why in note.unreadable.items()}
   short = [clip for note in notes for clip in note.too_short]
@@ -161,15 +150,11 @@ def report(
 def check(
   found: dict[str, Any], work: pathlib.Path, allow_partial: bool
 ) -> None:
-  """Writes the report, and refuses a partial set unless it is allowed.
-
-  Args:
-    found: the report.
-    work: the folder to write it in.
-    allow_partial: whether a set that lacks clips is prepared.
+  """Writes the report `found` to `work`, and refuses a partial set.
 
   Raises:
-    InputError: clips are lacking, or a split has none at all.
+    InputError: clips are missing and `allow_partial` is not given, or a split
+      has no clip at all.
   """
   storage.write_json(work / FILE, found)
   for split, clips in found["splits"].items():
@@ -203,12 +188,7 @@ def check(
 def metadata(
   clip_list: tagging_clips.ClipList, found: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns what the prepared set says about itself.
-
-  Args:
-    clip_list: the set's lists.
-    found: the report.
-  """
+  """Returns what the prepared set says about itself."""
   lacking = {r: len(found[r]) for r in ("missing", "unreadable") if found[r]}
   return {
     "format_version": prepared_sets.FORMAT_VERSION,
@@ -223,12 +203,7 @@ def metadata(
 
 
 def summary(found: dict[str, Any], out: pathlib.Path) -> str:
-  """Formats the report for people, in a few lines.
-
-  Args:
-    found: the report.
-    out: the folder of the prepared set.
-  """
+  """Describes the report `found` on the set in `out` in a few lines."""
   splits = ", ".join(f"{n} {split}" for split, n in found["splits"].items())
   lines = [f"{out}: {found['name']}, {found['clips']} clips ({splits})"]
   for reason, count in found["left_out_by_rule"].items():

@@ -108,8 +108,8 @@ def serialize(
 ) -> bytes:
   """Returns a record, whose bytes are the same in every process.
 
-  In the library's own way, the order of the fields depends on a hash that
-  differs from process to process.
+  The library itself orders the fields by a hash that differs from process to
+  process.
   """
   serializer = example_serializer.ExampleSerializer(
     features.get_serialized_info()
@@ -157,9 +157,6 @@ class Writer:
 
   def write(self, threads: int) -> list[Note]:
     """Writes the shards that are not there or have unreadable clips.
-
-    Args:
-      threads: how many files are decoded at once.
 
     Returns:
       A note of each shard.
@@ -222,14 +219,11 @@ class Writer:
     )
 
   def finish(self, metadata: dict[str, Any], description: str) -> pathlib.Path:
-    """Puts the shards and their metadata into a folder of their own.
+    """Returns a folder with the shards and their metadata.
 
     Args:
       metadata: the content of `metadata.json`, fit for json.
       description: one sentence for people.
-
-    Returns:
-      The folder.
     """
     # The library wants small letters, digits and '_'.
     name = self._list.name.replace("-", "_")

@@ -25,21 +25,10 @@ STATE_NAME = "playlist_vectors.state.npz"
 _SONG_SEED, _PLAYLIST_SEED = 0, 1  # Set the streams of random numbers apart.
 
 
-def read_entries(
+def _read_entries(
   catalogue: catalogues.Catalogue, data_dir: pathlib.Path
 ) -> tuple[warp.Entries, np.ndarray]:
-  """Selects what is factorised: no test song is in it.
-
-  Args:
-    catalogue: of the data set.
-    data_dir: its folder, for messages.
-
-  Returns:
-    The matrix, and the catalogue's row of each of its songs, [songs].
-
-  Raises:
-    InputError: there is nothing.
-  """
+  """Selects what is factorised, and the row of each of its songs."""
   playlists, rows = vector_sources.learned_entries(catalogue)
   if not len(rows):
     of_train = int((catalogue.playlist_files == catalogues.TRAIN_FILE).sum())
@@ -137,6 +126,40 @@ def _factorise(
   return np.asarray(tables.songs), losses, trainer.lanes
 
 
+def _make(
+  catalogue: catalogues.Catalogue,
+  entries: warp.Entries,
+  rows: np.ndarray,
+  settings: dict[str, Any],
+  state_path: pathlib.Path,
+  save_every_s: float,
+) -> tuple[np.ndarray, dict[str, Any]]:
+  """Returns the vectors of all songs, and what playlist_vectors.json says."""
+  factors = warp.random_factors(
+    len(catalogue), settings["dims"], [settings["seed"], _SONG_SEED]
+  )
+  vectors = np.pad(factors, ((0, 0), (0, 1)))
+  vectors[rows], losses, lanes = _factorise(
+    entries, factors[rows], settings, state_path, save_every_s
+  )
+  tests = len(catalogue.rows_of(catalogues.TEST))
+  counts = {
+    "entries": len(entries),
+    "playlists": entries.num_playlists,
+    "songs": len(catalogue),
+    "songs_factorised": entries.num_songs,
+    "test_songs": tests,
+    "other_songs_without_playlist": len(catalogue) - tests - entries.num_songs,
+  }
+  return vectors, {
+    "settings": settings,
+    "counts": counts,
+    "loss_per_epoch": losses,
+    "lanes": lanes,
+    "device": jax.devices()[0].device_kind,
+  }
+
+
 def make_playlist_vectors(
   data_dir: str | os.PathLike[str],
   *,
@@ -174,41 +197,21 @@ def make_playlist_vectors(
   data_dir = pathlib.Path(data_dir)
   path, state_path = data_dir / FILE_NAME, data_dir / STATE_NAME
   catalogue = catalogues.load(data_dir)
-  entries, rows = read_entries(catalogue, data_dir)
-  song_ids = catalogue.song_ids
+  entries, rows = _read_entries(catalogue, data_dir)
   settings = {**options, "rate": rate, "seed": seed}
   settings |= vector_sources.of_playlist_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
     return path
-  factors = warp.random_factors(len(song_ids), dims, [seed, _SONG_SEED])
-  vectors = np.pad(factors, ((0, 0), (0, 1)))
-  vectors[rows], losses, lanes = _factorise(
-    entries, factors[rows], settings, state_path, save_every_s
+  vectors, report = _make(
+    catalogue, entries, rows, settings, state_path, save_every_s
   )
-  tests = len(catalogue.rows_of(catalogues.TEST))
-  counts = {
-    "entries": len(entries),
-    "playlists": entries.num_playlists,
-    "songs": len(catalogue),
-    "songs_factorised": entries.num_songs,
-    "test_songs": tests,
-    "other_songs_without_playlist": len(catalogue) - tests - entries.num_songs,
-  }
-  report = {
-    "settings": settings,
-    "counts": counts,
-    "loss_per_epoch": losses,
-    "lanes": lanes,
-    "device": jax.devices()[0].device_kind,
-  }
   vector_files.write(path, vectors, report)
   state_path.unlink(missing_ok=True)
+  counts, losses = report["counts"], report["loss_per_epoch"]
   print(
     f"factorised {counts['playlists']} playlists x "
     f"{counts['songs_factorised']} songs, {counts['entries']} entries; loss "
-    f"{losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last"
-  )
-  print(
+    f"{losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last\n"
     f"left with random factors and bias 0: {counts['test_songs']} test songs "
     f"(on purpose) and {counts['other_songs_without_playlist']} training or "
     "validation songs that are in no playlist of train.json"
