@@ -30,12 +30,7 @@ def find_rows(
   song_ids: Integer[np.ndarray, " songs"],
   wanted: Integer[np.ndarray, "*shape"],
 ) -> Integer[np.ndarray, "*shape"]:
-  """Returns the row of each wanted song, -1 where it is absent.
-
-  Args:
-    song_ids: ascending, [songs].
-    wanted: song ids.
-  """
+  """Returns the row of each wanted id in ascending ids, -1 where absent."""
   if not len(song_ids):
     return np.full(wanted.shape, -1, np.int64)
   rows = np.minimum(np.searchsorted(song_ids, wanted), len(song_ids) - 1)
@@ -85,22 +80,14 @@ class Catalogue:
   def album_lists(self) -> ragged.Ragged:
     """Returns the album of each song as a list of one or none."""
     known = self.albums >= 0
-    return ragged.Ragged.from_lengths(
-      self.albums[known], known.astype(np.int64)
-    )
+    return ragged.Ragged.from_lengths(self.albums[known], known.astype(int))
 
   def pair_lists(self, method: str) -> ragged.Ragged:
-    """Returns the lists of songs that a pair method draws its pairs from.
-
-    Args:
-      method: Playlist, Artist or Genre.
-    """
+    """Returns the lists of songs that a pair method draws its pairs from."""
     if method == "Playlist":
       return self.playlists
     if method == "Artist":
-      return self.artists.transposed(
-        int(self.artists.values.max(initial=-1)) + 1
-      )
+      return self.artists.transposed()
     if method == "Genre":
       return self.genres.transposed(len(self.genre_codes) + 1)
     raise errors.InputError(
@@ -109,14 +96,7 @@ class Catalogue:
     )
 
   def tags(self, max_num_tags: int) -> Int[np.ndarray, "songs tags"]:
-    """Returns each song's first genre codes, padded with 0.
-
-    Args:
-      max_num_tags: how many are kept.
-
-    Returns:
-      int32 [songs, max_num_tags].
-    """
+    """Returns each song's first genre codes, int32, padded with 0."""
     out = np.zeros((len(self), max_num_tags), np.int32)
     column = self.genres.places()
     kept = column < max_num_tags
@@ -149,10 +129,7 @@ class Catalogue:
 
 
 def load(data_dir: str | os.PathLike[str]) -> Catalogue:
-  """Reads a data set's catalogue.
-
-  Args:
-    data_dir: the data set's folder.
+  """Reads the catalogue of a data set's folder.
 
   Raises:
     InputError: it is absent, unreadable or of another format version.

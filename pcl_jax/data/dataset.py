@@ -1,5 +1,6 @@
 """A prepared data set: song store, catalogue and the tables of the modes."""
 
+import functools
 import hashlib
 import json
 import os
@@ -66,11 +67,7 @@ class DataSet:
     directory: str | os.PathLike[str],
     blocks: read_order.Blocks | None = None,
   ):
-    """Opens a data set.
-
-    Args:
-      directory: folder made by the commands under preprocessing/.
-      blocks: how patches are read; None for any order.
+    """Opens a folder made by the commands under preprocessing/.
 
     Raises:
       InputError: it is missing or not prepared, or its parts disagree.
@@ -99,8 +96,7 @@ class DataSet:
   def fingerprint(self, strategy: strategies.Strategy | None = None) -> str:
     """Returns a hash of all that a strategy learns from; None for no vectors.
 
-    Songs are hashed by the checksums of their records, so that it takes a
-    second for the largest data set.
+    Songs are hashed by the checksums of their records, which takes a second.
     """
     meta = {k: v for k, v in self.store.meta.items() if k != "source"}
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
@@ -119,11 +115,7 @@ class DataSet:
     return digest.hexdigest()
 
   def check(self, strategy: strategies.Strategy) -> None:
-    """Refuses a strategy whose pairs this data set cannot give.
-
-    Raises:
-      InputError: names the strategy and what is missing.
-    """
+    """Raises InputError if this data set cannot give a strategy's pairs."""
     needed = {strategy.pair_method} if strategy.pair_method else set()
     if strategy.needs_tags:
       needed.add("Genre")
@@ -161,11 +153,7 @@ class DataSet:
   def tables(
     self, strategy: strategies.Strategy, max_num_tags: int
   ) -> dict[str, Int[np.ndarray, "songs _"] | Float[np.ndarray, "songs _"]]:
-    """Returns what enters a batch besides audio: a row for each song.
-
-    Args:
-      strategy: decides which there are: `cf` and `genre_w2v`.
-      max_num_tags: genre codes kept of a song.
+    """Returns what enters a batch besides audio, by mode: a row a song.
 
     Raises:
       InputError: the strategy's data is absent.
@@ -202,10 +190,9 @@ class DataSet:
     songs = self.catalogue.rows_of(catalogues.TRAIN)
     draw = {"seed": seed, "epoch": epoch}
     if strategy.pair_method:
-      available = self.catalogue.split == catalogues.TRAIN
       planned = plans.of_pairs(
         self.catalogue.pair_lists(strategy.pair_method),
-        available,
+        self.catalogue.split == catalogues.TRAIN,
         self.store.frames,
         batch_size,
         once=pairs.ONCE_AN_EPOCH[strategy.pair_method],
@@ -225,15 +212,12 @@ class DataSet:
     return self._reorder(planned, strategy, draw)
 
   def _plan_songs(self, strategy, songs, batch_size, double_window, draw):
+    plan = plans.of_songs
     if strategy.two_patches:
-      return plans.of_two_patches(
-        songs,
-        self.store.frames,
-        batch_size,
-        double_window=double_window,
-        **draw,
+      plan = functools.partial(
+        plans.of_two_patches, double_window=double_window
       )
-    return plans.of_songs(songs, self.store.frames, batch_size, **draw)
+    return plan(songs, self.store.frames, batch_size, **draw)
 
   def validation_plan(
     self,
@@ -243,15 +227,10 @@ class DataSet:
     *,
     double_window: int,
   ) -> plans.Plan:
-    """Plans validation: fixed songs, pairs and patches.
+    """Plans validation, as training: fixed songs, pairs and patches.
 
-    Args:
-      strategy: decides what a batch holds.
-      batch_size: as in training; where there is less to validate on, the
-        batch is smaller.
-      multiple: the batch size is rounded down to a multiple of it, so that it
-        can be split over the devices.
-      double_window: as in training.
+    Where there is less to validate on, the batch is smaller; its size is
+    rounded down to a multiple, so that it can be split over the devices.
 
     Raises:
       InputError: there are fewer than `multiple` songs or pairs.

@@ -31,11 +31,7 @@ class SharedLists:
   def of(
     cls, catalogue: catalogues.Catalogue, kinds: Sequence[str]
   ) -> "SharedLists | None":
-    """Gathers lists of some kinds; returns None for no kind.
-
-    Args:
-      catalogue: the catalogue of the data set.
-      kinds: any of `KINDS`.
+    """Gathers lists of some of `KINDS`; returns None for no kind.
 
     Raises:
       InputError: a kind is unknown, or the catalogue has nothing of it.
@@ -59,17 +55,15 @@ class SharedLists:
     return cls(by_list.transposed(len(catalogue)))
 
   def entries(self, songs: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2 n"]:
-    """Returns the rows of a batch and the lists that several of them share.
-
-    Args:
-      songs: rows of the catalogue, one for each row of the batch.
+    """Returns the rows of a batch of songs and the lists that several share.
 
     Returns:
       Row and list of each entry, int32 [2, n]; lists are numbered from 0 and
       fewer than n / 2. n is a power of two, so that few shapes are compiled;
       what fills it up has the row `len(songs)`.
     """
-    rows, lists = self._entries_of(songs)
+    chosen = self.lists.select(songs)
+    rows, lists = chosen.list_index(), chosen.values
     numbers, inverse, counts = np.unique(
       lists, return_inverse=True, return_counts=True
     )
@@ -85,37 +79,26 @@ class SharedLists:
     return out
 
   def share(self, songs: Int[np.ndarray, " rows"]) -> float:
-    """Returns which share of the pairs of different songs have a list.
-
-    Args:
-      songs: rows of the catalogue in a batch; only the first few thousand
-        count.
-    """
+    """Returns the share of pairs of different songs of a batch in one list."""
     songs = np.unique(songs[:_MOST_COUNTED])
-    rows, lists = self._entries_of(songs)
-    ones = np.ones(len(rows), np.int32)
-    shape = (len(songs), int(lists.max(initial=0)) + 1)
-    matrix = scipy.sparse.csr_matrix((ones, (rows, lists)), shape=shape)
+    chosen = self.lists.select(songs)
+    ones = np.ones(len(chosen.values), np.int32)
+    shape = (len(songs), int(chosen.values.max(initial=0)) + 1)
+    matrix = scipy.sparse.csr_matrix(
+      (ones, chosen.values, chosen.offsets), shape=shape
+    )
     pairs = len(songs) * (len(songs) - 1)
     together = matrix @ matrix.T
     own = int(np.count_nonzero(together.diagonal()))
     return (together.nnz - own) / max(pairs, 1)
 
-  def _entries_of(self, songs):
-    """Returns row and list of each entry of some songs, both [entries]."""
-    chosen = self.lists.select(songs)
-    return chosen.list_index(), chosen.values
-
 
 def _members(catalogue: catalogues.Catalogue, kind: str) -> ragged.Ragged:
   """Returns the songs of each list of a kind."""
-  if kind == "playlist":
-    return catalogue.pair_lists("Playlist")
-  if kind == "artist":
-    return catalogue.pair_lists("Artist")
+  if kind in ("playlist", "artist"):
+    return catalogue.pair_lists(kind.title())
   if kind == "album":
-    albums = catalogue.album_lists()
-    return albums.transposed(int(albums.values.max(initial=-1)) + 1)
+    return catalogue.album_lists().transposed()
   raise errors.InputError(
     f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
     f"{', '.join(KINDS)}, or nothing."

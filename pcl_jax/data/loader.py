@@ -16,9 +16,7 @@ from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
-STALL_S = 300.0
 _ALIGNMENT = 64  # Bytes; what XLA asks of memory that it takes as it is.
-MEL_BANDS = song_store.MEL_BANDS
 
 
 def default_threads() -> int:
@@ -26,13 +24,8 @@ def default_threads() -> int:
   return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
 
 
-def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
-  """Returns the rows of a global batch that this process's devices hold.
-
-  Args:
-    sharding: how the batch is split over its first axis.
-    rows: number of rows of the global batch.
-  """
+def _local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
+  """Returns which of a batch's rows this process's devices hold."""
   indices = sharding.addressable_devices_indices_map((rows,)).values()
   spans = [index[0].indices(rows) for index in indices]
   return slice(min(s[0] for s in spans), max(s[1] for s in spans))
@@ -40,35 +33,15 @@ def local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:
 
 def _empty_patches(patches: int) -> Float16[np.ndarray, "patches frames bands"]:
   """Allocates patches where a CPU device can take them without a copy."""
-  shape = (patches, song_patches.FRAMES, MEL_BANDS)
+  shape = (patches, song_patches.FRAMES, song_patches.BANDS)
   size = 2 * math.prod(shape)
   memory = np.empty(size + _ALIGNMENT, np.uint8)
   offset = -memory.ctypes.data % _ALIGNMENT
   return memory[offset : offset + size].view(np.float16).reshape(shape)
 
 
-def read_batch(
-  store: song_store.SongStore,
-  tables: Mapping[str, np.ndarray],
-  plan: plans.Plan,
-  step: int,
-  rows: slice,
-  cache: read_order.BlockCache | None = None,
-) -> dict[str, np.ndarray]:
-  """Reads some rows of one batch into fresh arrays.
-
-  Args:
-    store: holds the patches.
-    tables: name -> array with a row for each song of the catalogue.
-    plan: says which songs and starts.
-    step: which step of the plan.
-    rows: which rows of the global batch.
-    cache: where the patches of these rows come from, if the plan is read in
-      blocks.
-
-  Returns:
-    `audio`, float16 [rows, 256, 48], and the rows of each table.
-  """
+def _read_batch(store, tables, plan, step, rows, cache=None):
+  """Reads rows of a step into fresh arrays: `audio` and those of each table."""
   songs = plan.songs[step, rows]
   patches = _empty_patches(len(songs))
   if cache is not None:
@@ -80,9 +53,7 @@ def read_batch(
   }
 
 
-def _put(
-  array: np.ndarray, sharding: jax.sharding.Sharding, rows: int
-) -> jax.Array:
+def _put(array, sharding, rows) -> jax.Array:
   """Begins to copy this process's rows to its devices; of so many in all."""
   return jax.make_array_from_process_local_data(
     sharding, array, (rows, *array.shape[1:])
@@ -98,7 +69,7 @@ def load(
   threads: int,
   sharing: false_negatives.SharedLists | None = None,
   first_step: int = 0,
-  stall_s: float = STALL_S,
+  stall_s: float = 300.0,
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields the batches of a plan in order, already on the devices.
 
@@ -113,8 +84,7 @@ def load(
     sharding: how the batch is split over its first axis.
     threads: readers; 0 for one per usable core, four at most. One batch more
       than that is held ready.
-    sharing: adds `sharing` to the batches, the lists that rows of the global
-      batch share, the same on all devices.
+    sharing: adds its entries to the batches as `sharing`, on all devices.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.
 
@@ -124,7 +94,7 @@ def load(
   """
   threads = threads or default_threads()
   total = plan.songs.shape[1]
-  rows = local_rows(sharding, total)
+  rows = _local_rows(sharding, total)
   everywhere = jax.NamedSharding(sharding.mesh, jax.P())
   cache = None
   if plan.reads is not None:
@@ -133,7 +103,7 @@ def load(
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
-    arrays = read_batch(store, tables, plan, step, rows, cache)
+    arrays = _read_batch(store, tables, plan, step, rows, cache)
     batch = {name: _put(a, sharding, total) for name, a in arrays.items()}
     if sharing is not None:
       entries = sharing.entries(plan.songs[step])

@@ -32,32 +32,25 @@ def draw_pairs(
     Rows of songs, int32 [pairs, 2], in random order; [0, 2] where no list has
     two available songs.
   """
-  kept = available[lists.values]
-  songs, owners = lists.values[kept], lists.list_index()[kept]
+  kept = lists.keep(available[lists.values])
   rank = rng.permutation(len(lists))
-  songs = songs[_shuffle(rank[owners], len(lists), rng)]
+  songs = kept.values[_shuffle(rank[kept.list_index()], len(lists), rng)]
   lengths = np.zeros(len(lists), np.int64)
-  lengths[rank] = np.bincount(owners, minlength=len(lists))
+  lengths[rank] = kept.lengths
   if once:
     taken = _take_unused(songs, lengths, available)
   else:
-    place = np.arange(len(songs)) - np.repeat(
-      np.cumsum(lengths) - lengths, lengths
-    )
-    taken = songs[place < np.repeat(lengths // 2 * 2, lengths)]
+    places = ragged.Ragged.from_lengths(songs, lengths).places()
+    taken = songs[places < np.repeat(lengths // 2 * 2, lengths)]
   pairs = taken.reshape(-1, 2)
   return pairs[rng.permutation(len(pairs))]
 
 
-def _shuffle(
-  rank: Int[np.ndarray, " total"], ranks: int, rng: np.random.Generator
-) -> Int[np.ndarray, " total"]:
-  """Orders places by rank, and at random within a rank.
-
-  Rank, random bits and the place itself are packed into one number each, which
-  is sorted: many times faster than sorting by two keys, and as no two are
-  alike the result does not depend on how a machine sorts.
-  """
+def _shuffle(rank, ranks, rng):
+  """Orders places by rank, and at random within a rank."""
+  # Rank, random bits and the place are packed into one number, which is sorted:
+  # many times faster than sorting by two keys, and as no two are alike the
+  # result does not depend on how a machine sorts.
   place_bits, rank_bits = len(rank).bit_length(), ranks.bit_length()
   random_bits = 64 - rank_bits - place_bits
   keys = rank.astype(np.uint64) << np.uint64(64 - rank_bits)
@@ -69,11 +62,7 @@ def _shuffle(
   return (keys & np.uint64((1 << place_bits) - 1)).astype(np.int64)
 
 
-def _take_unused(
-  songs: Int[np.ndarray, " total"],
-  lengths: Int[np.ndarray, " lists"],
-  available: Bool[np.ndarray, " songs"],
-) -> Int[np.ndarray, " taken"]:
+def _take_unused(songs, lengths, available):
   """Walks through the lists; takes an even number of unused songs of each."""
   free = available.copy()
   parts = [songs[:0]]

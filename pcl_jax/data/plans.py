@@ -3,6 +3,11 @@
 A plan is a pure function of the seed and the epoch. It is decided before
 anything is read, so it does not depend on threads, devices or hosts, and a
 resumed run reads on where it stopped.
+
+All planners take `frames`, the length of every song of the catalogue, int32
+[songs]; `batch_size`, how many songs or pairs are in a global batch (a pair has
+two patches); the `seed` of the run and the `epoch`, from 0. The last incomplete
+batch is dropped.
 """
 
 import dataclasses
@@ -60,33 +65,13 @@ def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
 def draw_starts(
   frames: Int[np.ndarray, "*shape"], rng: np.random.Generator
 ) -> Int[np.ndarray, "*shape"]:
-  """Draws patch starts, uniform over 0..frames - 256; 0 for shorter songs.
-
-  Args:
-    frames: length of the song of each patch.
-    rng: draws.
-  """
+  """Draws patch starts, uniform over 0..frames - 256; 0 for shorter songs."""
   last = np.maximum(frames.astype(np.int64) - song_patches.FRAMES, 0)
   return rng.integers(0, last + 1).astype(np.int32)
 
 
-def draw_second_starts(
-  frames: Int[np.ndarray, "*shape"],
-  firsts: Int[np.ndarray, "*shape"],
-  double_window: int,
-  rng: np.random.Generator,
-) -> Int[np.ndarray, "*shape"]:
-  """Draws the start of a second patch of each song, near the first.
-
-  It starts at most `double_window` frames from the first and does not overlap
-  it; where the song leaves no such place, it may overlap.
-
-  Args:
-    frames: length of each song.
-    firsts: start of its first patch.
-    double_window: largest distance of the starts, in frames.
-    rng: draws.
-  """
+def _draw_second_starts(frames, firsts, double_window, rng):
+  """Draws the start of a second patch of each song, as of `of_two_patches`."""
   last = np.maximum(frames.astype(np.int64) - song_patches.FRAMES, 0)
   lowest = np.maximum(firsts - double_window, 0)
   highest = np.minimum(firsts + double_window, last)
@@ -95,16 +80,12 @@ def draw_second_starts(
   after = np.maximum(highest - behind + 1, 0)
   apart = before + after
   drawn = rng.integers(0, np.where(apart > 0, apart, highest - lowest + 1))
-  second = np.where(
-    drawn < before,
-    lowest + drawn,
-    firsts + song_patches.FRAMES + drawn - before,
-  )
+  second = np.where(drawn < before, lowest + drawn, behind + drawn - before)
   return np.where(apart > 0, second, lowest + drawn).astype(np.int32)
 
 
 def _steps(items: np.ndarray, batch_size: int) -> np.ndarray:
-  """Cuts items into batches; the last incomplete one is dropped."""
+  """Cuts items into batches."""
   steps = len(items) // batch_size
   return items[: steps * batch_size].reshape(
     steps, batch_size, *items.shape[1:]
@@ -119,15 +100,7 @@ def of_songs(
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans one patch of each song in random order (cross-modal strategies).
-
-  Args:
-    songs: rows of the catalogue to use.
-    frames: length of every song of the catalogue.
-    batch_size: songs in a global batch.
-    seed: seed of the run.
-    epoch: from 0.
-  """
+  """Plans one patch of each of some rows, in random order (cross-modal)."""
   order = generator(seed, epoch, _SONGS).permutation(songs)
   taken = _steps(order.astype(np.int32), batch_size)
   starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
@@ -143,21 +116,16 @@ def of_two_patches(
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans two patches of each song (self-supervised strategy).
+  """Plans two patches of each of some rows (self-supervised).
 
-  Args:
-    songs: rows of the catalogue to use.
-    frames: length of every song of the catalogue.
-    batch_size: songs in a global batch; it has twice as many patches.
-    double_window: largest distance of the two starts, in frames.
-    seed: seed of the run.
-    epoch: from 0.
+  The second starts at most `double_window` frames from the first and does not
+  overlap it; where the song leaves no such place, it may overlap.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
   taken = _steps(order.astype(np.int32), batch_size)
   rng = generator(seed, epoch, _STARTS)
   firsts = draw_starts(frames[taken], rng)
-  seconds = draw_second_starts(frames[taken], firsts, double_window, rng)
+  seconds = _draw_second_starts(frames[taken], firsts, double_window, rng)
   return Plan(
     np.concatenate([taken, taken], axis=1),
     np.concatenate([firsts, seconds], axis=1),
@@ -172,15 +140,7 @@ def of_fixed_pairs(
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans one patch of each song of given pairs, in their order.
-
-  Args:
-    drawn: pairs of rows of the catalogue.
-    frames: length of every song of the catalogue.
-    batch_size: pairs in a global batch; it has twice as many patches.
-    seed: seed of the run.
-    epoch: from 0.
-  """
+  """Plans one patch of each song of given pairs, in their order."""
   taken = _steps(drawn.astype(np.int32), batch_size)
   songs = np.concatenate([taken[..., 0], taken[..., 1]], axis=1)
   starts = draw_starts(frames[songs], generator(seed, epoch, _STARTS))
@@ -197,17 +157,7 @@ def of_pairs(
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans freshly drawn pairs (audio intra-modal and hybrid strategies).
-
-  Args:
-    lists: songs of each playlist, artist or genre.
-    available: which songs may be used, [songs].
-    frames: length of every song of the catalogue.
-    batch_size: pairs in a global batch; it has twice as many patches.
-    once: whether a song is in one pair at most.
-    seed: seed of the run.
-    epoch: from 0.
-  """
+  """Plans pairs drawn by `pairs.draw_pairs` (intra-modal and hybrid)."""
   rng = generator(seed, epoch, _PAIRS)
   drawn = pairs.draw_pairs(lists, available, once=once, rng=rng)
   return of_fixed_pairs(drawn, frames, batch_size, seed=seed, epoch=epoch)

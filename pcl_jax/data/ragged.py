@@ -67,31 +67,20 @@ class Ragged:
     )
 
   def keep(self, kept: Bool[np.ndarray, " total"]) -> "Ragged":
-    """Drops values; a list that loses all of them stays, empty.
-
-    Args:
-      kept: which values stay, [total].
-    """
+    """Keeps some values; a list that loses all of them stays, empty."""
     lengths = np.bincount(self.list_index()[kept], minlength=len(self))
     return Ragged.from_lengths(self.values[kept], lengths)
 
   def select(self, lists: Int[np.ndarray, " selected"]) -> "Ragged":
-    """Returns some of the lists, in the given order.
-
-    Args:
-      lists: numbers of lists, [selected].
-    """
+    """Returns the lists of these numbers, in the given order."""
     chosen = Ragged.from_lengths(self.values[:0], self.lengths[lists])
-    first = np.repeat(self.offsets[lists], chosen.lengths)
-    total = int(chosen.offsets[-1])
-    within = np.arange(total) - np.repeat(chosen.offsets[:-1], chosen.lengths)
-    return Ragged(self.values[first + within], chosen.offsets)
+    moved = np.repeat(self.offsets[lists] - chosen.offsets[:-1], chosen.lengths)
+    return Ragged(self.values[moved + np.arange(len(moved))], chosen.offsets)
 
-  def transposed(self, size: int) -> "Ragged":
+  def transposed(self, size: int = 0) -> "Ragged":
     """Swaps lists and values: list v holds the lists in which v stands.
 
-    Args:
-      size: number of lists of the result; all values are below it.
+    There are as many lists as the values ask for, and at least `size`.
     """
     order = np.argsort(self.values, kind="stable")
     lengths = np.bincount(self.values, minlength=size)

@@ -10,7 +10,7 @@ seed, epoch and step in this order too.
 
 import dataclasses
 
-from jaxtyping import Float16, Int
+from jaxtyping import Float16
 import numpy as np
 
 from pcl_jax.audio import song_patches
@@ -33,24 +33,8 @@ class Blocks:
   cached_batches: int = 50
 
 
-def read_times(
-  songs: Int[np.ndarray, " songs"],
-  rows: int,
-  blocks: Blocks,
-  rng: np.random.Generator,
-) -> Int[np.ndarray, " rows"]:
-  """Draws when each song's block is read.
-
-  Args:
-    songs: rows of the catalogue to be read.
-    rows: number of rows of the catalogue.
-    blocks: how many.
-    rng: draws.
-
-  Returns:
-    Place of its block in the order of reading, int32 [rows]; -1 for rows that
-    are not read.
-  """
+def _read_times(songs, rows, blocks, rng):
+  """Draws when the block of each of `rows` rows is read; -1 for other rows."""
   ordered = np.unique(songs)
   count = min(blocks.count, max(len(ordered), 1))
   block = np.arange(len(ordered), dtype=np.int64) * count // len(ordered)
@@ -59,23 +43,8 @@ def read_times(
   return times
 
 
-def draw_order(
-  ready: Int[np.ndarray, " items"],
-  batch_size: int,
-  cached_batches: int,
-  rng: np.random.Generator,
-) -> Int[np.ndarray, " items"]:
-  """Orders items for batches: each is drawn from what has been read by then.
-
-  Args:
-    ready: when an item has been read, [items].
-    batch_size: items in a batch.
-    cached_batches: batches' worth of items held before one is drawn.
-    rng: draws.
-
-  Returns:
-    All items once, batch after batch.
-  """
+def _draw_order(ready, batch_size, cached_batches, rng):
+  """Orders items, ready at some times, for batches of what is ready by then."""
   arriving = np.argsort(ready, kind="stable")
   _, counts = np.unique(ready, return_counts=True)
   held, parts = arriving[:0], [arriving[:0]]
@@ -118,9 +87,9 @@ def reorder(
   def items(table):  # [steps, patches] -> [items, views]
     return table.reshape(steps, views, -1).swapaxes(1, 2).reshape(-1, views)
 
-  times = read_times(plan.songs.ravel(), rows, blocks, rng)
+  times = _read_times(plan.songs.ravel(), rows, blocks, rng)
   ready = times[items(plan.songs)].max(axis=1)
-  order = draw_order(ready, patches // views, blocks.cached_batches, rng)
+  order = _draw_order(ready, patches // views, blocks.cached_batches, rng)
 
   def ordered(table):
     taken = items(table)[order].reshape(steps, -1, views)
@@ -130,15 +99,8 @@ def reorder(
   return plans.Plan(songs, ordered(plan.starts), _reads_of(songs, times))
 
 
-def _reads_of(
-  songs: Int[np.ndarray, "steps patches"], times: Int[np.ndarray, " rows"]
-) -> plans.Reads:
-  """Returns in which order the patches of a plan are read.
-
-  Args:
-    songs: songs of the plan, [steps, patches].
-    times: when each song's block is read, as `read_times` returns it.
-  """
+def _reads_of(songs, times) -> plans.Reads:
+  """Returns in which order the patches of a plan's songs are read."""
   flat = songs.ravel()
   slots = np.lexsort((flat, times[flat]))
   complete = np.maximum.accumulate(times[songs].max(axis=1, initial=-1))
@@ -162,14 +124,7 @@ class BlockCache:
     rows: slice,
     first_step: int = 0,
   ):
-    """Decides what will be read when; reads nothing yet.
-
-    Args:
-      store: holds the patches.
-      plan: with `reads`.
-      rows: the rows of each batch that are wanted here.
-      first_step: the first batch that will be asked for.
-    """
+    """Decides what will be read when, of these rows of each batch of a plan."""
     steps, patches = plan.songs.shape
     step, row = np.divmod(plan.reads.slots, patches)
     wanted = (step >= first_step) & (row >= rows.start) & (row < rows.stop)

@@ -31,6 +31,7 @@ META_KEY = b"__meta__"
 SONGS_KEY = b"__songs__"
 SONG_DTYPE = np.dtype([("id", "<u4"), ("frames", "<i4"), ("crc32", "<u4")])
 _FRAME_BYTES = 2 * MEL_BANDS
+_REMEDY = "Copy it again, or delete its folder and make it again."
 
 
 def song_key(song_id: int) -> bytes:
@@ -74,7 +75,7 @@ def _check_size(env: lmdb.Environment, data: pathlib.Path) -> None:
   if actual < needed:
     raise errors.InputError(
       f"{data} is truncated: it has {actual} bytes and its header asks for "
-      f"{needed}. Copy it again, or delete its folder and make it again."
+      f"{needed}. {_REMEDY}"
     )
 
 
@@ -89,13 +90,10 @@ class SongStore:
   """
 
   def __init__(self, path: str | os.PathLike[str], *, readahead: bool = False):
-    """Opens a finished store.
+    """Opens the folder of a finished store.
 
-    Args:
-      path: folder of the LMDB environment.
-      readahead: whether the system may read more than is asked for: good for
-        songs in the order of their ids, bad for random patches. The first
-        opening of a path in a process decides.
+    With readahead the system may read more than is asked for: good for songs
+    in the order of their ids, bad for random patches.
 
     Raises:
       InputError: it is absent, truncated, of another format version or of
@@ -113,8 +111,7 @@ class SongStore:
       self._env = _environment(self.path, readahead)
     except lmdb.Error as error:
       raise errors.InputError(
-        f"{data} cannot be opened as LMDB ({error}). Copy it again, or delete "
-        "its folder and make it again."
+        f"{data} cannot be opened as LMDB ({error}). {_REMEDY}"
       ) from error
     _check_size(self._env, data)
     self.meta, songs = self._read_records()
@@ -131,7 +128,7 @@ class SongStore:
     except lmdb.Error as error:
       raise errors.InputError(
         f"{self.path} cannot be read ({error}): the file's pages are damaged. "
-        "Copy the store again, or delete its folder and make it again."
+        f"{_REMEDY}"
       ) from error
     if meta is None or songs is None:
       raise errors.InputError(
@@ -146,7 +143,7 @@ class SongStore:
     except (ValueError, KeyError, TypeError) as error:
       raise errors.InputError(
         f"the records about the songs of {self.path} are damaged ({error!r}). "
-        "Copy the store again, or delete its folder and make it again."
+        f"{_REMEDY}"
       ) from error
     if version != FORMAT_VERSION:
       raise errors.InputError(
@@ -169,8 +166,7 @@ class SongStore:
 
     Args:
       songs: positions in `song_ids`, [patches].
-      starts: first frame of each patch, [patches]; where a song ends before
-        the patch does, the rest is the feature of silence.
+      starts: first frame of each; silence follows the end of a song.
       out: float16 [patches, frames, 48], contiguous, overwritten.
 
     Raises:
@@ -209,10 +205,7 @@ class SongStore:
     return [int(self.song_ids[song]) for song in self._reading.values()]
 
   def read_song(self, song: int) -> Float16[np.ndarray, "frames bands"]:
-    """Returns a copy of a song's whole feature, checked against its checksum.
-
-    Args:
-      song: position in `song_ids`.
+    """Returns the whole feature at a position in `song_ids`, checked.
 
     Raises:
       InputError: the record is missing or damaged.

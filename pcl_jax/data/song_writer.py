@@ -1,6 +1,7 @@
 """Writes a song store; an interrupted writer is gone on with."""
 
 from collections.abc import Callable, Iterable
+import itertools
 import json
 import os
 import pathlib
@@ -32,9 +33,6 @@ class SongWriter:
   def __init__(self, path: str | os.PathLike[str]):
     """Opens `path` + `.partial`, made by an earlier writer or new.
 
-    Args:
-      path: where the finished store will be.
-
     Raises:
       InputError: the finished store exists already.
     """
@@ -58,24 +56,18 @@ class SongWriter:
 
   def _read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
     """Returns what the commits left under a prefix, in their order."""
-    found = []
     with self._env.begin() as txn:
       cursor = txn.cursor()
-      if cursor.set_range(prefix):
-        for key, value in cursor:
-          if not key.startswith(prefix):
-            break
-          found.append((key[len(prefix) :], value))
-    return found
+      found = cursor if cursor.set_range(prefix) else ()
+      found = itertools.takewhile(lambda one: one[0].startswith(prefix), found)
+      return [(key[len(prefix) :], value) for key, value in found]
 
   def _read_chunks(self) -> tuple[np.ndarray, int]:
     """Returns a row of each song, and a number that no commit has yet."""
-    found = [np.empty(0, song_store.SONG_DTYPE)]
     chunks = self._read(_CHUNK_PREFIX)
-    found += [
-      np.frombuffer(value, song_store.SONG_DTYPE) for _, value in chunks
-    ]
-    rows = np.concatenate(found)[::-1]  # Of a song added twice, the later.
+    added = b"".join(value for _, value in chunks)
+    # Of a song added twice, the later.
+    rows = np.frombuffer(added, song_store.SONG_DTYPE)[::-1]
     _, last = np.unique(rows["id"], return_index=True)
     numbers = chunks + self._read(_NOTE_PREFIX)
     return rows[last], max((int(key, 16) + 1 for key, _ in numbers), default=0)
@@ -88,10 +80,9 @@ class SongWriter:
     """Commits some songs, all or none; call it with a few hundred at a time.
 
     Args:
-      songs: pairs of id and feature, float16 [frames, 48]. A song that is
-        there already is replaced.
-      note: committed with them, for a writer that goes on after this one
-        (`notes`, in order); it is not part of the finished store.
+      songs: id and feature, float16 [frames, 48]; one of before is replaced.
+      note: committed with them, and read by a writer that goes on (`notes`); it
+        is not part of the finished store.
 
     Raises:
       InputError: the disk is full or cannot be written.
@@ -139,7 +130,7 @@ class SongWriter:
     """Writes the records about the songs and gives the store its name.
 
     Args:
-      source: where the songs came from; plain values, fit for json.
+      source: where the songs came from, fit for json.
 
     Raises:
       InputError: no song was added.
@@ -175,12 +166,14 @@ class SongWriter:
     self._partial.rename(self._path)
 
   def _commit_records(self, records: dict[bytes, bytes]) -> None:
+    done = [
+      prefix + number
+      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX)
+      for number, _ in self._read(prefix)
+    ]
     with self._env.begin(write=True) as txn:
-      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX):
-        cursor = txn.cursor()
-        found = cursor.set_range(prefix)
-        while found and cursor.key().startswith(prefix):
-          found = cursor.delete() and bool(cursor.key())
+      for key in done:
+        txn.delete(key)
       for key, value in records.items():
         txn.put(key, value)
 

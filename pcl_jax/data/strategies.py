@@ -12,7 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 
 # In the order in which a pair names them.
-MODES = ("audio", "audio_self", "cf", "genre_w2v")
+_MODES = ("audio", "audio_self", "cf", "genre_w2v")
 COMBOS = (
   ("audio", "audio_self"),
   ("audio", "cf"),
@@ -27,8 +27,8 @@ def _in_words(combos: Sequence[tuple[str, str]]) -> str:
 
 def _parse_combo(combo: Any) -> tuple[str, str]:
   modes = tuple(combo) if isinstance(combo, list | tuple) else (combo,)
-  known = all(mode in MODES for mode in modes)
-  ordered = tuple(sorted(modes, key=MODES.index)) if known else modes
+  known = all(mode in _MODES for mode in modes)
+  ordered = tuple(sorted(modes, key=_MODES.index)) if known else modes
   if ordered not in COMBOS:
     raise errors.InputError(
       f"contrast_combos has the pair {list(modes)}; a pair is one of "
@@ -88,10 +88,7 @@ class Strategy:
 def parse(contrast_combos: Any, pair_generation_method: str | None) -> Strategy:
   """Reads a strategy as config files write it.
 
-  Args:
-    contrast_combos: pairs of modes, as lists or tuples; the published README
-      also writes a single pair without the outer list.
-    pair_generation_method: Playlist, Artist, Genre; empty or None for none.
+  The published README also writes a single pair without the outer list.
 
   Raises:
     InputError: an unknown mode, pair or method, or nothing to train.

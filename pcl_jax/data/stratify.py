@@ -14,16 +14,11 @@ _MAX_SEED = 2**32 - 1
 def choose_share(
   labels: Bool[np.ndarray, "songs labels"], share: float, seed: int
 ) -> Bool[np.ndarray, " songs"]:
-  """Chooses a share of the songs, stratified over their labels.
+  """Chooses a share of the songs in (0, 1), stratified over their labels.
 
-  Args:
-    labels: which song has which genre code or tag; where no song has any, the
-      songs are shuffled.
-    share: to be chosen, in (0, 1).
-    seed: decides ties and the order.
-
-  Returns:
-    Which songs are chosen.
+  The iterative stratification is that of Sechidis et al., `On the
+  Stratification of Multi-Label Data`, ECML PKDD 2011. Without any label the
+  songs are shuffled.
 
   Raises:
     InputError: the songs cannot be divided.
@@ -57,15 +52,9 @@ def divide(
   validation_share: float,
   seed: int,
 ) -> Int8[np.ndarray, " songs"]:
-  """Divides songs into three parts, stratified over their labels.
+  """Chooses the test songs of all, then the validation songs of the rest.
 
-  First the test songs are chosen of all, then the validation songs of the rest.
-
-  Args:
-    labels: which song has which label.
-    test_share: share of all songs.
-    validation_share: share of all songs.
-    seed: seed of both divisions.
+  Both shares are of all songs; the seed is that of both choices.
 
   Returns:
     TRAIN, VALIDATION or TEST of each song.
@@ -90,29 +79,14 @@ def split_songs(
   validation_share: float,
   seed: int,
 ) -> np.ndarray:
-  """Splits songs, stratified over their genre codes.
-
-  The iterative stratification is that of Sechidis et al., `On the
-  Stratification of Multi-Label Data`, ECML PKDD 2011. Without any code the
-  songs are shuffled.
-
-  Args:
-    genres: codes of each song, 1..num_codes.
-    num_codes: number of codes.
-    test_share: share of all songs.
-    validation_share: share of all songs.
-    seed: seed of both divisions.
-
-  Returns:
-    TRAIN, VALIDATION or TEST, int8 [songs].
+  """Divides songs as `divide` does, over their genre codes, 1..num_codes.
 
   Raises:
     InputError: a share, or their sum, is not between 0 and 1; the seed is
       negative or too large; a part would be empty.
   """
-  if not (0 < test_share and 0 < validation_share) or not (
-    test_share + validation_share < 1
-  ):
+  shares = test_share, validation_share
+  if not (min(shares) > 0 and sum(shares) < 1):
     raise errors.InputError(
       f"test_share is {test_share:g} and validation_share is "
       f"{validation_share:g}; both must be above 0 and their sum below 1."

@@ -17,9 +17,6 @@ def learned_entries(
 ) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
   """Selects what mode P is learned from: no test song is in it.
 
-  Args:
-    catalogue: the catalogue of a data set.
-
   Returns:
     Playlist and song (row of the catalogue) of each entry, int32 [entries],
     in ascending order. The playlists are those of train.json that hold a
@@ -36,23 +33,14 @@ def learned_entries(
 
 
 def of_playlist_vectors(catalogue: catalogues.Catalogue) -> dict[str, str]:
-  """Returns hashes of what mode P's vectors are learned from.
-
-  Args:
-    catalogue: the catalogue of a data set.
-  """
+  """Returns hashes of what mode P's vectors are learned from."""
   return _song_ids(catalogue) | {
     "entries_sha256": _sha256(*learned_entries(catalogue))
   }
 
 
 def of_genre_vectors(catalogue: catalogues.Catalogue) -> dict[str, str]:
-  """Returns hashes of what mode G's vectors are learned from.
-
-  Args:
-    catalogue: the catalogue of a data set; its split decides whose codes are
-      read.
-  """
+  """Returns hashes of what mode G's vectors are learned from."""
   genres = catalogue.genres
   return _song_ids(catalogue) | {
     "genres_sha256": _sha256(

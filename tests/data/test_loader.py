@@ -112,7 +112,7 @@ def test_batches_do_not_depend_on_threads_or_devices(
 def test_batches_do_not_depend_on_which_reader_is_slow(store, plan):
   expected = list(_load(store, plan, threads=1))
   late = threading.Event()
-  read_batch = loader.read_batch
+  read_batch = loader._read_batch
 
   def stall(store, tables, plan, step, *rest):
     if step == 0:
@@ -122,7 +122,7 @@ def test_batches_do_not_depend_on_which_reader_is_slow(store, plan):
       late.set()
     return batch
 
-  with mock.patch.object(loader, "read_batch", stall):
+  with mock.patch.object(loader, "_read_batch", stall):
     _assert_same(_load(store, plan, threads=2), expected)
 
 
@@ -137,18 +137,18 @@ def test_an_epoch_resumed_at_its_end_has_no_batch(store, plan):
 
 
 def test_each_process_reads_the_rows_of_its_own_devices(store, plan):
-  assert loader.local_rows(_sharding(8), 64) == slice(0, 64)
+  assert loader._local_rows(_sharding(8), 64) == slice(0, 64)
   everywhere = jax.NamedSharding(_sharding(8).mesh, jax.P())
-  assert loader.local_rows(everywhere, 64) == slice(0, 64)
+  assert loader._local_rows(everywhere, 64) == slice(0, 64)
   second_host = mock.Mock(spec=jax.NamedSharding)
   second_host.addressable_devices_indices_map.return_value = {
     "c": (slice(48, 64),),
     "b": (slice(32, 48),),
   }
-  rows = loader.local_rows(second_host, 64)
+  rows = loader._local_rows(second_host, 64)
   assert rows == slice(32, 64)
-  whole = loader.read_batch(store, TABLES, plan, 1, slice(0, BATCH))
-  part = loader.read_batch(store, TABLES, plan, 1, slice(4, BATCH))
+  whole = loader._read_batch(store, TABLES, plan, 1, slice(0, BATCH))
+  part = loader._read_batch(store, TABLES, plan, 1, slice(4, BATCH))
   for name in whole:
     np.testing.assert_array_equal(part[name], whole[name][4:])
 
@@ -177,9 +177,9 @@ def test_of_a_long_song_only_the_patch_is_read(tmp_path):
   writer.finish({})
   long = song_store.SongStore(tmp_path / "long.lmdb")
   one = plans.Plan(np.zeros((1, 1), np.int32), np.full((1, 1), 5000, np.int32))
-  loader.read_batch(long, {}, one, 0, slice(0, 1))
+  loader._read_batch(long, {}, one, 0, slice(0, 1))
   tracemalloc.start()
-  batch = loader.read_batch(long, {}, one, 0, slice(0, 1))
+  batch = loader._read_batch(long, {}, one, 0, slice(0, 1))
   _, peak_bytes = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   np.testing.assert_array_equal(batch["audio"][0], feature[5000:5256])
@@ -284,7 +284,7 @@ def test_a_thread_that_is_ended_raises_where_its_batch_is_due(store, plan):
   def die(*_):
     raise SystemExit("killed")
 
-  with mock.patch.object(loader, "read_batch", die):
+  with mock.patch.object(loader, "_read_batch", die):
     with pytest.raises(SystemExit):
       next(_load(store, plan))
   assert not _readers()

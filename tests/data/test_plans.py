@@ -80,7 +80,7 @@ def test_second_patch_is_near_and_overlaps_only_where_it_must(
   rng = np.random.default_rng(seed)
   length = np.full(30, frames)
   firsts = plans.draw_starts(length, rng)
-  seconds = plans.draw_second_starts(length, firsts, window, rng)
+  seconds = plans._draw_second_starts(length, firsts, window, rng)
   last = max(frames - PATCH, 0)
   assert (seconds >= 0).all() and (seconds <= last).all()
   assert (np.abs(seconds - firsts) <= window).all()
@@ -92,7 +92,7 @@ def test_second_patch_is_near_and_overlaps_only_where_it_must(
 
 def _seconds(frames: int, first: int, window: int) -> np.ndarray:
   many = 20_000
-  return plans.draw_second_starts(
+  return plans._draw_second_starts(
     np.full(many, frames),
     np.full(many, first, np.int32),
     window,

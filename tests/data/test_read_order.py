@@ -172,13 +172,13 @@ def test_blocks_are_read_in_another_order_each_epoch(store):
 
 
 def _times(epoch):
-  return read_order.read_times(
+  return read_order._read_times(
     np.arange(200), 200, BLOCKS, plans.generator(0, epoch, 3)
   )
 
 
 def test_a_block_is_neighbours_in_the_store():
-  times = read_order.read_times(
+  times = read_order._read_times(
     np.arange(20, 120), 200, BLOCKS, np.random.default_rng(0)
   )
   assert (times[:20] == -1).all() and (times[120:] == -1).all()
@@ -199,7 +199,7 @@ def test_a_batch_is_drawn_as_soon_as_enough_is_held(
 ):
   """The published rule: so many batches are held before one is drawn."""
   ready = np.array(ready, int)
-  order = read_order.draw_order(
+  order = read_order._draw_order(
     ready, batch_size, cached, np.random.default_rng(seed)
   )
   assert sorted(order.tolist()) == list(range(len(ready)))
