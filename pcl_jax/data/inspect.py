@@ -1,11 +1,9 @@
 """Describes a data set: what it holds, its origin and what it can train.
 
     python -m pcl_jax.data.inspect data/melon
-
-With pictures of some spectrograms and of the distributions (matplotlib draws
-them):
-
     python -m pcl_jax.data.inspect data/melon --plot=pictures
+
+The second also draws some spectrograms and the distributions with matplotlib.
 """
 
 import collections
@@ -41,14 +39,10 @@ _FRAME_S = (
 _SPECTROGRAMS = 8
 _SHOWN_FRAMES = 1250  # 20 s.
 _BINS = 40
-_STRATEGIES = (
-  ((("audio", "audio_self"),), ""),
-  ((("audio", "cf"),), ""),
-  ((("audio", "genre_w2v"),), ""),
-  ((), "Playlist"),
-  ((), "Artist"),
-  ((), "Genre"),
-)
+_STRATEGIES = [
+  *(([combo], "") for combo in strategies.COMBOS if "audio" in combo),
+  *(([], method) for method in catalogues.PAIR_METHODS),
+]
 
 
 def _read_json(path: pathlib.Path) -> Any:
@@ -57,13 +51,6 @@ def _read_json(path: pathlib.Path) -> Any:
     return storage.read_json(path)
   except (OSError, ValueError):
     return None
-
-
-def _spread(values: np.ndarray, scale: float = 1.0) -> str:
-  if not len(values):
-    return "none"
-  five = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) * scale
-  return "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*five)
 
 
 def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
@@ -77,25 +64,25 @@ def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
 
 def _by_size(sizes: np.ndarray) -> list[tuple[str, int]]:
   """Counts numbers in classes 0, 1, 2, 3-4, 5-8, 9-16, ..."""
-  found, low = [("0", int((sizes == 0).sum()))], 1
-  while low <= sizes.max(initial=0):
-    high = 1 if low == 1 else 2 * low - 2 if low > 2 else 2
-    name = str(low) if low == high else f"{low}-{high}"
-    found.append((name, int(((sizes >= low) & (sizes <= high)).sum())))
-    low = high + 1
-  return found
-
-
-def _top(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, int]]:
-  order = np.argsort(-counts, kind="stable")[:_TOP]
-  return [(names[i], int(counts[i])) for i in order]
+  # The exponent of size - 1 is 0 for 1, 1 for 2, 2 for 3-4, 3 for 5-8.
+  counts = np.bincount(np.frexp(sizes[sizes > 0] - 1)[1]).tolist()
+  names = [
+    "1",
+    "2",
+    *(f"{2**i // 2 + 1}-{2**i}" for i in range(2, len(counts))),
+  ]
+  zeros = int((sizes == 0).sum())
+  return [("0", zeros), *zip(names, counts, strict=False)]
 
 
 def _songs(data: dataset.DataSet) -> Iterator[str]:
   frames = data.store.frames
   hours = float(frames.sum(dtype=np.int64)) * _FRAME_S / 3600
   yield f"{len(frames):,} songs, {hours:,.1f} hours"
-  yield f"  seconds: {_spread(frames, _FRAME_S)}"
+  if len(frames):
+    five = np.quantile(frames, [0, 0.25, 0.5, 0.75, 1]) * _FRAME_S
+    spread = "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}"
+    yield f"  seconds: {spread.format(*five)}"
   short = int((frames < song_patches.FRAMES).sum())
   yield (
     f"  shorter than a patch ({song_patches.FRAMES} frames, padded with "
@@ -117,9 +104,8 @@ def _split(made: catalogues.Catalogue) -> Iterator[str]:
   yield from _bars(
     [(name, int((made.split == number).sum())) for number, name in parts]
   )
-  drawn = {name: len(one) for name, one in made.validation_pairs.items()}
   yield "  validation pairs: " + ", ".join(
-    f"{name} {count:,}" for name, count in drawn.items()
+    f"{name} {len(one):,}" for name, one in made.validation_pairs.items()
   )
 
 
@@ -130,7 +116,8 @@ def _genres(data: dataset.DataSet) -> Iterator[str]:
   words = [f"{code} {names.get(code, '')}".rstrip() for code in codes]
   counts = np.bincount(made.genres.values, minlength=len(codes) + 1)[1:]
   yield f"{len(codes)} genre codes; songs with each (the {_TOP} most frequent)"
-  yield from _bars(_top(counts, words))
+  most = np.argsort(-counts, kind="stable")[:_TOP]
+  yield from _bars([(words[i], int(counts[i])) for i in most])
   yield "  codes of a song"
   yield from _bars(_by_size(made.genres.lengths))
 
@@ -158,7 +145,6 @@ def _playlists(made: catalogues.Catalogue) -> Iterator[str]:
 
 
 def _coverage(data: dataset.DataSet) -> Iterator[str]:
-  """Yields for each mode and pair method whether it can be trained."""
   made = data.catalogue
   _, rows = vector_sources.learned_entries(made)
   in_playlist = np.isin(np.arange(len(made)), rows)
@@ -180,10 +166,10 @@ def _coverage(data: dataset.DataSet) -> Iterator[str]:
     except errors.InputError as error:
       yield f"  {strategy.name}: no. {error}"
       continue
-    details = [
-      f"{shares[mode]:.1%} of the songs have what mode {mode} is made of"
+    details = "".join(
+      f"; {shares[mode]:.1%} of the songs have what mode {mode} is made of"
       for mode in strategy.modes
-    ]
+    )
     if method:
       drawn = pairs.draw_pairs(
         made.pair_lists(method),
@@ -191,8 +177,8 @@ def _coverage(data: dataset.DataSet) -> Iterator[str]:
         once=pairs.ONCE_AN_EPOCH[method],
         rng=np.random.default_rng(0),
       )
-      details.append(f"about {len(drawn):,} pairs an epoch")
-    yield f"  {strategy.name}: yes" + "".join(f"; {one}" for one in details)
+      details += f"; about {len(drawn):,} pairs an epoch"
+    yield f"  {strategy.name}: yes{details}"
 
 
 def _as_lines(value: Any) -> Iterator[str]:
@@ -220,15 +206,8 @@ def _provenance(data: dataset.DataSet) -> Iterator[str]:
 def describe(data: dataset.DataSet) -> str:
   """Returns a description of an opened data set: text and bars, many lines."""
   made = data.catalogue
-  parts = [
-    _songs(data),
-    _split(made),
-    _genres(data),
-    _artists(made),
-    _playlists(made),
-    _coverage(data),
-    _provenance(data),
-  ]
+  parts = [_songs(data), _split(made), _genres(data), _artists(made)]
+  parts += [_playlists(made), _coverage(data), _provenance(data)]
   return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -236,16 +215,13 @@ def _figure(size_inches: tuple[float, float]):
   # Imported here, since it takes a second. Without pyplot no window system is
   # needed and no figure is kept.
   from matplotlib import figure
-  from matplotlib.backends import backend_agg
 
-  made = figure.Figure(size_inches, layout="constrained")
-  backend_agg.FigureCanvasAgg(made)
-  return made
+  return figure.Figure(size_inches, layout="constrained")
 
 
 def _draw_spectrograms(data: dataset.DataSet):
-  songs = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS).astype(int)
-  songs = np.unique(songs)
+  spread = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS)
+  songs = np.unique(spread.astype(int))
   figure = _figure((10.0, 1.6 * len(songs)))
   subplots = figure.subplots(len(songs), squeeze=False)[:, 0]
   for axes, song in zip(subplots, songs, strict=True):
@@ -294,25 +270,16 @@ def _draw_distributions(data: dataset.DataSet):
 
 
 def draw(data: dataset.DataSet, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes spectrograms.png and distributions.png into a folder.
-
-  Args:
-    data: an opened data set.
-    folder: where to write; it is made if it does not exist.
-
-  Returns:
-    The two paths.
-  """
+  """Writes spectrograms.png and distributions.png; returns their paths."""
   folder.mkdir(parents=True, exist_ok=True)
-  paths = []
-  for name, figure in (
-    ("spectrograms.png", _draw_spectrograms(data)),
-    ("distributions.png", _draw_distributions(data)),
-  ):
-    paths.append(folder / name)
-    with storage.write_aside(paths[-1]) as partial:
+  figures = {
+    folder / "spectrograms.png": _draw_spectrograms(data),
+    folder / "distributions.png": _draw_distributions(data),
+  }
+  for path, figure in figures.items():
+    with storage.write_aside(path) as partial:
       figure.savefig(partial, format="png", dpi=110)
-  return paths
+  return list(figures)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 import concurrent.futures
 import functools
 import multiprocessing
-import multiprocessing.connection
 import os
 import pathlib
 import signal
 import sys
 import time
 
-from jaxtyping import Float16
 import lmdb
 import numpy as np
 import tqdm
@@ -38,12 +36,6 @@ _STALLED_S = 120  # Damaged pages may also send a reader round in circles.
 _SHOWN = 20  # Problems of one kind; the rest are counted.
 
 
-def _is_finite(feature: Float16[np.ndarray, "frames bands"]) -> bool:
-  """Looks at the bits: np.isfinite takes four times as long as a checksum."""
-  magnitudes = feature.view("<u2") & 0x7FFF
-  return int(magnitudes.max(initial=0)) < _INFINITY
-
-
 def _check_song(store: song_store.SongStore, song: int) -> str | None:
   try:
     feature = store.read_song(song)
@@ -54,15 +46,14 @@ def _check_song(store: song_store.SongStore, song: int) -> str | None:
       f"song {store.song_ids[song]} of {store.path} cannot be read ({error}): "
       "the file's pages are damaged. Copy it again, or make it again."
     )
-  # The checksum is right, so what is wrong here was written wrong.
-  if not _is_finite(feature):
+  # The checksum is right: what is wrong here was written wrong. This looks at
+  # bits, since np.isfinite takes four times as long as a checksum.
+  if (feature.view("<u2") & 0x7FFF).max(initial=0) >= _INFINITY:
     return f"song {store.song_ids[song]} of {store.path} is not finite"
   return None
 
 
-def _read_store(
-  path: pathlib.Path, threads: int, pipe: multiprocessing.connection.Connection
-) -> None:
+def _read_store(path, threads, pipe) -> None:
   """Reads all songs and sends (songs, bytes, problems) as it goes."""
   try:
     store = song_store.SongStore(path, readahead=True)
@@ -79,19 +70,8 @@ def _read_store(
       pipe.send((len(songs), size, found))
 
 
-def check_store(path: pathlib.Path, *, threads: int = 2) -> list[str]:
-  """Reads a song store in a process of its own, with a progress bar.
-
-  Damage in the pages of an LMDB file can end the process that reads it; here
-  it is a process that may end.
-
-  Args:
-    path: folder of the LMDB environment.
-    threads: number of threads that compute checksums.
-
-  Returns:
-    What is wrong, a sentence each.
-  """
+def _check_store(path: pathlib.Path, threads: int = 2) -> list[str]:
+  """Reads a song store in a process of its own, which damage may end."""
   # Not fork: the threads of JAX do not survive it.
   context = multiprocessing.get_context("spawn")
   receiver, sender = context.Pipe(duplex=False)
@@ -151,39 +131,30 @@ def _check_lists(
     yield f"{name}: {repeated} repetitions within a list"
 
 
-def check_catalogue(made: catalogues.Catalogue) -> list[str]:
-  """Returns what is wrong within a catalogue, a sentence each.
-
-  Args:
-    made: a catalogue as `catalogues.load` returns it.
-  """
+def _check_catalogue(made: catalogues.Catalogue) -> Iterator[str]:
+  """Yields what is wrong within a catalogue."""
   songs, codes = len(made), len(made.genre_codes)
-  problems = []
   if (np.diff(made.song_ids.astype(np.int64)) <= 0).any():
-    problems.append("song_ids are not ascending")
+    yield "song_ids are not ascending"
   for name in ("split", "albums"):
     if len(getattr(made, name)) != songs:
-      problems.append(f"{name} has not one entry a song")
+      yield f"{name} has not one entry a song"
   if _outside(made.split, catalogues.NO_SPLIT, catalogues.TEST + 1):
-    problems.append("split has other values than -1, 0, 1 and 2")
-  artists = int(made.artists.values.max(initial=0)) + 1
-  problems += _check_lists("artists", made.artists, songs, 0, artists)
-  problems += _check_lists("genres", made.genres, songs, 1, codes + 1)
-  problems += _check_lists(
-    "playlists", made.playlists, len(made.playlist_files), 0, songs
-  )
+    yield "split has other values than -1, 0, 1 and 2"
+  artists, playlists = made.artists, made.playlists
+  end = int(artists.values.max(initial=0)) + 1
+  yield from _check_lists("artists", artists, songs, 0, end)
+  yield from _check_lists("genres", made.genres, songs, 1, codes + 1)
+  count = len(made.playlist_files)
+  yield from _check_lists("playlists", playlists, count, 0, songs)
   for method, pairs in made.validation_pairs.items():
     if _outside(pairs, 0, songs) or pairs.shape[1:] != (2,):
-      problems.append(f"validation pairs of {method} are not pairs of rows")
+      yield f"validation pairs of {method} are not pairs of rows"
     elif (made.split[pairs] != catalogues.VALIDATION).any():
-      problems.append(
-        f"validation pairs of {method} hold songs of another split"
-      )
-  return problems
+      yield f"validation pairs of {method} hold songs of another split"
 
 
 def _check_vectors(data: dataset.DataSet) -> Iterator[str]:
-  """Yields what is wrong with the vectors that are there."""
   modes = strategies.parse((("audio", "cf"), ("audio", "genre_w2v")), "")
   for name, read in (
     (dataset.PLAYLIST_VECTORS, data.playlist_vectors),
@@ -203,14 +174,7 @@ def _check_vectors(data: dataset.DataSet) -> Iterator[str]:
 
 
 def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
-  """Checks a data set.
-
-  Args:
-    data_dir: the data set's folder.
-    threads: number of threads that compute checksums.
-
-  Returns:
-    What is wrong, a sentence each; empty where nothing is.
+  """Checks a data set's folder; returns what is wrong, a sentence each.
 
   Raises:
     InputError: there is no data set.
@@ -221,18 +185,15 @@ def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
       f"{store_path} does not exist: there is nothing to verify. Give the "
       "folder of a prepared data set."
     )
-  problems = check_store(store_path, threads=threads)
-  catalogue_path = data_dir / catalogues.FILE_NAME
+  problems = _check_store(store_path, threads)
+  path = data_dir / catalogues.FILE_NAME
   try:
     made = catalogues.load(data_dir)
-  except errors.InputError as error:
-    return [*problems, str(error)]
-  problems += [f"{catalogue_path}: {one}" for one in check_catalogue(made)]
-  if not problems:  # Else the store could end this process.
-    try:
+    problems += [f"{path}: {one}" for one in _check_catalogue(made)]
+    if not problems:  # Else the store could end this process.
       problems += _check_vectors(dataset.DataSet(data_dir))
-    except errors.InputError as error:
-      problems.append(str(error))
+  except errors.InputError as error:
+    problems.append(str(error))
   return problems
 
 

@@ -90,7 +90,7 @@ def _assert_reported_or_same(data_dir, folder, content) -> None:
   path = folder / "songs.lmdb"
   path.mkdir()
   (path / "data.mdb").write_bytes(content)
-  if verify.check_store(path):
+  if verify._check_store(path):
     return
   store = song_store.SongStore(path)
   assert np.array_equal(store.song_ids, whole.song_ids)
@@ -130,7 +130,7 @@ def test_any_damage_of_a_store_is_reported_or_changes_nothing(
 
 def test_a_reader_that_dies_is_reported(tmp_path, monkeypatch):
   monkeypatch.setattr(verify, "_read_store", os.abort)
-  problems = verify.check_store(tmp_path)
+  problems = verify._check_store(tmp_path)
   assert len(problems) == 1 and "exit code 1 after 0 songs" in problems[0]
 
 
@@ -145,7 +145,7 @@ def test_a_song_that_was_written_not_finite_is_named(tmp_path):
   writer = song_writer.SongWriter(tmp_path / "songs.lmdb")
   writer.add(songs)
   writer.finish({})
-  problems = verify.check_store(tmp_path / "songs.lmdb")
+  problems = verify._check_store(tmp_path / "songs.lmdb")
   assert len(problems) == 3
   for song_id, problem in zip((7, 8, 9), problems, strict=True):
     assert problem.startswith(f"song {song_id} of")
@@ -184,20 +184,20 @@ def test_what_is_wrong_in_a_catalogue_is_said(changes, said):
   made = tiny_data.tiny_catalogue(songs=60)
   for name, value in changes.items():  # Past the checks of its constructor.
     object.__setattr__(made, name, value)
-  assert any(said in problem for problem in verify.check_catalogue(made))
+  assert any(said in problem for problem in verify._check_catalogue(made))
 
 
 def test_validation_pairs_of_training_songs_are_said():
   made = tiny_data.tiny_catalogue(songs=60)
   train = made.rows_of(catalogues.TRAIN)
   made.validation_pairs["Artist"] = train[:4].reshape(2, 2)
-  assert verify.check_catalogue(made) == [
+  assert list(verify._check_catalogue(made)) == [
     "validation pairs of Artist hold songs of another split"
   ]
 
 
 def test_a_tiny_catalogue_is_right():
-  assert verify.check_catalogue(tiny_data.tiny_catalogue()) == []
+  assert not list(verify._check_catalogue(tiny_data.tiny_catalogue()))
 
 
 def test_files_that_do_not_belong_together_are_said(data_dir, tmp_path):
