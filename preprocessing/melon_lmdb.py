@@ -14,16 +14,16 @@ Songs are left out that are missing, unreadable, of a wrong shape or type,
 empty, too short, not finite, all zero, out of range or too large. More than
 --max_skipped_share of them is an error, after all has been read.
 
-Interrupted at any moment, the same command line goes on: finished tars are not
-read again, of one half done the songs that are there are stepped over. The
-result is the same, byte for byte of every record, whatever the interruptions
-and the number of workers. Of a tar that is damaged everything whole is used,
-before and behind the damage, which is named with its range of bytes; complete
-the tar and the same command line goes on.
+After an interruption, the same command line goes on: finished tars are not read
+again, and songs that were converted from an unfinished tar are skipped. Each
+record has the same bytes, whatever the interruptions and the number of workers.
+From a damaged tar, all whole songs before and behind the damage are used, and
+the damaged range of bytes is printed; complete the tar, and the same command
+line goes on.
 
 The store takes half the bytes of the spectrograms: 120 GB for all of Melon.
 
-Songs left out by wish, which do not count for the share; several may be given:
+Songs to leave out, which do not count for the share; it may be repeated:
 
     --exclude=published    the folders that the published text lists as missing
                            or corrupt (225, 227, 229, 230, 276, 277)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     default=[],
     metavar="WHICH",
     help="songs to leave out: 'published', numbers of folders with commas "
-    "between, or a file of song ids, one a line; may be given several times",
+    "between, or a file of song ids, one a line; it may be repeated",
   )
   add(
     "--max_skipped_share",

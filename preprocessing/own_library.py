@@ -1,14 +1,14 @@
-r"""Makes a data set of a folder of audio files and playlists.
+r"""Makes a data set from a folder of audio files and playlists.
 
   python -m preprocessing.own_library --audio=~/music --out=data/mine
   python -m preprocessing.own_library --audio=~/music --out=data/middle \
     --from_s=30 --to_s=60
 
-Songs are the audio files anywhere in the folder (what begins with a dot is
-passed over), of any length: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
+Songs are the audio files anywhere in the folder (names that begin with a dot
+are skipped), of any length: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
 others. With --from_s and --to_s, that part of every track is used (in seconds).
-Files that cannot be used are left out with the reason.
-Of files with the same audio, the first is the song; the others are listed.
+Files that cannot be used are left out with the reason. Of files with the same
+audio, the first is the song; the others are listed.
 
 Tags used are artist, album, genre, title and date; several values of a tag are
 also split at ';'. A file without an artist tag has the folder it lies in as its

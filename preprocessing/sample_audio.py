@@ -36,10 +36,10 @@ def make_audio(
 
   Args:
     out: folder; OUT/ARTIST/ID.flac is written.
-    songs: how many.
-    artists: how many, at most as many as songs.
+    songs: the number of songs.
+    artists: the number of artists, at most that of songs.
     seconds: length of each song.
-    seed: decides everything that is drawn.
+    seed: the seed of all draws.
     eq_db: strength of each song's random equaliser, in dB.
 
   Returns:
@@ -69,7 +69,7 @@ def make_audio(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs the command."""
+  """Parses the command line and makes the files."""
   parser = command_line.parser("preprocessing.sample_audio", __doc__)
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder")
   numbers = {

@@ -1,10 +1,10 @@
-"""The synthesised sample, ready to train on, in one command.
+"""Makes the synthesised sample, ready to train on, in one command.
 
   python -m preprocessing.sample_data --out=data/sample
   python -m preprocessing.sample_data --out=data/small --songs=96 --seconds=6
 
-Synthesises the music, then makes song store, split and vectors from it, as the
-single commands do. What is there already is not made again.
+It synthesises the music, then makes song store, split and vectors from it, as
+the single commands do. What exists already is not made again.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ def make(
   """Makes a data set of synthesised music, or goes on making it.
 
   Args:
-    data_dir: its folder; the files in Melon's format lie in `melon` inside it.
-    songs: how many.
-    seconds: length of most of them.
-    seed: decides everything that is drawn.
+    data_dir: the data set's folder; Melon's files lie in `melon` inside it.
+    songs: the number of songs.
+    seconds: the length of most songs.
+    seed: the seed of all draws.
 
   Raises:
     InputError: the folder holds something else, or another process makes it.
@@ -56,7 +56,7 @@ def make(
       songs=songs,
       seconds=seconds,
       seed=seed,
-      # In a small sample, too, two validation songs have an artist in common.
+      # Even in a small sample, two validation songs share an artist.
       artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
       playlists=max(songs * 2 // 3, 1),
     )

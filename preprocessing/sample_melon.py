@@ -28,7 +28,7 @@ from preprocessing.sample import sample_maker
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs the command."""
+  """Parses the command line and makes the sample."""
   parser = command_line.parser("preprocessing.sample_melon", __doc__)
   add = parser.add_argument
   add("--out", required=True, type=pathlib.Path, help="folder to fill")

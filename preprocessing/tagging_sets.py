@@ -9,9 +9,9 @@ r"""Prepares a published tagging set, from a folder you have, for evaluation.
     --source=GTZAN --out=data/tagging/gtzan
 
 Nothing is downloaded. --source is the folder of the audio, in any format and at
-any depth: a clip is known by its file's name and the folder that lies in
+any depth: the name of a clip's file and of its folder identify the clip
 (f/name.mp3, 48/948.low.mp3, blues/blues.00029.wav). --lists is the folder of
-the published lists; where it is not given, they are looked for in --source.
+the published lists; without it, they are searched for in --source.
 
 The lists are checked, then which clips have audio. A set that lacks clips, or
 whose audio cannot be read, is refused, and OUT.partial/coverage.json names all

@@ -120,39 +120,35 @@ def _write_metadata(
 def _make_vectors(
   data_dir: pathlib.Path,
   made: catalogues.Catalogue,
-  *,
-  dims: int,
-  genre_dims: int,
-  seed: int,
+  settings: dict[str, Any],
 ) -> dict[str, str]:
   """Makes the vectors there is data for; returns strategy -> what it lacks."""
-  lacking = {}
+  lacking, seed = {}, settings["seed"]
   learned = made.split != catalogues.TEST
-  # The quick ones first; of the others, an interrupted run left its state.
-  # What it finished is made again: nothing was trained with it.
+  # The quick vectors first; the others go on from an interrupted run's state.
+  # Finished vectors are made again: nothing was trained with them.
   if learned[made.genres.list_index()].any():
     genre_words.make_genre_vectors(
-      data_dir, dims=genre_dims, seed=seed, force=True
+      data_dir, dims=settings["genre_dims"], seed=seed, force=True
     )
   else:
     lacking["CM and Hybrid with genre_w2v"] = "genre tags"
   if learned[made.playlists.values].any():
     playlist_factors.make_playlist_vectors(
-      data_dir, dims=dims, seed=seed, force=True
+      data_dir, dims=settings["dims"], seed=seed, force=True
     )
   else:
     lacking["CM and Hybrid with cf"] = "playlists"
-  needs = {
-    "Playlist": "a playlist with two training songs or more",
-    "Artist": "an artist with two training songs or more",
-    "Genre": "a genre tag with two training songs or more",
-  }
+  needs = {"Playlist": "a playlist", "Artist": "an artist"}
+  needs["Genre"] = "a genre tag"
   in_training = made.split == catalogues.TRAIN
   for method, need in needs.items():
     lists = made.pair_lists(method)
     songs = lists.list_index()[in_training[lists.values]]
     if not (np.bincount(songs, minlength=1) > 1).any():
-      lacking[f"A-IM and Hybrid with {method} pairs"] = need
+      lacking[f"A-IM and Hybrid with {method} pairs"] = (
+        f"{need} with two training songs or more"
+      )
   return lacking
 
 
@@ -181,15 +177,9 @@ def _make(
     test_share=settings["test_share"],
     validation_share=settings["validation_share"],
     seed=settings["seed"],
-    force=True,  # What is there is unfinished; nothing was trained with it.
+    force=True,  # A catalogue that exists is unfinished.
   )
-  report["unavailable"] = _make_vectors(
-    folder,
-    made,
-    dims=settings["dims"],
-    genre_dims=settings["genre_dims"],
-    seed=settings["seed"],
-  )
+  report["unavailable"] = _make_vectors(folder, made, settings)
   report["settings"] = settings
   storage.write_json(folder / library_report.REPORT, report)
   return report
@@ -203,7 +193,7 @@ def _update(
   force: bool,
   threads: int,
 ) -> dict[str, Any]:
-  """Makes what is not as it should be; see `build_library`."""
+  """Makes what is absent or has changed; see `build_library`."""
   songs = {key: settings[key] for key in ("audio_dir", "from_s", "to_s")}
   while True:
     old, begun = _read_report(data_dir), staging.begun(data_dir)
@@ -245,13 +235,13 @@ def build_library(
   genre_dims: int = 128,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Makes, goes on making or brings up to date the data set of a library.
+  """Makes, continues or updates the data set of a library.
 
   Args:
     audio_dir: the library's folder.
-    data_dir: the data set's folder; made if need be.
-    from_s: where the part of every track begins that is used, in seconds.
-    to_s: where it ends; by default, and at most, at the track's end.
+    data_dir: the data set's folder; it is made if need be.
+    from_s: the begin of the part of every track that is used, in seconds.
+    to_s: the end of that part; by default, and at most, the track's end.
     force: makes a finished data set again; songs keep their ids.
     threads: how many files are decoded at once; by default one per core, at
       most 8.

@@ -35,8 +35,8 @@ class Window:
   """The part of every track that is used.
 
   Attributes:
-    from_s: where it begins, in seconds.
-    to_s: where it ends; None for the track's end.
+    from_s: its begin, in seconds.
+    to_s: its end; None for the track's end.
   """
 
   from_s: float = 0.0
@@ -226,7 +226,7 @@ def write_store(
     audio_dir: the library's folder.
     folder: where songs.lmdb, skipped.json, song_ids.json and song_files.jsonl
       are written. A song_ids.json that is there says which ids are taken.
-    base: where the features of unchanged files are copied from, if anywhere.
+    base: the data set that features of unchanged files are copied from.
     window: the part of every track that is used.
     threads: how many files are decoded at once.
 

@@ -1,8 +1,8 @@
 """A data set that is made in DATA/unfinished and then replaces that in DATA.
 
-Once it is complete, `complete.json` in that folder lists its parts. From then
-on it is the data set: whoever finds that list moves the parts to where they
-belong. So a crash leaves either data set whole, or the new one to be moved.
+Once it is complete, `complete.json` in that folder lists its parts. A run that
+finds this list moves the parts to DATA. So after a crash, the old data set is
+whole, or the new one is and only has to be moved.
 """
 
 import contextlib

@@ -26,12 +26,12 @@ from preprocessing.melon import tar_reader
 FILES_OF_FOLDER = ""  # The source of unpacked files; a tar's is its name.
 FILES_PER_TASK = 128
 _BATCH_BYTES = 1 << 22  # Features of some twenty songs of 30 s.
-_PROGRESS_BYTES = 1 << 26  # Stepped over at most without a batch.
+_PROGRESS_BYTES = 1 << 26  # Skipped at most without a batch.
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What all tasks have in common.
+  """The settings that all tasks share.
 
   Attributes:
     melon_dir: holds arena_mel/ or tars or both.
@@ -71,8 +71,8 @@ class Batch:
     songs: pairs of id and feature, float16 [frames, 48].
     unusable: entries of skipped.json; `place` in them is the body's first byte
       in the tar, `stamp` that of an unpacked file.
-    num_bytes: how much of the source was read or stepped over.
-    finished: what was met in a tar; with its last batch only.
+    num_bytes: the bytes of the source that were read or skipped.
+    finished: the counts of a tar; only in its last batch.
   """
 
   source: str
@@ -232,9 +232,9 @@ def run_tasks(
   """Yields the batches of all tasks, in the order in which they come.
 
   Args:
-    tasks: taken in their order; those running at a time mix.
-    job: what they have in common.
-    workers: how many run at a time.
+    tasks: started in their order; the batches of running ones mix.
+    job: the settings that they share.
+    workers: the number of tasks that run at a time.
     processes: whether each is a process; else a thread.
 
   Raises:

@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def _read_ids(path: pathlib.Path) -> np.ndarray:
-  """Reads song ids, one a line; empty lines are passed over."""
+  """Reads song ids, one a line; empty lines are skipped."""
   try:
     text = path.read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:

@@ -34,7 +34,7 @@ class Ledger:
 
   Attributes:
     song_ids: the ids of the metadata, ascending, int64 [songs].
-    excluded: songs left out by wish, id -> the choice that names it.
+    excluded: songs that the user leaves out, id -> the choice that names it.
     files: unpacked files, id -> size and time of change.
     tars: the tars that are there, name -> size and time of change.
     finished: tars read to the end, name -> what was met in them.

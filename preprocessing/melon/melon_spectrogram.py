@@ -27,7 +27,7 @@ class UnusableFile(Exception):
 
   Attributes:
     reason: one of a few words, by which the summary counts.
-    detail: what was found.
+    detail: what was found, as one short line.
   """
 
   def __init__(self, reason: str, detail: str):

@@ -1,7 +1,7 @@
 """A pass over one of Melon's tars.
 
 A tar is read as a row of headers and bodies, in one pass, without unpacking;
-the bodies of songs that nobody asks for are stepped over. Only regular members
+the bodies of songs that are not wanted are skipped. Only regular members
 named like a song's file count; all others are counted and left alone.
 
 A song is used only if the next header, or the end mark, lies exactly behind
@@ -78,11 +78,11 @@ class Tar:
 
   Attributes:
     path: the file.
-    size: its bytes.
+    size: its length in bytes.
     place: how far the pass is, in bytes.
     damage: a description of what is wrong with the tar; empty if nothing is.
-    gaps: how often the next sound header had to be looked for.
-    gap_bytes: bytes passed over by that.
+    gaps: how often the next sound header was searched for.
+    gap_bytes: the bytes passed over in the gaps.
     songs: members that are songs' files.
     ignored: kind of other members -> how many; folders are not counted.
     examples: some of their names.

@@ -129,7 +129,7 @@ def _read_marker(path: pathlib.Path, settings: Settings) -> dict[str, Any]:
 
 
 def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
-  """Takes possession of the folder; returns the marker of a finished sample."""
+  """Claims the folder; returns the marker of a finished sample."""
   for name in (MARKER_FILE, _STARTED_FILE):
     if (out / name).exists():
       marker = _read_marker(out / name, settings)
@@ -184,7 +184,7 @@ def _plan(
   songs: list[sample_world.Song],
   faults: dict[str, list[int]],
 ) -> list[_Task]:
-  """Returns the files that are still to be written."""
+  """Returns the files that are not written yet."""
   fault_of = {i: fault for fault, ones in faults.items() for i in ones}
   tasks = []
   for i, samples in enumerate(_draw_samples(settings, faults)):
@@ -260,8 +260,8 @@ def make_sample(
 
   Args:
     out: folder; kakao_meta/, arena_mel/ and the marker are written into it.
-    processes: how many synthesise; by default one for each core. The result
-      does not depend on it.
+    processes: how many processes synthesise; by default one for each core.
+      The result does not depend on it.
     **settings: fields of `Settings`.
 
   Returns:

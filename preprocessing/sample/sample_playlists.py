@@ -95,8 +95,8 @@ def draw_playlists(
   Args:
     songs: the songs of the sample, at least one.
     artists: the artists of the sample.
-    count: how many playlists.
-    noise: share of their songs that is drawn without regard to the theme.
+    count: the number of playlists.
+    noise: the share of their songs drawn without regard to the theme.
     seed: the seed of the sample.
   """
   weights = np.array([song.popularity for song in songs])

@@ -97,7 +97,7 @@ class _Player:
     voicings = sample_styles.VOICINGS
     self.voicing = voicings[host.variants[6] % len(voicings)]
     self.rests = self.rng.uniform(size=(len(_LEVELS), 64)) < _REST_SHARE
-    # Nobody hears a song in which everything rests.
+    # The chords never rest, so that no song is silent.
     self.rests[list(_LEVELS).index("chords")] = False
 
   def variant(self, patterns: tuple[str, ...], which: int) -> str:

@@ -93,7 +93,7 @@ def note(
   """Synthesises one note, with its release, float32 [samples].
 
   Args:
-    instrument: how it sounds.
+    instrument: the instrument that plays it.
     midi: pitch, 69 is 440 Hz.
     held_s: time until it is let go.
     darkness: harmonic k is weakened by k ** -darkness.
@@ -196,13 +196,9 @@ def random_equaliser(
 ) -> np.ndarray:
   """Draws a broad equaliser: tilt, shelves and five wide bumps.
 
-  Args:
-    bins_hz: frequencies, [bins].
-    strength_db: standard deviation of each of its parts.
-    rng: draws them.
-
   Returns:
-    The gain at each frequency, float32 [bins].
+    The gain at each frequency `bins_hz`, float32 [bins]; `strength_db` is the
+    standard deviation of each of its parts.
   """
   octave = np.log2(np.maximum(bins_hz, 40.0) / 600.0)
   tilt, low, high = strength_db * rng.standard_normal(3)

@@ -116,8 +116,8 @@ def _find(lists: pathlib.Path) -> pathlib.Path:
   if not path.is_file():
     raise errors.InputError(
       f"{lists} has no {FILE}: it is published with the data set "
-      "(mirg.city.ac.uk, The MagnaTagATune Dataset). Put it beside the folders "
-      "0 to f, or give its folder as --lists."
+      "(mirg.city.ac.uk, The MagnaTagATune Dataset). Put it next to "
+      "the folders 0 to f, or give its folder as --lists."
     )
   return path
 

@@ -28,8 +28,8 @@ class Clip:
     path: the path of its audio in the lists.
     split: TRAIN, VALIDATION or TEST.
     labels: columns of its tags, ascending.
-    from_s: where the part of the audio begins that is used.
-    to_s: where it ends; None for the end.
+    from_s: the begin of the part of the audio that is used.
+    to_s: the end of that part; None for the file's end.
   """
 
   id: str

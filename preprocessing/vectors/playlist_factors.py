@@ -113,7 +113,7 @@ def _factorise(
 
     for epoch in range(len(losses), epochs):
       tables, loss = trainer.run_epoch(tables, epoch, report)
-      # NaN is no rival to anything: it shows in the sum, not in the loss.
+      # A NaN is never a rival, so it shows in the sum and not in the loss.
       if not np.isfinite(loss + float(jnp.sum(tables.songs))):
         raise errors.InputError(
           f"the factors of epoch {epoch + 1} are not finite: --rate="

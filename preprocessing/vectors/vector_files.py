@@ -47,7 +47,7 @@ def is_finished(path: pathlib.Path, settings: dict[str, Any]) -> bool:
     settings: plain values, fit for json, that decide the result.
 
   Raises:
-    InputError: they were made with other settings, or no one knows how.
+    InputError: they were made with other or unknown settings.
   """
   if not path.exists():
     return False

@@ -123,7 +123,7 @@ def first_tables(
   Args:
     entries: the matrix.
     song_factors: initial factors of its songs, float32 [songs, dims].
-    seed: of the playlists' factors.
+    seed: the seed of the playlists' factors.
   """
   dims = song_factors.shape[1]
   factors = random_factors(entries.num_playlists, dims, seed)
@@ -328,8 +328,8 @@ class Trainer:
     Args:
       entries: the matrix.
       max_negatives: songs drawn for an entry before it is given up.
-      rate: Adagrad's.
-      seed: of the order of the entries and of the draws.
+      rate: Adagrad's learning rate.
+      seed: the seed of the order of the entries and of the draws.
       lanes: entries a step serves; chosen by the data if not given. With 1
         this is the sequential algorithm.
     """
@@ -352,7 +352,7 @@ class Trainer:
 
     Args:
       tables: consumed; use those returned.
-      epoch: from 0.
+      epoch: the number of the epoch, from 0.
       report: called now and then with the entries served since the last call
         and their mean loss.
 
