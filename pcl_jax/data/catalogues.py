@@ -24,6 +24,9 @@ SPLIT_NAMES = ("train", "validation", "test")
 # Numbers of playlist_files: where a playlist stood.
 TRAIN_FILE = 0
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
+# What a catalogue's file holds under the names of its attributes.
+_ARRAYS = ("song_ids", "split", "albums", "playlist_files", "genre_codes")
+_LISTS = ("artists", "genres", "playlists")
 
 
 def find_rows(
@@ -105,15 +108,10 @@ class Catalogue:
 
   def as_arrays(self) -> dict[str, np.ndarray]:
     """Returns all of it by the names it has in catalogue.npz."""
-    arrays = {
-      "format_version": np.int64(FORMAT_VERSION),
-      "song_ids": self.song_ids,
-      "split": self.split,
-      "albums": self.albums,
-      "playlist_files": self.playlist_files,
-      "genre_codes": self.genre_codes.astype(np.str_),
-    }
-    for name in ("artists", "genres", "playlists"):
+    arrays = {"format_version": np.int64(FORMAT_VERSION)}
+    arrays |= {name: getattr(self, name) for name in _ARRAYS}
+    arrays["genre_codes"] = self.genre_codes.astype(np.str_)
+    for name in _LISTS:
       arrays[f"{name}/values"] = getattr(self, name).values
       arrays[f"{name}/offsets"] = getattr(self, name).offsets
     for method, pairs in sorted(self.validation_pairs.items()):
@@ -158,18 +156,12 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
     )
   lists = {
     name: ragged.Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])
-    for name in ("artists", "genres", "playlists")
+    for name in _LISTS
   }
-  return Catalogue(
-    song_ids=arrays["song_ids"],
-    split=arrays["split"],
-    albums=arrays["albums"],
-    playlist_files=arrays["playlist_files"],
-    genre_codes=arrays["genre_codes"],
-    validation_pairs={
-      method: arrays[f"validation_pairs/{method}"]
-      for method in PAIR_METHODS
-      if f"validation_pairs/{method}" in arrays
-    },
-    **lists,
-  )
+  drawn = {
+    method: arrays[f"validation_pairs/{method}"]
+    for method in PAIR_METHODS
+    if f"validation_pairs/{method}" in arrays
+  }
+  plain = {name: arrays[name] for name in _ARRAYS}
+  return Catalogue(**plain, **lists, validation_pairs=drawn)

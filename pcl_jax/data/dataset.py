@@ -1,6 +1,5 @@
 """A prepared data set: song store, catalogue and the tables of the modes."""
 
-import functools
 import hashlib
 import json
 import os
@@ -20,6 +19,10 @@ from pcl_jax.data import strategies
 
 PLAYLIST_VECTORS = "playlist_vectors.npy"
 GENRE_VECTORS = "genre_vectors.npy"
+_VECTORS = {
+  "cf": (PLAYLIST_VECTORS, "mode P (cf)"),
+  "genre_w2v": (GENRE_VECTORS, "mode G (genre_w2v)"),
+}
 # What a strategy may need of a catalogue, and where a library gets it from.
 _NEEDS = {
   "Playlist": (
@@ -31,25 +34,6 @@ _NEEDS = {
 }
 # Validation reads the same patches in every run and epoch, whatever the seed.
 _VALIDATION_SEED = 0
-
-
-def _load_vectors(path: pathlib.Path, rows: int, what: str, command: str):
-  """Maps a table of vectors; [rows, dims]."""
-  remedy = f"Make it with python -m preprocessing.{command}"
-  if not path.exists():
-    raise errors.InputError(f"{path} does not exist. {what} {remedy}.")
-  try:
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise errors.InputError(
-      f"{path} cannot be read ({error}). {remedy} --force."
-    ) from error
-  if vectors.ndim != 2 or len(vectors) != rows:
-    raise errors.InputError(
-      f"{path} has shape {vectors.shape}, the catalogue asks for "
-      f"{rows} rows: it belongs to another catalogue. {remedy} --force."
-    )
-  return vectors
 
 
 class DataSet:
@@ -107,9 +91,9 @@ class DataSet:
     for name, array in arrays.items():
       digest.update(f"{name} {array.shape} {array.dtype}".encode())
       digest.update(array.tobytes())
-    vectors = {"cf": self.playlist_vectors, "genre_w2v": self.genre_vectors}
     for mode in () if strategy is None else strategy.modes:
-      table = vectors[mode](strategy)  # Nearly a gigabyte; CRC is the faster.
+      # Nearly a gigabyte; CRC is the faster.
+      table = self.vectors(mode, strategy.name)
       checksum = zlib.crc32(np.ascontiguousarray(table))
       digest.update(f"{table.shape} {table.dtype} {checksum}".encode())
     return digest.hexdigest()
@@ -128,27 +112,41 @@ class DataSet:
           "them (contrast_combos, pair_generation_method)."
         )
 
-  def playlist_vectors(
-    self, strategy: strategies.Strategy
-  ) -> Float[np.ndarray, "songs dims"]:
-    """Returns mode P's vector of each song, [songs, 301], read-only."""
-    return _load_vectors(
-      self.directory / PLAYLIST_VECTORS,
-      len(self.catalogue),
-      f"Strategy {strategy.name} needs it for mode P (cf).",
-      f"playlist_vectors --data={self.directory}",
-    )
+  def vectors(self, mode: str, strategy: str) -> Float[np.ndarray, "rows dims"]:
+    """Maps the vectors of a mode that a strategy of some name needs.
 
-  def genre_vectors(
-    self, strategy: strategies.Strategy
-  ) -> Float[np.ndarray, "codes dims"]:
-    """Returns mode G's vector of each genre code, row 0 for padding."""
-    return _load_vectors(
-      self.directory / GENRE_VECTORS,
-      len(self.catalogue.genre_codes) + 1,
-      f"Strategy {strategy.name} needs it for mode G (genre_w2v).",
-      f"genre_vectors --data={self.directory}",
+    Returns:
+      Mode P (cf): the vector of each song, [songs, 301]. Mode G (genre_w2v):
+      that of each genre code, row 0 for padding.
+
+    Raises:
+      InputError: they are absent, unreadable or of another catalogue.
+    """
+    name, described = _VECTORS[mode]
+    path, rows = self.directory / name, len(self.catalogue)
+    if mode == "genre_w2v":
+      rows = len(self.catalogue.genre_codes) + 1
+    remedy = (
+      f"Make it with python -m preprocessing.{path.stem} "
+      f"--data={self.directory}"
     )
+    if not path.exists():
+      raise errors.InputError(
+        f"{path} does not exist. Strategy {strategy} needs it for {described}. "
+        f"{remedy}."
+      )
+    try:
+      vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+      raise errors.InputError(
+        f"{path} cannot be read ({error}). {remedy} --force."
+      ) from error
+    if vectors.ndim != 2 or len(vectors) != rows:
+      raise errors.InputError(
+        f"{path} has shape {vectors.shape}, the catalogue asks for "
+        f"{rows} rows: it belongs to another catalogue. {remedy} --force."
+      )
+    return vectors
 
   def tables(
     self, strategy: strategies.Strategy, max_num_tags: int
@@ -161,7 +159,7 @@ class DataSet:
     self.check(strategy)
     tables = {}
     if "cf" in strategy.modes:
-      tables["cf"] = self.playlist_vectors(strategy)
+      tables["cf"] = self.vectors("cf", strategy.name)
     if strategy.needs_tags:
       tables["genre_w2v"] = self.catalogue.tags(max_num_tags)
     return tables
@@ -214,9 +212,7 @@ class DataSet:
   def _plan_songs(self, strategy, songs, batch_size, double_window, draw):
     plan = plans.of_songs
     if strategy.two_patches:
-      plan = functools.partial(
-        plans.of_two_patches, double_window=double_window
-      )
+      plan, draw = plans.of_two_patches, draw | {"double_window": double_window}
     return plan(songs, self.store.frames, batch_size, **draw)
 
   def validation_plan(

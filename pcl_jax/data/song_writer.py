@@ -1,6 +1,6 @@
 """Writes a song store; an interrupted writer is gone on with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 import itertools
 import json
 import os
@@ -97,34 +97,37 @@ class SongWriter:
       values.append(value)
     if not songs and not note:
       return
-    self._write(lambda: self._commit(rows, values, note), sum(map(len, values)))
+    keys = [song_store.song_key(int(song_id)) for song_id in rows["id"]]
+    records = dict(zip(keys, values, strict=True))
+    number = f"{self._commits:08x}".encode()
+    if songs:
+      records[_CHUNK_PREFIX + number] = rows.tobytes()
+    if note:
+      records[_NOTE_PREFIX + number] = note
+    self._commit(records)
     self._commits += 1
     self.done.update(int(i) for i in rows["id"])
 
-  def _write(self, commit: Callable[[], None], num_bytes: int) -> None:
-    """Runs a write transaction; where the map is full, it grows first."""
+  def _commit(self, records: dict[bytes, bytes], dropped=()) -> None:
+    """Writes and drops records in one transaction; a full map grows first."""
     while True:
       try:
-        return commit()
+        with self._env.begin(write=True) as txn:
+          for key in dropped:
+            txn.delete(key)
+          for key, value in records.items():
+            txn.put(key, value)
+        return
       except lmdb.MapFullError:  # Rolled back; the commit is tried again.
         self._env.set_mapsize(2 * self._env.info()["map_size"])
       except lmdb.Error as error:  # LMDB calls a full disk an input error.
         free = shutil.disk_usage(self._partial).free
         raise errors.InputError(
           f"{self._partial} cannot be written ({error}); its disk has {free} "
-          f"bytes free, the next songs need {num_bytes}. Make room; the songs "
-          "written so far are kept and the same command goes on."
+          f"bytes free, the next songs need {sum(map(len, records.values()))}. "
+          "Make room; the songs written so far are kept and the same command "
+          "goes on."
         ) from error
-
-  def _commit(self, rows: np.ndarray, values: list[bytes], note: bytes) -> None:
-    number = f"{self._commits:08x}".encode()
-    with self._env.begin(write=True) as txn:
-      for song_id, value in zip(rows["id"], values, strict=True):
-        txn.put(song_store.song_key(int(song_id)), value)
-      if values:
-        txn.put(_CHUNK_PREFIX + number, rows.tobytes())
-      if note:
-        txn.put(_NOTE_PREFIX + number, note)
 
   def finish(self, source: dict[str, Any]) -> None:
     """Writes the records about the songs and gives the store its name.
@@ -154,9 +157,12 @@ class SongWriter:
       song_store.SONGS_KEY: songs.tobytes(),
       song_store.META_KEY: json.dumps(meta, sort_keys=True).encode(),
     }
-    self._write(
-      lambda: self._commit_records(records), sum(map(len, records.values()))
-    )
+    dropped = [
+      prefix + number
+      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX)
+      for number, _ in self._read(prefix)
+    ]
+    self._commit(records, dropped)
     needed = song_store.needed_bytes(self._env)
     self.close()
     data = self._partial / "data.mdb"
@@ -164,18 +170,6 @@ class SongWriter:
       os.truncate(data, needed)  # LMDB leaves out last pages that are unused.
     (self._partial / "lock.mdb").unlink(missing_ok=True)
     self._partial.rename(self._path)
-
-  def _commit_records(self, records: dict[bytes, bytes]) -> None:
-    done = [
-      prefix + number
-      for prefix in (_CHUNK_PREFIX, _NOTE_PREFIX)
-      for number, _ in self._read(prefix)
-    ]
-    with self._env.begin(write=True) as txn:
-      for key in done:
-        txn.delete(key)
-      for key, value in records.items():
-        txn.put(key, value)
 
   def close(self) -> None:
     """Closes the environment; what was committed stays."""

@@ -11,8 +11,6 @@ from typing import Any
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 
-# In the order in which a pair names them.
-_MODES = ("audio", "audio_self", "cf", "genre_w2v")
 COMBOS = (
   ("audio", "audio_self"),
   ("audio", "cf"),
@@ -27,14 +25,13 @@ def _in_words(combos: Sequence[tuple[str, str]]) -> str:
 
 def _parse_combo(combo: Any) -> tuple[str, str]:
   modes = tuple(combo) if isinstance(combo, list | tuple) else (combo,)
-  known = all(mode in _MODES for mode in modes)
-  ordered = tuple(sorted(modes, key=_MODES.index)) if known else modes
-  if ordered not in COMBOS:
-    raise errors.InputError(
-      f"contrast_combos has the pair {list(modes)}; a pair is one of "
-      f"{_in_words(COMBOS)}, in either order."
-    )
-  return ordered
+  for known in COMBOS:
+    if modes in (known, known[::-1]):
+      return known
+  raise errors.InputError(
+    f"contrast_combos has the pair {list(modes)}; a pair is one of "
+    f"{_in_words(COMBOS)}, in either order."
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,6 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
-from pcl_jax.data import strategies
 
 _SONGS_PER_CALL = 64
 _INFINITY = 0x7C00  # In float16; NaN is above it.
@@ -155,16 +154,15 @@ def _check_catalogue(made: catalogues.Catalogue) -> Iterator[str]:
 
 
 def _check_vectors(data: dataset.DataSet) -> Iterator[str]:
-  modes = strategies.parse((("audio", "cf"), ("audio", "genre_w2v")), "")
-  for name, read in (
-    (dataset.PLAYLIST_VECTORS, data.playlist_vectors),
-    (dataset.GENRE_VECTORS, data.genre_vectors),
+  for mode, name in (
+    ("cf", dataset.PLAYLIST_VECTORS),
+    ("genre_w2v", dataset.GENRE_VECTORS),
   ):
     path = data.directory / name
     if not path.exists():
       continue
     try:
-      vectors = read(modes)
+      vectors = data.vectors(mode, "")
     except errors.InputError as error:
       yield str(error)
       continue

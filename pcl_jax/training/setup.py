@@ -224,7 +224,7 @@ def architecture_of(
     built["cf"] = params["cf"] | {"input_dim": dims}
     sizes["model_params.cf.output_dim"] = params["cf"]["output_dim"]
   if "genre_w2v" in modes:
-    vectors = batches.data.genre_vectors(batches.strategy)
+    vectors = batches.data.vectors("genre_w2v", batches.strategy.name)
     genre_table = np.asarray(vectors, np.float32)
     built["genre_w2v"] = params["genre_w2v"]
     sizes["columns of genre_vectors.npy"] = genre_table.shape[1]

@@ -153,7 +153,7 @@ def test_tables_hold_what_the_strategy_needs_and_no_more(data):
   found = data.tables(HYBRID, 2)
   assert found["cf"].shape == (60, 301)
   np.testing.assert_array_equal(found["genre_w2v"], data.catalogue.tags(2))
-  assert data.genre_vectors(CM).shape == (13, 128)
+  assert data.vectors("genre_w2v", CM.name).shape == (13, 128)
 
 
 def test_a_folder_that_is_absent_is_named(tmp_path):
@@ -187,7 +187,7 @@ def test_vectors_that_are_absent_broken_or_of_other_songs_are_refused(
   data = dataset.DataSet(copied)
 
   def read():
-    return data.tables(CM, 3), data.genre_vectors(CM)
+    return data.tables(CM, 3), data.vectors("genre_w2v", CM.name)
 
   np.save(copied / name, np.zeros((7, 3), np.float32))
   message = _message(read)

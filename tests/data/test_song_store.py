@@ -2,6 +2,7 @@
 
 from concurrent import futures
 import json
+from unittest import mock
 
 import lmdb
 import numpy as np
@@ -172,12 +173,13 @@ def test_a_store_without_songs_is_not_finished(tmp_path):
 def test_a_failed_write_says_how_much_room_there_is(tmp_path, monkeypatch):
   writer = song_writer.SongWriter(tmp_path / "s")
 
-  def full_disk(*_):
+  def full_disk(**_):
     raise lmdb.Error("mdb_txn_commit: Input/output error")
 
-  monkeypatch.setattr(writer, "_commit", full_disk)
-  with pytest.raises(errors.InputError, match="bytes free, the next .* 28800"):
-    writer.add([(5, _feature(5, 300))])
+  with monkeypatch.context() as patch:
+    patch.setattr(writer, "_env", mock.Mock(begin=full_disk))
+    with pytest.raises(errors.InputError, match="bytes free, .* need 28812"):
+      writer.add([(5, _feature(5, 300))])
   assert writer.done == set()
   writer.close()
 
