@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   melon_dir, data_dir = options.pop("melon_dir"), options.pop("data")
   with locks.hold(data_dir, parser.prog):
     catalogue_maker.make_catalogue(
-      melon_dir / "kakao_meta", data_dir, **options
+      melon_dir / melon_meta.FOLDER, data_dir, **options
     )
   print(
     f"catalogue: {data_dir / catalogues.FILE_NAME}; next: python -m "

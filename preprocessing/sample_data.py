@@ -16,6 +16,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
+from preprocessing.melon import melon_meta
 from preprocessing.sample import sample_maker
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
@@ -64,7 +65,7 @@ def make(
       melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
     )
     catalogue_maker.make_catalogue(
-      melon_dir / "kakao_meta",
+      melon_dir / melon_meta.FOLDER,
       data_dir,
       test_share=TEST_SHARE,
       validation_share=VALIDATION_SHARE,

@@ -21,6 +21,7 @@ from preprocessing.library import library_store
 from preprocessing.library import song_records
 from preprocessing.library import staging
 from preprocessing.melon import catalogue_maker
+from preprocessing.melon import melon_meta
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
 
@@ -97,7 +98,7 @@ def _write_metadata(
   }
   found = library_meta.write_meta(
     audio_dir,
-    folder / staging.META,
+    folder / melon_meta.FOLDER,
     storage.read_made_json(folder / music_files.IDS)["ids"],
     set(store.song_ids.tolist()),
     duplicates,
@@ -172,7 +173,7 @@ def _make(
     library_store.write_store(audio_dir, folder, base, window, threads)
   report = _write_metadata(audio_dir, folder)
   made = catalogue_maker.make_catalogue(
-    folder / staging.META,
+    folder / melon_meta.FOLDER,
     folder,
     test_share=settings["test_share"],
     validation_share=settings["validation_share"],

@@ -19,10 +19,10 @@ from pcl_jax.library import music_files
 from preprocessing.library import library_report
 from preprocessing.library import song_records
 from preprocessing.melon import catalogue_maker
+from preprocessing.melon import melon_meta
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
 
-META = "kakao_meta"
 UNFINISHED = "unfinished"
 _BEGUN, _COMPLETE = "begun.json", "complete.json"
 PARTS = (
@@ -30,7 +30,7 @@ PARTS = (
   song_records.SKIPPED,
   music_files.IDS,
   song_records.FILE_NAME,
-  META,
+  melon_meta.FOLDER,
   catalogues.FILE_NAME,
   catalogue_maker.SETTINGS_FILE,
   playlist_factors.FILE_NAME,

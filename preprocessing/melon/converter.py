@@ -43,7 +43,7 @@ _SETTINGS_FILE = "melon_lmdb.json"
 def _check_inputs(melon_dir: pathlib.Path, num_songs: int) -> None:
   if not num_songs:
     raise errors.InputError(
-      f"{melon_dir / 'kakao_meta' / melon_meta.SONG_FILE} lists no song: "
+      f"{melon_dir / melon_meta.FOLDER / melon_meta.SONG_FILE} lists no song: "
       "there is nothing to convert."
     )
   has_folder = (melon_dir / melon_source.FOLDER).is_dir()
@@ -249,7 +249,7 @@ def build_song_store(
   """
   melon_dir, data_dir = pathlib.Path(melon_dir), pathlib.Path(data_dir)
   store_path = data_dir / song_store.FILE_NAME
-  meta_dir = melon_dir / "kakao_meta"
+  meta_dir = melon_dir / melon_meta.FOLDER
   song_ids = melon_meta.read_songs(meta_dir).ids.astype(np.int64)
   _check_inputs(melon_dir, len(song_ids))
   excluded = exclusion.excluded_songs(exclude, song_ids)

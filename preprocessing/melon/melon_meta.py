@@ -19,6 +19,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 
+FOLDER = "kakao_meta"
 SONG_FILE = "song_meta.json"
 PLAYLIST_FILES = ("train.json", "val.json", "test.json")
 GENRE_FILE = "genre_gn_all.json"
@@ -117,7 +118,7 @@ def _absent(path: pathlib.Path) -> errors.InputError:
     f"{path} does not exist. Melon's metadata are {SONG_FILE} and "
     f"{PLAYLIST_FILES[0]} (and, where there are any, "
     f"{', '.join(PLAYLIST_FILES[1:])} and {GENRE_FILE}) in one folder "
-    "kakao_meta: give the folder that holds it."
+    f"{FOLDER}: give the folder that holds it."
   )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from preprocessing.melon import melon_meta
@@ -34,7 +35,6 @@ FAULTS = (
 )
 _STARTED_FILE = "sample_melon.started.json"
 _SAMPLE_VERSION = 2  # To be raised when the same settings give other bytes.
-_SHORT_FRAMES = 256  # A patch; short files have fewer frames.
 _LENGTH_SPREAD = 0.2  # Songs last seconds * (1 - it .. 1 + it).
 _SONGS_PER_CALL = 4
 
@@ -134,7 +134,7 @@ def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
     if (out / name).exists():
       marker = _read_marker(out / name, settings)
       return marker if name == MARKER_FILE else None
-  for name in ("kakao_meta", "arena_mel"):
+  for name in (melon_meta.FOLDER, melon_source.FOLDER):
     if (out / name).exists():
       raise errors.InputError(
         f"{out / name} exists and was not made by preprocessing.sample_melon "
@@ -171,7 +171,7 @@ def _draw_samples(
   rng = np.random.default_rng([settings.seed, 7])
   spread = rng.uniform(1 - _LENGTH_SPREAD, 1 + _LENGTH_SPREAD, settings.songs)
   samples = np.round(settings.seconds * spread * synthesis.RATE_HZ).astype(int)
-  most = (_SHORT_FRAMES - 3) * melspectrogram.SETTINGS.hop_samples
+  most = (song_patches.FRAMES - 3) * melspectrogram.SETTINGS.hop_samples
   for i in faults["short"]:
     samples[i] = min(samples[i], most) * rng.uniform(0.3, 1.0)
   return samples.tolist()
@@ -307,7 +307,7 @@ def _write_metadata(
   artists: list[sample_world.Artist],
   songs: list[sample_world.Song],
 ) -> None:
-  meta_dir = out / "kakao_meta"
+  meta_dir = out / melon_meta.FOLDER
   meta_dir.mkdir(exist_ok=True)
   playlists = sample_playlists.draw_playlists(
     songs, artists, settings.playlists, settings.noise, settings.seed

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -71,6 +72,7 @@ class _Player:
   def __init__(self, sheet: Sheet):
     song, host = sheet.song, sheet.host
     self.sheet = sheet
+    self.note = functools.cache(synthesis.note)
     self.rng = np.random.default_rng([sheet.seed, 3, song.song_id])
     self.style = sample_styles.STYLES[song.styles[0]]
     self.drum_style = sample_styles.STYLES[song.styles[-1]]
@@ -144,17 +146,14 @@ class _Player:
 
   def bass(self) -> np.ndarray:
     """Plays the chord's root, now and then its fifth."""
-    track, cache = self.new_track(), {}
+    track, host = self.new_track(), self.sheet.host
     pattern = self.variant(self.style.bass, 3)
     held = self.held_steps(pattern)
     for bar, step, loudness in self.strokes("bass", pattern):
       fifth = 4 * int(self.rng.uniform() < 0.15)
-      key = (self.pitch(self.degree(bar) + fifth, 33), held[step])
-      if key not in cache:
-        cache[key] = synthesis.note(
-          self.sheet.host.bass, key[0], 0.9 * key[1] * self.time.step_s
-        )
-      synthesis.add_at(track, cache[key], self.onset(bar, step), loudness)
+      pitch = self.pitch(self.degree(bar) + fifth, 33)
+      sound = self.note(host.bass, pitch, 0.9 * held[step] * self.time.step_s)
+      synthesis.add_at(track, sound, self.onset(bar, step), loudness)
     return track
 
   def held_steps(self, pattern: str) -> dict[int, int]:
@@ -168,7 +167,7 @@ class _Player:
 
   def chords(self) -> np.ndarray:
     """Plays the chords, together or as an arpeggio."""
-    track, cache = self.new_track(), {}
+    track = self.new_track()
     pattern = self.variant(self.style.chords, 4)
     held, host = self.held_steps(pattern), self.sheet.host
     base = 48 + 12 * int(self.rng.integers(0, 2))
@@ -185,20 +184,18 @@ class _Player:
         tones = [tones[order % len(tones)] + 7 * (order > 3)]
         count += 1
       for i, tone in enumerate(tones):
-        key = (self.pitch(tone, base), held[step])
-        if key not in cache:
-          seconds = gate * key[1] * self.time.step_s
-          cache[key] = synthesis.note(
-            host.chords, key[0], seconds, darkness=self.mood.darkness
-          )
+        seconds = gate * held[step] * self.time.step_s
+        pitch = self.pitch(tone, base)
+        darkness = self.mood.darkness
+        sound = self.note(host.chords, pitch, seconds, darkness=darkness)
         when = self.onset(bar, step) + i * host.strum_s
         level = loudness * (1.5 if self.style.arpeggio else spread)
-        synthesis.add_at(track, cache[key], when, level)
+        synthesis.add_at(track, sound, when, level)
     return track
 
   def lead(self) -> np.ndarray:
     """Plays the guest's motif over the chords."""
-    track, cache = self.new_track(), {}
+    track = self.new_track()
     guest, steps = self.sheet.guest, self.time.steps
     base = 60 + 12 * min(guest.register, 1) + 5 * (guest.register // 2)
     kept = self.rng.uniform(size=32) < min(1.0, 0.62 * self.mood.density)
@@ -215,17 +212,15 @@ class _Player:
       for step, end in zip(strokes.tolist(), ends.tolist(), strict=True):
         degree = self.degree(bar) + guest.contour[note % len(guest.contour)]
         note += 1
-        key = (self.pitch(degree, base), min(end - step, 8))
-        if key not in cache:
-          cache[key] = synthesis.note(
-            guest.lead,
-            key[0],
-            self.mood.gate * key[1] * self.time.step_s,
-            darkness=self.mood.darkness,
-            slide=self.mood.slide,
-          )
+        sound = self.note(
+          guest.lead,
+          self.pitch(degree, base),
+          self.mood.gate * min(end - step, 8) * self.time.step_s,
+          darkness=self.mood.darkness,
+          slide=self.mood.slide,
+        )
         when = self.onset(bar, step)
-        synthesis.add_at(track, cache[key], when, float(half[step]))
+        synthesis.add_at(track, sound, when, float(half[step]))
     return track
 
   def kick_times(self, pattern: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Whatever playlists hold, it is read or refused in words."""
+"""Tests that any playlist file is read or refused with a message."""
 
 import pathlib
 import tempfile

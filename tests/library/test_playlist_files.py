@@ -1,4 +1,4 @@
-"""Tests of preprocessing.playlist_files."""
+"""Tests of pcl_jax.library.playlist_files."""
 
 import json
 import os

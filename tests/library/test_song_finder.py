@@ -1,4 +1,4 @@
-"""Tests of preprocessing.song_finder."""
+"""Tests of pcl_jax.library.song_finder."""
 
 from urllib import parse
 

@@ -1,4 +1,4 @@
-"""Tests of preprocessing.data_split, melon_meta and pcl_jax.data.stratify."""
+"""Tests of data_split, melon.catalogue_maker, melon_meta and data.stratify."""
 
 import json
 

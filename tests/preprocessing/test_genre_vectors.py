@@ -1,4 +1,4 @@
-"""Mode G's vectors: rows, reproducibility, messages."""
+"""Tests of vectors.genre_words: rows, reproducibility, messages."""
 
 import dataclasses
 import json

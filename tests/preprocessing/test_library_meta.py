@@ -1,4 +1,4 @@
-"""Tests of preprocessing.library_meta, library_files and audio_tags."""
+"""Tests of preprocessing.library.library_meta and audio_tags."""
 
 import json
 

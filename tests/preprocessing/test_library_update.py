@@ -1,4 +1,4 @@
-"""Tests of preprocessing.own_library: a data set is brought up to date."""
+"""Tests of library.library_build: a data set is updated."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Whatever the metadata files hold, they are read whole or refused by name."""
+"""Tests that any metadata file is read whole or refused by name."""
 
 from hypothesis import given
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""Tests of preprocessing.melon_spectrogram."""
+"""Tests of preprocessing.melon.melon_spectrogram."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Tests of preprocessing.own_library: a data set is made, whole or in parts."""
+"""Tests of library.library_build: a data set is made, whole or in parts."""
 
 import pathlib
 

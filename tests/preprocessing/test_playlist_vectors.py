@@ -1,4 +1,4 @@
-"""Mode P's vectors: what enters them, files, restarts, messages."""
+"""Tests of vectors.playlist_factors: entries, files, restarts, messages."""
 
 import dataclasses
 import json

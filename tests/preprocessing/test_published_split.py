@@ -1,4 +1,4 @@
-"""Tests of preprocessing.published_split: reading pickles without running."""
+"""Tests of melon.published_split: reading pickles without running."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""WARP: the sequential algorithm, served by many lanes."""
+"""Tests of vectors.warp: the sequential algorithm in many lanes."""
 
 import functools
 import itertools
