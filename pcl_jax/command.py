@@ -17,17 +17,16 @@ import sys
 
 from pcl_jax.common import errors
 
-# What runs, and the extra of the package that installs what it imports.
 _COMMANDS = {
-  "train": ("launch", "train"),
-  "embed": ("pcl_jax.embed", ""),
-  "similar": ("pcl_jax.similar", ""),
-  "evaluate": ("pcl_jax.evaluate", "evaluate"),
-  "tag": ("pcl_jax.evaluation.tag", "evaluate"),
-  "robustness": ("pcl_jax.evaluation.robustness", "evaluate"),
-  "checkpoint": ("pcl_jax.checkpoint", ""),
-  "verify": ("pcl_jax.data.verify", ""),
-  "inspect": ("pcl_jax.data.inspect", "prepare"),
+  "train": "launch",
+  "embed": "pcl_jax.embed",
+  "similar": "pcl_jax.similar",
+  "evaluate": "pcl_jax.evaluate",
+  "tag": "pcl_jax.evaluation.tag",
+  "robustness": "pcl_jax.evaluation.robustness",
+  "checkpoint": "pcl_jax.checkpoint",
+  "verify": "pcl_jax.data.verify",
+  "inspect": "pcl_jax.data.inspect",
 }
 _PREPARE = "prepare"
 _PREFIX = "pcl:"
@@ -75,11 +74,11 @@ def _with_config(words: Sequence[str]) -> list[str]:
   return found
 
 
-def _choose(words: Sequence[str]) -> tuple[str, str, list[str]]:
-  """Returns the module a command line asks for, its extra, and the rest."""
+def _choose(words: Sequence[str]) -> tuple[str, list[str]]:
+  """Returns the module that a command line asks for, and the other words."""
   name, *rest = words
   if name in _COMMANDS:
-    return *_COMMANDS[name], _with_config(rest) if name == "train" else rest
+    return _COMMANDS[name], _with_config(rest) if name == "train" else rest
   if name != _PREPARE:
     raise errors.InputError(
       f"{name!r} is no command of pcl-jax. Give one of "
@@ -91,26 +90,25 @@ def _choose(words: Sequence[str]) -> tuple[str, str, list[str]]:
     raise errors.InputError(
       f"pcl-jax prepare: {given}. Give one of {', '.join(makers)}."
     )
-  return f"preprocessing.{rest[0]}", "prepare", rest[1:]
+  return f"preprocessing.{rest[0]}", rest[1:]
 
 
 def _run(words: Sequence[str]) -> None:
   if not words or words[0] in ("-h", "--help", "help"):
     print(f"{__doc__}\nCommands: {', '.join([*_COMMANDS, _PREPARE])}")
     return
-  module, extra, rest = _choose(words)
+  module, rest = _choose(words)
   sys.path.insert(0, str(root()))
   sys.argv = [f"pcl-jax {words[0]}", *rest]
   try:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
-    ours = importlib.util.find_spec(name) if name else None
-    if ours is not None or not extra:
+    if not name or importlib.util.find_spec(name):
       raise
     raise errors.InputError(
       f"`pcl-jax {words[0]}` needs the package {name}, which the base install "
-      f'leaves out. Install it with pip install "pcl_jax[{extra}]".'
+      'leaves out. Install it with pip install "pcl_jax[all]".'
     ) from error
 
 

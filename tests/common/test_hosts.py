@@ -111,7 +111,7 @@ def _train(
 
 
 @pytest.mark.parametrize(
-  "devices", [pytest.param(2, marks=pytest.mark.long), 4]
+  "devices", [2, pytest.param(4, marks=pytest.mark.long)]
 )
 def test_two_processes_train_as_one_with_as_many_devices(
   data_dir, devices, tmp_path, quickly

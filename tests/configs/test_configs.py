@@ -335,11 +335,11 @@ def _train_smoke(name, argument, data_dir, workdir, **keys):
 @pytest.mark.parametrize(
   "name, argument",
   [
-    # The step of these is traced above; `make test-long` trains them all.
+    # Their steps are traced above; launch's test trains a smoke config.
     pytest.param("ss_resnet", "", marks=pytest.mark.long),
     pytest.param("cm_sc_cnn", "a_g_p", marks=pytest.mark.long),
     pytest.param("aim_sc_cnn", "artist", marks=pytest.mark.long),
-    ("hybrid_sc_cnn", "genre+a_p"),
+    pytest.param("hybrid_sc_cnn", "genre+a_p", marks=pytest.mark.long),
   ],
 )
 def test_a_family_trains_on_the_smoke_sample(

@@ -289,7 +289,7 @@ def _assert_as_at_once(inputs, case):
     np.testing.assert_allclose(one / unit, other / unit, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=18)
+@settings(deadline=None, max_examples=9)
 @given(
   case=st.sampled_from(CASES),
   seed=st.integers(0, 2**32 - 1),

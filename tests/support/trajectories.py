@@ -1,12 +1,11 @@
 """The six golden trajectories: twelve training steps of each strategy."""
 
 from collections.abc import Iterator
-from typing import Any
+import itertools
 
 from flax import nnx
 import jax
 import numpy as np
-import pytest
 
 from pcl_jax.data import strategies
 from pcl_jax.interop import torch_names
@@ -22,23 +21,9 @@ WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
 LATE_TERM = 4e-2
 
 
-# Half a minute each; of each encoder one stays in the short run.
-_LONG = (
-  "aim_genre_resnet",
-  "aim_playlist_resnet",
-  "cm_a_g_p_sc_cnn",
-  "ss_sc_cnn",
-)
-
-
-def names(backbone: str) -> list[Any]:
-  """Returns the names of the golden trajectories of a backbone, to be run."""
-  golden = golden_weights.reference()["trajectories"]
-  return [
-    pytest.param(name, marks=pytest.mark.long if name in _LONG else [])
-    for name in golden
-    if golden[name]["backbone"] == backbone
-  ]
+def names() -> list[str]:
+  """Returns the names of the golden trajectories."""
+  return list(golden_weights.reference()["trajectories"])
 
 
 def audio_batch(key: str) -> np.ndarray:
@@ -106,8 +91,8 @@ def golden_encoders(
   return model
 
 
-def run(name: str) -> list[dict[str, float]]:
-  """Trains a trajectory; returns each step's terms before its update."""
+def run(name: str, steps: int) -> list[dict[str, float]]:
+  """Trains some steps; returns each step's terms before its update."""
   golden = golden_weights.reference()["trajectories"][name]
   strategy = strategies.parse(golden["combos"], golden["pair_method"])
   model = golden_encoders(golden["backbone"], strategy)
@@ -121,14 +106,14 @@ def run(name: str) -> list[dict[str, float]]:
     )
   )
   losses = []
-  for batch in batches(name):
+  for batch in itertools.islice(batches(name), steps):
     state, terms = step(state, batch)
     losses.append({key: float(value) for key, value in terms.items()})
   return losses
 
 
-def assert_agrees(name: str) -> None:
-  """Asserts that twelve steps from the golden weights give the golden losses.
+def assert_agrees(name: str, steps: int = STEPS) -> None:
+  """Asserts that steps from the golden weights give the golden losses.
 
   Measured on two x86-64 cores: first step at most 1e-6 for every term. Totals
   of all twelve steps: at most 1.9e-3 for the ResNets, 6.7e-3 (SS), 3.1e-3 (CM
@@ -142,9 +127,11 @@ def assert_agrees(name: str) -> None:
   """
   golden = golden_weights.reference()["trajectories"][name]["losses"]
   assert len(golden) == STEPS and "total" in golden[0]
+  ours = run(name, steps)
+  assert len(ours) == steps
   differences = [
     {key: abs(ours[key] - step[key]) / abs(step[key]) for key in step}
-    for ours, step in zip(run(name), golden, strict=True)
+    for ours, step in zip(ours, golden, strict=False)
   ]
   assert max(differences[0].values()) < 1e-5
   assert max(step["total"] for step in differences[:4]) < 2e-3

@@ -126,4 +126,4 @@ def test_a_base_install_embeds_an_array(wheel, workdir, tmp_path):
   np.testing.assert_allclose(np.load(out), _expected(workdir), rtol=1e-5)
   done = _run([programs / "pcl-jax", "train", "--config=pcl:sample"], tmp_path)
   assert done.returncode == 2
-  assert 'pip install "pcl_jax[train]"' in done.stderr
+  assert 'pip install "pcl_jax[all]"' in done.stderr

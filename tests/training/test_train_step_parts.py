@@ -78,6 +78,7 @@ def test_with_frozen_statistics_gradients_are_those_of_the_whole_batch(
   small_step.assert_close(gradients, expected, 1e-5)
 
 
+@pytest.mark.long
 def test_with_statistics_of_each_part_gradients_stay_close(one_block):
   """Parts of 32 patches; one of few patches has statistics of its own."""
   whole, parts = _resnet_gradient(1), _resnet_gradient(2)
