@@ -1,11 +1,12 @@
-"""Audio files to 16 kHz mono, and to the feature, in bounded memory.
+"""Audio files and samples to 16 kHz mono, and to the feature.
 
-Files are decoded a block at a time; channels are averaged and soxr resamples
-the stream, so that the result does not depend on the blocks.
+Files are decoded a block at a time, in bounded memory; channels are averaged
+and soxr resamples the stream, so that the result does not depend on the blocks.
 """
 
 from collections.abc import Iterator
 import os
+from typing import Any
 
 from jaxtyping import Float16
 import numpy as np
@@ -49,7 +50,7 @@ def _decoded(
     )
 
 
-def resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
+def _resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
   """Yields the stream at 16 kHz; at least one sample if there was any."""
   target_hz = melspectrogram.SETTINGS.sample_rate_hz
   if rate_hz == target_hz:
@@ -71,15 +72,6 @@ def resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
     last = first
   if len(last):
     yield last
-
-
-def _check_part(path: _Path, from_s: float, to_s: float | None) -> None:
-  # Written so that not-a-number is refused.
-  if not 0 <= from_s < np.inf or not (to_s is None or from_s < to_s < np.inf):
-    raise errors.InputError(
-      f"the part from {from_s} s to {to_s} s of {os.fspath(path)} is empty: "
-      "from_s is at least 0 and to_s is greater."
-    )
 
 
 def audio_blocks(
@@ -104,12 +96,17 @@ def audio_blocks(
       has samples that are not finite or ends before the part begins.
     InputError: the part is empty whatever the file is.
   """
-  _check_part(path, from_s, to_s)
+  # Written so that not-a-number is refused.
+  if not 0 <= from_s < np.inf or not (to_s is None or from_s < to_s < np.inf):
+    raise errors.InputError(
+      f"the part from {from_s} s to {to_s} s of {os.fspath(path)} is empty: "
+      "from_s is at least 0 and to_s is greater."
+    )
   with containers.open_part(path, from_s, to_s, BLOCK_SAMPLES) as source:
-    yield from resampled(_decoded(path, source, from_s), source.rate_hz)
+    yield from _resampled(_decoded(path, source, from_s), source.rate_hz)
 
 
-def features_of(blocks: containers.Blocks) -> _Features:
+def _features_of(blocks: containers.Blocks) -> _Features:
   """Yields the feature of a stream, some frames at a time."""
   # A frame is centred at its hop and reaches one hop to either side. `held`
   # begins one hop before the next frame's centre, so frame 0 of `held` is done.
@@ -129,7 +126,7 @@ def feature_blocks(
   path: _Path, from_s: float = 0.0, to_s: float | None = None
 ) -> _Features:
   """Yields what `read_feature` returns, some frames at a time."""
-  return features_of(audio_blocks(path, from_s, to_s))
+  return _features_of(audio_blocks(path, from_s, to_s))
 
 
 def read_feature(
@@ -145,3 +142,65 @@ def read_feature(
     [ceil(samples / 256) + 1, 48].
   """
   return np.concatenate(list(feature_blocks(path, from_s, to_s)))
+
+
+def sample_blocks(
+  samples: Any, sample_rate_hz: int | float | None
+) -> _Features:
+  """Returns what `feature_blocks` yields of a file with these samples.
+
+  Args:
+    samples: floating-point numbers of full scale 1, [samples] or [samples,
+      channels], of which the mean over the channels is taken.
+    sample_rate_hz: how many samples a second there are.
+
+  Raises:
+    InputError: they are not of this type or shape, none, too large or not
+      finite; or the rate is missing or too low.
+  """
+  samples = _checked(np.asarray(samples), sample_rate_hz)
+  blocks = (
+    containers.mean_of_channels(
+      samples[begin : begin + BLOCK_SAMPLES].astype(np.float32)
+    )
+    for begin in range(0, len(samples), BLOCK_SAMPLES)
+  )
+  return _features_of(_resampled(blocks, sample_rate_hz))
+
+
+def _checked(samples, sample_rate_hz):
+  """Returns the samples as [samples, channels]."""
+  if sample_rate_hz is None:
+    raise errors.InputError(
+      "samples were given without sample_rate_hz: give it, for example "
+      "sample_rate_hz=44_100."
+    )
+  if not containers.LOWEST_RATE_HZ <= sample_rate_hz < np.inf:
+    raise errors.InputError(
+      f"sample_rate_hz is {sample_rate_hz}: give how many samples a second "
+      f"there are, at least {containers.LOWEST_RATE_HZ}."
+    )
+  if not np.issubdtype(samples.dtype, np.floating):
+    raise errors.InputError(
+      f"the samples are of type {samples.dtype}: give floating-point numbers "
+      "of full scale 1, for int16 by samples / 32768."
+    )
+  shape = samples.shape
+  if samples.ndim not in (1, 2) or not samples.size:
+    raise errors.InputError(
+      f"the samples have shape {shape}: give [samples] or [samples, channels], "
+      "with at least one sample."
+    )
+  if samples.ndim == 2 and shape[1] > shape[0]:
+    raise errors.InputError(
+      f"the samples have shape {shape}, more channels than samples: give "
+      "[samples, channels], perhaps by samples.T."
+    )
+  most = containers.LARGEST_SAMPLE
+  # Written so that NaN is refused.
+  if not -most <= samples.min() <= samples.max() <= most:
+    raise errors.InputError(
+      f"some samples are not finite numbers, or beyond {most:g} where full "
+      "scale is 1: leave them out, or scale them."
+    )
+  return samples.reshape(len(samples), -1)

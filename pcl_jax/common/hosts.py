@@ -67,9 +67,7 @@ def connect(
       )
   coordinator = coordinator or os.environ.get(_ADDRESS)
   if coordinator is not None:
-    _check_address(coordinator)
-    if process_id:
-      _await_coordinator(coordinator)
+    _await_coordinator(coordinator, process_id)
   try:
     jax.distributed.initialize(
       coordinator,
@@ -88,20 +86,16 @@ def connect(
   _check_even()
 
 
-def _check_address(coordinator: str) -> None:
+def _await_coordinator(coordinator: str, process_id: int | None) -> None:
+  """Waits until process 0 listens; jax would end without a message."""
   host, _, port = coordinator.rpartition(":")
   if not host or not port.isdecimal():
     raise errors.InputError(
       f"--coordinator={coordinator} is not of the form HOST:PORT, as in "
       "--coordinator=node0:12355; give the address of process 0."
     )
-
-
-def _await_coordinator(coordinator: str) -> None:
-  """Waits until process 0 listens; jax would end without a message."""
-  host, _, port = coordinator.rpartition(":")
   end = time.monotonic() + _CONNECT_S
-  while True:
+  while process_id:
     try:
       socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
       return
@@ -139,24 +133,22 @@ def await_first(task: Callable[[], None]) -> None:
     multihost_utils.sync_global_devices("the first process's task")
 
 
-def _gather(text: str) -> list[str]:
-  """Returns each process's text, in the order of the processes."""
-  coded = np.frombuffer(text.encode(), np.uint8)
+def _gather(value: Any) -> list[Any]:
+  """Returns each process's plain value, in the order of the processes."""
+  coded = np.frombuffer(json.dumps(value).encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(len(coded)))
   padded = np.zeros(int(sizes.max()), np.uint8)
   padded[: len(coded)] = coded
   rows = multihost_utils.process_allgather(padded)
   return [
-    bytes(row[:size]).decode()
+    json.loads(bytes(row[:size]))
     for row, size in zip(np.asarray(rows), sizes.tolist(), strict=True)
   ]
 
 
 def text_of_first(text: str) -> str:
   """Returns the text of process 0, in all processes."""
-  if jax.process_count() == 1:
-    return text
-  return json.loads(_gather(json.dumps(text))[0])  # Never without a byte.
+  return text if jax.process_count() == 1 else _gather(text)[0]
 
 
 @contextlib.contextmanager
@@ -187,10 +179,8 @@ def check_same(what: Mapping[str, Any]) -> None:
   """
   if jax.process_count() == 1:
     return
-  texts = _gather(json.dumps(what, sort_keys=True))
-  first = json.loads(texts[0])
-  for number, text in enumerate(texts):
-    other = json.loads(text)
+  first, *others = _gather(dict(what))
+  for number, other in enumerate(others, start=1):
     differing = [
       f"{key} is {_shown(first.get(key))} in process 0 and "
       f"{_shown(other.get(key))} in process {number}"

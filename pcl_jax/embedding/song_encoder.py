@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.audio import decode
-from pcl_jax.audio import sample_arrays
 from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
@@ -168,7 +167,7 @@ class SongEncoder:
         )
       blocks = decode.feature_blocks(pathlib.Path(audio).expanduser())
     else:
-      blocks = sample_arrays.feature_blocks(audio, sample_rate_hz)
+      blocks = decode.sample_blocks(audio, sample_rate_hz)
     pieces = song_patches.whole_patches(blocks)
     batches = song_patches.gathered(
       ((0, piece.patches) for piece in pieces), _checked_batch(batch_patches)
