@@ -96,20 +96,13 @@ def _to_bands(
   power: Float[np.ndarray, "*batch bins"],
 ) -> Float[np.ndarray, "*batch bands"]:
   """Returns power @ _mel_filters(), computed by the calling thread alone."""
-  # Larger products wake the threads of numpy's matrix library, which then wait
-  # for more by turning in circles, on cores that others compute on.
+  # Larger products wake the threads of numpy's matrix library, which then spin
+  # on cores that others compute on.
   filters = _mel_filters()
   rows = power.reshape(-1, len(filters))
-  whole = len(rows) // _ROWS * _ROWS
-  bands = np.zeros((len(rows), filters.shape[1]), np.float32)
-  if whole:
-    slabs = rows[:whole].reshape(-1, _ROWS, len(filters))
-    np.matmul(
-      slabs, filters, out=bands[:whole].reshape(-1, _ROWS, bands.shape[1])
-    )
-  last = np.zeros((_ROWS, len(filters)), np.float32)
-  last[: len(rows) - whole] = rows[whole:]
-  bands[whole:] = (last @ filters)[: len(rows) - whole]
+  slabs = np.zeros((-(-len(rows) // _ROWS), _ROWS, len(filters)), np.float32)
+  slabs.reshape(-1, len(filters))[: len(rows)] = rows
+  bands = (slabs @ filters).reshape(-1, filters.shape[1])[: len(rows)]
   return bands.reshape(*power.shape[:-1], filters.shape[1])
 
 
@@ -129,8 +122,7 @@ def mel_power(
   )[..., :: s.hop_samples, :]
   window = np.hanning(s.frame_samples).astype(np.float32)
   spectrum = np.fft.rfft(windows * window, axis=-1)
-  power = spectrum.real**2 + spectrum.imag**2
-  return _to_bands(power.astype(np.float32))
+  return _to_bands(spectrum.real**2 + spectrum.imag**2)
 
 
 def power_to_db(power: Num[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:

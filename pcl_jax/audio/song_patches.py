@@ -97,7 +97,7 @@ def gathered(
   batch = None
   for song, patches in pieces:
     while len(patches):
-      if batch is None:  # A new one each time: the last is still on its way.
+      if batch is None:  # The last one may not be on the device yet.
         shape = (size, FRAMES, BANDS)
         batch = np.full(shape, melspectrogram.SILENCE, np.float16)
       begin = len(song_index)

@@ -187,19 +187,7 @@ class DataSet:
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
     draw = {"seed": seed, "epoch": epoch}
-    if strategy.pair_method:
-      planned = plans.of_pairs(
-        self.catalogue.pair_lists(strategy.pair_method),
-        self.catalogue.split == catalogues.TRAIN,
-        self.store.frames,
-        batch_size,
-        once=pairs.ONCE_AN_EPOCH[strategy.pair_method],
-        **draw,
-      )
-    else:
-      planned = self._plan_songs(
-        strategy, songs, batch_size, double_window, draw
-      )
+    planned = self._plan(strategy, songs, batch_size, double_window, draw)
     if not len(planned):
       raise errors.InputError(
         f"config.data.batch_size is {batch_size} "
@@ -209,11 +197,21 @@ class DataSet:
       )
     return self._reorder(planned, strategy, draw)
 
-  def _plan_songs(self, strategy, songs, batch_size, double_window, draw):
-    plan = plans.of_songs
+  def _plan(self, strategy, songs, batch_size, double_window, draw):
+    """Plans some songs, or freshly drawn pairs of training songs."""
+    frames, plan = self.store.frames, plans.of_songs
+    if strategy.pair_method:
+      return plans.of_pairs(
+        self.catalogue.pair_lists(strategy.pair_method),
+        self.catalogue.split == catalogues.TRAIN,
+        frames,
+        batch_size,
+        once=pairs.ONCE_AN_EPOCH[strategy.pair_method],
+        **draw,
+      )
     if strategy.two_patches:
       plan, draw = plans.of_two_patches, draw | {"double_window": double_window}
-    return plan(songs, self.store.frames, batch_size, **draw)
+    return plan(songs, frames, batch_size, **draw)
 
   def validation_plan(
     self,
@@ -248,13 +246,10 @@ class DataSet:
       )
     draw = {"seed": _VALIDATION_SEED, "epoch": 0}
     if strategy.pair_method:
-      planned = plans.of_fixed_pairs(
-        fixed, self.store.frames, batch_size, **draw
-      )
+      frames = self.store.frames
+      planned = plans.of_fixed_pairs(fixed, frames, batch_size, **draw)
     else:
-      planned = self._plan_songs(
-        strategy, songs, batch_size, double_window, draw
-      )
+      planned = self._plan(strategy, songs, batch_size, double_window, draw)
     return self._reorder(planned, strategy, draw)
 
   def _reorder(self, planned, strategy, draw):

@@ -67,7 +67,7 @@ class SharedLists:
     numbers, inverse, counts = np.unique(
       lists, return_inverse=True, return_counts=True
     )
-    # A song may stand in the batch twice; with itself it shares what it likes.
+    # A song may be in the batch twice: its pair with itself need not be right.
     shared = counts > 1
     renumbered = np.cumsum(shared) - 1
     kept = shared[inverse] if len(numbers) else np.zeros(0, bool)

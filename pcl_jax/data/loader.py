@@ -54,7 +54,7 @@ def _read_batch(store, tables, plan, step, rows, cache=None):
 
 
 def _put(array, sharding, rows) -> jax.Array:
-  """Begins to copy this process's rows to its devices; of so many in all."""
+  """Begins to copy this process's rows, of `rows` in all, to its devices."""
   return jax.make_array_from_process_local_data(
     sharding, array, (rows, *array.shape[1:])
   )

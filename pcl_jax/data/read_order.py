@@ -141,7 +141,7 @@ class BlockCache:
     self._done = 0
 
   def _fetch(self, end: int) -> None:
-    """Reads on, until so many patches have been read."""
+    """Reads until `end` patches have been read."""
     songs, starts = self._plan.songs.ravel(), self._plan.starts.ravel()
     while self._done < end:
       slots = self._slots[self._done : min(self._done + _PATCHES_PER_READ, end)]

@@ -1,4 +1,4 @@
-"""Writes a song store; an interrupted writer is gone on with."""
+"""Writes a song store; a later writer continues an interrupted one."""
 
 from collections.abc import Iterable
 import itertools

@@ -31,7 +31,7 @@ from pcl_jax.data import song_store
 
 _SONGS_PER_CALL = 64
 _INFINITY = 0x7C00  # In float16; NaN is above it.
-_STALLED_S = 120  # Damaged pages may also send a reader round in circles.
+_STALLED_S = 120  # Damaged pages may also keep a reader in a loop.
 _SHOWN = 20  # Problems of one kind; the rest are counted.
 
 
