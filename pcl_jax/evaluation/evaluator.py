@@ -21,6 +21,10 @@ from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.tagging import tagging_tasks
 
 FORMAT_VERSION = 2
+_FLATTERS = (
+  "The queries are validation songs, which chose the checkpoint and from which "
+  "mode P and mode G learned: these numbers flatter."
+)
 _Runs = Mapping[str, Callable[[task_base.Context], task_base.Result]]
 
 
@@ -131,12 +135,8 @@ def evaluate(
   )
   rows = representations.representations(encoder, meta, data)
   runs = {name: task.run for name, task in chosen.items()}
-  measured, notes = _Measured(tuple(chosen)), []
-  if context.options.split != catalogues.TEST:
-    notes.append(
-      "The queries are validation songs, which chose the checkpoint and from "
-      "which mode P and mode G learned: these numbers flatter."
-    )
+  measured = _Measured(tuple(chosen))
+  notes = [] if context.options.split == catalogues.TEST else [_FLATTERS]
   _measure_representations(rows, context, runs, measured, baselines=baselines)
   if baselines:
     notes += _measure_baselines(chosen, context, runs, measured)

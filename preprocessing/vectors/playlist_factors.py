@@ -37,7 +37,7 @@ def _read_entries(
       f"playlists, {of_train} of them of train.json, and none of these holds a "
       "training or validation song. Mode P (strategies with `cf` in "
       "contrast_combos) needs such playlists. Supply them: for Melon, the full "
-      "train.json in kakao_meta/; for your own library, playlist files beside "
+      "train.json in kakao_meta/; for your own library, playlist files next to "
       "the audio, then preprocessing.own_library again with --force. Or train "
       "a strategy without `cf`."
     )

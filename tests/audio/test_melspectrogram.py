@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.melspectrogram."""
+"""Tests of pcl_jax.audio.melspectrogram."""
 
 from hypothesis import given
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.errors: how what a person did wrong is said to them."""
+"""Tests of pcl_jax.common.errors: how mistakes are reported to people."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.catalogue."""
+"""Tests of pcl_jax.data.catalogues."""
 
 import dataclasses
 

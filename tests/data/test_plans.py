@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.plan."""
+"""Tests of pcl_jax.data.plans."""
 
 from hypothesis import given
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.audio_changes."""
+"""Tests of pcl_jax.evaluation.robustness.audio_changes."""
 
 import numpy as np
 import pytest

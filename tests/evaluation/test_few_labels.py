@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.few_labels."""
+"""Tests of pcl_jax.evaluation.tagging.few_labels."""
 
 import numpy as np
 import pytest

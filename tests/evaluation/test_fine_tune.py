@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.fine_tune."""
+"""Tests of pcl_jax.evaluation.tagging.fine_tune."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.playlist_continuation."""
+"""Tests of pcl_jax.evaluation.retrieval.playlist_continuation."""
 
 from hypothesis import given
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.evaluation.tagging_metrics."""
+"""Tests of pcl_jax.evaluation.tagging.tagging_metrics."""
 
 from hypothesis import given
 from hypothesis import settings

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.mixup."""
+"""Tests of pcl_jax.training.mixup."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.train_step."""
+"""Tests of pcl_jax.training.train_step."""
 
 import functools
 

@@ -77,7 +77,7 @@ def continue_playlists(
   """Yields each playlist's continuation.
 
   Args:
-    embeddings: of all songs, finite, [songs, d].
+    embeddings: one row for each song, finite, [songs, d].
     problem: contexts and candidates.
     k: length of each context song's list, and of the continuation.
 

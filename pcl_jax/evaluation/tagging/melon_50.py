@@ -62,7 +62,7 @@ def melon_50(
   """Makes the task from the test songs of a data set.
 
   Args:
-    catalogue: of the data set.
+    catalogue: the catalogue of the data set.
     published_split: repeats the mistake of the published script, by which most
       test songs are training or validation songs as well: only to be compared
       with numbers that were measured so.

@@ -202,7 +202,7 @@ def _train_round(members, examples, order, blocks, *, count, patience):
     order: rows to learn from, [seeds, steps, batch].
     blocks: rows that decide when to stop, as of `_in_blocks`.
     count: number of these rows.
-    patience: as in `Search`.
+    patience: epochs without a better loss, as in `Search`.
   """
 
   def train_seed(members, order):

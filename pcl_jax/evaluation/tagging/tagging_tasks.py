@@ -273,7 +273,7 @@ def tasks_of(
 
   Args:
     directories: folders that preprocessing.tagging_sets has made.
-    kinds: of probes.
+    kinds: which probes to train.
 
   Returns:
     For every set and kind of probe a task, and, where several whole sets are
