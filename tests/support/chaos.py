@@ -244,7 +244,8 @@ def _end(trainer: Trainer, kind: str, rng: random.Random, tally: Tally) -> None:
   trainer.check(process, number)
   unfinished = files.path.glob("*.orbax-checkpoint-tmp*")
   tally.in_saves += any(True for _ in unfinished)
-  if kind == KINDS[2]:
+  # A run that was done when it was killed looks at no checkpoint again.
+  if kind == KINDS[2] and trainer.result() is None:
     tally.damaged += damage(files, rng)
 
 
