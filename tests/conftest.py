@@ -1,5 +1,6 @@
 """Eight CPU devices and strict JAX, set before anything touches a device."""
 
+import os
 import pathlib
 import tempfile
 
@@ -24,12 +25,29 @@ SHARED = pathlib.Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-  """Keeps what is compiled for the session: many tests train alike."""
-  folder = tempfile.TemporaryDirectory(prefix="pcl_jax-compiled-")
-  config.add_cleanup(folder.cleanup)
-  jax.config.update("jax_compilation_cache_dir", folder.name)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+  """Keeps what is compiled for the session: many tests train alike.
+
+  The folder is one for all workers and for the commands that tests start; a
+  bound on its size is what makes JAX lock it.
+  """
+  if not hasattr(config, "workerinput"):
+    folder = tempfile.TemporaryDirectory(prefix="pcl_jax-compiled-")
+    config.add_cleanup(folder.cleanup)
+    os.environ.update(
+      JAX_COMPILATION_CACHE_DIR=folder.name,
+      JAX_COMPILATION_CACHE_MAX_SIZE=str(2**32),
+      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
+      JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    )
+  for key in (
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+  ):
+    value = os.environ[key.upper()]
+    kind = type(getattr(jax.config, key))
+    jax.config.update(key, value if key.endswith("dir") else kind(value))
 
 
 @pytest.fixture(scope="module")
