@@ -34,10 +34,12 @@ playlists, and every playlist entry that no song was found for).
 
 Interrupted, the same command goes on. Given again after files or playlists were
 added, changed or removed, it decodes what is new, copies the rest from the old
-data set and makes a new one, with a new split; the old one stays until the new
-one is complete. A run trained on the old one cannot be continued on the new
-one. If nothing has changed, nothing is done. --force decodes everything again,
-keeping the ids, and is needed for other settings.
+data set and makes a new one; the old one stays until the new one is complete.
+Known songs keep their part of the split, and only new ones are divided. A run
+trained on the old one cannot be continued on the new one. If nothing has
+changed, nothing is done. --force decodes everything again, keeping the ids, and
+is needed for other settings; where only shares, seed or sizes of vectors are
+others, it decodes nothing. A number that is not given stays as it was.
 """
 
 from collections.abc import Sequence
@@ -47,6 +49,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from preprocessing.library import library_build
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,15 +64,17 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--force", action="store_true", help=text)
   text = "files decoded at once (cores, at most 8)"
   add("--threads", type=command_line.count, help=text)
-  numbers = {
-    "from_s": (0.0, "use tracks from here"),
-    "test_share": (0.1, "share of all songs"),
-    "validation_share": (0.1, "share of all songs"),
-    "dims": (300, "factors of the playlist vectors"),
-    "genre_dims": (128, "size of the genre vectors"),
-    "seed": (0, "seed of the split and the vectors"),
-  }
-  command_line.add_numbers(parser, numbers)
+  add("--from_s", type=float, default=0.0, help="use tracks from here (0)")
+  for name, text in {
+    "test_share": "share of all songs",
+    "validation_share": "share of all songs",
+    "dims": "factors of the playlist vectors",
+    "genre_dims": "size of the genre vectors",
+    "seed": "seed of the split and the vectors",
+  }.items():
+    default = library_settings.DEFAULTS[name]
+    text = f"{text} (as it is in --out; at first {default})"
+    add(f"--{name}", type=type(default), help=text)
   args = vars(parser.parse_args(argv))
   audio_dir, data_dir = args.pop("audio"), args.pop("out")
   with locks.hold(data_dir, parser.prog):

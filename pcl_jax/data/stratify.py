@@ -1,13 +1,14 @@
 """Splits songs into train, validation and test, stratified over labels."""
 
 from iterstrat import ml_stratifiers
-from jaxtyping import Bool, Int8
+from jaxtyping import Bool, Float, Int, Int8
 import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 
+NEW = -2  # In place of a part: the song has none yet.
 _MAX_SEED = 2**32 - 1
 
 
@@ -71,6 +72,74 @@ def divide(
   return split
 
 
+def _quotas(
+  wanted: Float[np.ndarray, " parts"], count: int
+) -> Int[np.ndarray, " parts"]:
+  """Divides a number of songs over parts that want some, in whole songs."""
+  exact = np.maximum(wanted, 0.0)
+  exact *= count / exact.sum()
+  quotas = np.floor(exact).astype(int)
+  most = np.argsort(quotas - exact, kind="stable")
+  quotas[most[: count - quotas.sum()]] += 1
+  return quotas
+
+
+def add_songs(
+  labels: Bool[np.ndarray, "songs labels"],
+  split: Int8[np.ndarray, " songs"],
+  new: Bool[np.ndarray, " songs"],
+  *,
+  test_share: float,
+  validation_share: float,
+  seed: int,
+) -> Int8[np.ndarray, " songs"]:
+  """Divides new songs; all others keep their part.
+
+  Each part gets as many new songs as it lacks of its share of all songs. Within
+  these numbers a song goes to the part that lacks most of its label; songs with
+  the rarest label go first.
+
+  Args:
+    labels: labels of all songs.
+    split: part of each song, NO_SPLIT for those that nobody uses; that of a
+      new song is not read.
+    new: which songs are new.
+    test_share: share of all songs.
+    validation_share: share of all songs.
+    seed: seed of the order of the new songs.
+
+  Returns:
+    TRAIN, VALIDATION, TEST or NO_SPLIT of each song.
+  """
+  # In the order of the parts' numbers.
+  shares = np.array(
+    [1 - test_share - validation_share, validation_share, test_share]
+  )
+  # A label that all songs have comes last: what is left is divided by number.
+  labels = np.concatenate([labels, np.ones((len(labels), 1), bool)], axis=1)
+  there = np.stack(
+    [labels[~new & (split == part)].sum(axis=0) for part in range(3)]
+  )
+  lacking = np.outer(shares, there.sum(axis=0) + labels[new].sum(axis=0))
+  lacking -= there
+  quotas = _quotas(lacking[:, -1], int(new.sum()))
+  split = split.copy()
+  todo = np.random.default_rng(seed).permutation(np.flatnonzero(new))
+  while len(todo):
+    left = labels[todo].sum(axis=0, dtype=float)
+    rarest = np.argmin(np.where(left > 0, left, np.inf))
+    has = labels[todo, rarest]
+    for song in todo[has].tolist():
+      ranked = np.lexsort(
+        (-np.arange(3), quotas, lacking[:, rarest], quotas > 0)
+      )
+      part = split[song] = ranked[-1]
+      quotas[part] -= 1
+      lacking[part, labels[song]] -= 1
+    todo = todo[~has]
+  return split
+
+
 def split_songs(
   genres: ragged.Ragged,
   num_codes: int,
@@ -78,8 +147,18 @@ def split_songs(
   test_share: float,
   validation_share: float,
   seed: int,
-) -> np.ndarray:
+  known: Int8[np.ndarray, " songs"] | None = None,
+) -> Int8[np.ndarray, " songs"]:
   """Divides songs as `divide` does, over their genre codes, 1..num_codes.
+
+  Args:
+    genres: genre codes of each song.
+    num_codes: number of codes.
+    test_share: share of all songs.
+    validation_share: share of all songs.
+    seed: seed of the choice.
+    known: part of each song, NEW for those that have none yet: only these are
+      divided, as `add_songs` does. None if all songs are new.
 
   Raises:
     InputError: a share, or their sum, is not between 0 and 1; the seed is
@@ -95,10 +174,16 @@ def split_songs(
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
   labels = np.zeros((len(genres), num_codes), bool)
   labels[genres.list_index(), genres.values - 1] = True
-  split = divide(
-    labels, test_share=test_share, validation_share=validation_share, seed=seed
-  )
-  counts = np.bincount(split, minlength=3)
+  how = {
+    "test_share": test_share,
+    "validation_share": validation_share,
+    "seed": seed,
+  }
+  if known is None or (known == NEW).all():
+    split = divide(labels, **how)
+  else:
+    split = add_songs(labels, known, known == NEW, **how)
+  counts = np.bincount(split[split >= 0], minlength=3)
   if not counts.all():
     named = zip(catalogues.SPLIT_NAMES, counts, strict=True)
     raise errors.InputError(

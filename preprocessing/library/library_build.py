@@ -1,6 +1,5 @@
 """Makes a data set of a folder of audio files and playlists, or updates it."""
 
-import math
 import os
 import pathlib
 from typing import Any
@@ -17,6 +16,7 @@ from pcl_jax.library import playlist_files
 from preprocessing.library import decoding
 from preprocessing.library import library_meta
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 from preprocessing.library import library_store
 from preprocessing.library import song_records
 from preprocessing.library import staging
@@ -24,19 +24,6 @@ from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
-
-
-def _check_window(window: library_store.Window) -> None:
-  # Written so that not-a-number is refused.
-  if not 0 <= window.from_s < math.inf:
-    raise errors.InputError(
-      f"--from_s is {window.from_s}; it is a number of seconds, at least 0."
-    )
-  if window.to_s is not None and not window.from_s < window.to_s < math.inf:
-    raise errors.InputError(
-      f"--to_s is {window.to_s}; it is a number of seconds greater than "
-      f"--from_s, which is {window.from_s}. Leave it out for the track's end."
-    )
 
 
 def _check_kind(data_dir: pathlib.Path) -> None:
@@ -160,6 +147,7 @@ def _make(
   settings: dict[str, Any],
   wanted: dict[str, Any],
   threads: int,
+  parts: dict[int, int],
 ) -> dict[str, Any]:
   """Makes all parts of the data set in a folder; returns library.json."""
   if not (folder / song_store.FILE_NAME).exists():
@@ -175,9 +163,8 @@ def _make(
   made = catalogue_maker.make_catalogue(
     folder / melon_meta.FOLDER,
     folder,
-    test_share=settings["test_share"],
-    validation_share=settings["validation_share"],
-    seed=settings["seed"],
+    **{name: settings[name] for name in library_settings.OF_SPLIT},
+    parts=parts,
     force=True,  # A catalogue that exists is unfinished.
   )
   report["unavailable"] = _make_vectors(folder, made, settings)
@@ -189,19 +176,26 @@ def _make(
 def _update(
   audio_dir: pathlib.Path,
   data_dir: pathlib.Path,
-  settings: dict[str, Any],
+  asked: dict[str, Any],
   *,
   force: bool,
   threads: int,
 ) -> dict[str, Any]:
   """Makes what is absent or has changed; see `build_library`."""
-  songs = {key: settings[key] for key in ("audio_dir", "from_s", "to_s")}
+  songs = {key: asked[key] for key in ("audio_dir", "from_s", "to_s")}
   while True:
     old, begun = _read_report(data_dir), staging.begun(data_dir)
-    wanted = {**songs, "anew": force or old is None}
+    there = library_settings.of_data_set(data_dir, old)
+    settings = library_settings.complete(asked, there)
+    others = library_settings.differing(there, settings)
     if old is not None and not force:
-      then = old.get("settings", {"audio_dir": old["audio_dir"]})
-      staging.check_same(data_dir, then, settings)
+      staging.check_same(data_dir, there, settings)
+    # Other settings of split and vectors alone need no decoding.
+    anew = force and (not others or bool(others & songs.keys()))
+    wanted = {**songs, "anew": old is None or anew}
+    parts = {}
+    if not others & set(library_settings.OF_SPLIT):
+      parts = catalogue_maker.read_parts(data_dir)
     if begun is not None and not force:
       staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
       wanted["anew"] = begun["anew"]
@@ -213,10 +207,16 @@ def _update(
       )
       return old
     folder = staging.begin(data_dir, wanted)
-    report = _make(audio_dir, data_dir, folder, settings, wanted, threads)
+    report = _make(
+      audio_dir, data_dir, folder, settings, wanted, threads, parts
+    )
     staging.finish(data_dir)
     if old is not None:
-      print(library_report.change(data_dir, changes, anew=wanted["anew"]))
+      print(
+        library_report.change(
+          data_dir, changes, anew=wanted["anew"], split_kept=bool(parts)
+        )
+      )
     if begun != wanted or _changes(audio_dir, data_dir, report) is None:
       return report
     force = False  # Files have changed since the interrupted run saw them.
@@ -230,11 +230,11 @@ def build_library(
   to_s: float | None = None,
   force: bool = False,
   threads: int | None = None,
-  test_share: float = 0.1,
-  validation_share: float = 0.1,
-  dims: int = 300,
-  genre_dims: int = 128,
-  seed: int = 0,
+  test_share: float | None = None,
+  validation_share: float | None = None,
+  dims: int | None = None,
+  genre_dims: int | None = None,
+  seed: int | None = None,
 ) -> dict[str, Any]:
   """Makes, continues or updates the data set of a library.
 
@@ -243,10 +243,13 @@ def build_library(
     data_dir: the data set's folder; it is made if need be.
     from_s: the begin of the part of every track that is used, in seconds.
     to_s: the end of that part; by default, and at most, the track's end.
-    force: makes a finished data set again; songs keep their ids.
+    force: makes a finished data set again; songs keep their ids. Where only
+      settings of the split and the vectors are others, nothing is decoded;
+      with another share or seed the split is drawn anew.
     threads: how many files are decoded at once; by default one per core, at
       most 8.
-    test_share: share of the songs kept for testing.
+    test_share: share of the songs kept for testing; for this and what follows,
+      None is what the data set has, at first `library_settings.DEFAULTS`.
     validation_share: share of the songs kept for validation.
     dims: factors of the playlist vectors.
     genre_dims: size of the genre vectors.
@@ -263,10 +266,10 @@ def build_library(
     raise errors.InputError(
       f"{audio_dir} is not a folder: give the folder of your music as --audio."
     )
-  _check_window(library_store.Window(from_s, to_s))
+  library_settings.check_window(library_store.Window(from_s, to_s))
   staging.move(data_dir)
   _check_kind(data_dir)
-  settings = {
+  asked = {
     "audio_dir": os.fspath(audio_dir.resolve()),
     "from_s": float(from_s),
     "to_s": None if to_s is None else float(to_s),
@@ -277,4 +280,4 @@ def build_library(
     "seed": seed,
   }
   threads = threads or decoding.default_threads()
-  return _update(audio_dir, data_dir, settings, force=force, threads=threads)
+  return _update(audio_dir, data_dir, asked, force=force, threads=threads)

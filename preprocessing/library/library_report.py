@@ -10,7 +10,11 @@ _SHOWN_FILES = 5
 
 
 def change(
-  data_dir: pathlib.Path, changes: dict[str, int] | None, *, anew: bool
+  data_dir: pathlib.Path,
+  changes: dict[str, int] | None,
+  *,
+  anew: bool,
+  split_kept: bool,
 ) -> str:
   """Describes how a data set differs from the one it has replaced."""
   counts = changes or {}
@@ -30,12 +34,16 @@ def change(
     words.append(f"{counts['kept']} kept without decoding")
   if counts.get("playlist_files"):
     words.append(f"{counts['playlist_files']} playlist files not as before")
+  split = (
+    "Known songs keep their part of the split; the vectors were made again"
+    if split_kept
+    else "The split was drawn anew and the vectors were made again"
+  )
   return (
-    f"{data_dir} was brought up to date: audio files {', '.join(words)}. The "
-    "split and the vectors were made again, so that songs may have moved "
-    "between training, validation and test: a run trained on the old data set "
-    "stays usable but cannot be continued, and is not to be compared with new "
-    "ones. Train in a new --workdir."
+    f"{data_dir} was brought up to date: audio files {', '.join(words)}. "
+    f"{split}: a run trained on the old data set stays usable, and its "
+    "evaluation asks for no song that it learned from, but it cannot be "
+    "continued. Train in a new --workdir."
   )
 
 

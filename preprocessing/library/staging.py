@@ -79,8 +79,9 @@ def check_same(
   if differing:
     raise errors.InputError(
       f"{place} was made with other settings ({'; '.join(differing)}), and "
-      "songs of the two are not to be mixed: give the same, give another "
-      "--out, or make the data set again with --force."
+      "the two are not to be mixed: give the same, give another --out, or make "
+      "the data set again with --force, which decodes nothing where only the "
+      "split and the vectors are others."
     )
 
 

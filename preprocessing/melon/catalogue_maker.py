@@ -1,5 +1,6 @@
 """Makes a data set's catalogue: split, artists, genres, playlists, pairs."""
 
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import pathlib
@@ -18,6 +19,8 @@ from preprocessing.melon import melon_meta
 from preprocessing.melon import published_split
 
 SETTINGS_FILE = "data_split.json"
+SHARES = ("test_share", "validation_share", "seed")
+_ABSENT = "songs_no_longer_there"  # Their parts, by id, should they return.
 _SHOWN_IDS = 5
 _PUBLISHED_METHOD = "Playlist"  # The only method with published pairs.
 
@@ -84,13 +87,53 @@ def _build(
   return made, {"unknown": playlists.num_unknown, **left_out}
 
 
+def read_parts(data_dir: pathlib.Path) -> dict[int, int]:
+  """Returns the part of each song that a data set has or once had, by its id.
+
+  Returns:
+    Id -> part as `Catalogue.split` has it; empty where there is no split.
+
+  Raises:
+    InputError: the catalogue or its settings cannot be read.
+  """
+  if not (data_dir / catalogues.FILE_NAME).exists():
+    return {}
+  made = catalogues.load(data_dir)
+  about = storage.read_made_json(data_dir / SETTINGS_FILE)
+  absent = {int(song): part for song, part in about.get(_ABSENT, {}).items()}
+  present = zip(made.song_ids.tolist(), made.split.tolist(), strict=True)
+  return absent | dict(present)
+
+
+def read_shares(data_dir: pathlib.Path) -> dict[str, Any]:
+  """Returns test_share, validation_share and seed of a data set's split.
+
+  Returns:
+    Those that are known; none where there is no split.
+  """
+  path = data_dir / SETTINGS_FILE
+  if not path.exists():
+    return {}
+  there = storage.read_made_json(path)["settings"]
+  return {name: there[name] for name in SHARES if name in there}
+
+
 def _split(
-  made: catalogues.Catalogue, split_from: pathlib.Path | None, **shares: Any
+  made: catalogues.Catalogue,
+  split_from: pathlib.Path | None,
+  parts: Mapping[int, int],
+  **shares: Any,
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Splits the songs, or takes a file's split; returns counts of the file."""
   if split_from is None:
-    split = stratify.split_songs(made.genres, len(made.genre_codes), **shares)
-    return dataclasses.replace(made, split=split), {}
+    ids = made.song_ids.tolist()
+    known = np.array([parts.get(i, stratify.NEW) for i in ids], np.int8)
+    split = stratify.split_songs(
+      made.genres, len(made.genre_codes), known=known, **shares
+    )
+    new = np.bincount(split[known == stratify.NEW], minlength=3)
+    drawn = dict(zip(catalogues.SPLIT_NAMES, new.tolist(), strict=True))
+    return dataclasses.replace(made, split=split), {"drawn": drawn}
   parts = published_split.read_split(split_from)
   split, counts = published_split.assign(made.song_ids, parts, split_from)
   return dataclasses.replace(made, split=split), {"split_from": counts}
@@ -225,6 +268,11 @@ def _print_counts(counts: dict[str, Any]) -> None:
   """Prints the counts, and how much of imported files was there."""
   left_out = counts["playlist_songs_left_out"]
   print(", ".join(f"{name} {counts[name]}" for name in catalogues.SPLIT_NAMES))
+  drawn = counts.get("drawn", {})
+  kept = counts["songs"] - sum(drawn.values())
+  if drawn and kept:
+    news = ", ".join(f"{name} {number}" for name, number in drawn.items())
+    print(f"{kept} known songs keep their part; new songs: {news}")
   if not counts["genre_codes"]:
     print("no song has a genre: the split is a plain shuffle, not stratified")
   print(
@@ -255,6 +303,7 @@ def _make(
   split_from: pathlib.Path | None,
   pairs_from: pathlib.Path | None,
   shares: dict[str, Any],
+  parts: Mapping[int, int],
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Reads the metadata; returns the catalogue and its counts."""
   songs = melon_meta.read_songs(meta_dir)
@@ -263,7 +312,7 @@ def _make(
   )
   rows = _rows_in(songs, song_ids, meta_dir)
   made, left_out = _build(songs, playlists, song_ids, rows)
-  made, imported = _split(made, split_from, **shares)
+  made, imported = _split(made, split_from, parts, **shares)
   imported |= _set_validation_pairs(made, settings["seed"], pairs_from)
   return made, _count(made, left_out) | imported
 
@@ -279,6 +328,7 @@ def make_catalogue(
   force: bool = False,
   split_from: pathlib.Path | None = None,
   val_pairs_from: pathlib.Path | None = None,
+  parts: Mapping[int, int] | None = None,
 ) -> catalogues.Catalogue:
   """Makes data_dir/catalogue.npz from the metadata and the song store.
 
@@ -294,6 +344,8 @@ def make_catalogue(
     split_from: the published split_ids.pkl, in place of the shares.
     val_pairs_from: the published val_pairs.pkl, in place of drawn Playlist
       pairs.
+    parts: what `read_parts` gave: these songs keep their part, and only others
+      are divided.
 
   Returns:
     The catalogue; the one on file if it was made with the same settings from
@@ -325,14 +377,23 @@ def make_catalogue(
     if finished is not None:
       print(f"{data_dir / catalogues.FILE_NAME} exists already: nothing to do")
       return finished
+  parts = parts or {}
   made, counts = _make(
-    meta_dir, song_ids, settings, split_from, val_pairs_from, shares
+    meta_dir, song_ids, settings, split_from, val_pairs_from, shares, parts
   )
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
   storage.write_json(
-    data_dir / SETTINGS_FILE, {"settings": settings, "counts": counts}
+    data_dir / SETTINGS_FILE,
+    {
+      "settings": settings,
+      "counts": counts,
+      _ABSENT: {
+        str(song): parts[song]
+        for song in sorted(parts.keys() - set(song_ids.tolist()))
+      },
+    },
   )
   made.save(data_dir)
   _print_counts(counts)

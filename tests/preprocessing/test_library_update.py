@@ -12,6 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from preprocessing import data_split
 from preprocessing import own_library
 from preprocessing.library import library_build
 from preprocessing.library import library_store
@@ -95,7 +96,7 @@ def test_a_second_run_decodes_only_what_is_new_and_keeps_ids(
   assert sorted(decoded) == ["1.wav", "new.wav"]
   out = capsys.readouterr().out
   assert "1 added, 1 removed, 1 changed, 7 kept without decoding" in out
-  assert "cannot be continued" in out and "split" in out
+  assert "cannot be continued" in out and "keep their part" in out
   after = tiny_library.read_json(data / "song_ids.json")["ids"]
   assert after == ids | {"A new artist/new.wav": 9}
   features = _features(data)
@@ -136,6 +137,68 @@ def test_other_settings_need_force(library, decoded):
   assert _is_whole(data) and not decoded
   library_build.build_library(moved, data, force=True, **other)
   assert len(decoded) == 9
+
+
+def _parts(data):
+  made = catalogues.load(data)
+  return dict(zip(made.song_ids.tolist(), made.split.tolist(), strict=True))
+
+
+def test_known_songs_keep_their_part_and_new_ones_fill_up_the_shares(
+  tmp_path, capsys
+):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  tiny_library.make(audio, artists=4, songs=5)
+  library_build.build_library(audio, data, **SMALL)
+  before = _parts(data)
+  tiny_library.make(audio, artists=6, songs=5)
+  gone = min(song for song, part in before.items() if part == catalogues.TEST)
+  (path,) = audio.glob(f"*{gone // 5}/{gone % 5}.wav")
+  away = path.rename(tmp_path / path.name)
+  library_build.build_library(audio, data, **SMALL)
+  after = _parts(data)
+  del before[gone]
+  assert {song: after[song] for song in before} == before
+  assert np.bincount(list(after.values())).tolist() == [17, 6, 6]
+  assert "19 known songs keep their part; new songs: train 5" in (
+    capsys.readouterr().out
+  )
+  away.rename(path)
+  library_build.build_library(audio, data, **SMALL)
+  assert _parts(data) == after | {gone: catalogues.TEST}
+
+
+def test_shares_that_data_split_has_set_stay_in_updates(library, decoded):
+  audio, data = library
+  shares = ["--test_share=0.4", "--validation_share=0.3", "--seed=5"]
+  data_split.main([f"--melon_dir={data}", f"--data={data}", "--force", *shares])
+  before = _parts(data)
+  assert np.bincount(list(before.values())).tolist() == [3, 2, 4]
+  tiny_library.write_song(audio / "A new artist" / "0.wav", 333.0)
+  report = library_build.build_library(audio, data, threads=2)
+  assert decoded == ["0.wav"] and report["settings"]["dims"] == 4
+  assert _parts(data) == before | {9: catalogues.VALIDATION}
+  assert report["settings"]["test_share"] == 0.4
+  with pytest.raises(
+    errors.InputError, match=r"test_share: there 0\.4, here 0\.2"
+  ):
+    library_build.build_library(audio, data, **SMALL)
+
+
+def test_another_split_alone_decodes_nothing(library, decoded, capsys):
+  audio, data = library
+  before = _features(data)
+  inode = (data / "songs.lmdb" / "data.mdb").stat().st_ino
+  own_library.main(
+    [f"--audio={audio}", f"--out={data}", "--test_share=0.4", "--force"]
+  )
+  assert not decoded and _features(data) == before and _is_whole(data)
+  assert (data / "songs.lmdb" / "data.mdb").stat().st_ino == inode
+  assert np.bincount(list(_parts(data).values()))[catalogues.TEST] == 4
+  assert "split was drawn anew" in capsys.readouterr().out
+  library_build.build_library(audio, data, force=True)
+  assert len(decoded) == 9
+  assert np.bincount(list(_parts(data).values()))[catalogues.TEST] == 4
 
 
 def test_a_new_playlist_alone_needs_no_decoding_and_no_new_store(

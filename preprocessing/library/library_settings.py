@@ -1,0 +1,65 @@
+"""Settings of an own library's data set, and what others than before mean."""
+
+import math
+import pathlib
+from typing import Any
+
+from pcl_jax.common import errors
+from preprocessing.library import library_store
+from preprocessing.melon import catalogue_maker
+
+# What decides split and vectors, but not the songs; not asked for, it stays as
+# it is in the data set.
+OF_SPLIT = catalogue_maker.SHARES
+DEFAULTS = {
+  "test_share": 0.1,
+  "validation_share": 0.1,
+  "dims": 300,
+  "genre_dims": 128,
+  "seed": 0,
+}
+
+
+def check_window(window: library_store.Window) -> None:
+  """Raises InputError where no part of a track can be meant."""
+  # Written so that not-a-number is refused.
+  if not 0 <= window.from_s < math.inf:
+    raise errors.InputError(
+      f"--from_s is {window.from_s}; it is a number of seconds, at least 0."
+    )
+  if window.to_s is not None and not window.from_s < window.to_s < math.inf:
+    raise errors.InputError(
+      f"--to_s is {window.to_s}; it is a number of seconds greater than "
+      f"--from_s, which is {window.from_s}. Leave it out for the track's end."
+    )
+
+
+def of_data_set(
+  data_dir: pathlib.Path, report: dict[str, Any] | None
+) -> dict[str, Any]:
+  """Returns the settings that a data set has now.
+
+  Args:
+    data_dir: the data set's folder; data_split may have split it again.
+    report: the content of its library.json; None where there is none.
+  """
+  if report is None:
+    return {}
+  settings = report.get("settings", {"audio_dir": report["audio_dir"]})
+  return settings | catalogue_maker.read_shares(data_dir)
+
+
+def complete(asked: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
+  """Returns settings in which what is not asked for (None) is as before."""
+  left = {
+    name: there.get(name, default)
+    for name, default in DEFAULTS.items()
+    if asked.get(name) is None
+  }
+  return asked | left
+
+
+def differing(there: dict[str, Any], settings: dict[str, Any]) -> set[str]:
+  """Returns the names of settings that are others than those there."""
+  both = there.keys() & settings.keys()
+  return {name for name in both if there[name] != settings[name]}
