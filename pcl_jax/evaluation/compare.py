@@ -116,8 +116,9 @@ def _check_same_data(first: Evaluated, other: Evaluated) -> None:
       f"{first.workdir} was evaluated on {first.results['data']} (fingerprint "
       f"{first.results['fingerprint'][:12]}) and {other.workdir} on "
       f"{other.results['data']} ({other.results['fingerprint'][:12]}): songs "
-      "or split differ, so their numbers cannot be compared. Evaluate both on "
-      "one data set with --data."
+      "or split differ, or one of the runs learned from test songs of the "
+      "other, so their numbers cannot be compared. Evaluate both with --data "
+      "on one data set whose test songs neither learned from."
     )
 
 

@@ -11,6 +11,7 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import learned_songs
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
@@ -98,6 +99,25 @@ def _measure_baselines(
   return []
 
 
+def _leave_out_learned(
+  data: dataset.DataSet, learned: learned_songs.LearnedSongs | None, asked: int
+) -> list[str]:
+  """Makes songs that the run learned from no queries; says how many."""
+  if learned is None:
+    return []
+  there, split = data.catalogue.split, learned.split_of(data)
+  if (there == split).all():
+    return []
+  data.catalogue = dataclasses.replace(data.catalogue, split=split)
+  part = catalogues.SPLIT_NAMES[asked]
+  count = int(((there == asked) & (split != asked)).sum())
+  return [
+    f"{count} of {int((there == asked).sum())} {part} songs of "
+    f"{data.directory} are none here, since this run learned from them before "
+    "the data set was split again."
+  ]
+
+
 def evaluate(
   workdir: pathlib.Path,
   data_dir: str | None = None,
@@ -127,16 +147,19 @@ def evaluate(
   chosen |= tagging_tasks.tasks_of(tagging)
   encoder, meta = restore.load_encoder(workdir, which)
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
+  options = options or task_base.Options()
+  learned = learned_songs.read(workdir)
+  notes = [] if options.split == catalogues.TEST else [_FLATTERS]
+  notes += _leave_out_learned(data, learned, options.split)
   context = task_base.Context(
     data,
     seed=meta["config"]["seed"],
-    options=options or task_base.Options(),
+    options=options,
     chosen=tuple(chosen),
   )
   rows = representations.representations(encoder, meta, data)
   runs = {name: task.run for name, task in chosen.items()}
   measured = _Measured(tuple(chosen))
-  notes = [] if context.options.split == catalogues.TEST else [_FLATTERS]
   _measure_representations(rows, context, runs, measured, baselines=baselines)
   if baselines:
     notes += _measure_baselines(chosen, context, runs, measured)
@@ -158,7 +181,9 @@ def evaluate(
     "precision_at_5": measured.precision,
     "tasks": measured.rows,
     "seconds": measured.seconds,
-    "checks": [dataclasses.asdict(one) for one in leakage.check(meta, data)],
+    "checks": [
+      dataclasses.asdict(one) for one in leakage.check(meta, data, learned)
+    ],
     "certificate": provenance.make(encoder, meta, data),
     "notes": notes,
   }

@@ -333,6 +333,7 @@ def train_and_evaluate(
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():
       setup.write_config(path, config)  # Not before: it may have been refused.
+      setup.record_songs(path, run.batches.data)
     _print_beginning(run, progress)
     stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
     writer = metric_writers.open_writer(path, progress.step)

@@ -24,6 +24,7 @@ from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
+from pcl_jax.data import learned_songs
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
@@ -364,6 +365,16 @@ def write_config(
   with _refusing_unwritable(workdir):
     text = config.to_json(indent=2) + "\n"
     storage.write_text(workdir / "config.json", text)
+
+
+def record_songs(workdir: pathlib.Path, data: dataset.DataSet) -> None:
+  """Adds the songs a run learns from to those its folder keeps.
+
+  Raises:
+    InputError: they cannot be read or written.
+  """
+  with _refusing_unwritable(workdir):
+    learned_songs.record(workdir, data)
 
 
 @contextlib.contextmanager

@@ -135,6 +135,26 @@ def test_songs_can_be_looked_up_in_another_data_set(trained, tmp_path):
   assert results["data"] == str(other)
 
 
+def test_songs_that_the_run_learned_from_are_no_queries_after_another_split(
+  trained, tmp_path
+):
+  old = tiny_data.tiny_catalogue().split
+  tests, others = np.flatnonzero(old == 2), np.flatnonzero(old != 2)
+  split = old.copy()
+  split[tests[:3]], split[others[:3]] = catalogues.TRAIN, catalogues.TEST
+  other = _prepare(tmp_path / "other", split=split)
+  kept = (old == catalogues.TEST) & (split == catalogues.TEST)
+  found = evaluator.evaluate(trained[1], str(other), tasks="hubs")
+  ids = found.items["hubs"][found.results["trained"]]["song_id"]
+  expected = tiny_data.tiny_catalogue().song_ids[kept]
+  assert sorted(ids.tolist()) == expected.tolist()
+  (note,) = found.results["notes"]
+  assert note.startswith(f"3 of {len(tests)} test songs of")
+  assert note in report.format_evaluation(found)
+  checks = {one["name"]: one["passed"] for one in found.results["checks"]}
+  assert checks["copies"] is True
+
+
 def test_a_data_set_with_nothing_to_look_up_is_refused(trained, tmp_path):
   split = np.full(60, catalogues.TRAIN, np.int8)
   other = _prepare(tmp_path / "other", split=split)

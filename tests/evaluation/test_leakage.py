@@ -10,6 +10,7 @@ import pytest
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import learned_songs
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
@@ -175,6 +176,36 @@ def test_a_data_set_that_changed_since_training_is_not_vouched_for(clean):
   (check,) = leakage.check(meta, clean)
   assert check.passed is None
   assert "changed since" in check.found
+
+
+def test_songs_on_file_are_checked_where_the_training_data_has_changed(
+  tmp_path,
+):
+  data = _data(tmp_path / "data")
+  learned_songs.record(tmp_path, data)
+  learned = learned_songs.read(tmp_path)
+  meta = _meta(data) | {"data": {"fingerprint": "as it was"}}
+
+  def checks():
+    found = leakage.check(meta, data, learned)
+    return {one.name: one for one in found}
+
+  found = checks()
+  assert found["training data"].passed is None
+  assert found["songs on file"].passed and found["copies on file"].passed
+  tests = data.catalogue.rows_of(catalogues.TEST)
+  split = data.catalogue.split.copy()
+  trained = int(data.catalogue.rows_of(catalogues.TRAIN)[2])
+  split[trained] = catalogues.TEST
+  data.catalogue = dataclasses.replace(data.catalogue, split=split)
+  data.store.frames[tests[0]] = data.store.frames[trained]
+  data.store.checksums[tests[0]] = data.store.checksums[trained]
+  found = checks()
+  ids = data.catalogue.song_ids
+  assert found["songs on file"].songs == (int(ids[trained]),)
+  expected = {int(ids[trained]), int(ids[tests[0]])}
+  assert set(found["copies on file"].songs) == expected
+  assert found["copies on file"].passed is False
 
 
 def test_test_songs_of_another_data_set_are_looked_for_in_the_training_one(

@@ -17,11 +17,13 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import learned_songs
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
 
 _EXAMPLES = 5
+_KEY = ("frames", "checksum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,17 +221,57 @@ def _check_vectors(
   return checks
 
 
-def check(meta: dict[str, Any], data: dataset.DataSet) -> list[Check]:
+def _check_recorded(
+  learned: learned_songs.LearnedSongs, data: dataset.DataSet
+) -> list[Check]:
+  """Checks test songs against the songs that the run's folder has on file.
+
+  Copies are looked for by length and checksum, since the songs may be gone.
+  """
+  catalogue, store = data.catalogue, data.store
+  tests = catalogue.rows_of(catalogues.TEST)
+  same = tests[learned.split_of(data)[tests] != catalogues.TEST]
+  keys = zip(*(learned.songs[name].tolist() for name in _KEY), strict=True)
+  known = set(keys)
+  mine = zip(
+    store.frames[tests].tolist(), store.checksums[tests].tolist(), strict=True
+  )
+  alike = tests[np.array([key in known for key in mine], bool)]
+  on_file = (
+    f"the {len(learned.songs)} songs that {learned_songs.FILE_NAME} lists"
+  )
+  return [
+    Check(
+      name,
+      not len(found),
+      f"{len(found)} of {len(tests)} test songs {verb} {on_file}",
+      tuple(catalogue.song_ids[found[:_EXAMPLES]].tolist()),
+    )
+    for name, verb, found in (
+      ("songs on file", "are among", same),
+      ("copies on file", "have the length and checksum of one of", alike),
+    )
+  ]
+
+
+def check(
+  meta: dict[str, Any],
+  data: dataset.DataSet,
+  learned: learned_songs.LearnedSongs | None = None,
+) -> list[Check]:
   """Checks that neither a test song nor a copy of one took part in training.
 
   Args:
     meta: the metadata of the run's checkpoint.
     data: the data set that the run is evaluated on.
+    learned: the songs that the run's folder has on file, which are checked
+      where the data set has changed since.
   """
   try:
     trained_on = _training_data(meta, data)
   except errors.InputError as error:
-    return [Check("training data", None, str(error))]
+    checks = [Check("training data", None, str(error))]
+    return checks + (_check_recorded(learned, data) if learned else [])
   checks = [_check_copies(data, trained_on)]
   try:
     checks += _check_batches(meta, trained_on)
