@@ -45,12 +45,17 @@ def best_of(losses: dict[int, float]) -> int | None:
   return min(finite, key=lambda step: (losses[step], -step), default=None)
 
 
-class CheckpointFiles:
-  """The files of the checkpoints of one run.
+def _files_of(folder: pathlib.Path, items: tuple[str, ...]) -> list[str]:
+  return [
+    path.relative_to(folder).as_posix()
+    for item in items
+    for path in sorted((folder / item).rglob("*"))
+    if path.is_file()
+  ]
 
-  Attributes:
-    path: folder of the steps.
-  """
+
+class CheckpointFiles:
+  """The files of the checkpoints of one run; `path` has the steps."""
 
   def __init__(self, workdir: str | os.PathLike[str]):
     self._workdir = pathlib.Path(workdir).absolute()
@@ -99,12 +104,7 @@ class CheckpointFiles:
     return self.path / str(step)
 
   def read(self, step: int, item: str) -> dict[str, Any]:
-    """Returns the content of a step's `meta` or `metrics`.
-
-    Raises:
-      OSError: the file cannot be read.
-      ValueError: the file is not json.
-    """
+    """Returns a step's `meta` or `metrics`; raises OSError or ValueError."""
     path = self.folder(step) / item / _JSON[item]
     found = storage.read_json(path)
     if not isinstance(found, dict):
@@ -130,15 +130,6 @@ class CheckpointFiles:
     best = best_of(self.losses())
     return self.latest() if best is None else best
 
-  @staticmethod
-  def _files_of(folder: pathlib.Path, items: tuple[str, ...]) -> list[str]:
-    return [
-      path.relative_to(folder).as_posix()
-      for item in items
-      for path in sorted((folder / item).rglob("*"))
-      if path.is_file()
-    ]
-
   def _digest_path(self, step: int) -> pathlib.Path:
     return self._workdir / DIGESTS / str(step)
 
@@ -154,31 +145,26 @@ class CheckpointFiles:
     source = next(self.path.glob(f"{step}{_UNFINISHED}*"))
     lines = [
       f"{storage.sha256(source / name)}  {name}\n"
-      for name in self._files_of(source, _ITEMS)
+      for name in _files_of(source, _ITEMS)
     ]
     storage.write_text(self._digest_path(step), "".join(lines))
 
   def drop_digest(self, step: int) -> None:
-    """Removes the digests of a step before it is saved again."""
+    """Removes the digests of a step, before it is saved again."""
     self._digest_path(step).unlink(missing_ok=True)
 
   def fault(self, step: int, items: tuple[str, ...] = _ITEMS) -> str | None:
-    """Returns what is wrong with the files of a step, None if nothing is.
+    """Returns what is wrong with items of a step, None if nothing is.
 
     Without digests only the json files are checked.
-
-    Args:
-      step: the step to verify.
-      items: the items of the step to verify.
     """
+    folder = self.folder(step)
     try:
       if self.has_digest(step):
         lines = self._digest_path(step).read_text().splitlines()
         digests = dict(reversed(line.split("  ", 1)) for line in lines)
-        for name in self._files_of(self.folder(step), items):
-          if digests.pop(name, None) != storage.sha256(
-            self.folder(step) / name
-          ):
+        for name in _files_of(folder, items):
+          if digests.pop(name, None) != storage.sha256(folder / name):
             return f"{name} is not what was written, by its sha256"
         absent = [name for name in digests if name.split("/")[0] in items]
         if absent:
@@ -240,8 +226,5 @@ class CheckpointFiles:
 
   def size(self, step: int) -> int:
     """Returns the size of a step in bytes."""
-    return sum(
-      path.stat().st_size
-      for path in self.folder(step).rglob("*")
-      if path.is_file()
-    )
+    files = [one for one in self.folder(step).rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)

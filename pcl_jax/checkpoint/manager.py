@@ -41,14 +41,9 @@ def _agree_on(decide: Callable[[], Any]) -> Any:
 
 
 def _plain(metrics: dict[str, Any] | None) -> dict[str, float | None]:
-  """Returns what json can hold, None for numbers that are not finite."""
-  values = {name: float(value) for name, value in (metrics or {}).items()}
-  values = {
-    name: value if math.isfinite(value) else None
-    for name, value in values.items()
-  }
-  # Never empty, which orbax would take for absent.
-  return values or {checkpoint_files.LOSS: None}
+  """Returns what json can hold; never empty, which orbax takes for absent."""
+  values = metrics or {checkpoint_files.LOSS: math.nan}
+  return {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
 
 
 class _Save(NamedTuple):
@@ -67,27 +62,17 @@ class _Save(NamedTuple):
 
 
 class Checkpoints:
-  """The checkpoints of one run.
-
-  Attributes:
-    files: the files of the steps.
-    failures: how many attempts to save have failed, as on a full disk.
-    last_save_failed: whether the newest state that was to be saved is not on
-      file.
-  """
+  """The checkpoints of one run."""
 
   def __init__(self, workdir: str | os.PathLike[str]):
     """Opens WORKDIR/checkpoints, or makes the folder.
-
-    Args:
-      workdir: folder of the run.
 
     Raises:
       InputError: the folder cannot be made, read or written.
     """
     self.files = checkpoint_files.CheckpointFiles(workdir)
-    self.failures = 0
-    self.last_save_failed = False
+    self.failures = 0  # Attempts to save that failed, as on a full disk.
+    self.last_save_failed = False  # The newest state is not on file.
     self._manager: ocp.CheckpointManager | None = None
     self._save: _Save | None = None  # In progress.
     self._done: concurrent.futures.Future | None = None  # Ends with it.
@@ -144,11 +129,7 @@ class Checkpoints:
         self._try_again(save)
 
   def finish(self) -> None:
-    """Waits for the last save of a run.
-
-    Raises:
-      RunError: the newest state is not on file.
-    """
+    """Waits for the last save; RunError if the newest state is not on file."""
     self.wait()
     if self.last_save_failed:
       raise errors.RunError(
@@ -193,10 +174,8 @@ class Checkpoints:
         meta = _agree_on(lambda step=step: self.files.read(step, "meta"))
         check(meta)
         try:
-          found = (
-            restore.read_state(self.files, step, like, verified=True),
-            meta,
-          )
+          state = restore.read_state(self.files, step, like, verified=True)
+          found = state, meta
           self._warn_of_missing_digest(step)
         except restore.DamagedError as error:
           fault = error.fault
@@ -233,25 +212,24 @@ class Checkpoints:
     if self._manager is None:
       self._quiet.enter_context(orbax_noise.silenced())
       policies = ocp.checkpoint_managers
+      latest = policies.LatestN(_KEPT)
+      best = policies.BestN(
+        get_metric_fn=_goodness,
+        n=_KEPT,
+        keep_checkpoints_without_metrics=False,
+      )
       self._manager = ocp.CheckpointManager(
         self.files.path,
         options=ocp.CheckpointManagerOptions(
-          preservation_policy=policies.AnyPreservationPolicy(
-            [
-              policies.LatestN(_KEPT),
-              policies.BestN(
-                get_metric_fn=_goodness,
-                n=_KEPT,
-                keep_checkpoints_without_metrics=False,
-              ),
-            ]
-          ),
+          preservation_policy=policies.AnyPreservationPolicy([latest, best]),
           # Without it metrics are not written to disk.
           best_fn=_goodness,
           # Deleting is a rename, so that no half-deleted step is ever listed.
           todelete_subdir=checkpoint_files.TRASH,
           async_options=ocp.AsyncOptions(
-            post_finalization_callback=self._write_digest
+            post_finalization_callback=lambda: self.files.write_digest(
+              self._save.step
+            )
           ),
         ),
       )
@@ -282,9 +260,6 @@ class Checkpoints:
     if hosts.is_first():
       self.files.tidy()
       self.files.write_index()
-
-  def _write_digest(self) -> None:
-    self.files.write_digest(self._save.step)
 
   def _await_end(self) -> None:
     self._done.result()

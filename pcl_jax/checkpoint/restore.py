@@ -28,11 +28,7 @@ _LONGEST = 200  # Characters shown of a library's message.
 
 
 class DamagedError(errors.InputError):
-  """A step is damaged.
-
-  Attributes:
-    fault: what is wrong with it.
-  """
+  """A step is damaged; `fault` says how."""
 
   def __init__(
     self, files: checkpoint_files.CheckpointFiles, step: int, fault: str
@@ -56,11 +52,7 @@ def shorten(error: BaseException) -> str:
 def verify(
   files: checkpoint_files.CheckpointFiles, step: int, *items: tuple[str, ...]
 ) -> None:
-  """Verifies the files of a step, or of the given items.
-
-  Raises:
-    DamagedError: a file is missing or has changed.
-  """
+  """Raises DamagedError where a file of some items is not as it was written."""
   fault = files.fault(step, *items)
   if fault is not None:
     raise DamagedError(files, step, fault)
@@ -69,11 +61,7 @@ def verify(
 def read_meta(
   files: checkpoint_files.CheckpointFiles, step: int
 ) -> dict[str, Any]:
-  """Returns what a step says about itself.
-
-  Raises:
-    DamagedError: it cannot be read.
-  """
+  """Returns what a step says about itself, or raises DamagedError."""
   verify(files, step, (checkpoint_files.META,))
   return files.read(step, checkpoint_files.META)
 
@@ -87,11 +75,8 @@ def read_state(
 ) -> dict[str, Any]:
   """Returns the training state of a step.
 
-  Args:
-    files: files of the run.
-    step: the step to read.
-    like: a state of the same structure, shapes and sharding.
-    verified: whether its files need not be verified again.
+  `like` is a state of the same structure, shapes and sharding; files that are
+  `verified` are not verified again.
 
   Raises:
     DamagedError: the step cannot be read.
@@ -112,10 +97,7 @@ def read_encoder(
 ) -> dict[str, Any]:
   """Returns `params` and `batch_stats` of the audio encoder of a step.
 
-  Args:
-    files: files of the run.
-    step: the step to read.
-    like: the same of an encoder of the same architecture.
+  `like` is the same of an encoder of the same architecture.
 
   Raises:
     DamagedError: the step cannot be read.

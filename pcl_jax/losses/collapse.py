@@ -2,6 +2,10 @@
 
 A collapsed encoder maps all songs to one point or a few directions, and its
 loss may look good all the same. All functions scale rows to norm 1.
+
+References:
+  Wang and Isola, Understanding Contrastive Representation Learning through
+  Alignment and Uniformity on the Hypersphere, 2020.
 """
 
 import jax.numpy as jnp
@@ -14,16 +18,10 @@ _UNIFORMITY_T = 2.0
 
 
 def effective_rank(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-  """Returns how many directions the rows use.
+  """Returns how many directions the rows use, from 1 (a line) to min(n, d).
 
   This is the exponential of the entropy of the singular values as shares of
   their sum; the rows are not centred.
-
-  Args:
-    rows: embeddings, [n, d].
-
-  Returns:
-    From 1 (all rows on one line) to min(n, d).
 
   References:
     Roy and Vetterli, The Effective Rank, 2007.
@@ -37,11 +35,7 @@ def effective_rank(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 
 
 def mean_cosine(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-  """Returns the mean cosine of two different rows; 1 if all are one point.
-
-  Args:
-    rows: embeddings, [n, d]; at least two.
-  """
+  """Returns the mean cosine of two different rows; 1 if all are one point."""
   unit = nt_xent.unit_rows(rows)
   n = unit.shape[0]
   total = jnp.sum(jnp.sum(unit, axis=0) ** 2)
@@ -51,16 +45,7 @@ def mean_cosine(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 def alignments(
   first: Float[Array, "n d"], second: Float[Array, "n d"]
 ) -> Float[Array, " n"]:
-  """Returns the squared distance of each pair, from 0 (alike) to 4.
-
-  Args:
-    first: embeddings, [n, d].
-    second: embeddings, [n, d]; row i belongs with row i of `first`.
-
-  References:
-    Wang and Isola, Understanding Contrastive Representation Learning through
-    Alignment and Uniformity on the Hypersphere, 2020.
-  """
+  """Returns the squared distance of each pair of rows, from 0 (alike) to 4."""
   return jnp.sum(
     (nt_xent.unit_rows(first) - nt_xent.unit_rows(second)) ** 2, axis=1
   )
@@ -70,16 +55,7 @@ def uniformity(rows: Float[Array, "n d"]) -> Float[Array, ""]:
   """Returns how evenly the rows lie on the sphere; lower is more even.
 
   This is the logarithm of the mean of exp(-2 |u - v|^2) over pairs of different
-  rows.
-
-  Args:
-    rows: embeddings, [n, d]; at least two.
-
-  Returns:
-    0 if all are one point; about -3.9 for uniform rows in many dimensions.
-
-  References:
-    Wang and Isola, 2020.
+  rows: 0 if all are one point; about -3.9 for uniform rows in many dimensions.
   """
   unit = nt_xent.unit_rows(rows)
   n = unit.shape[0]
@@ -92,11 +68,7 @@ def uniformity(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 def diagnostics(
   rows: Float[Array, "n d"],
 ) -> dict[str, Float[Array, ""]]:
-  """Returns all diagnostics of a set of rows, by name.
-
-  Args:
-    rows: embeddings, [n, d]; at least two.
-  """
+  """Returns all diagnostics of at least two rows, by name."""
   return {
     "effective_rank": effective_rank(rows),
     "uniformity": uniformity(rows),

@@ -9,71 +9,39 @@ from jaxtyping import Array, Bool, Float, Int
 from pcl_jax.data import strategies
 
 
-class SharedGenres(NamedTuple):
-  """Weights of songs as positives by the genres they share; a `nt_xent.Pairs`.
+class Shared(NamedTuple):
+  """How much of their sets two rows share; a `nt_xent.Pairs`.
 
-  |G_i and G_j| / (|G_i| + |G_j|), and 0 for two songs without genres.
-
-  Attributes:
-    sets: the genre codes of each row as flags, [rows, codes].
+  |A and B| / (|A| + |B|), and 0 for two empty sets.
   """
 
-  sets: Bool[Array, "rows codes"]
+  sets: Bool[Array, "rows codes"]  # As flags.
 
-  def tile(self, columns: "SharedGenres") -> Float[Array, "r c"]:
-    """Computes the weights of some rows by some columns."""
+  def tile(self, columns: "Shared") -> Float[Array, "r c"]:
+    """Computes the shares of some rows and some columns."""
     a, b = (x.sets.astype(jnp.float32) for x in (self, columns))
     # Counts: sums of products of 0 and 1 are exact in any matmul precision.
     sizes = a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
     return jnp.matmul(a, b.T) / jnp.maximum(sizes, 1.0)
 
 
-def shared_genres(
-  tags: Int[Array, "rows tags"], num_codes: int
-) -> SharedGenres:
-  """Reads the genre codes of each row of a batch.
-
-  Args:
-    tags: genre codes of each song, 1..num_codes, 0 for none, [rows, tags].
-    num_codes: number of genre codes.
-  """
+def shared_genres(tags: Int[Array, "rows tags"], num_codes: int) -> Shared:
+  """Reads the genre codes of each row, 1..num_codes, or 0 for none."""
   codes = jnp.arange(1, num_codes + 1)
   # One pass per tag keeps the largest array at [rows, codes].
   sets = jnp.zeros((tags.shape[0], num_codes), bool)
   for column in range(tags.shape[1]):
     sets = sets | (tags[:, column][:, None] == codes[None])
-  return SharedGenres(sets)
+  return Shared(sets)
 
 
-class FalseNegatives(NamedTuple):
-  """Whether two rows share a list, such as a playlist; a `nt_xent.Pairs`.
+def false_negatives(entries: Int[Array, "2 n"], rows: int) -> Shared:
+  """Spreads out the rows and lists of `SharedLists.entries`.
 
-  Attributes:
-    flags: the lists of each row, [rows, lists].
+  Entries with a row too large are padding.
   """
-
-  flags: Bool[Array, "rows lists"]
-
-  def tile(self, columns: "FalseNegatives") -> Bool[Array, "r c"]:
-    """Tells whether rows and columns have a list in common."""
-    rows, columns = (x.flags.astype(jnp.float32) for x in (self, columns))
-    return rows @ columns.T > 0
-
-  def twice(self) -> "FalseNegatives":
-    """Returns those of [rows; rows], two modes of the same songs."""
-    return FalseNegatives(jnp.concatenate([self.flags, self.flags]))
-
-
-def false_negatives(entries: Int[Array, "2 n"], rows: int) -> FalseNegatives:
-  """Spreads out the entries of `SharedLists.entries`.
-
-  Args:
-    entries: row and list of each entry, [2, n]; entries with a row too large
-      are padding.
-    rows: number of rows of the batch.
-  """
-  flags = jnp.zeros((rows, entries.shape[1] // 2), bool)
-  return FalseNegatives(flags.at[entries[0], entries[1]].set(True, mode="drop"))
+  sets = jnp.zeros((rows, entries.shape[1] // 2), bool)
+  return Shared(sets.at[entries[0], entries[1]].set(True, mode="drop"))
 
 
 def loss_terms(
@@ -83,15 +51,15 @@ def loss_terms(
   *,
   num_codes: int,
   contrast: Callable[..., Float[Array, ""]],
-  excluded: FalseNegatives | None = None,
+  excluded: Shared | None = None,
 ) -> dict[str, Float[Array, ""]]:
   """Computes the terms of a strategy's loss on one global batch.
 
   Args:
     strategy: decides which terms there are; they are added without weights.
-    projections: the modes' embeddings of each row, [rows, d]. Where the
-      strategy is paired, the first half of the audio rows are the anchors.
-    tags: genre codes of each row, [rows, tags]; only for genre weights.
+    projections: the modes' embeddings of each row. Where the strategy is
+      paired, the first half of the audio rows are the anchors.
+    tags: genre codes of each row; only for genre weights.
     num_codes: number of genre codes.
     contrast: (anchors, positives, weights, excluded) -> loss.
     excluded: rows that are not negatives of each other, if there are any.
@@ -101,17 +69,15 @@ def loss_terms(
   """
   audio = projections["audio"]
   half = audio.shape[0] // 2
+  twice = excluded
+  if excluded is not None:  # Two modes of the same songs.
+    twice = Shared(jnp.concatenate([excluded.sets, excluded.sets]))
   terms = {}
   for first, second in strategy.combos:
     if second == "audio_self":
       value = contrast(audio[:half], audio[half:], None, excluded)
     else:
-      value = contrast(
-        projections[first],
-        projections[second],
-        None,
-        None if excluded is None else excluded.twice(),
-      )
+      value = contrast(projections[first], projections[second], None, twice)
     terms[f"{first}+{second}"] = value
   if strategy.pair_method:
     weights = None

@@ -29,15 +29,9 @@ class Pairs(Protocol):
   """
 
   def tile(self, columns: Any) -> Array:
-    """Computes the numbers of some rows by some columns.
+    """Computes numbers of at least 0, or flags, of some rows by some columns.
 
-    Args:
-      columns: a Pairs of the same class that holds the columns' entries, as
-        self holds the rows'.
-
-    Returns:
-      Numbers of at least 0, or flags, [r, c]. A pair has the same number in
-      either order: `a.tile(b)` is `b.tile(a).T`.
+    A pair has the same number in either order: `a.tile(b)` is `b.tile(a).T`.
     """
 
 
@@ -242,11 +236,9 @@ def _add_to_gradient(
   columns: tuple[_Rows, _Scales],
   gradient: Float[Array, "r d"],
 ) -> Float[Array, "r d"]:
-  """Adds the contribution of a tile to the gradient of its rows.
-
-  A cosine c_ij is in the terms of both rows i and j. With the normalisers of
-  both at hand, row i needs no gradient from the tile in which it is a column.
-  """
+  """Adds the contribution of a tile to the gradient of its rows."""
+  # A cosine c_ij is in the terms of both rows i and j. With the normalisers of
+  # both, row i needs no gradient from the tile in which it is a column.
   (rows, row_scales), (columns, column_scales) = rows, columns
   logits, weights = _pairs_of_tile(settings, rows, columns)
   slope = jnp.exp(logits - row_scales.normaliser[:, None])
@@ -261,10 +253,10 @@ def _add_to_gradient(
 def _over_columns(
   add: Callable, settings: _Settings, rows: Any, sums: Any
 ) -> Any:
-  """Sums over all columns for each row, tile by tile.
+  """Sums over all columns for each row, tile by tile; arrays are [2n, ...].
 
   `add` takes the settings, a tile of rows, one of columns and the sums of these
-  rows, and returns the sums with these columns. Arrays are [2n, ...].
+  rows, and returns the sums with these columns.
   """
   devices = settings.mesh.size
   onwards = [(i, (i + 1) % devices) for i in range(devices)]

@@ -12,7 +12,6 @@ from pcl_jax.models import resnet
 from pcl_jax.models import short_chunk_cnn
 
 BACKBONES = {"resnet": resnet.ResNet18, "sc_cnn": short_chunk_cnn.ScCnn}
-PAPER_WIDTHS = {"resnet": 64, "sc_cnn": 128}
 
 
 class AudioEncoder(nnx.Module):
@@ -39,7 +38,8 @@ class AudioEncoder(nnx.Module):
       fc_output_dim: output size of the projection.
       fc_dropout: dropout rate of the projection.
       compute_dtype: type of the convolutions; everything else is float32.
-      remat: saves memory by computing the inside of blocks again.
+      remat: keeps only the input of each block for the gradient, and computes
+        the rest again.
       rngs: source of the initial weights.
 
     Raises:
@@ -50,15 +50,8 @@ class AudioEncoder(nnx.Module):
         f"backbone_type is {backbone_type!r}, which is not an audio encoder: "
         f"choose one of {', '.join(BACKBONES)}"
       )
-    if width is None:
-      width = PAPER_WIDTHS[backbone_type]
-    if width < 1:
-      raise errors.InputError(
-        f"width is {width}, but a network needs at least 1 channel: give a "
-        f"positive width or None for the paper's {PAPER_WIDTHS[backbone_type]}"
-      )
     self.backbone = BACKBONES[backbone_type](
-      width=width,
+      **({} if width is None else {"width": width}),
       compute_dtype=compute_dtype,
       remat=remat,
       rngs=rngs,
@@ -79,13 +72,8 @@ class AudioEncoder(nnx.Module):
   ) -> tuple[Float[Array, "batch features"], Float[Array, "batch outputs"]]:
     """Returns the features for downstream tasks and the loss's projection.
 
-    Args:
-      mel: [batch, 256 frames, 48 mel bands], float16 or float32.
-      training: turns on dropout and the batch's own statistics.
-      key: a random key for dropout.
-
-    Returns:
-      [batch, features] and [batch, fc_output_dim], float32.
+    Both are float32. `mel` has 256 frames of 48 mel bands, float16 or float32;
+    `training` turns on dropout, which `key` decides, and batch statistics.
     """
     features = self.backbone(mel.astype(jnp.float32), training)
     return features, self.projection(features, training, key)

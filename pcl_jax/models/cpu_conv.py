@@ -42,18 +42,9 @@ def conv_general_dilated(
 ) -> Float[Array, "batch rows columns outputs"]:
   """Stands in for `lax.conv_general_dilated` as an argument of `nnx.Conv`.
 
-  Args:
-    x: images, [batch, height, width, inputs].
-    kernel: [size, size, inputs, outputs], of odd size.
-    window_strides: the same step in both directions.
-    padding: size // 2 zeros on all sides.
-    **unused: arguments that nnx.Conv leaves at their defaults.
-
-  Returns:
-    [batch, ceil(height / stride), ceil(width / stride), outputs].
-
   Raises:
-    ValueError: the strides or the padding are others.
+    ValueError: the kernel's size is even, its strides differ, or the padding
+      is not size // 2 on all sides.
   """
   half, stride = kernel.shape[0] // 2, window_strides[0]
   strides, margins = (stride, stride), ((half, half), (half, half))
@@ -248,10 +239,8 @@ def _kernel_gradient(x: Array, gradient: Array) -> Array:
 
 
 def _in_parts(x: Array, others: int) -> tuple[Array, int]:
-  """Returns [batch / parts, parts, ...] and the number of parts.
-
-  The parts are the minor axis, since the major one may be split over devices.
-  """
+  """Returns [batch / parts, parts, ...] and the number of parts."""
+  # The parts are the minor axis, as the major one may be split over devices.
   parts = _parts(x.shape, others)
   return x.reshape(-1, parts, *x.shape[1:]), parts
 
@@ -285,10 +274,7 @@ def _to_taps(sums: Sequence[Array]) -> list[Array]:
 
 
 def _of_images(x: Array) -> list[list[Array]]:
-  """Returns the 4 x 4 combinations of each tile's 4 x 4 pixels.
-
-  Each is [batch, height / 2, width / 2, channels], rounded up.
-  """
+  """Returns the 4 x 4 combinations of the pixels of each tile."""
   rows, columns = -(-x.shape[1] // 2), -(-x.shape[2] // 2)
   x = _pad(x, 1, 2 * rows - x.shape[1], 2 * columns - x.shape[2])
   return [_of_pixels(row, 2, columns) for row in _of_pixels(x, 1, rows)]
@@ -302,10 +288,7 @@ def _of_pixels(x: Array, axis: int, count: int) -> list[Array]:
 
 
 def _of_gradients(y: Array) -> list[list[Array]]:
-  """Returns the 4 x 4 gradients of a tile's products from its 2 x 2 outputs'.
-
-  Each is [batch, height / 2, width / 2, channels], rounded up.
-  """
+  """Returns the gradients of a tile's 4 x 4 products from its outputs'."""
   y = _pad(y, 0, y.shape[1] % 2, y.shape[2] % 2)
   rows = _of_pair(y[:, 0::2], y[:, 1::2])
   return [_of_pair(row[:, :, 0::2], row[:, :, 1::2]) for row in rows]

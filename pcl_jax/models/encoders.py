@@ -49,7 +49,7 @@ class Encoders(nnx.Module):
   def __call__(
     self, batch: Mapping[str, Array], training: bool, key: Array | None = None
   ) -> dict[str, Float[Array, "rows d"]]:
-    """Returns each mode's embedding of each row of a batch, [rows, d].
+    """Returns each mode's embedding of each row of a batch.
 
     Args:
       batch: `audio` patches [rows, frames, bands]; `cf` vectors [rows, dims]

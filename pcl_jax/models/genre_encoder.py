@@ -29,16 +29,11 @@ class GenreEncoder(nnx.Module):
     dropout: float = 0.1,
     rngs: nnx.Rngs,
   ):
-    """Takes the vectors and draws the other weights.
+    """Takes the vectors of the codes (row 0 is padding), draws the rest.
 
-    Args:
-      table: [codes + 1, dims] initial vectors, which training changes further;
-        row 0 is padding.
-      n_head: attention heads.
-      d_k: width of a head's queries and keys.
-      d_v: width of a head's values.
-      dropout: dropout rate of the attention and of the attended values.
-      rngs: source of the initial weights.
+    Training changes the vectors further. `n_head` attention heads have queries
+    and keys of width `d_k` and values of width `d_v`; `dropout` is the rate for
+    the attention and for the attended values.
     """
     dims = table.shape[1]
     self.n_head = n_head
@@ -56,13 +51,7 @@ class GenreEncoder(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch dims"]:
-    """Returns embeddings, [batch, dims].
-
-    Args:
-      tags: [batch, tags] rows of the table, 0 where there is none.
-      training: turns on dropout.
-      key: a random key for dropout.
-    """
+    """Returns embeddings of songs from their codes, 0 where there is none."""
     keys = (None, None) if key is None else jax.random.split(key)
     vectors = self.embeddings[...][tags]
     attention = self.attention(vectors, tags)
@@ -79,12 +68,7 @@ class GenreEncoder(nnx.Module):
     vectors: Float[Array, "batch tags dims"],
     tags: Int[Array, "batch tags"],
   ) -> Float[Array, "batch heads tags tags"]:
-    """Returns the weight of each tag (last axis) for each tag; rows sum to 1.
-
-    Args:
-      vectors: [batch, tags, dims], those of the codes.
-      tags: [batch, tags] codes, 0 where there is none.
-    """
+    """Returns the weight of each tag (last axis) for each, of sum 1."""
     queries = self._heads(self.queries(vectors))
     keys = self._heads(self.keys(vectors))
     scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys)

@@ -24,9 +24,8 @@ Conv = functools.partial(
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
   """Returns PyTorch's default initialiser, uniform on +- 1 / sqrt(fan_in).
 
-  Args:
-    fan_in: inputs of one output, channels times kernel size; the same for
-      kernel and bias.
+  `fan_in` is the number of inputs of one output, channels times kernel size,
+  and the same for kernel and bias.
   """
   bound = fan_in**-0.5
 
@@ -94,12 +93,8 @@ class BatchNorm(nnx.Module):
   ) -> Float[Array, "*batch channels"]:
     """Normalises `x`; in training also updates the running statistics.
 
-    Args:
-      x: [..., channels], any float type.
-      training: normalises by the batch's statistics, else by the running ones.
-
-    Returns:
-      [..., channels] in the type of `x`.
+    Training normalises by the batch's statistics, evaluation by the running
+    ones. The result has the type of `x`.
 
     Raises:
       ValueError: in training with a single element per channel, which has no
@@ -138,14 +133,7 @@ class BatchNorm(nnx.Module):
 def run_block(
   block: nnx.Module, x: Array, training: bool, remat: bool
 ) -> Array:
-  """Runs a block of a backbone.
-
-  Args:
-    block: takes `x` and `training`.
-    x: input of the block.
-    training: passed on.
-    remat: keeps only `x` for the gradient and computes the rest again.
-  """
+  """Runs a block of a backbone; with `remat` its inside is computed twice."""
   if not remat:
     return block(x, training)
   return nnx.remat(lambda block, x: block(x, training))(block, x)
@@ -158,13 +146,6 @@ def max_pool(
 
   Not `lax.reduce_window`, whose gradient is a slow `select_and_scatter`. Equal
   maxima share the gradient.
-
-  Args:
-    x: [batch, height, width, channels].
-    window: height and width of a window, and its strides.
-
-  Returns:
-    [batch, height // window[0], width // window[1], channels].
   """
   for axis, size in enumerate(window, start=1):
     count = x.shape[axis] // size
@@ -176,14 +157,7 @@ def max_pool(
 def overlapping_max_pool(
   x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch rows columns channels"]:
-  """Takes the maximum of 3x3 windows two apart, the first centred at 0.
-
-  Args:
-    x: [batch, height, width, channels].
-
-  Returns:
-    [batch, ceil(height / 2), ceil(width / 2), channels].
-  """
+  """Takes the maximum of 3x3 windows two apart, the first centred at 0."""
   for axis in (1, 2):
     x = _pad_lowest(x, axis, 0, x.shape[axis] % 2)
     even, odd = _every(x, 2, axis)
@@ -209,14 +183,7 @@ def _pad_lowest(x: Array, axis: int, before: int, after: int) -> Array:
 def dropout(x: Array, rate: float, training: bool, key: Array | None) -> Array:
   """Sets elements to 0 with probability `rate` and scales up the others.
 
-  Args:
-    x: any shape.
-    rate: probability, in [0, 1).
-    training: without it, or with rate 0, `x` is returned as it is.
-    key: a random key; needed only when elements are dropped.
-
-  Returns:
-    An array like `x`.
+  Without training `x` is returned as it is.
 
   Raises:
     ValueError: elements are to be dropped and there is no key.
@@ -255,6 +222,6 @@ class Mlp(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch outputs"]:
-    """Returns [batch, output_dim] from `x` [batch, input_dim]."""
+    """Returns [batch, output_dim]."""
     x = jax.nn.relu(self.hidden(x))
     return self.output(dropout(x, self.dropout, training, key))

@@ -18,15 +18,7 @@ class PlaylistEncoder(nnx.Module):
     dropout: float = 0.3,
     rngs: nnx.Rngs,
   ):
-    """Draws the weights.
-
-    Args:
-      input_dim: size of a playlist vector: factors and the item bias.
-      hidden_dim: hidden size.
-      output_dim: output size.
-      dropout: dropout rate between the two layers.
-      rngs: source of the initial weights.
-    """
+    """Draws the weights; a vector has 300 factors and the item bias."""
     self.fc = layers.Mlp(input_dim, hidden_dim, output_dim, dropout, rngs=rngs)
     self.norm = layers.layer_norm(output_dim, rngs=rngs)
 
@@ -36,11 +28,5 @@ class PlaylistEncoder(nnx.Module):
     training: bool,
     key: Array | None = None,
   ) -> Float[Array, "batch outputs"]:
-    """Returns embeddings, [batch, output_dim].
-
-    Args:
-      vectors: playlist vectors, [batch, input_dim].
-      training: turns on dropout.
-      key: a random key for dropout.
-    """
+    """Returns embeddings; `training` turns on dropout, which `key` decides."""
     return self.norm(self.fc(vectors, training, key))

@@ -68,15 +68,7 @@ class ResNet18(nnx.Module):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    """Draws the weights.
-
-    Args:
-      width: channels of the first stage; each later stage doubles them.
-      compute_dtype: type of the convolutions; everything else is float32.
-      remat: keeps only the input of each block for the gradient, and computes
-        the rest again.
-      rngs: source of the initial weights.
-    """
+    """Draws the weights; each stage doubles the `width` of the first."""
     self.remat = remat
     self.features = 2 * width * 2 ** (STAGES - 1)
     self.conv = layers.Conv(
@@ -109,15 +101,7 @@ class ResNet18(nnx.Module):
   def __call__(
     self, mel: Float[Array, "batch frames bands"], training: bool
   ) -> Float[Array, "batch features"]:
-    """Returns float32 features.
-
-    Args:
-      mel: [batch, frames, mel bands] in float32.
-      training: normalises by the batch and updates the running statistics.
-
-    Returns:
-      [batch, 16 width]: the averages, then the maxima, over time and mel.
-    """
+    """Returns the averages, then the maxima, over time and mel; float32."""
     x = jax.nn.relu(self.norm(self.conv(mel[..., None]), training))
     x = layers.overlapping_max_pool(x)
     for name in sorted(self.blocks):

@@ -62,15 +62,7 @@ class ScCnn(nnx.Module):
     remat: bool = False,
     rngs: nnx.Rngs,
   ):
-    """Draws the weights.
-
-    Args:
-      width: channels of the first block; the last one has four times as many.
-      compute_dtype: type of the convolutions; everything else is float32.
-      remat: keeps only the input of each block for the gradient, and computes
-        the rest again.
-      rngs: source of the initial weights.
-    """
+    """Draws the weights; the first block has `width` channels."""
     self.remat = remat
     self.features = 2 * WIDTHS[-1] * width
     self.norm = layers.BatchNorm(1)
@@ -91,15 +83,7 @@ class ScCnn(nnx.Module):
   def __call__(
     self, mel: Float[Array, "batch 256 48"], training: bool
   ) -> Float[Array, "batch features"]:
-    """Returns float32 features.
-
-    Args:
-      mel: [batch, 256 frames, 48 mel bands] in float32.
-      training: normalises by the batch and updates the running statistics.
-
-    Returns:
-      [batch, 8 width]: the values of each channel at the two last times.
-    """
+    """Returns the values of each channel at the two last times, float32."""
     x = self.norm(mel[..., None], training)
     for name in sorted(self.blocks):
       x = layers.run_block(self.blocks[name], x, training, self.remat)

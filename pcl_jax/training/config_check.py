@@ -109,10 +109,9 @@ def items_multiple(strategy: strategies.Strategy, parts: int) -> int:
 
 
 def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
-  """Refuses values that no run can have; needs neither data nor devices.
+  """Refuses values that no run can have; returns the strategy asked for.
 
-  Returns:
-    The strategy that the config asks for.
+  Neither data nor devices are needed.
 
   Raises:
     InputError: names the key, the value and the rule.
@@ -174,12 +173,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-  """What has changed since a checkpoint, all of it allowed.
-
-  Attributes:
-    lines: a line for each key, with both values.
-    other_batches: whether the epoch under way has other batches now.
-  """
+  """Lines that say what has changed since a checkpoint, all of it allowed."""
 
   lines: list[str]
   other_batches: bool

@@ -20,7 +20,9 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.common import prefetch
+from pcl_jax.common import storage
 from pcl_jax.common import versions
+from pcl_jax.data import learned_songs
 from pcl_jax.data import plans
 from pcl_jax.training import config_check
 from pcl_jax.training import metric_writers
@@ -44,7 +46,7 @@ class _Session:
   run: setup.Setup
   progress: setup.Progress
   checkpoints: manager.Checkpoints
-  writer: metric_writers.Writer
+  writer: metric_writers.MetricWriter
   trace: profiling.Trace
   watch: nonfinite.Watch
   stop: preemption.Interruption
@@ -53,13 +55,16 @@ class _Session:
     self,
     plan: plans.Plan,
     terms: dict[str, jax.Array],
-    skipped: jax.Array,
     answer: jax.Array | None,
+    row: dict[str, Any] | None,
   ) -> None:
     """Records what the last counted step returned; waits for it."""
     losses = metric_writers.fetch(terms)
+    skipped = losses.pop(train_step.SKIPPED)
     self.stop.record(answer)
     self.watch.record(plan, losses, bool(skipped))
+    if row is not None:
+      self.writer.write_step(row, losses)
 
   def failures(self) -> dict[str, int]:
     """Returns what rows of the log say where saves of this start failed."""
@@ -80,7 +85,7 @@ class _Session:
         "checkpoints before it are kept: lower --config.opt_params.lr (with "
         "--allow_change), and the same --workdir goes on from them."
       )
-    meta = self.run.meta | {"progress": self.progress.as_dict()}
+    meta = self.run.meta | {"progress": dataclasses.asdict(self.progress)}
     self.checkpoints.save(state, meta, losses)
 
   def save_within_epoch(self, state: train_step.State) -> None:
@@ -148,8 +153,7 @@ def _train_epoch(
 ) -> train_step.State:
   """Trains what is left of an epoch, or until a signal; returns the state."""
   run, progress, stop = session.run, session.progress, session.stop
-  log, meter = metric_writers.LateLog(session.writer), metric_writers.Meter()
-  config, before = run.config, None
+  config, meter, before = run.config, metric_writers.Meter(), None
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan) and not stop.is_due:
       asked = time.perf_counter()
@@ -159,28 +163,24 @@ def _train_epoch(
       with jax.transfer_guard("disallow"):
         state, terms = run.train_step(state, batch, run.key)
         answer = stop.ask()
-      skipped = terms.pop(train_step.SKIPPED)
       # One step may be under way while the next is prepared, not more: what
       # is queued holds its batch in memory.
       if before is not None:
         session.record(plan, *before)
-      before = terms, skipped, answer
       progress.step += 1
       progress.step_in_epoch += 1
-      log.flush()
       session.trace.record_step(terms)
-      if progress.step % config.log_every_steps == 0:
-        log.put(_row(session, plan, meter), terms)
+      is_logged = progress.step % config.log_every_steps == 0
+      before = terms, answer, _row(session, plan, meter) if is_logged else None
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
+        # A run that goes on from here does not log it again.
         session.record(plan, *before)
         before = None
-        log.flush()  # A run that goes on from here does not log it again.
         session.save_within_epoch(state)
   if before is not None:
     session.record(plan, *before)
-    log.flush()
     if progress.step_in_epoch < len(plan):
       session.save_within_epoch(state)
   return state
@@ -220,7 +220,7 @@ def _restore(
   if restored is None:
     return run.state, setup.Progress()
   state, meta = restored
-  progress = setup.Progress.from_dict(meta["progress"])
+  progress = setup.Progress(**meta["progress"])
   console.say(f"going on from step {progress.step}, epoch {progress.epoch}")
   changes = check(meta)
   for line in changes.lines:
@@ -237,11 +237,7 @@ def _restore(
 def _validate_and_record(
   session: _Session, state: train_step.State, plan: plans.Plan
 ) -> dict[str, float]:
-  """Validates at the end of an epoch; returns the losses.
-
-  Raises:
-    RunError: they are not finite.
-  """
+  """Validates at the end of an epoch; returns the losses, which are finite."""
   losses, progress = validate(session.run, state, plan), session.progress
   epoch = progress.epoch
   if not math.isfinite(losses["total"]):
@@ -311,11 +307,13 @@ def train_and_evaluate(
   Raises:
     InputError: config, data set or workdir break a rule, or another trainer
       uses the workdir.
+    OSError: a file of the workdir cannot be written.
     RunError: loss or weights are no longer finite.
   """
+  path = pathlib.Path(workdir)
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | versions.installed())
-  cache = config.train.compilation_cache or pathlib.Path(workdir).parent / CACHE
+  cache = config.train.compilation_cache or path.parent / CACHE
   profiling.enable_compilation_cache(pathlib.Path(cache))
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(preemption.Interruption())
@@ -324,7 +322,6 @@ def train_and_evaluate(
     ahead = prefetch.Planner(run.batches.plan_epoch)
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
-    path = setup.make_workdir(workdir)
     stack.enter_context(hosts.hold_workdir(path))
     checkpoints = manager.Checkpoints(path)
     stack.callback(checkpoints.close)
@@ -332,11 +329,13 @@ def train_and_evaluate(
     state, progress = _restore(run, checkpoints, allow_change)
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():
-      setup.write_config(path, config)  # Not before: it may have been refused.
-      setup.record_songs(path, run.batches.data)
+      # Not before: it may have been refused.
+      text = config.to_json(indent=2) + "\n"
+      storage.write_text(path / "config.json", text)
+      learned_songs.record(path, run.batches.data)
     _print_beginning(run, progress)
     stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
-    writer = metric_writers.open_writer(path, progress.step)
+    writer = metric_writers.MetricWriter(path, progress.step)
     stack.callback(writer.close)
     trace = profiling.Trace(path / "profile" if profile else None)
     stack.callback(trace.close)
@@ -347,7 +346,7 @@ def train_and_evaluate(
     checkpoints.finish()
     kept = checkpoints.files.best(), checkpoints.files.latest()
   _print_end(session, *kept, path)
-  return progress.as_dict()
+  return dataclasses.asdict(progress)
 
 
 def _print_beginning(run: setup.Setup, progress: setup.Progress) -> None:

@@ -27,12 +27,7 @@ _FIRST_STEPS = 20  # They say little of what is to come.
 
 
 def drop_after(path: pathlib.Path, step: int) -> None:
-  """Drops rows past a step, and a torn last one, from a run's numbers.
-
-  Args:
-    path: metrics.jsonl of the run; nothing happens where it is absent.
-    step: training goes on after it.
-  """
+  """Drops rows past a step, and a torn last one, from a metrics.jsonl."""
   if not path.exists():
     return
   kept = []
@@ -56,7 +51,6 @@ class _Rows:
     self._failures = 0
 
   def write(self, line: str) -> None:
-    """Writes a line, and those before it that could not be written."""
     self._waiting += line.encode() + b"\n"
     end = os.fstat(self._file).st_size
     try:
@@ -80,11 +74,9 @@ class _Rows:
         f"{self._path} is written again, after {self._failures} failures; no "
         "row is lost"
       )
-      self._failures = 0
-    self._waiting = b""
+    self._waiting, self._failures = b"", 0
 
   def close(self) -> None:
-    """Closes the file, and says what of it is lost."""
     os.close(self._file)
     if self._waiting:
       rows = self._waiting.count(b"\n")
@@ -118,42 +110,31 @@ class _Curves:
       )
 
   def add(self, name: str, value: float | int, step: int) -> None:
-    """Adds a point to a curve."""
     if self._writer is not None:
       self._attempt(lambda: self._writer.add_scalar(name, value, step))
 
   def close(self) -> None:
-    """Flushes and closes."""
     if self._writer is not None:
       self._attempt(lambda: self._writer.close())
 
 
-class MutedWriter:
-  """Takes what `MetricWriter` does and writes nothing."""
-
-  def write(self, *_: Any) -> None:
-    """Does nothing."""
-
-  close = write
-
-
 class MetricWriter:
-  """Writes rows of numbers, one a line, and the same as TensorBoard events."""
+  """Writes rows of numbers, one a line, and the same as TensorBoard events.
+
+  The first process writes; in others nothing happens.
+  """
 
   def __init__(self, workdir: str | os.PathLike[str], first_step: int):
-    """Opens a run's numbers for more of them.
-
-    Args:
-      workdir: folder of the run.
-      first_step: step the run goes on from; later rows are dropped.
-    """
-    path = pathlib.Path(workdir) / FILE_NAME
-    drop_after(path, first_step)
-    self._rows = _Rows(path)
-    self._curves = _Curves(pathlib.Path(workdir) / "tensorboard", first_step)
+    """Opens a run's numbers; rows after `first_step` are dropped."""
+    self._has_advised = False
+    if hosts.is_first():
+      path = pathlib.Path(workdir) / FILE_NAME
+      drop_after(path, first_step)
+      self._rows = _Rows(path)
+      self._curves = _Curves(path.parent / "tensorboard", first_step)
 
   def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
-    """Writes one row.
+    """Writes one row, as it is after so many steps.
 
     Args:
       kind: `train`, `validation` or `skipped`.
@@ -161,26 +142,39 @@ class MetricWriter:
       row: plain numbers by name; one that is not finite becomes null, as json
         has no word for it.
     """
+    if not hosts.is_first():
+      return
     finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
     self._rows.write(json.dumps({"kind": kind, "step": step} | finite))
     for name, value in finite.items():
       if value is not None:
         self._curves.add(f"{kind}/{name}", value, step)
 
+  def write_step(self, row: dict[str, Any], losses: dict[str, float]) -> None:
+    """Writes and prints a row of training; advises once on a slow loader."""
+    step, epoch = row["step"], row["epoch"]
+    others = {name: value for name, value in row.items() if name != "step"}
+    self.write("train", step, others | losses)
+    console.say(
+      f"epoch {epoch} step {step}: {format_terms(losses)} | "
+      f"{row['songs_per_s']:.0f} songs/s | "
+      f"waiting for data {row['data_wait_share']:.0%}"
+    )
+    is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
+    if is_slow and not self._has_advised:
+      self._has_advised = True
+      console.say(
+        "the loader holds training back: raise --config.data.threads up to the "
+        "number of cores, move the data set to a faster disk or to memory, or, "
+        "on a disk that seeks slowly, use --config.data.order=blocks "
+        "(docs/data.md says when)"
+      )
+
   def close(self) -> None:
-    """Flushes and closes both."""
-    self._rows.close()
-    self._curves.close()
-
-
-Writer = MetricWriter | MutedWriter
-
-
-def open_writer(workdir: str | os.PathLike[str], first_step: int) -> Writer:
-  """Returns a MetricWriter in the first process, a MutedWriter in others."""
-  return (
-    MetricWriter(workdir, first_step) if hosts.is_first() else MutedWriter()
-  )
+    """Flushes and closes."""
+    if hosts.is_first():
+      self._rows.close()
+      self._curves.close()
 
 
 class Meter:
@@ -223,43 +217,3 @@ def format_terms(terms: dict[str, float]) -> str:
 def fetch(terms: dict[str, jax.Array]) -> dict[str, float]:
   """Returns the terms of a loss as numbers; waits for the device."""
   return {name: float(value) for name, value in jax.device_get(terms).items()}
-
-
-class LateLog:
-  """Logs the losses of a step when the next one is under way.
-
-  Fetching them at once would make the host wait for the device, and the device
-  then for the host.
-  """
-
-  def __init__(self, writer: Writer):
-    self._writer = writer
-    self._pending = None
-    self._has_advised = False
-
-  def put(self, row: dict[str, Any], terms: dict[str, jax.Array]) -> None:
-    """Keeps a row and the terms of its loss until `flush`."""
-    self._pending = (row, terms)
-
-  def flush(self) -> None:
-    """Writes what is pending."""
-    if self._pending is None:
-      return
-    (row, terms), self._pending = self._pending, None
-    losses = fetch(terms)
-    step = row.pop("step")
-    self._writer.write("train", step, row | losses)
-    console.say(
-      f"epoch {row['epoch']} step {step}: {format_terms(losses)} | "
-      f"{row['songs_per_s']:.0f} songs/s | "
-      f"waiting for data {row['data_wait_share']:.0%}"
-    )
-    is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
-    if is_slow and not self._has_advised:
-      self._has_advised = True
-      console.say(
-        "the loader holds training back: raise --config.data.threads up to the "
-        "number of cores, move the data set to a faster disk or to memory, or, "
-        "on a disk that seeks slowly, use --config.data.order=blocks "
-        "(docs/data.md says when)"
-      )

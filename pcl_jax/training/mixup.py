@@ -8,17 +8,7 @@ from jaxtyping import Array, Float, Int, Key
 def draw(
   key: Key[Array, ""], rows: int, alpha: float, beta: float
 ) -> tuple[Float[Array, " rows"], Int[Array, " rows"]]:
-  """Draws the gains and the permutation of one batch.
-
-  Args:
-    key: decides both.
-    rows: patches in the global batch.
-    alpha: first parameter of the Beta distribution of the gains; positive.
-    beta: second parameter; positive.
-
-  Returns:
-    Gains in (0, 1), [rows], and a permutation, [rows].
-  """
+  """Draws gains in (0, 1) from Beta(alpha, beta), and a permutation of rows."""
   gain_key, order_key = jax.random.split(key)
   gains = jax.random.beta(gain_key, alpha, beta, (rows,))
   return gains, jax.random.permutation(order_key, rows)
@@ -29,13 +19,7 @@ def mix(
   gains: Float[Array, " rows"],
   order: Int[Array, " rows"],
 ) -> Float[Array, "rows frames bands"]:
-  """Returns g x + (1 - g) x[order], on the stored (log) feature, float32.
-
-  Args:
-    patches: anchors and positives together, [rows, frames, bands].
-    gains: g of each patch, [rows].
-    order: the patch each is mixed with, [rows].
-  """
+  """Returns g x + (1 - g) x[order], on the stored (log) feature, float32."""
   patches = patches.astype(jnp.float32)
   g = gains.astype(jnp.float32)[:, None, None]
   return g * patches + (1.0 - g) * patches[order]

@@ -32,17 +32,10 @@ class Watch:
     self,
     run: setup.Setup,
     workdir: pathlib.Path,
-    writer: metric_writers.Writer,
+    writer: metric_writers.MetricWriter,
     progress: setup.Progress,
   ):
-    """Prepares.
-
-    Args:
-      run: the run that is watched.
-      workdir: its folder; batches are written into its folder `nonfinite`.
-      writer: gets a row for each skipped step.
-      progress: counts them.
-    """
+    """Prepares to write batches into the workdir and rows by the writer."""
     self._run, self._folder = run, workdir / FOLDER
     self._writer, self._progress = writer, progress
     self._damaged: set[int] = set()
@@ -50,15 +43,10 @@ class Watch:
   def record(
     self, plan: plans.Plan, terms: dict[str, float], skipped: bool
   ) -> None:
-    """Records a step; it is the last that the progress has counted.
-
-    Args:
-      plan: the plan of its epoch.
-      terms: the terms of its loss.
-      skipped: whether it learned nothing.
+    """Records the last counted step of a plan, with the terms of its loss.
 
     Raises:
-      RunError: it is one too many in a row, or too many songs are damaged.
+      RunError: too many steps in a row are skipped, or songs damaged.
     """
     progress = self._progress
     if not skipped:

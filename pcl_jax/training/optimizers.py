@@ -19,11 +19,8 @@ def make_schedule(
 ) -> optax.Schedule:
   """Returns the learning rate as a function of the steps taken before.
 
-  Args:
-    kind: one of `SCHEDULES`.
-    peak: the constant, or the rate that the cosine falls from.
-    warmup_steps: number of steps in which the rate rises linearly from 0.
-    total_steps: number of steps of the run.
+  It rises linearly from 0 to its peak, then it is constant or follows a cosine
+  that falls to 0.
 
   Raises:
     InputError: the warm-up is as long as the run.
@@ -49,10 +46,7 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
   """Returns Adam with L2 added to the gradient before its moments.
 
-  Args:
-    learning_rate: a function of the number of updates before, or a constant.
-      Its state holds that number in either case.
-    weight_decay: strength of the L2 penalty, on every parameter.
+  The state holds the number of updates before, also for a constant rate.
   """
   if not callable(learning_rate):
     learning_rate = optax.constant_schedule(learning_rate)

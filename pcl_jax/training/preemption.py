@@ -6,6 +6,7 @@ every step whether any of them received a signal, so that all end after the same
 step. Its answer is fetched with the losses of the step, so nobody waits for it.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,35 +29,29 @@ class Interruption:
     self._count = 0
     self._agreed = False
     self._marks: tuple[jax.Array, ...] = ()
-    self._old: dict[int, Any] = {}
-    self._wakeup = -1
-    self._sockets: tuple[socket.socket, ...] = ()
+    self._undo = contextlib.ExitStack()
 
   def __enter__(self) -> "Interruption":
     # Python lets the main thread alone listen.
     if threading.current_thread() is threading.main_thread():
-      ours, theirs = self._sockets = socket.socketpair()
+      ours, theirs = socket.socketpair()
       theirs.setblocking(False)
-      self._wakeup = signal.set_wakeup_fd(theirs.fileno())
+      watcher = threading.Thread(target=self._watch, args=(ours,), daemon=True)
+      watcher.start()
+      self._undo.callback(watcher.join)
+      # The thread then reads the end, and closes its own.
+      self._undo.callback(theirs.close)
+      old = signal.set_wakeup_fd(theirs.fileno())
+      self._undo.callback(signal.set_wakeup_fd, old)
       for number in SIGNALS:
-        self._old[number] = signal.signal(number, self._record_signal)
-      self._watcher = threading.Thread(
-        target=self._watch, args=(ours,), daemon=True
-      )
-      self._watcher.start()
+        old = signal.signal(number, self._record_signal)
+        # None stands for a handler that was not set by Python, as that of jax.
+        old = signal.SIG_DFL if old is None else old
+        self._undo.callback(signal.signal, number, old)
     return self
 
   def __exit__(self, *_: Any) -> None:
-    for number, handler in self._old.items():
-      # None stands for a handler that was not set by Python, as that of jax.
-      signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    self._old.clear()
-    if self._sockets:
-      signal.set_wakeup_fd(self._wakeup)
-      _, theirs = self._sockets
-      theirs.close()  # The thread then reads the end, and closes its own.
-      self._watcher.join()
-      self._sockets = ()
+    self._undo.close()
 
   def _record_signal(self, number: int, _: Any) -> None:
     self._name = self._name or signal.Signals(number).name
@@ -78,11 +73,9 @@ class Interruption:
   def prepare(
     self, sharding: jax.sharding.NamedSharding, *, several: bool
   ) -> None:
-    """Prepares to ask the other processes.
+    """Prepares to ask the other processes, if there are several.
 
-    Args:
-      sharding: the sharding of batches, split over all devices.
-      several: whether there are other processes.
+    `sharding` is that of batches, split over all devices.
     """
     if not several:
       return

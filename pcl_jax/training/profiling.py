@@ -48,14 +48,9 @@ def step_operations(
 ) -> float | None:
   """Counts the floating-point operations of a step by XLA's cost analysis.
 
-  Args:
-    graphdef: structure of the encoders, without remat.
-    optimizer: the optimizer of the run.
-    recipe: the recipe of the run; its parts are counted as one, since what is
-      computed twice to save memory is no work of the model.
-    mesh: the devices that the batch is split over.
-    state: a state of the run, or its shapes.
-    batch: a global batch, or its shapes.
+  State and batch may be shapes. Microbatches, tiles and remat are left out,
+  since what is computed twice to save memory is no work of the model: the
+  graphdef is one without remat.
 
   Returns:
     Operations of the whole step, over all devices; None where XLA does not
@@ -76,11 +71,7 @@ def step_operations(
 
 
 def peak_of(device_kind: str) -> float | None:
-  """Returns a device's dense bfloat16 peak in operations/s, None if unknown.
-
-  Args:
-    device_kind: the name that jax gives it, such as NVIDIA H200.
-  """
+  """Returns a device's dense bfloat16 peak in operations/s, None if unknown."""
   for name, peak in _PEAKS.items():
     if name in device_kind:
       return peak * 1e12
@@ -92,14 +83,8 @@ def figures(
 ) -> dict[str, float]:
   """Returns what the log says of the devices; what is unknown is left out.
 
-  Args:
-    operations: operations of a step, over all devices.
-    steps_per_s: steps per second of late.
-    devices: the devices of the run, as jax lists them.
-
-  Returns:
-    `tflops_per_s` of all devices; `mfu`, the share of their bfloat16 peak; and
-    `device_memory_gb`, the most that one has held so far.
+  These are `tflops_per_s` of all devices together; `mfu`, the share of their
+  bfloat16 peak; and `device_memory_gb`, the most that one has held so far.
   """
   row = {}
   if operations is not None:
@@ -116,18 +101,13 @@ def figures(
 
 
 class Trace:
-  """Traces some steps of a run into a folder, once it has warmed up."""
+  """Traces some steps of a run into a folder, if there is one."""
 
   def __init__(self, folder: pathlib.Path | None):
-    """Prepares; without a folder nothing is traced."""
     self._folder, self._steps, self._on = folder, 0, False
 
   def record_step(self, terms: Any) -> None:
-    """Counts a step; starts or stops where it is time.
-
-    Args:
-      terms: arrays of the step; the last traced step is waited for.
-    """
+    """Counts a step with its arrays; starts or stops where it is time."""
     self._steps += 1
     if self._folder is not None and self._steps == _FIRST_TRACED:
       jax.profiler.start_trace(self._folder)
@@ -145,13 +125,10 @@ class Trace:
 
 
 def enable_compilation_cache(folder: pathlib.Path) -> None:
-  """Keeps compiled programs in a folder, unless there is one already.
+  """Keeps compiled programs in a folder, unless jax has one already.
 
   Where that is impossible, all programs are compiled again, with a warning; so
   is a program whose file is damaged.
-
-  Args:
-    folder: made where it is absent; the next run like this starts sooner.
   """
   if jax.config.jax_compilation_cache_dir is not None:
     return
@@ -172,12 +149,7 @@ def enable_compilation_cache(folder: pathlib.Path) -> None:
 def shapes_of_batch(
   rows: int, tables: Mapping[str, np.ndarray]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns the shapes of a global batch.
-
-  Args:
-    rows: number of rows of the batch.
-    tables: what enters it in addition to audio, a row for each song.
-  """
+  """Returns the shapes of a global batch with rows of these tables."""
   patches = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
   shapes = {"audio": jax.ShapeDtypeStruct(patches, jnp.float16)}
   for name, table in tables.items():

@@ -39,12 +39,7 @@ def replay(
   workdir: str | os.PathLike[str],
   file: str | os.PathLike[str],
 ) -> list[str]:
-  """Prints what of a batch is not finite first; changes nothing.
-
-  Args:
-    config: the config of the run.
-    workdir: its folder.
-    file: a batch that the run has written down.
+  """Prints what of a batch on file is not finite first; changes nothing.
 
   Returns:
     What was found, line by line, as it was printed.
@@ -104,7 +99,7 @@ def _restore_before(
   config_check.check_changes(meta, run.meta)
   state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
-  return state, setup.Progress.from_dict(meta["progress"])
+  return state, setup.Progress(**meta["progress"])
 
 
 def _train_up_to(

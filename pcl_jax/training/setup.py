@@ -1,14 +1,9 @@
 """What a run is made of, built from its config and checked before it starts."""
 
 from collections.abc import Callable, Iterator, Sequence
-import contextlib
 import dataclasses
 import functools
 import json
-import math
-import os
-import pathlib
-import tempfile
 from typing import Any
 
 from flax import nnx
@@ -20,11 +15,9 @@ import optax
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
-from pcl_jax.data import learned_songs
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
@@ -38,23 +31,16 @@ from pcl_jax.training import train_step
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-  """The batches of a run: how they are planned, and their loading.
-
-  Attributes:
-    config: the config of the run.
-    strategy: what is contrasted with what.
-    data: the data set.
-    tables: what enters a batch in addition to audio, a row for each song.
-    sharing: lists whose songs are no negatives of one another, if any.
-    sharding: how a batch is split over all devices.
-  """
+  """The batches of a run: how they are planned, and their loading."""
 
   config: ml_collections.ConfigDict
   strategy: strategies.Strategy
   data: dataset.DataSet
+  # What enters a batch in addition to audio, a row for each song.
   tables: dict[str, np.ndarray]
+  # Lists whose songs are no negatives of one another.
   sharing: false_negatives.SharedLists | None
-  sharding: jax.sharding.NamedSharding
+  sharding: jax.sharding.NamedSharding  # Over all devices.
 
   @functools.cached_property
   def first_plan(self) -> plans.Plan:
@@ -102,55 +88,31 @@ class Batches:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-  """What a run is made of; all of it stays the same while the run goes on.
-
-  Attributes:
-    config: the config of the run.
-    batches: plans and loads its batches.
-    key: the key of mixup and dropout, on all devices.
-    schedule: number of updates before -> learning rate.
-    operations: floating-point operations of a step; None on CPUs, where nobody
-      asks.
-    state: the state before the first step, on all devices.
-    train_step: (state, batch, key) -> (state, terms).
-    eval_step: (state, batch, key) -> terms.
-    compute_loss: (params, batch statistics, batch, key) -> what the train step
-      differentiates; not compiled.
-    meta: what every checkpoint says about the run.
-  """
+  """What a run is made of; all of it stays the same while the run goes on."""
 
   config: ml_collections.ConfigDict
   batches: Batches
-  key: jax.Array
-  schedule: optax.Schedule
-  operations: float | None
-  state: train_step.State
-  train_step: Callable
-  eval_step: Callable
+  key: jax.Array  # Of mixup and dropout, on all devices.
+  schedule: optax.Schedule  # Number of updates before -> learning rate.
+  operations: float | None  # Of a step; None on CPUs, where nobody asks.
+  state: train_step.State  # Before the first step, on all devices.
+  train_step: Callable  # (state, batch, key) -> (state, terms).
+  eval_step: Callable  # (state, batch, key) -> terms.
+  # (params, batch statistics, batch, key) -> what is differentiated.
   compute_loss: Callable
-  meta: dict[str, Any]
+  meta: dict[str, Any]  # What every checkpoint says about the run.
 
 
 @dataclasses.dataclass
 class Progress:
-  """How far a run is; saved with every checkpoint.
+  """How far a run is; saved with every checkpoint."""
 
-  Attributes:
-    step: number of steps taken.
-    epoch: the epoch under way, from 0.
-    step_in_epoch: number of steps taken of it.
-    best_loss: lowest total validation loss so far.
-    epochs_without_better: number of epochs since then.
-    skipped_steps: number of steps that learned nothing, being not finite.
-    skipped_in_a_row: number of them since the last good one.
-  """
-
-  step: int = 0
-  epoch: int = 0
+  step: int = 0  # Number of steps taken.
+  epoch: int = 0  # The one under way.
   step_in_epoch: int = 0
-  best_loss: float = math.inf
+  best_loss: float | None = None  # Lowest total validation loss so far.
   epochs_without_better: int = 0
-  skipped_steps: int = 0
+  skipped_steps: int = 0  # They learned nothing, being not finite.
   skipped_in_a_row: int = 0
 
   def record_validation(self, loss: float) -> None:
@@ -158,19 +120,8 @@ class Progress:
     self.epoch += 1
     self.step_in_epoch = 0
     self.epochs_without_better += 1
-    if loss < self.best_loss:
+    if self.best_loss is None or loss < self.best_loss:
       self.best_loss, self.epochs_without_better = loss, 0
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain values; an infinite loss is None, as json knows none."""
-    best = self.best_loss if math.isfinite(self.best_loss) else None
-    return dataclasses.asdict(self) | {"best_loss": best}
-
-  @classmethod
-  def from_dict(cls, values: dict[str, Any]) -> "Progress":
-    """Reads what `as_dict` gave."""
-    best = values["best_loss"]
-    return cls(**values | {"best_loss": math.inf if best is None else best})
 
 
 def _batches_of(
@@ -293,11 +244,7 @@ def build(
   config: ml_collections.ConfigDict,
   devices: Sequence[jax.Device] | None = None,
 ) -> Setup:
-  """Builds a run from its config.
-
-  Args:
-    config: a config as the files in configs/ give it.
-    devices: the devices to train on; None for all.
+  """Builds a run from its config, on some devices or all.
 
   Raises:
     InputError: the config or the data set breaks a rule.
@@ -338,56 +285,3 @@ def build(
     ),
     meta=_meta_of(batches, architecture),
   )
-
-
-def make_workdir(workdir: str | os.PathLike[str]) -> pathlib.Path:
-  """Makes a run's folder; what is in it stays.
-
-  Raises:
-    InputError: it cannot be made or written.
-  """
-  path = pathlib.Path(workdir)
-  with _refusing_unwritable(path):
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-      pass
-  return path
-
-
-def write_config(
-  workdir: pathlib.Path, config: ml_collections.ConfigDict
-) -> None:
-  """Writes config.json into a run's folder.
-
-  Raises:
-    InputError: it cannot be written.
-  """
-  with _refusing_unwritable(workdir):
-    text = config.to_json(indent=2) + "\n"
-    storage.write_text(workdir / "config.json", text)
-
-
-def record_songs(workdir: pathlib.Path, data: dataset.DataSet) -> None:
-  """Adds the songs a run learns from to those its folder keeps.
-
-  Raises:
-    InputError: they cannot be read or written.
-  """
-  with _refusing_unwritable(workdir):
-    learned_songs.record(workdir, data)
-
-
-@contextlib.contextmanager
-def _refusing_unwritable(path: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    if path.exists() and not path.is_dir():
-      raise errors.InputError(
-        f"--workdir={path} is a file. Give the name of a folder, which is made "
-        "where it is absent."
-      ) from error
-    raise errors.InputError(
-      f"--workdir={path} cannot be written ({error}). Give a folder you may "
-      "write to, on a disk that is not full."
-    ) from error

@@ -20,7 +20,8 @@ from pcl_jax.losses import nt_xent
 from pcl_jax.training import mixup
 
 SKIPPED = "skipped"  # Added to the terms of a step by `skip_nonfinite`.
-_HIGHEST = 100.0  # Of a feature; silence is -2, what is loud is below 10.
+# Of a feature, a decimal logarithm; silence is -2, what is loud is below 10.
+_HIGHEST = 100.0
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 _COLLAPSE_ROWS = 512
@@ -28,35 +29,22 @@ _COLLAPSE_ROWS = 512
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """What a step computes in addition to the networks.
-
-  Attributes:
-    strategy: decides the terms of the loss.
-    num_codes: number of genre codes, for genre weights.
-    temperature: temperature of the losses.
-    mixup_alpha: first parameter of the Beta distribution of the gains; None
-      for no mixup.
-    mixup_beta: second parameter.
-    microbatches: number of parts that are embedded one after the other.
-    tiled_above: number of rows above which the loss is computed by tiles.
-    tile: largest number of rows and columns of a tile.
-  """
+  """What a step computes in addition to the networks."""
 
   strategy: strategies.Strategy
-  num_codes: int
+  num_codes: int  # Of genres, for genre weights.
   temperature: float
-  mixup_alpha: float | None
+  mixup_alpha: float | None  # None for no mixup.
   mixup_beta: float = 2.0
-  microbatches: int = 1
-  tiled_above: int = 4096
+  microbatches: int = 1  # Parts that are embedded one after the other.
+  tiled_above: int = 4096  # As `nt_xent` takes them.
   tile: int = 1024
 
 
 def make_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
   """Lays devices in a line, so that those of a process hold adjoining rows.
 
-  Returns:
-    A mesh of one axis, `data`.
+  The mesh has one axis, `data`.
   """
   line = sorted(devices, key=lambda one: (one.process_index, one.id))
   # Auto: with explicit axes, rows times rows of the loss would not compile.
@@ -67,11 +55,7 @@ def make_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
 def new_state(
   model: nnx.Module, optimizer: optax.GradientTransformation
 ) -> tuple[nnx.GraphDef, State]:
-  """Splits a model into what a jitted function may take.
-
-  Returns:
-    The structure of the model, and the state: dictionaries of arrays.
-  """
+  """Returns the structure of a model, and a state of dictionaries of arrays."""
   graphdef, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
   params = nnx.to_pure_dict(params)
   state = {
@@ -216,13 +200,8 @@ def collapse_terms(
 ) -> dict[str, Float[Array, ""]]:
   """Measures how much of their space the audio projections of a batch use.
 
-  Args:
-    audio: projections of the batch's patches, [rows, d].
-    strategy: says whether the two halves of the rows belong together.
-    mesh: the devices that the rows are split over.
-
-  Returns:
-    Diagnostics of the first 512 rows, by name: no terms of the loss.
+  These are no terms of the loss. The first 512 rows are taken; in a paired
+  strategy the two halves belong together.
   """
   # As many of both halves, so that no row is without its partner.
   half = audio.shape[0] // 2
@@ -247,15 +226,8 @@ def update(
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
   """Takes one step of training: loss, gradients, update.
 
-  Args:
-    graphdef: structure of the encoders.
-    optimizer: the optimizer that made `state["opt_state"]`.
-    recipe: terms, temperature, mixup.
-    mesh: the devices that the batch is split over.
-    state: the state before the step.
-    batch: one global batch.
-    key: the run's key; the step's own is folded from it, so that a resumed run
-      draws what the unbroken one would have drawn.
+  The step's key is folded from the run's, so that a resumed run draws what the
+  unbroken one would have drawn.
 
   Returns:
     The state after the step, and each term of the loss before it.
@@ -286,20 +258,17 @@ def update(
 def skip_nonfinite(step: Callable) -> Callable:
   """Wraps a step so that it learns nothing of a batch that is not finite.
 
-  Args:
-    step: (state, batch, key) -> (state, terms).
-
-  Returns:
-    The same, with `skipped` added to the terms: 1 where the loss, a gradient
-    or a batch statistic is not finite, or a feature cannot be one, else 0. In
-    a skipped step the whole state stays as it was, except the number of steps.
+  `skipped` is added to the terms: 1 where the loss, a gradient or a batch
+  statistic is not finite, or a feature cannot be one, else 0. In a skipped step
+  the whole state stays as it was, except the number of steps.
   """
 
   def guarded(state, batch, key):
     new, terms = step(state, batch, key)
     # A gradient that is not finite shows in Adam's moments. A feature so far
     # off is damaged on the disk: most flips of an exponent end there.
-    is_good = all_finite((terms, new)) & is_plausible(batch["audio"])
+    is_plausible = jnp.abs(batch["audio"]).max() < _HIGHEST
+    is_good = all_finite((terms, new)) & is_plausible
     # A branch and no select: what is chosen is then computed, and rounded, as
     # it would be without a choice.
     chosen = lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, state)
@@ -308,11 +277,6 @@ def skip_nonfinite(step: Callable) -> Callable:
     return chosen, terms | {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
 
   return guarded
-
-
-def is_plausible(audio: Float[Array, "..."]) -> Bool[Array, ""]:
-  """Tells whether patches may be decimal logarithms of a sound's power."""
-  return jnp.abs(audio).max() < _HIGHEST
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -327,14 +291,7 @@ def make_steps(
   recipe: Recipe,
   mesh: jax.sharding.Mesh,
 ) -> tuple[Callable, Callable]:
-  """Compiles the steps for a mesh with one axis, `data`.
-
-  Args:
-    graphdef: structure of the encoders.
-    optimizer: the optimizer of the run.
-    recipe: terms, temperature, mixup.
-    mesh: the devices; batches come split over them, and the state is the same
-      on all of them.
+  """Compiles the steps for a mesh, over which batches come split.
 
   Returns:
     train_step(state, batch, key) -> (state, terms), which donates the state and

@@ -41,7 +41,7 @@ def test_rows_share_on_the_device_what_their_songs_share_in_the_lists(
   entries = _of(members).entries(songs)
   assert entries.shape[1] & (entries.shape[1] - 1) == 0
   shared = loss_terms.false_negatives(jnp.asarray(entries), len(songs))
-  flags = np.asarray(shared.tile(shared))
+  flags = np.asarray(shared.tile(shared)) > 0
   for (i, a), (j, b) in itertools.permutations(enumerate(songs.tolist()), 2):
     assert flags[i, j] == _together(members, a, b)
 

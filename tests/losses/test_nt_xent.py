@@ -90,7 +90,7 @@ def _golden(golden_dir, name: str) -> dict[str, np.ndarray]:
 
 def _genre_weights(flags: np.ndarray) -> np.ndarray:
   """Returns weights by shared genres, scaled to sum 1, from rows of flags."""
-  genres = loss_terms.SharedGenres(jnp.asarray(flags))
+  genres = loss_terms.Shared(jnp.asarray(flags))
   weights = np.array(genres.tile(genres))
   np.fill_diagonal(weights, 0.0)
   return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)

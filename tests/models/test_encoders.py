@@ -220,8 +220,6 @@ def test_bfloat16_convolutions_come_near_the_float32_ones():
   assert 0 < difference < 0.05 * features[0].std()
 
 
-def test_an_unknown_backbone_or_width_is_refused_with_the_choices():
+def test_an_unknown_backbone_is_refused_with_the_choices():
   with pytest.raises(errors.InputError, match="'vgg'.*resnet, sc_cnn"):
     audio_encoder.AudioEncoder("vgg", rngs=nnx.Rngs(0))
-  with pytest.raises(errors.InputError, match="width is 0.*128"):
-    audio_encoder.AudioEncoder("sc_cnn", width=0, rngs=nnx.Rngs(0))
