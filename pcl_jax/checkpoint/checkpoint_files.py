@@ -62,7 +62,7 @@ class CheckpointFiles:
     self.path = self._workdir / FOLDER
 
   def prepare(self) -> None:
-    """Makes the folders and removes the remains of an interruption.
+    """Makes the folders and removes what an interruption left.
 
     Raises:
       InputError: the folders cannot be made, read or written.
@@ -81,11 +81,7 @@ class CheckpointFiles:
       ) from error
 
   def check_exists(self) -> None:
-    """Refuses a folder that is not the workdir of a run.
-
-    Raises:
-      InputError: it has no folder of checkpoints.
-    """
+    """Raises InputError where the folder is not the workdir of a run."""
     if not self.path.is_dir():
       raise errors.InputError(
         f"{self._workdir} has no folder {FOLDER}, so it is not the workdir of "
@@ -138,10 +134,7 @@ class CheckpointFiles:
     return self._digest_path(step).is_file()
 
   def write_digest(self, step: int) -> None:
-    """Writes the digests of a step that is whole but not yet in its place.
-
-    So no step is ever in its place without digests.
-    """
+    """Writes the digests of a step that is whole but not yet in its place."""
     source = next(self.path.glob(f"{step}{_UNFINISHED}*"))
     lines = [
       f"{storage.sha256(source / name)}  {name}\n"

@@ -34,9 +34,9 @@ def _goodness(metrics: dict[str, Any]) -> float:
   return -checkpoint_files.loss_of(metrics)
 
 
-def _agree_on(decide: Callable[[], Any]) -> Any:
+def _agree_on(decide: Callable[..., Any], *arguments: Any) -> Any:
   """Returns what process 0 decides, in all processes; fit for json."""
-  text = json.dumps(decide()) if hosts.is_first() else ""
+  text = json.dumps(decide(*arguments)) if hosts.is_first() else ""
   return json.loads(hosts.text_of_first(text))
 
 
@@ -90,12 +90,8 @@ class Checkpoints:
 
     A save that fails is warned of, counted and tried once more, and training
     goes on. A step that is on file already is replaced if there are metrics
-    now, else it stays as it is.
-
-    Args:
-      state: state of the run.
-      meta: plain values, fit for json; its progress.step names the checkpoint.
-      metrics: validation losses, if there are any at this step.
+    now, else it stays as it is. `meta`, which is fit for json, has its number
+    in progress.step.
 
     Raises:
       RunError: the save failed, and other processes take part.
@@ -113,11 +109,7 @@ class Checkpoints:
       self._try_again(save)
 
   def wait(self) -> None:
-    """Waits for the save in progress; one that fails is tried again.
-
-    Raises:
-      RunError: the save failed, and other processes take part.
-    """
+    """Waits for the save in progress; fails as `save`."""
     save = self._save
     if save is None:
       return
@@ -154,24 +146,21 @@ class Checkpoints:
   ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Restores the newest good step and moves the damaged ones aside.
 
-    Nothing is moved where a step is refused, or where no step is good.
-
-    Args:
-      like: a state of the same structure, shapes and sharding.
-      check: raises where the meta of a step belongs to another run.
+    Nothing is moved where a step is refused, as by `check`, which gets its meta
+    and may raise, or where no step is good.
 
     Returns:
       State and meta of the step; None where there are no steps at all.
 
     Raises:
       InputError: the newest step whose files are good holds other arrays than
-        `like`, or no step is good.
+        the state `like`, or no step is good.
     """
     found, faults = None, {}
     for step in reversed(_agree_on(self.files.steps)):
-      fault = _agree_on(lambda step=step: self.files.fault(step))
+      fault = _agree_on(self.files.fault, step)
       if fault is None and found is None:
-        meta = _agree_on(lambda step=step: self.files.read(step, "meta"))
+        meta = _agree_on(self.files.read, step, checkpoint_files.META)
         check(meta)
         try:
           state = restore.read_state(self.files, step, like, verified=True)

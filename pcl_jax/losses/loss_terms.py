@@ -53,10 +53,10 @@ def loss_terms(
   contrast: Callable[..., Float[Array, ""]],
   excluded: Shared | None = None,
 ) -> dict[str, Float[Array, ""]]:
-  """Computes the terms of a strategy's loss on one global batch.
+  """Computes the terms of a strategy's loss, which are added without weights.
 
   Args:
-    strategy: decides which terms there are; they are added without weights.
+    strategy: decides which terms there are.
     projections: the modes' embeddings of each row. Where the strategy is
       paired, the first half of the audio rows are the anchors.
     tags: genre codes of each row; only for genre weights.

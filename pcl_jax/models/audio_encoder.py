@@ -38,12 +38,11 @@ class AudioEncoder(nnx.Module):
       fc_output_dim: output size of the projection.
       fc_dropout: dropout rate of the projection.
       compute_dtype: type of the convolutions; everything else is float32.
-      remat: keeps only the input of each block for the gradient, and computes
-        the rest again.
+      remat: computes the inside of blocks twice, to save memory.
       rngs: source of the initial weights.
 
     Raises:
-      InputError: the backbone does not exist or the width is below 1.
+      InputError: the backbone does not exist.
     """
     if backbone_type not in BACKBONES:
       raise errors.InputError(

@@ -25,14 +25,9 @@ class Encoders(nnx.Module):
     genre_table: Float[np.ndarray, "codes dims"] | None = None,
     rngs: nnx.Rngs,
   ):
-    """Draws the weights.
+    """Draws the weights; an encoder without arguments is left out.
 
-    Args:
-      audio_params: arguments of `AudioEncoder`.
-      cf_params: arguments of `PlaylistEncoder`; None for no mode P.
-      genre_params: arguments of `GenreEncoder`; None for no mode G.
-      genre_table: initial vectors of the genre codes, for mode G.
-      rngs: source of the initial weights.
+    `genre_table` has the initial vectors of the genre codes.
     """
     self.audio = audio_encoder.AudioEncoder(**audio_params, rngs=rngs)
     self.cf = (
@@ -51,11 +46,9 @@ class Encoders(nnx.Module):
   ) -> dict[str, Float[Array, "rows d"]]:
     """Returns each mode's embedding of each row of a batch.
 
-    Args:
-      batch: `audio` patches [rows, frames, bands]; `cf` vectors [rows, dims]
-        and `genre_w2v` codes [rows, tags] where there is an encoder for them.
-      training: turns on dropout and the batch's own statistics.
-      key: a random key for dropout.
+    The batch has `audio` patches [rows, frames, bands] and, where there is an
+    encoder for them, `cf` vectors [rows, dims] and `genre_w2v` codes [rows,
+    tags]. The key is for dropout, which training turns on.
     """
     keys = (None, None, None) if key is None else jax.random.split(key, 3)
     _, projection = self.audio(batch["audio"], training, keys[0])

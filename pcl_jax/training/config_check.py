@@ -184,11 +184,8 @@ def check_changes(
 ) -> Changes:
   """Refuses to go on from a checkpoint with what would be another run.
 
-  Args:
-    then: what the checkpoint says about itself.
-    now: `meta` of the run that would go on from it.
-    allowed: keys of the config, or what stands above them, that may have
-      changed; `data.fingerprint` is the data set.
+  `then` is what the checkpoint says about itself, `now` the `meta` of the run.
+  Keys that are `allowed`, or below such a key, may have changed.
 
   Raises:
     InputError: the format, the feature or the networks differ, or a key has

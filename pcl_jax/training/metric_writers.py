@@ -134,13 +134,9 @@ class MetricWriter:
       self._curves = _Curves(path.parent / "tensorboard", first_step)
 
   def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
-    """Writes one row, as it is after so many steps.
+    """Writes one row of numbers by name, after so many steps.
 
-    Args:
-      kind: `train`, `validation` or `skipped`.
-      step: number of steps taken.
-      row: plain numbers by name; one that is not finite becomes null, as json
-        has no word for it.
+    A number that is not finite becomes null, as json has no word for it.
     """
     if not hosts.is_first():
       return

@@ -8,7 +8,6 @@ in a row are skipped.
 
 import math
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Watch:
     if not math.isfinite(terms["total"]):
       what = "the loss"
     said = f"{what} of step {progress.step} is not finite"
-    path = self._write(plan, terms)
+    path = self._write(plan)
     if progress.skipped_in_a_row >= self._run.config.train.max_nonfinite_steps:
       raise errors.RunError(
         f"{said} ({metric_writers.format_terms(terms)}), "
@@ -99,25 +98,18 @@ class Watch:
         "python -m pcl_jax.data.verify lists all that is damaged."
       )
 
-  def _write(self, plan: plans.Plan, terms: dict[str, float]) -> pathlib.Path:
+  def _write(self, plan: plans.Plan) -> pathlib.Path:
     """Writes down what the batch was; returns the file's path."""
     progress, batches = self._progress, self._run.batches
     path = self._folder / f"{progress.step}.json"
     if not hosts.is_first():
       return path
     place = progress.step_in_epoch - 1
-    described: dict[str, Any] = {
+    described = {
       "step": progress.step,
       "epoch": progress.epoch,
-      "step_in_epoch": progress.step_in_epoch,
       "seed": batches.config.seed,
-      "batch_size": batches.config.data.batch_size,
       "devices": batches.sharding.mesh.size,
-      "data": self._run.meta["data"],
-      "terms": {
-        name: value if math.isfinite(value) else str(value)
-        for name, value in terms.items()
-      },
       "songs": batches.data.store.song_ids[plan.songs[place]].tolist(),
       "starts": plan.starts[place].tolist(),
     }

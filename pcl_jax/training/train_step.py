@@ -80,16 +80,9 @@ def compute_loss(
 ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Any]]:
   """Computes the loss of one global batch.
 
-  Args:
-    graphdef: structure of the encoders.
-    recipe: terms, temperature, mixup.
-    mesh: the devices that the batch is split over.
-    params: parameters of the encoders.
-    batch_stats: statistics of their batch norms.
-    batch: rows of `audio` and of the modes the strategy uses; where pairs are
-      excluded, `sharing` of the loader.
-    key: decides mixup and dropout.
-    training: turns on dropout and the batch's own statistics.
+  The batch has rows of `audio` and of the modes that the strategy uses and,
+  where pairs are excluded, `sharing` of the loader. The key decides mixup and
+  dropout; training turns on dropout and the batch's own statistics.
 
   Returns:
     The total, each term by name (in validation diagnostics of collapse too),
@@ -150,15 +143,9 @@ def embed_in_parts(
   gradient of each embedding, and each part is embedded once more to carry it on
   to the parameters (Gao et al., "Scaling Deep Contrastive Learning Batch Size
   under Memory Limited Setup", RepL4NLP 2021): what `jax.checkpoint` does in a
-  loop. Each device deals its own rows to the parts, so that none of them moves.
-
-  Args:
-    part: embeds some rows: (rows, key) -> (embeddings, batch statistics).
-    rows: arrays [rows, ...], split over the mesh.
-    key: decides dropout; each part draws from its own key, the same in both
-      passes.
-    count: number of parts; divides the rows of each device.
-    mesh: a mesh of one axis, `data`.
+  loop. Each device deals its own rows to the parts, so that none of them moves;
+  `count` divides their number. `part` returns embeddings and batch statistics
+  of some rows; it gets a key of its own, the same in both passes.
 
   Returns:
     Embeddings of all rows, in their order, and the mean of the parts' batch
