@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 from fractions import Fraction
+import itertools
 import os
 import pathlib
 
@@ -24,14 +25,23 @@ FORMATS = (
   "Matroska and others that libsndfile or FFmpeg know"
 )
 ACCESS = "access"  # Needed by a file that may not be read.
-# Containers of sound. What plays other files or addresses (HLS, concat) is not
-# among them.
+# Containers of sound, and of video with sound. What plays other files or
+# addresses (HLS, concat) is not among them.
 _CONTAINERS = (
-  "aac,ac3,adx,aiff,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,loas,matroska,"
-  "webm,mov,mp4,m4a,mp3,mpc,mpc8,ogg,oma,rm,shn,tak,tta,w64,wav,wv"
+  "aac,ac3,adx,aiff,amr,ape,asf,asf_o,ast,au,avi,bonk,caf,dsf,dts,dtshd,eac3,"
+  "flac,flv,iff,ircam,loas,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,"
+  "mpc8,mpeg,mpegts,mxf,nut,ogg,oma,osq,qcp,qoa,rm,sds,shn,sox,tak,truehd,tta,"
+  "voc,vqf,w64,wav,wsd,wtv,wv,xwma"
 )
 LOWEST_RATE_HZ = 1_000  # A damaged header's 1 Hz would fill the memory.
 _BEFORE_S = 1.0  # Decoded before the part begins, until the decoder is right.
+_PROBED_PACKETS = 16
+# PyAV 19 keeps the bytes of a broken tag; before, they have to be passed over.
+_METADATA = (
+  {}
+  if int(av.__version__.split(".")[0]) >= 19
+  else {"metadata_errors": "ignore"}
+)
 _FULL_SCALE = {"s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 LARGEST_SAMPLE = 1e6  # Its mel power is far from float32's limit.
 
@@ -208,17 +218,48 @@ def _mono_frames(path, container, stream, start) -> Blocks:
         yield _mono(path, samples)
 
 
+def _open(path: Path) -> av.container.InputContainer:
+  """Opens a file with FFmpeg, which is given this file and no network."""
+  # With its protocol and absolute, so that no name is taken for an address.
+  return av.open(
+    "file:" + os.path.abspath(path),
+    options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
+    **_METADATA,
+  )
+
+
+def probe(path: Path) -> str:
+  """Returns the codec of a file's audio by its content, such as "mp3".
+
+  It takes milliseconds: some packets are decoded from the beginning, since
+  nearly any bytes look like some raw stream (MP3, AAC, AC-3) to a demuxer.
+
+  Returns:
+    FFmpeg's name of the codec; empty if no audio can be decoded from the file,
+    whatever the reason is.
+  """
+  try:
+    with _open(path) as container:
+      stream = container.streams.best("audio")
+      if stream is None or stream.codec_context is None:
+        return ""
+      good = bad = 0
+      for packet in itertools.islice(container.demux(stream), _PROBED_PACKETS):
+        try:
+          good += sum(frame.samples > 0 for frame in packet.decode())
+        except av.FFmpegError:
+          bad += 1
+      return stream.codec_context.name if good > bad else ""
+  except (av.FFmpegError, ValueError, OSError):
+    return ""
+
+
 @contextlib.contextmanager
 def _av_source(path, from_s, to_s, block_samples, why) -> Iterator[Source]:
   """Opens a part of a file with FFmpeg; `why` is what libsndfile said."""
-  # With its protocol and absolute, so that no name is taken for an address.
-  address = "file:" + os.path.abspath(path)
-  options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
   with contextlib.ExitStack() as stack:
     try:
-      container = stack.enter_context(
-        av.open(address, options=options, metadata_errors="ignore")
-      )
+      container = stack.enter_context(_open(path))
     except (av.FFmpegError, ValueError) as error:
       raise UnreadableAudio(
         path, f"it cannot be opened (libsndfile: {why}; FFmpeg: {error})"

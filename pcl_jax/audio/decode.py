@@ -24,6 +24,7 @@ _MISSING_S = 1.0
 
 FORMATS = containers.FORMATS
 UnreadableAudio = containers.UnreadableAudio
+probe = containers.probe
 _Path = containers.Path
 _Features = Iterator[Float16[np.ndarray, "frames bands"]]
 
