@@ -5,16 +5,22 @@ r"""Makes a data set from a folder of audio files and playlists.
     --from_s=30 --to_s=60
 
 Songs are the audio files anywhere in the folder (names that begin with a dot
-are skipped), of any length: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
-others. With --from_s and --to_s, that part of every track is used (in seconds).
-Files that cannot be used are left out with the reason. Of files with the same
-audio, the first is the song; the others are listed.
+are skipped) of 30 s or more (--min_s): WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A,
+AAC, WMA and others. With --from_s and --to_s, that part of every track is used
+(in seconds). Files that cannot be used are left out with the reason. Of files
+with the same audio, the first is the song; the others are listed.
 
-Tags used are artist, album, genre, title and date; several values of a tag are
-also split at ';'. A file without an artist tag has the folder it lies in as its
-artist, or none if it lies in --audio itself. Genre tags become codes as Melon
-has them: the n-th name in alphabetical order is the genre GN<n>00 and the
-sub-genre GN<n>01 (GN0100 and GN0101 for n = 1).
+Artists are those of the tag ARTISTS, or else of ARTIST, or else of ALBUMARTIST;
+`A feat. B` and `A; B` are two, and `A & B` is two where both are artists of the
+library by themselves (--split_artists). Files without these tags have the
+artist that their folders imply: Artist of Artist/Album/Disc 1/song
+(--artist_folder); the command shows them before the work. `Unknown Artist`,
+`Various Artists` and the like are no artist (--no_artists). Names that differ
+in case, accents' form, spaces, dashes or apostrophes are one. docs/data.md has
+the rules.
+
+Genre tags become codes as Melon has them: the n-th name in alphabetical order
+is the genre GN<n>00 and the sub-genre GN<n>01 (GN0100 and GN0101 for n = 1).
 
 Playlists are these files anywhere in the folder:
   *.m3u *.m3u8  one path a line
@@ -42,6 +48,7 @@ is needed for other settings; where only shares, seed or sizes of vectors are
 others, it decodes nothing. A number that is not given stays as it was.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from pcl_jax.common import command_line
@@ -71,10 +78,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     "dims": "factors of the playlist vectors",
     "genre_dims": "size of the genre vectors",
     "seed": "seed of the split and the vectors",
+    "min_s": "leave out tracks that are shorter by more than half a second",
+    "split_artists": "split names at '&' and such: known, always or never",
+    "artist_folder": "layout, parent, none, or a level from 1",
+    "no_artists": "names that are no artist, split at ';'; '+': the known ones",
+    "genre_separators": "signs between genres, besides ';'",
+    "no_genres": "names that are no genre, as --no_artists",
   }.items():
     default = library_settings.DEFAULTS[name]
     text = f"{text} (as it is in --out; at first {default})"
     add(f"--{name}", type=type(default), help=text)
+  text = "make each album of two songs or more a playlist, too"
+  boolean = argparse.BooleanOptionalAction
+  add("--albums_as_playlists", action=boolean, default=None, help=text)
   args = vars(parser.parse_args(argv))
   audio_dir, data_dir = args.pop("audio"), args.pop("out")
   with locks.hold(data_dir, parser.prog):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
@@ -65,7 +66,10 @@ def _find_audio(
   found: dict[str, str] = {}
   for place in places:
     if place.is_dir():
-      for name in music_files.find_files(place, music_files.SOUND):
+      files = music_files.look_through(place)
+      if files.passed_over():
+        console.say(f"{place}: {files.passed_over()}")
+      for name in files.sound:
         path = os.path.abspath(place / name)
         found.setdefault(path, name if alone else str(place / name))
     elif place.exists():

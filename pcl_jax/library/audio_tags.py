@@ -1,50 +1,54 @@
 """Reads artist, album, genre, title and date from the tags of audio files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import mutagen
+from mutagen import apev2
 from mutagen import id3
 import soundfile
 
-# WAV and AIFF files carry ID3 frames that mutagen gives no easy names to.
-_ID3_FRAMES = {
-  "title": "TIT2",
-  "artist": "TPE1",
-  "album": "TALB",
-  "albumartist": "TPE2",
-  "date": "TDRC",
-}
-# WMA (ASF) and APEv2 tags (APE, WavPack, Musepack) have names of their own.
-_OTHER_NAMES = {
-  "author": "artist",
-  "wm/albumtitle": "album",
-  "wm/albumartist": "albumartist",
-  "album artist": "albumartist",
-  "wm/genre": "genre",
-  "wm/year": "date",
-  "year": "date",
-}
+# What Vorbis comments, APEv2, ASF (WMA), MP4, ID3 and the headers of files call
+# a field, in lower case.
+_FIELDS = {
+  name: field
+  for field, names in {
+    "titles": "title tit2 \xa9nam",
+    "artists": "artist author tpe1 \xa9art",
+    "artist_list": "artists wm/artists ----:com.apple.itunes:artists",
+    "albums": "album wm/albumtitle talb \xa9alb",
+    "album_artists": "albumartist album_artist wm/albumartist tpe2 aart",
+    "genres": "genre wm/genre tcon \xa9gen",
+    "dates": "date year wm/year tdrc \xa9day",
+  }.items()
+  for name in names.split()
+} | {"album artist": "album_artists"}
+_ID3V1_BYTES = 30  # Longer values are cut there.
+
+_Found = dict[str, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tags:
-  """Tags of a file; those that it lacks are empty.
+  """Tags of a file, as they are written; those that it lacks are empty.
 
   Attributes:
     titles: names of the song.
-    artists: names of its artists.
+    artists: what is displayed as the artist.
+    artist_list: the single artists (the tag ARTISTS).
     albums: names of its album.
     album_artists: names of the album's artists.
     genres: names of its genres.
-    dates: when it was issued, as written there.
+    dates: when it was issued.
     unreadable: why the tags could not be read, or empty.
   """
 
   titles: tuple[str, ...] = ()
   artists: tuple[str, ...] = ()
+  artist_list: tuple[str, ...] = ()
   albums: tuple[str, ...] = ()
   album_artists: tuple[str, ...] = ()
   genres: tuple[str, ...] = ()
@@ -52,46 +56,76 @@ class Tags:
   unreadable: str = ""
 
 
-def names(values: Iterable[str]) -> tuple[str, ...]:
-  """Splits tag values at ';', drops blanks, and repetitions in any case."""
-  found: dict[str, str] = {}
-  for value in values:
-    for part in value.replace("\0", ";").split(";"):
-      part = " ".join(part.split())
-      if part:
-        found.setdefault(part.casefold(), part)
-  return tuple(found.values())
+def _named_values(tags: Any) -> Iterator[tuple[str, list[Any]]]:
+  """Yields name and values of every tag that is read."""
+  if not isinstance(tags, id3.ID3):
+    for key in tags.keys():
+      if key.lower() in _FIELDS:  # Others may be pictures.
+        values = tags[key]
+        yield key, [values] if isinstance(values, str) else list(values)
+    return
+  for frame in tags.values():
+    if frame.FrameID == "TCON":
+      yield frame.FrameID, frame.genres
+    elif isinstance(frame, id3.TextFrame):
+      yield (
+        (frame.desc if isinstance(frame, id3.TXXX) else frame.FrameID),
+        (frame.text),
+      )
 
 
-def _mutagen_tags(path: pathlib.Path) -> dict[str, list[str]]:
-  file = mutagen.File(path, easy=True)
-  if file is None or file.tags is None:
-    return {}
-  if not isinstance(file.tags, id3.ID3):
-    found: dict[str, list[str]] = {}
-    for key in file.tags.keys():
-      name = _OTHER_NAMES.get(key.lower(), key.lower())
-      if name in _ID3_FRAMES or name == "genre":  # Others may be pictures.
-        values = file.tags[key]
-        values = [values] if isinstance(values, str) else list(values)
-        found.setdefault(name, []).extend(map(str, values))
+def _texts(tags: Any) -> _Found:
+  """Returns field -> values that are not blank."""
+  found: _Found = {}
+  for name, values in _named_values(tags):
+    texts = [
+      one.decode(errors="replace") if isinstance(one, bytes) else str(one)
+      for one in values
+    ]
+    field = _FIELDS.get(name.lower())
+    if field:
+      found.setdefault(field, []).extend(t for t in texts if t.strip(" \0\n"))
+  return found
+
+
+def _is_cut(old: list[str], full: list[str]) -> bool:
+  """Returns whether ID3v1 has cut a value that APEv2 has in full."""
+  old, full = "".join(old), "".join(full)
+  return len(old.encode()) <= _ID3V1_BYTES and full.startswith(old.rstrip())
+
+
+def _mutagen_tags(path: pathlib.Path) -> _Found:
+  """Returns what the tags of a file say, of whatever kinds it has.
+
+  ID3v2 comes before APEv2, and that before ID3v1, which cuts and has no stated
+  encoding. ID3 in front of a FLAC file counts where Vorbis comments are silent.
+  """
+  tags = getattr(mutagen.File(path), "tags", None)
+  found = _texts(tags) if tags is not None else {}
+  with open(path, "rb") as file:
+    begins_with_id3 = file.read(3) == b"ID3"
+  if tags is not None and not isinstance(tags, id3.ID3):
+    if begins_with_id3:
+      found = _texts(id3.ID3(path)) | found
     return found
-  found = {
-    key: [str(text) for one in file.tags.getall(frame) for text in one.text]
-    for key, frame in _ID3_FRAMES.items()
-  }
-  genres = file.tags.getall("TCON")
-  return found | {"genre": [name for one in genres for name in one.genres]}
+  try:
+    others = _texts(apev2.APEv2(path))
+  except apev2.error:
+    return found
+  old = tags is not None and tags.version < (2,)
+  for field, values in others.items():
+    if old or _is_cut(found.get(field, []), values):
+      found[field] = values
+  return found
 
 
-def _header_tags(path: pathlib.Path) -> dict[str, list[str]]:
+def _header_tags(path: pathlib.Path) -> _Found:
   """Returns the strings libsndfile knows of, as WAV's INFO chunk has them."""
   try:
     with soundfile.SoundFile(os.fspath(path)) as file:
-      found = file.copy_metadata()
+      return _texts(file.copy_metadata())
   except (soundfile.SoundFileError, OSError, TypeError):
     return {}
-  return {key: [value] for key, value in found.items()}
 
 
 def read_tags(path: pathlib.Path) -> Tags:
@@ -111,12 +145,4 @@ def read_tags(path: pathlib.Path) -> Tags:
     found, unreadable = {}, f"{type(error).__name__}: {error}"
   if not any(found.values()):
     found = _header_tags(path)
-  return Tags(
-    titles=names(found.get("title", [])),
-    artists=names(found.get("artist", [])),
-    albums=names(found.get("album", [])),
-    album_artists=names(found.get("albumartist", [])),
-    genres=names(found.get("genre", [])),
-    dates=names(found.get("date", [])),
-    unreadable=unreadable,
-  )
+  return Tags(**{k: tuple(v) for k, v in found.items()}, unreadable=unreadable)

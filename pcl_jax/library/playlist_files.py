@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -89,14 +90,24 @@ def _of_lines(places: Iterable[str]) -> tuple[Entry, ...]:
   return tuple(Entry(place, (place,)) for place in places)
 
 
-def _read_m3u(content: bytes, name: str) -> _Found:
-  """Reads lines that are neither blank nor begin with '#'."""
+def _read_m3u(content: bytes, path: pathlib.Path) -> _Found:
+  """Reads lines that are not blank; one that begins with '#' may be a file."""
   text, encoding = _decode(content)
-  found = _of_lines(one for one in _lines(text) if one and one[0] != "#")
-  return [Playlist(name, found)], encoding
+  title, found = path.stem, []
+  for line in re.split(r"[\r\n]+", text):
+    entry = line.strip(" \t")
+    named = re.fullmatch(r"#PLAYLIST:\s*(.+)", entry, re.I)
+    if named:
+      title = named[1].strip()
+    elif entry[:1] == "#" and not os.path.isfile(path.parent / entry):
+      continue
+    elif entry:
+      # Names may begin or end with blanks.
+      found.append(Entry(entry, tuple(dict.fromkeys([line, entry]))))
+  return [Playlist(title, tuple(found))], encoding
 
 
-def _read_pls(content: bytes, name: str) -> _Found:
+def _read_pls(content: bytes, path: pathlib.Path) -> _Found:
   """Reads the lines File1=..., File2=..., in the order of their numbers."""
   text, encoding = _decode(content)
   lines = [line for line in _lines(text) if line]
@@ -111,7 +122,8 @@ def _read_pls(content: bytes, name: str) -> _Found:
       "it has neither a line [playlist] nor one that begins with File1="
     )
   found.sort(key=lambda one: one[0])
-  return [Playlist(name, _of_lines(place for _, place in found))], encoding
+  found = _of_lines(place for _, place in found)
+  return [Playlist(path.stem, found)], encoding
 
 
 def _csv_rows(text: str) -> tuple[Any, int, int]:
@@ -137,7 +149,7 @@ def _csv_rows(text: str) -> tuple[Any, int, int]:
   )
 
 
-def _read_csv(content: bytes, name: str) -> _Found:
+def _read_csv(content: bytes, path: pathlib.Path) -> _Found:
   """Reads a table with a column of playlists' names and one of paths."""
   text, encoding = _decode(content)
   reader, title_column, place_column = _csv_rows(text)
@@ -173,7 +185,7 @@ def _track(number: int, places: list[Any], words: list[Any]) -> Entry:
   )
 
 
-def _read_jspf(content: bytes, name: str) -> _Found:
+def _read_jspf(content: bytes, path: pathlib.Path) -> _Found:
   """Reads json: {"playlist": {"title": ..., "track": [{"location": ...}]}}."""
   text, encoding = _decode(content)
   try:
@@ -198,10 +210,10 @@ def _read_jspf(content: bytes, name: str) -> _Found:
     entries.append(_track(number, places, words))
   title = found.get("title")
   title = title.strip() if isinstance(title, str) else ""
-  return [Playlist(title or name, tuple(entries))], encoding
+  return [Playlist(title or path.stem, tuple(entries))], encoding
 
 
-def _read_xspf(content: bytes, name: str) -> _Found:
+def _read_xspf(content: bytes, path: pathlib.Path) -> _Found:
   """Reads XML: playlist, in it trackList, track and location."""
   text, _ = _decode(content)
   if "<!DOCTYPE" in text:
@@ -211,7 +223,7 @@ def _read_xspf(content: bytes, name: str) -> _Found:
   declared = re.match(r"""<\?xml[^>]*encoding=["']([^"']*)""", text)
   encoding = declared[1].lower() if declared else "utf-8"
   try:
-    return [_xspf_playlist(content, name)], encoding
+    return [_xspf_playlist(content, path.stem)], encoding
   # Unknown encodings are LookupError or ValueError.
   except (ElementTree.ParseError, LookupError, ValueError) as error:
     raise UnreadablePlaylist(f"it is not well-formed XML: {error}") from error
@@ -249,7 +261,7 @@ def _xspf_playlist(content: bytes, name: str) -> Playlist:
   return Playlist(title, tuple(entries))
 
 
-_READERS: dict[str, Callable[[bytes, str], _Found]] = {
+_READERS: dict[str, Callable[[bytes, pathlib.Path], _Found]] = {
   ".m3u": _read_m3u,
   ".m3u8": _read_m3u,
   ".pls": _read_pls,
@@ -287,4 +299,4 @@ def read_playlists(path: pathlib.Path) -> _Found:
     content = path.read_bytes()
   except OSError as error:
     raise UnreadablePlaylist(f"it cannot be read ({error.strerror})") from error
-  return _READERS[path.suffix.lower()](content, path.stem)
+  return _READERS[path.suffix.lower()](content, path)

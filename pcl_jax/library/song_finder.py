@@ -1,6 +1,7 @@
 """Finds the song of a library that an entry of a playlist means."""
 
 from collections.abc import Iterator, Mapping
+import functools
 import os
 import pathlib
 import unicodedata
@@ -78,6 +79,20 @@ class SongFinder:
       if known != song_id:
         self._folded[_folded(path)] = None
 
+  @functools.cached_property
+  def _real(self) -> dict[str, int]:
+    """Songs by their real paths, for what is reached through links."""
+    folders: dict[str, str] = {}
+    found: dict[str, int] = {}
+    for path, song_id in self._ids.items():
+      folder, _, name = os.path.join(self._roots[1], path).rpartition("/")
+      if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+      real = os.path.join(folders[folder], name)
+      real = os.path.realpath(real) if os.path.islink(real) else real
+      found.setdefault(real, song_id)
+    return found
+
   def _look_up(self, path: str) -> int | None:
     """Returns the song of an absolute path, links followed or not."""
     try:
@@ -89,7 +104,7 @@ class SongFinder:
       found = self._ids.get(relative, self._folded.get(_folded(relative)))
       if found is not None:
         return found
-    return None
+    return self._real.get(spellings[1])
 
   def find(self, folder: pathlib.Path, entry: str) -> int | None:
     """Returns the id of an entry's song, or None if the library lacks it.

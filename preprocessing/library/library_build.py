@@ -1,5 +1,6 @@
 """Makes a data set of a folder of audio files and playlists, or updates it."""
 
+from collections.abc import Mapping
 import os
 import pathlib
 from typing import Any
@@ -11,8 +12,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
+from pcl_jax.library import audio_tags
 from pcl_jax.library import music_files
-from pcl_jax.library import playlist_files
+from preprocessing.library import credits
 from preprocessing.library import decoding
 from preprocessing.library import library_meta
 from preprocessing.library import library_report
@@ -49,8 +51,8 @@ def _changes(
   if report is None:
     return {}
   then = song_records.read_records(data_dir / song_records.FILE_NAME)
-  now = music_files.stamps(audio_dir, music_files.SOUND)
-  lists = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
+  now = music_files.sound_stamps(audio_dir)
+  lists = music_files.playlist_stamps(audio_dir)
   known = {
     name: tuple(stamp)
     for name, stamp in report.get("playlist_stamps", {}).items()
@@ -75,7 +77,10 @@ def _changes(
 
 
 def _write_metadata(
-  audio_dir: pathlib.Path, folder: pathlib.Path
+  audio_dir: pathlib.Path,
+  folder: pathlib.Path,
+  tags: Mapping[str, audio_tags.Tags],
+  settings: dict[str, Any],
 ) -> dict[str, Any]:
   """Writes kakao_meta/ of the store's songs; returns what library.json says."""
   store = song_store.SongStore(folder / song_store.FILE_NAME)
@@ -89,6 +94,9 @@ def _write_metadata(
     storage.read_made_json(folder / music_files.IDS)["ids"],
     set(store.song_ids.tolist()),
     duplicates,
+    tags,
+    library_settings.rules(settings),
+    settings["albums_as_playlists"],
   )
   frames_s = (
     melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
@@ -99,10 +107,23 @@ def _write_metadata(
     "songs": len(store),
     "left_out": len(skipped),
     "gone": sum(one["file"] not in records for one in skipped),
+    "too_short": sum(one.short_s is not None for one in records.values()),
     "hours": float(store.frames.sum(dtype=np.int64)) * frames_s / 3600,
     "duplicates": duplicates,
     **found,
   }
+
+
+def _read_names(
+  audio_dir: pathlib.Path, files: music_files.Found, settings: dict[str, Any]
+) -> dict[str, audio_tags.Tags]:
+  """Reads the tags of all files, and shows whose songs they will be."""
+  print(f"{audio_dir}: {len(files.sound)} audio files")
+  tags = library_meta.read_tags(audio_dir, files.sound)
+  found = credits.credit(tags, library_settings.rules(settings))
+  for line in library_report.about_artists(credits.report(found)):
+    print(line)
+  return tags
 
 
 def _make_vectors(
@@ -150,6 +171,8 @@ def _make(
   parts: dict[int, int],
 ) -> dict[str, Any]:
   """Makes all parts of the data set in a folder; returns library.json."""
+  files = music_files.look_through(audio_dir)
+  tags = _read_names(audio_dir, files, settings)
   if not (folder / song_store.FILE_NAME).exists():
     base = None
     if not wanted["anew"]:
@@ -157,9 +180,11 @@ def _make(
         data_dir / song_store.FILE_NAME,
         song_records.read_records(data_dir / song_records.FILE_NAME),
       )
-    window = library_store.Window(settings["from_s"], settings["to_s"])
+    window = library_store.Window(
+      *(settings[name] for name in ("from_s", "to_s", "min_s"))
+    )
     library_store.write_store(audio_dir, folder, base, window, threads)
-  report = _write_metadata(audio_dir, folder)
+  report = _write_metadata(audio_dir, folder, tags, settings)
   made = catalogue_maker.make_catalogue(
     folder / melon_meta.FOLDER,
     folder,
@@ -168,6 +193,7 @@ def _make(
     force=True,  # A catalogue that exists is unfinished.
   )
   report["unavailable"] = _make_vectors(folder, made, settings)
+  report["passed_over"] = files.passed_over()
   report["settings"] = settings
   storage.write_json(folder / library_report.REPORT, report)
   return report
@@ -182,16 +208,22 @@ def _update(
   threads: int,
 ) -> dict[str, Any]:
   """Makes what is absent or has changed; see `build_library`."""
-  songs = {key: asked[key] for key in ("audio_dir", "from_s", "to_s")}
   while True:
     old, begun = _read_report(data_dir), staging.begun(data_dir)
     there = library_settings.of_data_set(data_dir, old)
     settings = library_settings.complete(asked, there)
     others = library_settings.differing(there, settings)
+    light = others & library_settings.LIGHT
+    songs = {
+      name: settings[name] for name in (*library_settings.OF_DECODING, "min_s")
+    }
     if old is not None and not force:
-      staging.check_same(data_dir, there, settings)
+      kept = {name: there[name] for name in there.keys() - light}
+      staging.check_same(data_dir, kept, settings)
     # Other settings of split and vectors alone need no decoding.
-    anew = force and (not others or bool(others & songs.keys()))
+    anew = force and (
+      not others or bool(others & set(library_settings.OF_DECODING))
+    )
     wanted = {**songs, "anew": old is None or anew}
     parts = {}
     if not others & set(library_settings.OF_SPLIT):
@@ -200,7 +232,7 @@ def _update(
       staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
       wanted["anew"] = begun["anew"]
     changes = _changes(audio_dir, data_dir, old)
-    if begun is None and changes is None and not force:
+    if begun is None and changes is None and not light and not force:
       print(
         f"nothing to do: {data_dir} is made of {old['audio_dir']} as it is; "
         "--force makes it again"
@@ -228,6 +260,7 @@ def build_library(
   *,
   from_s: float = 0.0,
   to_s: float | None = None,
+  min_s: float | None = None,
   force: bool = False,
   threads: int | None = None,
   test_share: float | None = None,
@@ -235,6 +268,8 @@ def build_library(
   dims: int | None = None,
   genre_dims: int | None = None,
   seed: int | None = None,
+  albums_as_playlists: bool | None = None,
+  **names: str | None,
 ) -> dict[str, Any]:
   """Makes, continues or updates the data set of a library.
 
@@ -254,6 +289,12 @@ def build_library(
     dims: factors of the playlist vectors.
     genre_dims: size of the genre vectors.
     seed: seed of the split and of the vectors.
+    min_s: tracks that are shorter by more than half a second are left out. If
+      this or what follows is another than before, nothing that is a song is
+      decoded.
+    albums_as_playlists: makes a playlist of each album of two songs or more.
+    **names: fields of `credits.Rules`: how artists, albums and genres are taken
+      from tags and folders.
 
   Returns:
     The content of library.json.
@@ -266,7 +307,9 @@ def build_library(
     raise errors.InputError(
       f"{audio_dir} is not a folder: give the folder of your music as --audio."
     )
-  library_settings.check_window(library_store.Window(from_s, to_s))
+  window = library_store.Window(from_s, to_s, min_s or 0.0)
+  library_settings.check_window(window)
+  credits.Rules(**{k: v for k, v in names.items() if v is not None}).check()
   staging.move(data_dir)
   _check_kind(data_dir)
   asked = {
@@ -278,6 +321,9 @@ def build_library(
     "dims": dims,
     "genre_dims": genre_dims,
     "seed": seed,
+    "min_s": None if min_s is None else float(min_s),
+    "albums_as_playlists": albums_as_playlists,
+    **names,
   }
   threads = threads or decoding.default_threads()
   return _update(audio_dir, data_dir, asked, force=force, threads=threads)

@@ -12,17 +12,11 @@ import tqdm
 from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
 from pcl_jax.library import music_files
+from pcl_jax.library import name_keys
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
+from preprocessing.library import credits
 from preprocessing.melon import melon_meta
-
-
-def _genres(tags: Iterable[audio_tags.Tags]) -> dict[str, str]:
-  """Returns genre in lower case -> its name where it comes first, sorted."""
-  names: dict[str, str] = {}
-  for name in (name for one in tags for name in one.genres):
-    names.setdefault(name.casefold(), name)
-  return dict(sorted(names.items()))
 
 
 def _numbers() -> collections.defaultdict:
@@ -30,42 +24,59 @@ def _numbers() -> collections.defaultdict:
   return collections.defaultdict(itertools.count().__next__)
 
 
+def read_tags(
+  audio_dir: pathlib.Path, paths: Iterable[str]
+) -> dict[str, audio_tags.Tags]:
+  """Reads the tags of files of a library: path -> tags."""
+  paths = list(paths)
+  bar = tqdm.tqdm(paths, "tags", disable=not paths)
+  return {path: audio_tags.read_tags(audio_dir / path) for path in bar}
+
+
 def _song_records(
   tags: Mapping[str, audio_tags.Tags],
   ids: Mapping[str, int],
+  found: credits.Credits,
   genre_numbers: Mapping[str, int],
-) -> tuple[list[dict[str, Any]], int]:
-  """Returns the records of song_meta.json, and the number of artists."""
+) -> list[dict[str, Any]]:
+  """Returns the records of song_meta.json."""
   artist_numbers, album_numbers, records = _numbers(), _numbers(), []
-  for path, found in tags.items():
-    folder = pathlib.PurePosixPath(path).parent.name
-    artists = found.artists or ((folder,) if folder else ())
-    album = found.albums[0] if found.albums else ""
-    # Many an artist has an album of "Greatest Hits".
-    by = (found.album_artists or artists or ("",))[0]
-    album_key = by.casefold(), album.casefold()
-    album_id = album_numbers[album_key] if album else None
-    genres = [genre_numbers[name.casefold()] for name in found.genres]
-    date = re.sub(r"\D", "", found.dates[0]) if found.dates else ""
-    stem = pathlib.PurePosixPath(path).stem
-    title = found.titles[0] if found.titles else stem
+  shown = {kind: one.shown for kind, one in found.names.items()}
+  for path, one in tags.items():
+    artists, album = found.artists[path], found.albums[path]
+    genres = [genre_numbers[key] for key in found.genres[path]]
+    date = re.sub(r"\D", "", one.dates[0]) if one.dates else ""
+    title = name_keys.clean(one.titles[0]) if one.titles else ""
     records.append(
       {
         "id": ids[path],
-        "song_name": title,
-        "album_id": album_id,
-        "album_name": album,
-        "artist_id_basket": [
-          artist_numbers[name.casefold()] for name in artists
-        ],
-        "artist_name_basket": list(artists),
+        "song_name": title or pathlib.PurePosixPath(path).stem,
+        "album_id": album_numbers[album] if album else None,
+        "album_name": shown["albums"](album[1]) if album else "",
+        "artist_id_basket": [artist_numbers[key] for key in artists],
+        "artist_name_basket": [shown["artists"](key) for key in artists],
         "song_gn_gnr_basket": [f"GN{number:02d}00" for number in genres],
         "song_gn_dtl_gnr_basket": [f"GN{number:02d}01" for number in genres],
         "issue_date": date[:8].ljust(8, "0"),
         "path": path,
       }
     )
-  return records, len(artist_numbers)
+  return records
+
+
+def _playlist(
+  number: int, title: str, songs: list[int], path: str
+) -> dict[str, Any]:
+  """Returns a record of train.json."""
+  return {
+    "id": number,
+    "plylst_title": title,
+    "tags": [],
+    "songs": songs,
+    "like_cnt": 0,
+    "updt_date": "",
+    "path": path,
+  }
 
 
 def _place_entries(
@@ -96,7 +107,7 @@ def _read_playlists(
   audio_dir: pathlib.Path, ids: Mapping[str, int], usable: Set[int]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
   """Returns the records of train.json, and the report on the files."""
-  stamps = music_files.stamps(audio_dir, playlist_files.SUFFIXES)
+  stamps = music_files.playlist_stamps(audio_dir)
   finder = song_finder.SongFinder(audio_dir, ids)
   records, reports, others = [], [], []
   for name in stamps:
@@ -116,22 +127,27 @@ def _read_playlists(
       songs = _place_entries(one, finder, path.parent, usable, report)
       if songs:
         report["playlists"] += 1
-        records.append(
-          {
-            "id": len(records),
-            "plylst_title": one.title,
-            "tags": [],
-            "songs": songs,
-            "like_cnt": 0,
-            "updt_date": "",
-            "path": name,
-          }
-        )
+        records.append(_playlist(len(records), one.title, songs, name))
   return records, {
     "playlist_stamps": {name: list(stamp) for name, stamp in stamps.items()},
     "playlist_files": reports,
     "not_playlists": others,
   }
+
+
+def _albums_as_playlists(
+  songs: Iterable[Mapping[str, Any]], first_id: int
+) -> list[dict[str, Any]]:
+  """Returns the records of albums of two songs or more as playlists."""
+  albums: dict[int, list[Mapping[str, Any]]] = {}
+  for song in songs:
+    if song["album_id"] is not None:
+      albums.setdefault(song["album_id"], []).append(song)
+  lists = [some for some in albums.values() if len(some) > 1]
+  return [
+    _playlist(number, some[0]["album_name"], [one["id"] for one in some], "")
+    for number, some in enumerate(lists, start=first_id)
+  ]
 
 
 def write_meta(
@@ -140,6 +156,9 @@ def write_meta(
   ids: Mapping[str, int],
   usable: Set[int],
   duplicates: Mapping[str, str] | None = None,
+  tags: Mapping[str, audio_tags.Tags] | None = None,
+  rules: credits.Rules | None = None,
+  albums_as_playlists: bool = False,
 ) -> dict[str, Any]:
   """Writes song_meta.json, train.json and genre_gn_all.json to meta_dir.
 
@@ -150,38 +169,47 @@ def write_meta(
     usable: ids of the songs in the store; only these are written.
     duplicates: path of a song that is left out -> path of the song with the
       same audio; a playlist may name either.
+    tags: path -> tags of files that were read already.
+    rules: how names are taken from tags and folders.
+    albums_as_playlists: makes a playlist of each album of two songs or more.
 
   Returns:
     Counts of artists, genres and playlists, and what was wrong with the files,
     as library.json has them.
   """
   paths = sorted((p for p, i in ids.items() if i in usable), key=ids.get)
-  tags = {
-    path: audio_tags.read_tags(audio_dir / path)
-    for path in tqdm.tqdm(paths, "tags")
-  }
-  genres = _genres(tags.values())
-  numbers = {name: number for number, name in enumerate(genres, start=1)}
-  songs, num_artists = _song_records(tags, ids, numbers)
+  known = {path: tags[path] for path in paths if path in (tags or {})}
+  known |= read_tags(audio_dir, [path for path in paths if path not in known])
+  found = credits.credit({p: known[p] for p in paths}, rules or credits.Rules())
+  genres = sorted({key for keys in found.genres.values() for key in keys})
+  numbers = {key: number for number, key in enumerate(genres, start=1)}
+  songs = _song_records({p: known[p] for p in paths}, ids, found, numbers)
   codes = {
-    f"GN{numbers[key]:02d}{level}": name
-    for key, name in genres.items()
+    f"GN{numbers[key]:02d}{level}": found.names["genres"].shown(key)
+    for key in genres
     for level in ("00", "01")
   }
   same = {path: ids[song] for path, song in (duplicates or {}).items()}
   playlists, reports = _read_playlists(audio_dir, {**ids, **same}, usable)
+  albums = _albums_as_playlists(songs, len(playlists))
+  albums = albums if albums_as_playlists else []
   meta_dir.mkdir(parents=True, exist_ok=True)
   storage.write_json(meta_dir / melon_meta.SONG_FILE, songs)
-  storage.write_json(meta_dir / melon_meta.PLAYLIST_FILES[0], playlists)
+  storage.write_json(
+    meta_dir / melon_meta.PLAYLIST_FILES[0], playlists + albums
+  )
   storage.write_json(meta_dir / melon_meta.GENRE_FILE, codes)
   return {
-    "artists": num_artists,
-    "songs_without_artist": sum(not one["artist_id_basket"] for one in songs),
+    "artists": len({key for keys in found.artists.values() for key in keys}),
+    "songs_without_artist": sum(not keys for keys in found.artists.values()),
     "genres": len(numbers),
-    "songs_without_genre": sum(not one.genres for one in tags.values()),
+    "songs_without_genre": sum(not keys for keys in found.genres.values()),
+    "albums": len({key for key in found.albums.values() if key}),
+    "names": credits.report(found),
     "tags_unreadable": {
-      path: one.unreadable for path, one in tags.items() if one.unreadable
+      path: known[path].unreadable for path in paths if known[path].unreadable
     },
-    "playlists": len(playlists),
+    "playlists": len(playlists) + len(albums),
+    "albums_as_playlists": len(albums),
     **reports,
   }

@@ -1,5 +1,6 @@
 """Messages about the data set of an own library."""
 
+from collections.abc import Iterable
 import pathlib
 from typing import Any
 
@@ -54,11 +55,68 @@ def _left_out(report: dict[str, Any]) -> list[str]:
   parts = {
     "duplicates of another": len(report["duplicates"]),
     "no longer there": report["gone"],
+    f"shorter than {report['settings']['min_s']:g} s, --min_s": report[
+      "too_short"
+    ],
   }
   parts["not usable"] = report["left_out"] - sum(parts.values())
   words = ", ".join(f"{n} {text}" for text, n in parts.items() if n)
   where = song_records.SKIPPED
   return [f"{report['left_out']} songs left out ({words}): {where} says why"]
+
+
+def _shown(names: Iterable[str], what: str = "names") -> str:
+  """Returns how many names there are, and the first of them."""
+  names = list(names)
+  more = ", ..." if len(names) > _SHOWN_FILES else ""
+  return f"{len(names)} {what}, e.g. {', '.join(names[:_SHOWN_FILES])}{more}"
+
+
+def about_artists(names: dict[str, Any]) -> list[str]:
+  """Describes whose songs the files of a library are, before the work.
+
+  Args:
+    names: what `credits.report` returns.
+  """
+  folders, lines = names["from_folders"], []
+  if folders:
+    songs = sum(one["songs"] for one in folders)
+    shown = (f"{one['artist']} of {one['for example']}" for one in folders)
+    lines.append(
+      f"taken from folders, since {songs} files have no tag of an artist: "
+      f"{_shown(shown, 'artists')}; if these are none, give --artist_folder"
+    )
+  return [_printable(line) for line in lines + _about_names(names)]
+
+
+def _about_names(names: dict[str, Any]) -> list[str]:
+  """Describes what was done with names."""
+  lines = []
+  if count := names["by_album_artist"]:
+    lines.append(f"taken from the album's artist: the artist of {count} songs")
+  for kind, dropped in names["no_names"].items():
+    if dropped:
+      shown = (f"{name} ({count} songs)" for name, count in dropped.items())
+      lines.append(f"not taken for {kind}: {_shown(shown)}")
+  if names["split"]:
+    shown = (f"{one} = {' + '.join(p)}" for one, p in names["split"].items())
+    lines.append(f"split into artists: {_shown(shown)}")
+  for kind, merged in names["merged"].items():
+    if merged:
+      shown = map(" = ".join, merged.values())
+      lines.append(f"{kind} in several spellings: {_shown(shown)}")
+  return lines
+
+
+def _most_songs(names: dict[str, Any]) -> list[str]:
+  """Describes the artists with the most songs."""
+  most = [f"{one['artist']} {one['songs']}" for one in names["most_songs"]]
+  return [f"artists with most songs: {', '.join(most)}"] if most else []
+
+
+def _printable(text: str) -> str:
+  # File names are bytes: what is no character is shown as an escape.
+  return text.encode(errors="backslashreplace").decode()
 
 
 def _about_playlists(report: dict[str, Any]) -> list[str]:
@@ -93,12 +151,16 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
 
 def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   """Describes the content of library.json in a few lines."""
+  albums = report["albums_as_playlists"]
   lines = [
     f"{data_dir}: {report['songs']} songs, {report['hours']:.2f} hours, "
     f"{report['artists']} artists ({report['songs_without_artist']} songs "
     f"without), {report['genres']} genres ({report['songs_without_genre']} "
     f"songs without), {report['playlists']} playlists"
+    + (f" ({albums} of them albums)" if albums else "")
   ]
+  lines += _most_songs(report["names"]) + about_artists(report["names"])
+  lines += [report["passed_over"]] if report["passed_over"] else []
   lines += _left_out(report) + _about_playlists(report)
   if report["tags_unreadable"]:
     number = len(report["tags_unreadable"])
@@ -112,6 +174,4 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     f"--config.data.dir={data_dir} --config.data.batch_size={batch_size} "
     f"--workdir=runs/{data_dir.name}"
   )
-  text = "\n".join(lines)
-  # File names are bytes: what is no character is shown as an escape.
-  return text.encode(errors="backslashreplace").decode()
+  return _printable("\n".join(lines))

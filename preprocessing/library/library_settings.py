@@ -1,17 +1,27 @@
 """Settings of an own library's data set, and what others than before mean."""
 
+import dataclasses
 import math
 import pathlib
 from typing import Any
 
 from pcl_jax.common import errors
+from preprocessing.library import credits
 from preprocessing.library import library_store
 from preprocessing.melon import catalogue_maker
 
 # What decides split and vectors, but not the songs; not asked for, it stays as
 # it is in the data set.
 OF_SPLIT = catalogue_maker.SHARES
+OF_DECODING = ("audio_dir", "from_s", "to_s")
+OF_NAMES = tuple(field.name for field in dataclasses.fields(credits.Rules))
+# Others than before are no reason to stop: nothing is decoded but tracks that
+# were too short.
+LIGHT = {"min_s", "albums_as_playlists", *OF_NAMES}
 DEFAULTS = {
+  "min_s": 30.0,  # Shorter ones are mostly sound effects and jingles.
+  "albums_as_playlists": False,
+  **dataclasses.asdict(credits.Rules()),
   "test_share": 0.1,
   "validation_share": 0.1,
   "dims": 300,
@@ -23,6 +33,10 @@ DEFAULTS = {
 def check_window(window: library_store.Window) -> None:
   """Raises InputError where no part of a track can be meant."""
   # Written so that not-a-number is refused.
+  if not 0 <= window.min_s < math.inf:
+    raise errors.InputError(
+      f"--min_s is {window.min_s}; it is a number of seconds, at least 0."
+    )
   if not 0 <= window.from_s < math.inf:
     raise errors.InputError(
       f"--from_s is {window.from_s}; it is a number of seconds, at least 0."
@@ -46,7 +60,8 @@ def of_data_set(
   if report is None:
     return {}
   settings = report.get("settings", {"audio_dir": report["audio_dir"]})
-  return settings | catalogue_maker.read_shares(data_dir)
+  # Data sets of earlier versions have tracks of any length.
+  return {"min_s": 0.0} | settings | catalogue_maker.read_shares(data_dir)
 
 
 def complete(asked: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +72,11 @@ def complete(asked: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
     if asked.get(name) is None
   }
   return asked | left
+
+
+def rules(settings: dict[str, Any]) -> credits.Rules:
+  """Returns the rules for names among settings."""
+  return credits.Rules(**{name: settings[name] for name in OF_NAMES})
 
 
 def differing(there: dict[str, Any], settings: dict[str, Any]) -> set[str]:

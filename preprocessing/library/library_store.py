@@ -25,7 +25,12 @@ from preprocessing.library import song_records
 from preprocessing.library.song_records import SongFile
 
 _COMMIT_SONGS = 32
+_TOLERANCE_S = 0.5
 _COMMIT_BYTES = 1 << 27  # Hours of audio a song: committed sooner.
+
+_FRAME_S = (
+  melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
+)
 
 _Decoded = tuple[SongFile, np.ndarray | None]
 
@@ -37,10 +42,17 @@ class Window:
   Attributes:
     from_s: its begin, in seconds.
     to_s: its end; None for the track's end.
+    min_s: how long a track is at least; one that reaches `to_s` is long enough.
   """
 
   from_s: float = 0.0
   to_s: float | None = None
+  min_s: float = 0.0
+
+  def is_short(self, length_s: float) -> bool:
+    """Returns whether a track is too short; clips of 30 s have 29.9 or so."""
+    least_s = min(self.min_s, self.to_s or self.min_s)
+    return length_s < least_s - _TOLERANCE_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +68,14 @@ class Base:
   records: dict[str, SongFile]
 
 
+def _too_short(record: SongFile, length_s: float, window: Window) -> SongFile:
+  """Returns the record of a file that is left out since it is too short."""
+  reason = f"it is {length_s:.1f} s long, shorter than --min_s={window.min_s:g}"
+  return dataclasses.replace(
+    record, reason=reason, duplicate_of="", short_s=length_s
+  )
+
+
 def _decode(
   audio_dir: pathlib.Path, record: SongFile, window: Window
 ) -> _Decoded:
@@ -63,6 +83,9 @@ def _decode(
   found = decoding.decode(audio_dir / record.path, window.from_s, window.to_s)
   feature, reason = found.feature, found.reason
   if feature is not None:
+    length_s = window.from_s + (len(feature) - 1) * _FRAME_S
+    if window.is_short(length_s):
+      return _too_short(record, length_s, window), None
     if feature.max() > np.float16(melspectrogram.SILENCE):
       digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
       return dataclasses.replace(record, sha256=digest), feature
@@ -160,6 +183,28 @@ def _reusable(
   }
 
 
+def _measured(
+  records: dict[str, SongFile], base: Base, window: Window
+) -> dict[str, SongFile]:
+  """Returns records as `window.min_s` has them, without those to decode."""
+  store = song_store.SongStore(base.store)
+  frames = dict(
+    zip(store.song_ids.tolist(), store.frames.tolist(), strict=True)
+  )
+  found = {}
+  for path, one in records.items():
+    song = records.get(one.duplicate_of, one)
+    length_s = song.short_s
+    if not song.reason:
+      length_s = window.from_s + (frames[song.id] - 1) * _FRAME_S
+    if length_s is not None and window.is_short(length_s):
+      one = _too_short(one, length_s, window)
+    elif length_s is not None and song.reason:
+      continue
+    found[path] = one
+  return found
+
+
 def _link(base: Base, store: pathlib.Path) -> None:
   """Gives a finished store, which never changes, a second name."""
   partial = store.with_name(store.name + ".partial")
@@ -175,10 +220,14 @@ def _check_songs(
   if writer.done:
     return
   skipped = storage.read_made_json(folder / song_records.SKIPPED)
+  short = sum("--min_s" in one["reason"] for one in skipped)
+  remedy = f"Readable are {decode.FORMATS}."
+  if short:
+    remedy = f"{short} are too short: give a smaller --min_s."
   raise errors.InputError(
     f"none of the {len(skipped)} audio files of {audio_dir} can be used; "
     f"the first is {skipped[0]['file']}: {skipped[0]['reason']}. All are in "
-    f"{folder / song_records.SKIPPED}. Readable are {decode.FORMATS}."
+    f"{folder / song_records.SKIPPED}. {remedy}"
   )
 
 
@@ -233,13 +282,15 @@ def write_store(
   Raises:
     InputError: no file is usable, `base` is damaged, or the disk is full.
   """
-  now = music_files.stamps(audio_dir, music_files.SOUND)
+  now = music_files.sound_stamps(audio_dir)
   index = folder / music_files.IDS
   ids = storage.read_made_json(index)["ids"] if index.exists() else {}
   ids = song_records.number_songs(audio_dir, now, ids)
   here = os.fspath(audio_dir.resolve())
   storage.write_json(index, {"audio_dir": here, "ids": ids})
-  kept = _reusable(audio_dir, now, base.records) if base else {}
+  kept = {}
+  if base:
+    kept = _measured(_reusable(audio_dir, now, base.records), base, window)
   todo = [
     SongFile(path, ids[path], *stamp)
     for path, stamp in now.items()

@@ -30,6 +30,7 @@ class SongFile:
     reason: why it is left out; empty if it is a song of the store.
     duplicate_of: path of the song that has the same feature, or empty.
     needs: what was missing to read it (`containers.ACCESS`), or empty.
+    short_s: its length, if it is left out since it is too short.
   """
 
   path: str
@@ -40,6 +41,7 @@ class SongFile:
   reason: str = ""
   duplicate_of: str = ""
   needs: str = ""
+  short_s: float | None = None
 
   @property
   def stamp(self) -> music_files.Stamp:

@@ -54,7 +54,7 @@ def cover(source: pathlib.Path, clip_list: tagging_clips.ClipList) -> Coverage:
       "--source."
     )
   found: dict[str, list[str]] = {}
-  for path in music_files.find_files(source, music_files.SOUND):
+  for path in music_files.look_through(source).sound:
     found.setdefault(_key(path), []).append(path)
   files, missing = {}, []
   for clip in clip_list.clips:

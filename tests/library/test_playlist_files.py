@@ -37,8 +37,25 @@ def test_playlists_are_read_in_their_encoding(tmp_path, encoding, found):
   (playlist,), known = playlist_files.read_playlists(path)
   entries = [one.shown for one in playlist.entries]
   assert entries == ["Café/Ça.mp3", f"b{odd}.mp3", "c.mp3"]
-  assert all(one.places == (one.shown,) for one in playlist.entries)
+  # A name may end with a space.
+  assert playlist.entries[0].places == ("Café/Ça.mp3 ", "Café/Ça.mp3")
+  assert all(one.places == (one.shown,) for one in playlist.entries[1:])
   assert (playlist.title, known) == ("a", found)
+
+
+def test_lines_that_begin_with_a_hash_are_entries_if_they_are_files(tmp_path):
+  (tmp_path / "#sub").mkdir()
+  for name in ("#1 Crush.mp3", "#sub/a.mp3", " b.mp3"):
+    (tmp_path / name).touch()
+  lines = [
+    "#EXTM3U", "#EXTINF:5,Garbage - #1 Crush.mp3", "#1 Crush.mp3",
+    "#sub/a.mp3", "# a comment.mp3", "#sub", "#" + "x" * 9999, " b.mp3",
+  ]  # fmt: skip
+  assert _read(tmp_path, ".m3u", "\n".join(lines)) == {
+    "name": [("#1 Crush.mp3",), ("#sub/a.mp3",), (" b.mp3", "b.mp3")]
+  }
+  titled = "#EXTM3U\n#PLAYLIST: My Mix \nc.mp3"
+  assert _read(tmp_path, ".m3u8", titled) == {"My Mix": [("c.mp3",)]}
 
 
 def test_pls_entries_are_in_the_order_of_their_numbers(tmp_path):

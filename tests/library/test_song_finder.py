@@ -37,6 +37,28 @@ def test_entries_are_found_however_they_are_spelled(tmp_path):
   assert found == entries
 
 
+def test_songs_are_found_by_any_path_that_leads_to_them(tmp_path):
+  music, other = tmp_path / "music", tmp_path / "other"
+  for folder in (music / "Z", other / "Disk"):
+    folder.mkdir(parents=True)
+    (folder / "1.mp3").touch()
+  (music / "A").symlink_to("Z")
+  (music / "Disk").symlink_to(other / "Disk")
+  (music / "link.mp3").symlink_to(other / "2.mp3")
+  (other / "2.mp3").touch()
+  ids = {"A/1.mp3": 0, "Disk/1.mp3": 1, "link.mp3": 2}
+  finder = song_finder.SongFinder(music, ids)
+  entries = {
+    "Z/1.mp3": 0,
+    str(music / "Z" / "1.mp3"): 0,
+    str(other / "Disk" / "1.mp3"): 1,
+    "../other/Disk/1.mp3": 1,
+    (other / "2.mp3").as_uri(): 2,
+    "Z/2.mp3": None,
+  }
+  assert {entry: finder.find(music, entry) for entry in entries} == entries
+
+
 def test_songs_that_differ_in_case_alone_need_their_exact_name(tmp_path):
   finder = song_finder.SongFinder(
     tmp_path, {"a.mp3": 0, "A.mp3": 1, "b.mp3": 2}

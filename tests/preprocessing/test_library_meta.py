@@ -1,14 +1,8 @@
-"""Tests of preprocessing.library.library_meta and audio_tags."""
+"""Tests of preprocessing.library.library_meta and of records of files."""
 
 import json
 
-from mutagen import apev2
-from mutagen import asf
-from mutagen import id3
-from mutagen import wave
-import numpy as np
 import pytest
-import soundfile
 
 from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
@@ -30,8 +24,6 @@ def test_tags_are_read_and_split(tmp_path, suffix):
     date="2013-05-06",
   )
   tags = audio_tags.read_tags(path)
-  assert tags.artists == ("One", "Two", "Three")
-  assert tags.genres == ("Rock", "Jazz", "Blues")
   assert (tags.titles, tags.albums) == (("Title",), ("Album",))
   assert tags.album_artists == ("Various",)
   ids = {"Folder/" + path.name: 7}
@@ -42,21 +34,7 @@ def test_tags_are_read_and_split(tmp_path, suffix):
   assert song["id"] == 7 and song["issue_date"] == "20130506"
   assert song["artist_name_basket"] == ["One", "Two", "Three"]
   assert song["artist_id_basket"] == [0, 1, 2]
-
-
-def test_tags_of_wav_files_are_read(tmp_path):
-  path = tiny_library.write_song(tmp_path / "a.wav")
-  file = wave.WAVE(path)
-  file.add_tags()
-  file.tags.add(id3.TPE1(encoding=3, text=["One", "Two"]))
-  file.tags.add(id3.TCON(encoding=3, text=["(17)"]))
-  file.save()
-  tags = audio_tags.read_tags(path)
-  assert (tags.artists, tags.genres) == (("One", "Two"), ("Rock",))
-  with soundfile.SoundFile(tmp_path / "b.wav", "w", 16_000, 1) as file:
-    file.artist = "Three"
-    file.write(np.ones(100))
-  assert audio_tags.read_tags(tmp_path / "b.wav").artists == ("Three",)
+  assert song["song_gn_gnr_basket"] == ["GN0300", "GN0200", "GN0100"]
 
 
 def test_unreadable_tags_are_reported_and_stop_nothing(tmp_path):
@@ -82,8 +60,8 @@ def test_links_are_followed_and_a_circle_ends(tmp_path):
   tiny_library.write_song(tmp_path / "elsewhere" / "z.wav")
   (audio / "link").symlink_to(tmp_path / "elsewhere")
   (audio / "Artist 0" / "circle").symlink_to(audio)
-  found = music_files.find_files(audio, [".wav"])
-  assert found == ["Artist 0/0.wav", "Artist 0/1.wav", "link/z.wav"]
+  found = music_files.look_through(audio)
+  assert found.sound == ["Artist 0/0.wav", "Artist 0/1.wav", "link/z.wav"]
 
 
 def test_file_names_that_are_not_utf_8_are_kept(tmp_path):
@@ -93,39 +71,12 @@ def test_file_names_that_are_not_utf_8_are_kept(tmp_path):
   json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
 
 
-def test_tags_of_wma_and_ape_files_have_the_common_names(monkeypatch, tmp_path):
-  windows = asf.ASFTags()
-  windows["Author"] = ["One", "Two"]
-  windows["WM/AlbumTitle"] = ["Album"]
-  windows["WM/Genre"] = ["Rock"]
-  windows["WM/Year"] = ["1999"]
-  windows["WM/Picture"] = [asf.ASFByteArrayAttribute(b"picture")]
-  ape = apev2.APEv2()
-  ape["Artist"] = ["One", "Two"]
-  ape["Album"], ape["Genre"], ape["Year"] = "Album", "Rock", "1999"
-  ape["Cover Art (Front)"] = apev2.APEValue(b"picture", apev2.BINARY)
-
-  for tags in (windows, ape):
-    monkeypatch.setattr(
-      audio_tags.mutagen,
-      "File",
-      lambda *_, tags=tags, **__: type("File", (), {"tags": tags})(),
-    )
-    found = audio_tags.read_tags(tmp_path / "a.wma")
-    assert found == audio_tags.Tags(
-      artists=("One", "Two"),
-      albums=("Album",),
-      genres=("Rock",),
-      dates=("1999",),
-    )
-
-
 def test_every_file_with_a_suffix_is_stamped_a_broken_link_too(tmp_path):
   path = tiny_library.write_song(tmp_path / "b.WAV")
   (tmp_path / "a.wav").symlink_to(tmp_path / "nowhere")
   (tmp_path / ".c.wav").touch()
   known = path.stat()
-  assert music_files.stamps(tmp_path, [".wav"]) == {
+  assert music_files.sound_stamps(tmp_path) == {
     "a.wav": (-1, -1),
     "b.WAV": (known.st_size, known.st_mtime_ns),
   }

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 SMALL = {
+  "min_s": 0.0,
   "threads": 2,
   "dims": 4,
   "genre_dims": 4,
@@ -17,6 +18,7 @@ SMALL = {
   "validation_share": 0.2,
 }
 FLAGS = [
+  "--min_s=0",
   "--dims=4",
   "--genre_dims=4",
   "--test_share=0.2",

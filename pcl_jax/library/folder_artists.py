@@ -1,0 +1,100 @@
+"""The artist that the folders of a file without tags imply.
+
+Of the path `Artist/Album/Disc 1/song`, folders of discs and those whose names
+say nothing (`music`, `MP3`, `usr`; the list is known_names.toml) are passed
+over. `Greatest Hits`, `Live`, `Singles`, years, numbers and versions are albums
+and never an artist. The artist is the last folder above the album, or the only
+one that there is. Below a folder like `Various Artists` there is none.
+"""
+
+from collections.abc import Callable, Container
+import re
+
+from pcl_jax.library import name_keys
+from pcl_jax.library import placeholders
+
+LAYOUT, PARENT, NONE = "layout", "parent", "none"
+_FOLDERS = placeholders.Placeholders("folders")
+_SECTIONS = placeholders.Placeholders("sections")
+_DISC = re.compile(
+  r"(?:bonus )?(?:cd|dis[ck]|disque|disco|dvd|lp|side|seite|face|lato|vinyl|"
+  r"vol|volume|part|teil|диск|диcк|ディスク)[ ._#-]*"
+  r"(?:\d+|[a-h]|[ivx]+|one|two|three|four|five)(?:[ ._:,()\[-].*)?"
+  r"|(?:bonus|extra) (?:cd|dis[ck]|dvd)|\d+[ .]*(?:cd|dis[ck])"
+)
+_ALBUM = re.compile(
+  r"(?:the )?(?:very )?(?:greatest hits|best of)\b.*|v?\d+(?:[._]\d+)*"
+  r"|[(\[]?(?:19|20)\d\d[)\]]?[\s._-]+.*"  # 1975 - A Night at the Opera
+)
+_DASH = re.compile(r"\s+-\s+")
+
+
+def level_of(rule: str) -> int | None:
+  """Returns the level that a rule names, counted from 1, or None."""
+  return int(rule) if re.fullmatch(r"[1-9][0-9]?", rule) else None
+
+
+def _says_nothing(name: str) -> bool:
+  name = name_keys.key(name).replace("_", " ")
+  return name in _FOLDERS or bool(_DISC.fullmatch(name))
+
+
+def _is_album(name: str) -> bool:
+  """Returns whether a folder is an album, or a part of one, by its name."""
+  return name in _SECTIONS or bool(_ALBUM.fullmatch(name_keys.key(name)))
+
+
+def without_discs(folders: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the folders of an album, without that of one of its discs."""
+  while folders and _DISC.fullmatch(name_keys.key(folders[-1])):
+    folders = folders[:-1]
+  return folders
+
+
+def _place(folders: tuple[str, ...], known: Callable[[str], bool]) -> int:
+  """Returns which folder is the artist's; -1 for none."""
+  left = [i for i, one in enumerate(folders) if not _says_nothing(one)]
+  artists = [i for i in left if not _is_album(folders[i])]
+  above = [i for i in artists if i != left[-1]]
+  place = (above or artists or [-1])[-1]
+  # What tags call an artist elsewhere is one here.
+  named = [i for i in (place, *reversed(left)) if i >= 0 and known(folders[i])]
+  return named[0] if named else place
+
+
+def find(
+  folders: tuple[str, ...],
+  rule: str = LAYOUT,
+  known: Callable[[str], bool] = lambda name: False,
+  no_artists: Container[str] = placeholders.Placeholders("artists"),
+) -> tuple[str, str] | None:
+  """Returns the artist that folders imply: its key, and its name.
+
+  The key is the whole path of the artist's folder, so that folders of one name
+  in two places are two artists.
+
+  Args:
+    folders: the folders from the library's to the file, that one left out.
+    rule: `layout` as above, `parent` the folder that the file lies in, `none`
+      never, or the number of the level, 1 for the outermost folder.
+    known: whether a name is an artist of the library by tags.
+    no_artists: names that are no artist.
+  """
+  level = level_of(rule)
+  if rule == NONE or not folders or (level or 0) > len(folders):
+    return None
+  if any(one in no_artists and not _says_nothing(one) for one in folders):
+    return None
+  if rule == LAYOUT:
+    place = _place(folders, known)
+  else:
+    place = len(folders) - 1 if level is None else level - 1
+  if place < 0:
+    return None
+  name, above = folders[place], folders[:place]
+  first = _DASH.split(name_keys.clean(name))[0]  # Of "Artist - Album".
+  if rule == LAYOUT and not known(name) and not _is_album(first):
+    name = first
+  if name in no_artists:
+    return None
+  return "/".join(map(name_keys.key, (*above, name))), name_keys.clean(name)

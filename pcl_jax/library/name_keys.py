@@ -1,0 +1,78 @@
+"""Names that are the same although they are written in different ways."""
+
+import collections
+import functools
+import unicodedata
+
+# Before NFKC, which takes some of these for a space and an accent.
+_SAME = {ord(one): "'" for one in "`´‘’‚‛′ʹʻʼʽˈꞌ＇"}  # noqa: RUF001
+_SAME |= {ord(one): '"' for one in "“”„‟″ʺ«»＂"}
+_SAME |= {ord(one): "-" for one in "−⁃"}  # noqa: RUF001
+_JOINERS = "\u200c\u200d"  # Scripts need them; names do not differ in them.
+_SAME |= {ord(one): "" for one in _JOINERS}
+
+
+def _visible(one: str) -> str:
+  """Returns a character, a space for a kind of space, or nothing."""
+  if one.isspace():
+    return " "
+  kind = unicodedata.category(one)
+  if kind == "Cs":  # A byte of a file's name that is no text.
+    return "\ufffd"
+  return "" if kind in ("Cc", "Cf") and one not in _JOINERS else one
+
+
+def clean(name: str) -> str:
+  """Returns a name with composed accents, single spaces, nothing invisible."""
+  if not (name.isascii() and name.isprintable()):
+    name = "".join(map(_visible, unicodedata.normalize("NFC", name)))
+  return " ".join(name.split())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def key(name: str) -> str:
+  """Returns what two spellings of one name have in common.
+
+  That is all but letter case, the form of accents and of wide letters, kinds of
+  spaces, dashes, apostrophes and quotation marks, and characters of no width.
+  Accents themselves, punctuation and articles distinguish names.
+  """
+  name = clean(name)
+  if name.isascii():
+    return name.lower().replace("`", "'")
+  name = unicodedata.normalize("NFKC", name.translate(_SAME)).casefold()
+  name = unicodedata.normalize("NFKC", name)
+  return clean(
+    "".join("-" if unicodedata.category(one) == "Pd" else one for one in name)
+  )
+
+
+class Spellings:
+  """Counts the ways in which names are written."""
+
+  def __init__(self):
+    """Begins with no name."""
+    self._counts: dict[str, collections.Counter[str]] = {}
+
+  def add(self, name: str, of: str | None = None) -> str:
+    """Counts a name; returns its key, which is `of` where that is given."""
+    known = key(name) if of is None else of
+    self._counts.setdefault(known, collections.Counter())[clean(name)] += 1
+    return known
+
+  def _sorted(self, known: str) -> dict[str, int]:
+    """Returns the spellings of a key, the most frequent first."""
+    counts = self._counts[known].items()
+    return dict(sorted(counts, key=lambda one: (-one[1], one[0])))
+
+  def shown(self, known: str) -> str:
+    """Returns the most frequent spelling of a key, of several the first."""
+    return next(iter(self._sorted(known)))
+
+  def merged(self) -> dict[str, dict[str, int]]:
+    """Returns the names of several spellings: shown -> spelling -> count."""
+    return {
+      self.shown(one): self._sorted(one)
+      for one in sorted(self._counts)
+      if len(self._counts[one]) > 1
+    }

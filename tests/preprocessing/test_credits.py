@@ -1,0 +1,150 @@
+"""Tests of preprocessing.library.credits."""
+
+import pytest
+
+from pcl_jax.common import errors
+from pcl_jax.library.audio_tags import Tags
+from preprocessing.library import credits
+
+
+def _artists(tags, **rules):
+  found = credits.credit(tags, credits.Rules(**rules))
+  shown = found.names["artists"].shown
+  return {
+    path: [shown(key) for key in keys] for path, keys in found.artists.items()
+  }
+
+
+def test_names_are_one_artist_however_they_are_spelled():
+  names = [
+    "Beyonce\u0301",
+    "Beyonc\u00e9",
+    "BEYONC\u00c9",
+    "Beyonc\u00e9\u200b",
+  ]
+  tags = {f"{i}.mp3": Tags(artists=(name,)) for i, name in enumerate(names)}
+  found = credits.credit(tags, credits.Rules())
+  assert len({key for keys in found.artists.values() for key in keys}) == 1
+  report = credits.report(found)
+  assert report["most_songs"] == [{"artist": "Beyonc\u00e9", "songs": 4}]
+  assert report["merged"]["artists"] == {
+    "Beyonc\u00e9": {"Beyonc\u00e9": 3, "BEYONC\u00c9": 1}
+  }
+
+
+def test_placeholders_are_no_artist_even_in_a_folder():
+  tags = {
+    "Queen/1.mp3": Tags(artists=("Unknown Artist",)),
+    "Queen/2.mp3": Tags(artists=("<Unknown>",), album_artists=("Queen",)),
+    "3.mp3": Tags(album_artists=("Various Artists",)),
+    "4.mp3": Tags(artists=("VA",), artist_list=("VA", "Eminem")),
+    "Various Artists/Hits/5.mp3": Tags(),
+  }
+  assert list(_artists(tags).values()) == [[], ["Queen"], [], ["Eminem"], []]
+  report = credits.report(credits.credit(tags, credits.Rules()))
+  assert report["no_names"]["artists"] == {
+    "Unknown Artist": 1, "<Unknown>": 1, "Various Artists": 1, "VA": 1
+  }  # fmt: skip
+  assert report["by_album_artist"] == 1
+  # Of the list that is given, only its names.
+  own = _artists(tags, no_artists="Queen")
+  assert own["Queen/1.mp3"] == ["Unknown Artist"]
+
+
+def test_artists_are_those_of_the_track_before_those_of_the_album():
+  tags = {
+    "1.mp3": Tags(artists=("One",), album_artists=("Various Artists",)),
+    "2.mp3": Tags(album_artists=("Two",)),
+    "3.mp3": Tags(artists=("A & B",), artist_list=("A", "B")),
+    "4.mp3": Tags(artists=("B & A",)),
+    "5.mp3": Tags(artists=("Simon & Garfunkel feat. One",)),
+  }
+  assert list(_artists(tags).values()) == [
+    ["One"], ["Two"], ["A", "B"], ["B", "A"], ["Simon & Garfunkel", "One"]
+  ]  # fmt: skip
+  found = credits.credit(tags, credits.Rules())
+  assert found.split == {"B & A": ["B", "A"]}
+  assert _artists(tags, split_artists="never")["4.mp3"] == ["B & A"]
+
+
+def test_untagged_files_have_the_artist_of_their_folder_by_whole_path():
+  tags = {
+    "a/music/1.mp3": Tags(),
+    "b/Music/2.mp3": Tags(),
+    "a/music/3.mp3": Tags(),
+    "music/4.mp3": Tags(),
+    "5.mp3": Tags(),
+    "x/Queen/6.mp3": Tags(),
+    "7.mp3": Tags(artists=("queen",)),
+    "y/Abba/Hits/8.mp3": Tags(titles=("Title",)),
+    "z/Abba/Hits/9.mp3": Tags(albums=("Album",)),
+  }
+  found = credits.credit(tags, credits.Rules())
+  keys = {path: keys for path, keys in found.artists.items()}
+  assert keys["a/music/1.mp3"] == keys["a/music/3.mp3"] != keys["b/Music/2.mp3"]
+  assert keys["music/4.mp3"] == keys["5.mp3"] == []
+  assert keys["x/Queen/6.mp3"] == keys["7.mp3"]
+  assert keys["y/Abba/Hits/8.mp3"] != keys["z/Abba/Hits/9.mp3"]
+  folders = credits.report(found)["from_folders"]
+  assert folders[0] == {
+    "artist": "a", "songs": 2, "for example": "a/music/1.mp3"
+  }  # fmt: skip
+  names = [one["artist"] for one in folders]
+  assert names == ["a", "b", "Queen", "Abba", "Abba"]
+  without = _artists(tags, artist_folder="none")
+  assert [path for path, names in without.items() if names] == ["7.mp3"]
+
+
+def test_an_album_is_its_artists_or_else_its_folders():
+  found = credits.credit(
+    {
+      "Score/1.mp3": Tags(artists=("One",), albums=("Score",)),
+      "Score/CD2/2.mp3": Tags(artists=("Two",), albums=("score",)),
+      "Queen/3.mp3": Tags(artists=("Queen",), albums=("Greatest Hits",)),
+      "Abba/4.mp3": Tags(artists=("Abba",), albums=("Greatest Hits",)),
+      "p/5.mp3": Tags(albums=("Blue",), album_artists=("Miles",)),
+      "q/6.mp3": Tags(albums=("Blue",), album_artists=("MILES",)),
+      "q/7.mp3": Tags(albums=("Blue",), album_artists=("Joni",)),
+      "r/8.mp3": Tags(albums=("Hits",), album_artists=("Various Artists",)),
+      "s/9.mp3": Tags(albums=("Hits",), album_artists=("VA",)),
+      "t/10.mp3": Tags(albums=("Unknown Album",)),
+      "t/11.mp3": Tags(),
+    },
+    credits.Rules(),
+  )
+  one = list(found.albums.values())
+  assert one[0] == one[1] and one[4] == one[5]
+  assert len({one[0], one[2], one[3], one[4], one[6], one[7], one[8]}) == 7
+  assert one[9] is one[10] is None
+
+
+@pytest.mark.parametrize(
+  ("value", "genres"),
+  [
+    ("Rock / Pop", ["Rock", "Pop"]),
+    ("Rock, Pop", ["Rock", "Pop"]),
+    ("Rock;Pop|rock", ["Rock", "Pop"]),
+    ("Folk, World, & Country", ["Folk", "World", "Country"]),
+    ("Drum & Bass", ["Drum & Bass"]),
+    ("Unknown", []),
+    ("Other, Jazz", ["Jazz"]),
+  ],
+)
+def test_genres_are_split_by_a_rule(value, genres):
+  found = credits.credit({"a": Tags(genres=(value,))}, credits.Rules())
+  shown = found.names["genres"].shown
+  assert [shown(key) for key in found.genres["a"]] == genres
+
+
+def test_the_rule_of_genres_can_be_set():
+  rules = credits.Rules(genre_separators="", no_genres="Jazz")
+  found = credits.credit({"a": Tags(genres=("Rock/Pop; Jazz",))}, rules)
+  assert found.genres["a"] == ["rock/pop"]
+
+
+@pytest.mark.parametrize(
+  "rules", [{"split_artists": "some"}, {"artist_folder": "0"}]
+)
+def test_rules_that_do_not_exist_are_refused(rules):
+  with pytest.raises(errors.InputError, match=f"--{next(iter(rules))} is"):
+    credits.Rules(**rules).check()

@@ -1,0 +1,151 @@
+"""Tests of own_library's rules: short tracks, albums, artists."""
+
+import shutil
+
+import pytest
+
+from pcl_jax.audio import decode
+from pcl_jax.common import errors
+from pcl_jax.data import song_store
+from preprocessing import own_library
+from preprocessing.library import library_build
+from preprocessing.library import library_report
+from preprocessing.vectors import playlist_factors
+from tests.support import tiny_library
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+  """Names of the files decoded so far."""
+  names, read = [], decode.read_feature
+
+  def noting(path, *part):
+    names.append(path.name)
+    return read(path, *part)
+
+  monkeypatch.setattr(decode, "read_feature", noting)
+  return names
+
+
+def test_short_tracks_are_left_out_said_and_counted(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  # Clips of 30 s are often a little shorter.
+  lengths_s = [29.6, 30.0, 31.0, 32.0, 33.0, 29.4, 5.0]
+  for i, seconds in enumerate(lengths_s):
+    tiny_library.write_song(audio / f"{i}.wav", 300 + 50 * i, seconds=seconds)
+  settings = {k: v for k, v in tiny_library.SMALL.items() if k != "min_s"}
+  report = library_build.build_library(audio, data, **settings)
+  assert (report["songs"], report["too_short"]) == (5, 2)
+  assert report["settings"]["min_s"] == 30.0
+  first, _ = tiny_library.read_json(data / "skipped.json")
+  assert first["file"] == "5.wav" and "--min_s=30" in first["reason"]
+  assert "2 shorter than 30 s" in library_report.summary(report, data)
+  with pytest.raises(errors.InputError, match="7 are too short: give a small"):
+    library_build.build_library(
+      audio, tmp_path / "none", **settings, min_s=60.0
+    )
+  # What reaches the end of the part that is wanted is long enough.
+  report = library_build.build_library(
+    audio, tmp_path / "part", **settings, from_s=1.0, to_s=10.0
+  )
+  assert (report["songs"], report["too_short"]) == (6, 1)
+
+
+def test_albums_become_playlists_where_that_is_wanted(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = tmp_path / "music", tmp_path / "data"
+  for i in range(10):
+    tags = {"album": f"Album {i // 4}", "artist": f"{i}"} if i < 9 else {}
+    tiny_library.write_song(audio / "a" / f"{i}.flac", 200 + 50 * i, **tags)
+  (audio / "list.m3u").write_text("a/0.flac\na/9.flac")
+  report = library_build.build_library(
+    audio, data, **tiny_library.SMALL, albums_as_playlists=True
+  )
+  made = tiny_library.read_json(data / "kakao_meta" / "train.json")
+  lists = {one["plylst_title"]: one["songs"] for one in made}
+  assert lists == {
+    "list": [0, 9], "Album 0": [0, 1, 2, 3], "Album 1": [4, 5, 6, 7]
+  }  # fmt: skip
+  assert (report["playlists"], report["albums_as_playlists"]) == (3, 2)
+  assert "3 playlists (2 of them albums)" in library_report.summary(
+    report, data
+  )
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
+  assert report["albums_as_playlists"] == 2  # As before.
+  report = library_build.build_library(
+    audio, data, **tiny_library.SMALL, albums_as_playlists=False
+  )
+  assert (report["playlists"], report["albums_as_playlists"]) == (1, 0)
+
+
+def test_artists_are_shown_before_the_work_and_after_it(tmp_path, capsys):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  artists = [
+    "Unknown Artist",
+    "caf\u00e9",
+    "CAFE\u0301",
+    "A feat. B",
+    "A",
+    "B & A",
+  ]
+  for i, artist in enumerate(artists):
+    tiny_library.write_song(audio / f"{i}.flac", 200 + 50 * i, artist=artist)
+  for i in range(4):
+    tiny_library.write_song(audio / "Queen" / "CD1" / f"{i}.wav", 700 + 50 * i)
+  own_library.main([f"--audio={audio}", f"--out={data}", *tiny_library.FLAGS])
+  before, after = capsys.readouterr().out.split("songs, ", 1)
+  assert "1 artists, e.g. Queen of Queen/CD1/0.wav" in before
+  for text in (before, after):
+    assert "not taken for artists: 1 names, e.g. Unknown Artist (1" in text
+    assert "B & A = B + A" in text
+    assert "CAF\u00c9 = caf\u00e9" in text
+  assert "artists with most songs: Queen 4, A 3, B 2, CAF\u00c9 2" in after
+  assert "4 artists (1 songs without)" in after
+  report = tiny_library.read_json(data / "library.json")
+  assert report["settings"]["no_artists"] == "+"
+
+
+def test_another_shortest_length_decodes_only_what_was_left_out(
+  tmp_path, decoded
+):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  data = tmp_path / "data"
+  for i in range(10):
+    tiny_library.write_song(audio / f"long {i}.wav", 900 + 50 * i, seconds=2.0)
+  for name in ("long 0", "Artist 1/1"):
+    shutil.copyfile(audio / f"{name}.wav", audio / f"{name} again.wav")
+  library_build.build_library(audio, data, **tiny_library.SMALL)
+  before = tiny_library.read_records(data / "songs.lmdb")
+  decoded.clear()
+  report = library_build.build_library(
+    audio, data, **{**tiny_library.SMALL, "min_s": 1.0}
+  )
+  assert (report["songs"], report["too_short"]) == (10, 10)
+  assert report["duplicates"] == {"long 0.wav": "long 0 again.wav"}
+  assert not decoded and len(song_store.SongStore(data / "songs.lmdb")) == 10
+  settings = {
+    key: value for key, value in tiny_library.SMALL.items() if key != "min_s"
+  }
+  library_build.build_library(audio, data, **settings)  # As before.
+  assert not decoded
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
+  assert (report["songs"], report["too_short"]) == (19, 0)
+  assert len(decoded) == 10 and "long 0.wav" not in decoded
+  after = tiny_library.read_records(data / "songs.lmdb")
+  ids = [key for key in before if len(key) == 4]
+  assert len(ids) == 19 and all(after[key] == before[key] for key in ids)
+
+
+def test_other_rules_for_names_need_no_decoding(tmp_path, decoded):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  data = tmp_path / "data"
+  library_build.build_library(audio, data, **tiny_library.SMALL)
+  decoded.clear()
+  for rule, artists in (("none", 0), ("parent", 3)):
+    report = library_build.build_library(
+      audio, data, artist_folder=rule, **tiny_library.SMALL
+    )
+    assert report["artists"] == artists
+  assert not decoded
