@@ -1,6 +1,7 @@
 """Makes a data set of a folder of audio files and playlists, or updates it."""
 
 from collections.abc import Mapping
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -20,6 +21,7 @@ from preprocessing.library import library_meta
 from preprocessing.library import library_report
 from preprocessing.library import library_settings
 from preprocessing.library import library_store
+from preprocessing.library import recognition
 from preprocessing.library import song_records
 from preprocessing.library import staging
 from preprocessing.melon import catalogue_maker
@@ -45,35 +47,51 @@ def _read_report(data_dir: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _changes(
-  audio_dir: pathlib.Path, data_dir: pathlib.Path, report: dict[str, Any] | None
+  audio_dir: pathlib.Path,
+  then: dict[str, song_records.SongFile],
+  report: dict[str, Any] | None,
 ) -> dict[str, int] | None:
-  """Counts how the files differ from those the data set was made of."""
+  """Counts what is to be read again; None if files and playlists are as then.
+
+  Args:
+    audio_dir: the library's folder.
+    then: path -> record of the files the data set was made of.
+    report: its library.json, if there is one.
+  """
   if report is None:
     return {}
-  then = song_records.read_records(data_dir / song_records.FILE_NAME)
   now = music_files.sound_stamps(audio_dir)
   lists = music_files.playlist_stamps(audio_dir)
   known = {
     name: tuple(stamp)
     for name, stamp in report.get("playlist_stamps", {}).items()
   }
-  both = then.keys() & now.keys()
-  changed = {path for path in both if then[path].stamp != now[path]}
-  retried = {
+  retried = [
     path
-    for path in both - changed
-    if song_records.worth_another_try(audio_dir, then[path])
-  }
+    for path, one in then.items()
+    if now.get(path) == one.stamp
+    and song_records.worth_another_try(audio_dir, one)
+  ]
   counts = {
-    "added": len(now.keys() - then.keys()),
-    "removed": len(then.keys() - now.keys()),
-    "changed": len(changed),
     "tried_again": len(retried),
     "playlist_files": len(dict(known.items() ^ lists.items())),
   }
-  if not any(counts.values()):
-    return None
-  return counts | {"kept": len(both) - len(changed) - len(retried)}
+  same = now == {path: one.stamp for path, one in then.items()}
+  return None if same and not any(counts.values()) else counts
+
+
+def _has_moved(
+  audio_dir: pathlib.Path, data_dir: pathlib.Path, there: dict[str, Any]
+) -> bool:
+  """Returns whether the library lies in another folder now, and says so."""
+  if there["audio_dir"] == os.fspath(audio_dir.resolve()):
+    return False
+  then = song_records.read_records(data_dir / song_records.FILE_NAME)
+  now = music_files.sound_stamps(audio_dir)
+  moved = recognition.is_moved(now, then)
+  if moved:
+    print(f"the library of {there['audio_dir']} lies in {audio_dir} now")
+  return moved
 
 
 def _write_metadata(
@@ -85,15 +103,17 @@ def _write_metadata(
   """Writes kakao_meta/ of the store's songs; returns what library.json says."""
   store = song_store.SongStore(folder / song_store.FILE_NAME)
   records = song_records.read_records(folder / song_records.FILE_NAME)
+  ids = recognition.read_ids(folder / music_files.IDS)
   duplicates = {
     path: one.duplicate_of for path, one in records.items() if one.duplicate_of
   }
   found = library_meta.write_meta(
     audio_dir,
     folder / melon_meta.FOLDER,
-    storage.read_made_json(folder / music_files.IDS)["ids"],
+    ids.ids,
     set(store.song_ids.tolist()),
     duplicates,
+    ids.moved,
     tags,
     library_settings.rules(settings),
     settings["albums_as_playlists"],
@@ -161,24 +181,72 @@ def _make_vectors(
   return lacking
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """How a data set is made: with which settings, and what stays."""
+
+  settings: dict[str, Any]
+  wanted: dict[str, Any]  # What the songs are made of; see `staging`.
+  parts: dict[int, int]  # Of the songs that keep their part of the split.
+  is_other: bool  # Whether settings differ for which nothing is decoded.
+
+
+def _plan(
+  audio_dir: pathlib.Path,
+  data_dir: pathlib.Path,
+  asked: dict[str, Any],
+  old: dict[str, Any] | None,
+  *,
+  force: bool,
+) -> _Plan:
+  """Compares what is asked for with what is there; refuses other settings."""
+  there = library_settings.of_data_set(data_dir, old)
+  settings = library_settings.complete(asked, there)
+  others = library_settings.differing(there, settings)
+  light = others & library_settings.LIGHT
+  if old is not None and _has_moved(audio_dir, data_dir, there):
+    light.add("audio_dir")
+  if old is not None and not force:
+    kept = {name: there[name] for name in there.keys() - light}
+    staging.check_same(data_dir, kept, settings)
+  songs = {
+    name: settings[name] for name in (*library_settings.OF_DECODING, "min_s")
+  }
+  # Other settings of split and vectors alone need no decoding.
+  anew = force and (
+    not others or bool(others & set(library_settings.OF_DECODING))
+  )
+  wanted = {**songs, "anew": old is None or anew}
+  begun = staging.begun(data_dir)
+  if begun is not None and not force:
+    staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
+    wanted["anew"] = begun["anew"]
+  parts = {}
+  if not others & set(library_settings.OF_SPLIT):
+    parts = catalogue_maker.read_parts(data_dir)
+  return _Plan(settings, wanted, parts, bool(light))
+
+
 def _make(
   audio_dir: pathlib.Path,
   data_dir: pathlib.Path,
   folder: pathlib.Path,
-  settings: dict[str, Any],
-  wanted: dict[str, Any],
+  plan: _Plan,
   threads: int,
-  parts: dict[int, int],
 ) -> dict[str, Any]:
   """Makes all parts of the data set in a folder; returns library.json."""
+  settings = plan.settings
   files = music_files.look_through(audio_dir)
   tags = _read_names(audio_dir, files, settings)
   if not (folder / song_store.FILE_NAME).exists():
     base = None
-    if not wanted["anew"]:
+    if (data_dir / song_store.FILE_NAME).exists():
+      ids = recognition.read_ids(data_dir / music_files.IDS)
       base = library_store.Base(
         data_dir / song_store.FILE_NAME,
         song_records.read_records(data_dir / song_records.FILE_NAME),
+        frozenset(ids.ids.values()),
+        anew=plan.wanted["anew"],
       )
     window = library_store.Window(
       *(settings[name] for name in ("from_s", "to_s", "min_s"))
@@ -189,7 +257,7 @@ def _make(
     folder / melon_meta.FOLDER,
     folder,
     **{name: settings[name] for name in library_settings.OF_SPLIT},
-    parts=parts,
+    parts=plan.parts,
     force=True,  # A catalogue that exists is unfinished.
   )
   report["unavailable"] = _make_vectors(folder, made, settings)
@@ -210,46 +278,24 @@ def _update(
   """Makes what is absent or has changed; see `build_library`."""
   while True:
     old, begun = _read_report(data_dir), staging.begun(data_dir)
-    there = library_settings.of_data_set(data_dir, old)
-    settings = library_settings.complete(asked, there)
-    others = library_settings.differing(there, settings)
-    light = others & library_settings.LIGHT
-    songs = {
-      name: settings[name] for name in (*library_settings.OF_DECODING, "min_s")
-    }
-    if old is not None and not force:
-      kept = {name: there[name] for name in there.keys() - light}
-      staging.check_same(data_dir, kept, settings)
-    # Other settings of split and vectors alone need no decoding.
-    anew = force and (
-      not others or bool(others & set(library_settings.OF_DECODING))
-    )
-    wanted = {**songs, "anew": old is None or anew}
-    parts = {}
-    if not others & set(library_settings.OF_SPLIT):
-      parts = catalogue_maker.read_parts(data_dir)
-    if begun is not None and not force:
-      staging.check_same(data_dir / staging.UNFINISHED, begun, songs)
-      wanted["anew"] = begun["anew"]
-    changes = _changes(audio_dir, data_dir, old)
-    if begun is None and changes is None and not light and not force:
+    plan = _plan(audio_dir, data_dir, asked, old, force=force)
+    then = song_records.read_records(data_dir / song_records.FILE_NAME)
+    changes = _changes(audio_dir, then, old)
+    if begun is None and changes is None and not (force or plan.is_other):
       print(
         f"nothing to do: {data_dir} is made of {old['audio_dir']} as it is; "
         "--force makes it again"
       )
       return old
-    folder = staging.begin(data_dir, wanted)
-    report = _make(
-      audio_dir, data_dir, folder, settings, wanted, threads, parts
-    )
+    folder = staging.begin(data_dir, plan.wanted)
+    report = _make(audio_dir, data_dir, folder, plan, threads)
     staging.finish(data_dir)
+    after = song_records.read_records(data_dir / song_records.FILE_NAME)
     if old is not None:
-      print(
-        library_report.change(
-          data_dir, changes, anew=wanted["anew"], split_kept=bool(parts)
-        )
-      )
-    if begun != wanted or _changes(audio_dir, data_dir, report) is None:
+      about = {"anew": plan.wanted["anew"], "split_kept": bool(plan.parts)}
+      counts = changes and changes | recognition.count(then, after)
+      print(library_report.change(data_dir, counts, **about))
+    if begun != plan.wanted or _changes(audio_dir, after, report) is None:
       return report
     force = False  # Files have changed since the interrupted run saw them.
 

@@ -156,6 +156,7 @@ def write_meta(
   ids: Mapping[str, int],
   usable: Set[int],
   duplicates: Mapping[str, str] | None = None,
+  moved: Mapping[str, int] | None = None,
   tags: Mapping[str, audio_tags.Tags] | None = None,
   rules: credits.Rules | None = None,
   albums_as_playlists: bool = False,
@@ -169,6 +170,7 @@ def write_meta(
     usable: ids of the songs in the store; only these are written.
     duplicates: path of a song that is left out -> path of the song with the
       same audio; a playlist may name either.
+    moved: path where a song was before -> its id; a playlist may name it.
     tags: path -> tags of files that were read already.
     rules: how names are taken from tags and folders.
     albums_as_playlists: makes a playlist of each album of two songs or more.
@@ -190,7 +192,8 @@ def write_meta(
     for level in ("00", "01")
   }
   same = {path: ids[song] for path, song in (duplicates or {}).items()}
-  playlists, reports = _read_playlists(audio_dir, {**ids, **same}, usable)
+  known_paths = {**(moved or {}), **ids, **same}
+  playlists, reports = _read_playlists(audio_dir, known_paths, usable)
   albums = _albums_as_playlists(songs, len(playlists))
   albums = albums if albums_as_playlists else []
   meta_dir.mkdir(parents=True, exist_ok=True)

@@ -18,30 +18,34 @@ def change(
   split_kept: bool,
 ) -> str:
   """Describes how a data set differs from the one it has replaced."""
-  counts = changes or {}
-  words = [
-    f"{counts.get(name, 0)} {text}"
-    for name, text in {
-      "added": "added",
-      "removed": "removed",
-      "changed": "changed",
-      "tried_again": "left out before and tried again",
-    }.items()
-    if name != "tried_again" or counts.get(name)
-  ]
-  if changes is None:
-    words = ["all as before"]
-  elif not anew:
-    words.append(f"{counts['kept']} kept without decoding")
-  if counts.get("playlist_files"):
-    words.append(f"{counts['playlist_files']} playlist files not as before")
+  words = {
+    "added": "added",
+    "moved": "moved or renamed",
+    "removed": "removed",
+    "changed": "changed",
+    "touched": "with other tags or time but the same audio",
+    "tried_again": "left out before and tried again",
+  }
+  if not changes:
+    said = ["all as before"]
+  else:
+    always = "added", "removed", "changed"
+    said = [
+      f"{changes[name]} {text}"
+      for name, text in words.items()
+      if changes[name] or name in always
+    ]
+    if not anew:
+      said.append(f"{changes['kept']} kept without decoding")
+    if changes["playlist_files"]:
+      said.append(f"{changes['playlist_files']} playlist files not as before")
   split = (
     "Known songs keep their part of the split; the vectors were made again"
     if split_kept
     else "The split was drawn anew and the vectors were made again"
   )
   return (
-    f"{data_dir} was brought up to date: audio files {', '.join(words)}. "
+    f"{data_dir} was brought up to date: audio files {', '.join(said)}. "
     f"{split}: a run trained on the old data set stays usable, and its "
     "evaluation asks for no song that it learned from, but it cannot be "
     "continued. Train in a new --workdir."

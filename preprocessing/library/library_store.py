@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import shutil
 
@@ -21,6 +20,7 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.library import music_files
 from preprocessing.library import decoding
+from preprocessing.library import recognition
 from preprocessing.library import song_records
 from preprocessing.library.song_records import SongFile
 
@@ -57,15 +57,19 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-  """A finished song store that features are copied from.
+  """The data set that is brought up to date.
 
   Attributes:
-    store: its folder.
+    store: the folder of its song store.
     records: path -> record of the files it was made of.
+    ids: ids of all songs that it has or once had.
+    anew: whether all is decoded again, and no feature copied.
   """
 
   store: pathlib.Path
   records: dict[str, SongFile]
+  ids: frozenset[int]
+  anew: bool = False
 
 
 def _too_short(record: SongFile, length_s: float, window: Window) -> SongFile:
@@ -83,6 +87,8 @@ def _decode(
   found = decoding.decode(audio_dir / record.path, window.from_s, window.to_s)
   feature, reason = found.feature, found.reason
   if feature is not None:
+    audio = recognition.digest(audio_dir / record.path)
+    record = dataclasses.replace(record, audio=audio)
     length_s = window.from_s + (len(feature) - 1) * _FRAME_S
     if window.is_short(length_s):
       return _too_short(record, length_s, window), None
@@ -114,8 +120,13 @@ def _fill(
   writer: song_writer.SongWriter,
   decoded: Iterable[_Decoded],
   known: dict[str, SongFile],
+  base: Base | None,
 ) -> dict[str, SongFile]:
-  """Commits features as they come; of two alike, the first is the song."""
+  """Commits features as they come; of two alike, the first is the song.
+
+  A new file with the feature of a song whose file is gone is that song.
+  """
+  lost = _lost(base, known)
   known = dict(known)
   first = {one.sha256: one.path for one in known.values() if not one.reason}
   records, songs, size = [], [], 0
@@ -123,10 +134,11 @@ def _fill(
     if feature is not None:
       same = first.setdefault(record.sha256, record.path)
       if same != record.path:
-        record = dataclasses.replace(
-          record, reason=f"it has the same audio as {same}", duplicate_of=same
-        )
+        record = song_records.as_duplicate(record, same)
       else:
+        if base and record.id not in base.ids:
+          known_id = lost.pop(record.sha256, record.id)
+          record = dataclasses.replace(record, id=known_id)
         songs.append((record.id, feature))
         size += feature.nbytes
     records.append(record)
@@ -142,44 +154,35 @@ def _noted(
   writer: song_writer.SongWriter,
   audio_dir: pathlib.Path,
   now: dict[str, music_files.Stamp],
+  kept: dict[str, SongFile],
 ) -> dict[str, SongFile]:
   """Returns the records that an interrupted run committed and that hold.
 
   A song that was committed stands, even if its file is another by now: that
-  shows when the data set is finished and compared with the folder again.
+  shows when the data set is finished and compared with the folder again. It
+  does not if its audio is known to lie elsewhere.
   """
   found = [SongFile(**one) for note in writer.notes for one in json.loads(note)]
   records = {one.path: one for one in found}
   left_out = {path: one for path, one in records.items() if one.reason}
-  songs = {path: one for path, one in records.items() if not one.reason}
-  return songs | _unchanged(audio_dir, now, left_out)
-
-
-def _unchanged(
-  audio_dir: pathlib.Path,
-  now: dict[str, music_files.Stamp],
-  records: dict[str, SongFile],
-) -> dict[str, SongFile]:
-  """Returns the records of the files that are as they were."""
-  return {
+  places = {one.id: path for path, one in kept.items()}
+  songs = {
     path: one
     for path, one in records.items()
-    if now.get(path) == one.stamp
-    and not song_records.worth_another_try(audio_dir, one)
+    if not one.reason and places.get(one.id, path) == path
   }
+  return songs | recognition.unchanged(audio_dir, now, left_out)
 
 
-def _reusable(
-  audio_dir: pathlib.Path,
-  now: dict[str, music_files.Stamp],
-  records: dict[str, SongFile],
-) -> dict[str, SongFile]:
-  """Returns the records that need no decoding: a duplicate needs its song."""
-  same = _unchanged(audio_dir, now, records)
+def _lost(base: Base | None, known: dict[str, SongFile]) -> dict[str, int]:
+  """Returns feature -> id of the songs whose files are not found."""
+  if base is None:
+    return {}
+  found = {one.id for one in known.values()}
   return {
-    path: one
-    for path, one in same.items()
-    if not one.duplicate_of or one.duplicate_of in same
+    one.sha256: one.id
+    for one in base.records.values()
+    if not one.reason and one.id not in found
   }
 
 
@@ -235,19 +238,13 @@ def _write(
   writer: song_writer.SongWriter,
   audio_dir: pathlib.Path,
   base: Base | None,
-  kept: dict[str, SongFile],
-  noted: dict[str, SongFile],
+  known: dict[str, SongFile],
+  copied: Iterable[_Decoded],
   todo: list[SongFile],
   window: Window,
   threads: int,
 ) -> dict[str, SongFile]:
-  """Copies and decodes what an interrupted run did not commit (`noted`)."""
-  known = kept | noted
-  todo = [one for one in todo if one.path not in known]
-  songs = [
-    one for path, one in kept.items() if not one.reason and path not in noted
-  ]
-  copied = _copied(base, songs) if base else iter(())
+  """Commits what is copied, and decodes the rest; returns all records."""
   bar = tqdm.tqdm(
     todo, "audio", len(known) + len(todo), initial=len(known), unit="file"
   )
@@ -257,7 +254,7 @@ def _write(
     threads=threads,
     ahead=2 * threads,
   )
-  return _fill(writer, itertools.chain(copied, decoded), known)
+  return _fill(writer, itertools.chain(copied, decoded), known, base)
 
 
 def write_store(
@@ -275,7 +272,7 @@ def write_store(
     audio_dir: the library's folder.
     folder: where songs.lmdb, skipped.json, song_ids.json and song_files.jsonl
       are written. A song_ids.json that is there says which ids are taken.
-    base: the data set that features of unchanged files are copied from.
+    base: the data set that songs are recognised by, and features copied from.
     window: the part of every track that is used.
     threads: how many files are decoded at once.
 
@@ -283,30 +280,38 @@ def write_store(
     InputError: no file is usable, `base` is damaged, or the disk is full.
   """
   now = music_files.sound_stamps(audio_dir)
-  index = folder / music_files.IDS
-  ids = storage.read_made_json(index)["ids"] if index.exists() else {}
-  ids = song_records.number_songs(audio_dir, now, ids)
-  here = os.fspath(audio_dir.resolve())
-  storage.write_json(index, {"audio_dir": here, "ids": ids})
-  kept = {}
+  _check_files(now, audio_dir)
+  found: dict[str, SongFile] = {}
   if base:
-    kept = _measured(_reusable(audio_dir, now, base.records), base, window)
+    found = recognition.recognise(audio_dir, now, base.records, threads)
+  there = recognition.read_ids(folder / music_files.IDS)
+  ids = recognition.number(now, there, found)
+  recognition.write_ids(folder / music_files.IDS, audio_dir, ids)
+  kept: dict[str, SongFile] = {}
+  if base and not base.anew:
+    kept = _measured(found, base, window)
   todo = [
-    SongFile(path, ids[path], *stamp)
+    SongFile(path, ids.ids[path], *stamp)
     for path, stamp in now.items()
     if path not in kept
   ]
   if base and not todo and _songs(base.records) == _songs(kept):
     _link(base, folder / song_store.FILE_NAME)
-    _write_lists(folder, ids, kept)
+    _write_lists(audio_dir, folder, ids, kept)
     return
   writer = song_writer.SongWriter(folder / song_store.FILE_NAME)
   try:
-    noted = _noted(writer, audio_dir, now)
+    noted = _noted(writer, audio_dir, now, found)
+    known = kept | noted
+    songs = [
+      one for path, one in kept.items() if not one.reason and path not in noted
+    ]
+    copied = _copied(base, songs) if base else ()
+    todo = [one for one in todo if one.path not in known]
     records = _write(
-      writer, audio_dir, base, kept, noted, todo, window, threads
+      writer, audio_dir, base, known, copied, todo, window, threads
     )
-    _write_lists(folder, ids, records)
+    _write_lists(audio_dir, folder, ids, records)
     _check_songs(writer, folder, audio_dir)
     made_by = {"made_by": "preprocessing.own_library"}
     writer.finish(made_by | dataclasses.asdict(window))
@@ -314,12 +319,27 @@ def write_store(
     writer.close()
 
 
-def _songs(records: dict[str, SongFile]) -> set[str]:
-  return {path for path, one in records.items() if not one.reason}
+def _check_files(now: dict[str, music_files.Stamp], audio_dir: pathlib.Path):
+  if not now:
+    raise errors.InputError(
+      f"{audio_dir} has no audio file in it or below. Readable are "
+      f"{decode.FORMATS}: give the folder of your music as --audio."
+    )
+
+
+def _songs(records: dict[str, SongFile]) -> set[int]:
+  return {one.id for one in records.values() if not one.reason}
 
 
 def _write_lists(
-  folder: pathlib.Path, ids: dict[str, int], records: dict[str, SongFile]
+  audio_dir: pathlib.Path,
+  folder: pathlib.Path,
+  ids: recognition.Ids,
+  records: dict[str, SongFile],
 ) -> None:
+  """Writes the records, and the ids that some of them have found."""
+  places = {path: one.id for path, one in records.items()}
+  ids = recognition.place(ids, places)
+  recognition.write_ids(folder / music_files.IDS, audio_dir, ids)
   song_records.write_records(folder / song_records.FILE_NAME, records.values())
-  song_records.write_skipped(folder / song_records.SKIPPED, ids, records)
+  song_records.write_skipped(folder / song_records.SKIPPED, ids.ids, records)

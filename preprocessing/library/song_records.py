@@ -8,7 +8,6 @@ import pathlib
 from typing import Any
 
 from pcl_jax.audio import containers
-from pcl_jax.audio import decode
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.library import music_files
@@ -31,6 +30,8 @@ class SongFile:
     duplicate_of: path of the song that has the same feature, or empty.
     needs: what was missing to read it (`containers.ACCESS`), or empty.
     short_s: its length, if it is left out since it is too short.
+    audio: the digest of its encoded audio (`library.audio_digests`); empty if
+      it has no feature, or was read by an earlier version.
   """
 
   path: str
@@ -42,6 +43,7 @@ class SongFile:
   duplicate_of: str = ""
   needs: str = ""
   short_s: float | None = None
+  audio: str = ""
 
   @property
   def stamp(self) -> music_files.Stamp:
@@ -84,23 +86,11 @@ def worth_another_try(audio_dir: pathlib.Path, record: SongFile) -> bool:
   return bool(record.needs)  # A decoder that earlier versions did not bring.
 
 
-def number_songs(
-  audio_dir: pathlib.Path, paths: Iterable[str], ids: dict[str, int]
-) -> dict[str, int]:
-  """Returns `ids` (path -> id) with new ids for the paths that have none.
-
-  Raises:
-    InputError: there are no paths, that is, no songs in `audio_dir`.
-  """
-  paths = list(paths)
-  if not paths:
-    raise errors.InputError(
-      f"{audio_dir} has no audio file in it or below. Readable are "
-      f"{decode.FORMATS}: give the folder of your music as --audio."
-    )
-  free = max(ids.values(), default=-1) + 1
-  new = [path for path in paths if path not in ids]
-  return ids | {path: free + i for i, path in enumerate(new)}
+def as_duplicate(record: SongFile, song: str) -> SongFile:
+  """Returns a record as that of a file with the audio of the song at a path."""
+  return dataclasses.replace(
+    record, reason=f"it has the same audio as {song}", duplicate_of=song
+  )
 
 
 def write_skipped(

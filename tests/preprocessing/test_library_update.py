@@ -1,17 +1,22 @@
 """Tests of library.library_build: a data set is updated."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
 
+import mutagen
+from mutagen import id3
 import numpy as np
 import pytest
+import soundfile
 
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.embedding import audio_sources
 from preprocessing import data_split
 from preprocessing import own_library
 from preprocessing.library import library_build
@@ -131,12 +136,12 @@ def test_other_settings_need_force(library, decoded):
   other = {**SMALL, "seed": 1}
   with pytest.raises(errors.InputError, match="seed: there 0, here 1.*--force"):
     library_build.build_library(audio, data, **other)
-  moved = audio.rename(audio.with_name("moved"))
+  another = tiny_library.make(audio.with_name("another"), artists=1, songs=4)
   with pytest.raises(errors.InputError, match="begun from the folder"):
-    library_build.build_library(moved, data, **SMALL)
+    library_build.build_library(another, data, **SMALL)
   assert _is_whole(data) and not decoded
-  library_build.build_library(moved, data, force=True, **other)
-  assert len(decoded) == 9
+  library_build.build_library(another, data, force=True, **other)
+  assert len(decoded) == 4
 
 
 def _parts(data):
@@ -228,12 +233,12 @@ def test_a_duplicate_takes_the_place_of_a_song_that_goes(library, decoded):
   report = library_build.build_library(audio, data, **SMALL)
   # What is a song stays one, though the other comes first by name.
   assert report["duplicates"] == {"a copy.wav": "Artist 0/0.wav"}
-  features = _features(data)
+  before = _features(data)
   (audio / "Artist 0" / "0.wav").unlink()
   report = library_build.build_library(audio, data, **SMALL)
   assert report["duplicates"] == {} and report["songs"] == 9
-  assert decoded == ["a copy.wav", "a copy.wav"]
-  assert _features(data)[9] == features[0]
+  assert decoded == ["a copy.wav"] and _features(data) == before
+  assert _ids(data)["a copy.wav"] == 0
 
 
 def test_songs_that_lacked_a_decoder_of_earlier_versions_are_tried_again(
@@ -296,6 +301,111 @@ def test_an_interrupted_update_goes_on_and_sees_what_changed_meanwhile(
   fresh = data.with_name("fresh")
   library_build.build_library(audio, fresh, **SMALL)
   assert sorted(_features(fresh).values()) == sorted(_features(data).values())
+
+
+def _ids(data):
+  return tiny_library.read_json(data / "song_ids.json")["ids"]
+
+
+def test_moved_renamed_and_tagged_files_stay_the_songs_they_were(
+  library, decoded, monkeypatch, capsys
+):
+  monkeypatch.setattr(
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = library
+  (audio / "lists").mkdir()
+  (audio / "lists" / "a.m3u").write_text("Artist 0/0.wav\nArtist 2/1.wav")
+  library_build.build_library(audio, data, **SMALL)
+  ids, features, parts = _ids(data), _features(data), _parts(data)
+  (audio / "Best").mkdir()
+  (audio / "Artist 0" / "0.wav").rename(audio / "Best" / "new name.wav")
+  (audio / "Artist 1").rename(audio / "Best" / "Artist 1")
+  file = mutagen.File(audio / "Artist 2" / "0.wav")
+  file.add_tags()
+  file.tags.add(id3.TPE1(encoding=3, text=["Somebody"]))
+  file.save()
+  os.utime(audio / "Artist 2" / "1.wav")
+  library_build.build_library(audio, data, **SMALL)
+  out = capsys.readouterr().out
+  assert (
+    "0 added, 4 moved or renamed, 0 removed, 0 changed, 2 with other" in out
+  )
+  assert "9 kept without decoding" in out
+  assert not decoded and _is_whole(data)
+  assert _features(data) == features and _parts(data) == parts
+  assert _ids(data) == {
+    **{path: ids[path] for path in ids if path.startswith("Artist 2")},
+    **{f"Best/{path}": ids[path] for path in ids if "Artist 1" in path},
+    "Artist 0/1.wav": 1,
+    "Artist 0/2.wav": 2,
+    "Best/new name.wav": 0,
+  }
+  meta = tiny_library.read_json(data / "kakao_meta" / "song_meta.json")
+  assert meta[6]["artist_name_basket"] == ["Somebody"]
+  (playlist,) = tiny_library.read_json(data / "kakao_meta" / "train.json")
+  assert playlist["songs"] == [0, ids["Artist 2/1.wav"]]
+  source = audio_sources.data_set_songs(data)
+  assert source.paths[0] == str(audio / "Best" / "new name.wav")
+  library_build.build_library(audio, data, **SMALL)
+  assert "nothing to do" in capsys.readouterr().out
+
+
+def test_ids_follow_the_audio_where_files_change_places(library, decoded):
+  audio, data = library
+  features = _features(data)
+  first, second = (audio / "Artist 0" / f"{i}.wav" for i in (0, 1))
+  first.rename(audio / "x")
+  second.rename(first)
+  (audio / "x").rename(second)
+  third = audio / "Artist 0" / "2.wav"
+  third.rename(audio / "third.wav")
+  tiny_library.write_song(third, 999.0)
+  library_build.build_library(audio, data, **SMALL)
+  ids = _ids(data)
+  assert [ids[f"Artist 0/{i}.wav"] for i in range(3)] == [1, 0, 9]
+  assert ids["third.wav"] == 2 and decoded == ["2.wav"]
+  found = _features(data)
+  assert {song: found[song] for song in features} == features
+  (audio / "third.wav").unlink()
+  library_build.build_library(audio, data, **SMALL)
+  assert _ids(data)["third.wav"] == 2 and 2 not in _features(data)
+
+
+def test_a_library_on_another_disk_is_the_same_library(
+  library, decoded, capsys
+):
+  audio, data = library
+  ids, features = _ids(data), _features(data)
+  disk = audio.with_name("disk")
+  shutil.copytree(audio, disk, copy_function=shutil.copyfile)  # Other times.
+  shutil.rmtree(audio)
+  report = library_build.build_library(disk, data, **SMALL)
+  assert "lies in" in capsys.readouterr().out and not decoded
+  assert _ids(data) == ids and _features(data) == features
+  assert report["audio_dir"] == str(disk)
+  again = library_build.build_library(disk, data, **SMALL)
+  assert again == report and "nothing to do" in capsys.readouterr().out
+  disk.rename(audio)  # With the times that are known.
+  report = library_build.build_library(audio, data, **SMALL)
+  assert report["audio_dir"] == str(audio) and not decoded
+  assert _is_whole(data)
+
+
+def test_a_song_that_was_encoded_anew_without_loss_keeps_its_id(
+  library, decoded
+):
+  audio, data = library
+  features = _features(data)
+  old = audio / "Artist 1" / "0.wav"
+  sound, rate_hz = soundfile.read(old, dtype="int16")
+  soundfile.write(audio / "Artist 1" / "zero.flac", sound, rate_hz)
+  old.unlink()
+  library_build.build_library(audio, data, **SMALL)
+  assert decoded == ["zero.flac"] and _features(data) == features
+  assert _ids(data)["Artist 1/zero.flac"] == 3
+  library_build.build_library(audio, data, force=True, **SMALL)
+  assert _features(data) == features
 
 
 def test_a_crash_while_parts_are_moved_is_made_good_by_the_next_run(
