@@ -1,6 +1,5 @@
 """Splits songs into train, validation and test, stratified over labels."""
 
-from iterstrat import ml_stratifiers
 from jaxtyping import Bool, Float, Int, Int8
 import numpy as np
 
@@ -24,6 +23,9 @@ def choose_share(
   Raises:
     InputError: the songs cannot be divided.
   """
+  # Takes seconds to import, and commands that divide nothing import this.
+  from iterstrat import ml_stratifiers
+
   chosen = np.zeros(len(labels), bool)
   if not labels.any():
     count = round(share * len(labels))
