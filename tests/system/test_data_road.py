@@ -8,7 +8,6 @@ from configs import sample
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
 from pcl_jax.data import verify
-from pcl_jax.training import loop
 from preprocessing import data_split
 from preprocessing import genre_vectors
 from preprocessing import melon_lmdb
@@ -28,7 +27,7 @@ def _pack(melon_dir, packed) -> None:
 
 
 def test_tars_become_a_data_set_that_trains(
-  smoke_sample, tmp_path, capsys, monkeypatch, quick_compilation
+  smoke_sample, tmp_path, capsys, quickly
 ):
   packed, data = tmp_path / "packed", tmp_path / "data"
   _pack(smoke_sample / "melon", packed)
@@ -52,11 +51,10 @@ def test_tars_become_a_data_set_that_trains(
   )
   config = sample.get_config("smoke")
   config.data.dir = str(data)
-  quick_backbone.register(monkeypatch)
   config.model_params.audio.backbone_type = quick_backbone.NAME
   config.epochs = 1
   config.data.batch_size = 24
-  loop.train_and_evaluate(config, tmp_path / "run")
+  tiny_run.train_on_one(config, tmp_path / "run")
   rows = tiny_run.rows_of(tmp_path / "run")
   assert np.isfinite([row["total"] for row in rows]).all()
   assert rows[-1]["kind"] == "validation"

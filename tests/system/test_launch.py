@@ -7,21 +7,24 @@ import sys
 
 import pytest
 
-from tests.support import tiny_run
+from tests.support import launching
+from tests.support import quick_backbone
 
-ROOT = pathlib.Path(__file__).parents[2]
 
-
-def _launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def _run(*words: str, **environment: str) -> subprocess.CompletedProcess:
   return subprocess.run(
-    [sys.executable, "launch.py", *arguments],
-    cwd=ROOT,
+    [sys.executable, *words],
+    cwd=launching.ROOT,
     env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
     capture_output=True,
     text=True,
     timeout=300,
     check=False,
   )
+
+
+def _launch(*arguments: str) -> subprocess.CompletedProcess:
+  return _run("launch.py", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -107,22 +110,25 @@ def test_what_is_wrong_with_the_data_set_is_said_with_its_remedy(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_trained_and_the_same_command_finds_it_done(tmp_path):
-  data = tiny_run.make_data_set(tmp_path / "data")
+def test_a_run_is_trained_and_the_same_command_finds_it_done(
+  data_dir, tmp_path
+):
   arguments = (
+    "-c",
+    launching.PROGRAM,
     "--config=configs/ss_sc_cnn.py:smoke",
-    f"--config.data.dir={data}",
+    f"--config.data.dir={data_dir}",
     "--config.epochs=1",
-    "--config.model_params.audio.width=1",
-    "--config.audio_contrast_params.mixup=False",
+    f"--config.model_params.audio.backbone_type={quick_backbone.NAME}",
     f"--workdir={tmp_path / 'run'}",
   )
-  done = _launch(*arguments, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+  quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+  done = _run(*arguments, **quick)
   assert done.returncode == 0, done.stderr
   assert "epoch 0 validation: audio+audio_self" in done.stdout
   assert "done: 4 steps; best checkpoint: step 4" in done.stdout
   # Neither progress bars, where nobody watches, nor the libraries' talk.
   assert done.stderr == ""
-  again = _launch(*arguments)
+  again = _run(*arguments, **quick)
   assert again.returncode == 0, again.stderr
   assert "going on from step 4" in again.stdout

@@ -12,7 +12,11 @@ import pytest
 import pcl_jax
 from tests.support import quick_run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = pathlib.Path(__file__).parents[2]
+# Programs are compiled without optimising, in these processes and here.
+QUICK = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 _EMBED = """
 import sys
 import numpy as np
@@ -33,7 +37,7 @@ def _run(command, cwd, **variables) -> subprocess.CompletedProcess:
   return subprocess.run(
     list(map(os.fspath, command)),
     cwd=cwd,
-    env=clean | {"JAX_PLATFORMS": "cpu"} | variables,
+    env=clean | QUICK | variables,
     capture_output=True,
     text=True,
     check=False,
@@ -84,7 +88,7 @@ def installed(tmp_path_factory, wheel) -> pathlib.Path:
 def workdir(tmp_path_factory) -> pathlib.Path:
   """A run with an encoder that needs nothing of the tests."""
   path = tmp_path_factory.mktemp("run")
-  audio = {"backbone_type": "resnet", "width": 1, "fc_output_dim": 4}
+  audio = {"backbone_type": "sc_cnn", "width": 1, "fc_output_dim": 4}
   quick_run.save(path, audio=audio)
   return path
 
