@@ -4,11 +4,12 @@ r"""Makes a data set from a folder of audio files and playlists.
   python -m preprocessing.own_library --audio=~/music --out=data/middle \
     --from_s=30 --to_s=60
 
-Songs are the audio files anywhere in the folder (names that begin with a dot
-are skipped) of 30 s or more (--min_s): WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A,
-AAC, WMA and others. With --from_s and --to_s, that part of every track is used
-(in seconds). Files that cannot be used are left out with the reason. Of files
-with the same audio, the first is the song; the others are listed.
+Songs are the audio files anywhere in the folder, of 30 s or more (--min_s),
+whatever their suffix: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
+others. Names that begin with a dot, and files that are no sound, are passed
+over and counted. With --from_s and --to_s, that part of every track is used (in
+seconds). Files that cannot be used are left out with the reason. Of files with
+the same audio, the first is the song; the others are listed.
 
 Artists are those of the tag ARTISTS, or else of ARTIST, or else of ALBUMARTIST;
 `A feat. B` and `A; B` are two, and `A & B` is two where both are artists of the

@@ -254,6 +254,22 @@ def probe(path: Path) -> str:
     return ""
 
 
+def header_tags(path: Path) -> dict[str, str]:
+  """Returns what FFmpeg reads of a file's tags: name -> text.
+
+  Returns:
+    The tags of its audio and of its container; none if it cannot be opened.
+  """
+  found: dict[str, str] = {}
+  try:
+    with _open(path) as container:
+      for part in (*container.streams.audio, container):
+        found |= part.metadata
+  except (av.FFmpegError, ValueError, OSError):
+    return {}
+  return found
+
+
 @contextlib.contextmanager
 def _av_source(path, from_s, to_s, block_samples, why) -> Iterator[Source]:
   """Opens a part of a file with FFmpeg; `why` is what libsndfile said."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 import dataclasses
-import os
 import pathlib
 from typing import Any
 
 import mutagen
 from mutagen import apev2
 from mutagen import id3
-import soundfile
+
+from pcl_jax.audio import containers
 
 # What Vorbis comments, APEv2, ASF (WMA), MP4, ID3 and the headers of files call
 # a field, in lower case.
@@ -119,15 +119,6 @@ def _mutagen_tags(path: pathlib.Path) -> _Found:
   return found
 
 
-def _header_tags(path: pathlib.Path) -> _Found:
-  """Returns the strings libsndfile knows of, as WAV's INFO chunk has them."""
-  try:
-    with soundfile.SoundFile(os.fspath(path)) as file:
-      return _texts(file.copy_metadata())
-  except (soundfile.SoundFileError, OSError, TypeError):
-    return {}
-
-
 def read_tags(path: pathlib.Path) -> Tags:
   """Reads the tags of an audio file; never raises.
 
@@ -143,6 +134,6 @@ def read_tags(path: pathlib.Path) -> Tags:
   # The file may hold anything, and mutagen lets more than its own errors out.
   except Exception as error:  # noqa: BLE001
     found, unreadable = {}, f"{type(error).__name__}: {error}"
-  if not any(found.values()):
-    found = _header_tags(path)
+  if not found:  # Matroska, or WAV's INFO chunk.
+    found = _texts(containers.header_tags(path))
   return Tags(**{k: tuple(v) for k, v in found.items()}, unreadable=unreadable)

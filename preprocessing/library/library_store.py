@@ -295,6 +295,8 @@ def write_store(
     for path, stamp in now.items()
     if path not in kept
   ]
+  # Of a file and a link to it, the file is the song.
+  todo.sort(key=lambda one: (audio_dir / one.path).is_symlink())
   if base and not todo and _songs(base.records) == _songs(kept):
     _link(base, folder / song_store.FILE_NAME)
     _write_lists(audio_dir, folder, ids, kept)

@@ -1,7 +1,9 @@
 """Tests of pcl_jax.library.audio_tags."""
 
 import io
+import os
 
+import av
 import mutagen
 from mutagen import apev2
 from mutagen import asf
@@ -179,6 +181,22 @@ def test_id3_in_front_of_flac_counts_where_vorbis_comments_are_silent(
   path.write_bytes(front + path.read_bytes())
   tags = audio_tags.read_tags(path)
   assert (tags.artists, tags.genres) == (("Vorbis",), ("Rock",))
+
+
+def test_tags_of_matroska_files_are_read(tmp_path):
+  path = tmp_path / "a.mka"
+  with av.open(os.fspath(path), "w", format="matroska") as file:
+    file.metadata.update({"ARTIST": "One", "GENRE": "Rock", "ARTISTS": "A;B"})
+    stream = file.add_stream("pcm_s16le", rate=16_000, layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+      np.ones((1, 1600), np.int16), format="s16", layout="mono"
+    )
+    frame.sample_rate, frame.pts = 16_000, 0
+    file.mux(stream.encode(frame))
+    file.mux(stream.encode(None))
+  tags = audio_tags.read_tags(path)
+  assert (tags.artists, tags.genres) == (("One",), ("Rock",))
+  assert tags.artist_list == ("A;B",)
 
 
 def test_tags_of_mp4_files_have_the_common_names(monkeypatch, tmp_path):

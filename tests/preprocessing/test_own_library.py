@@ -227,12 +227,14 @@ def test_files_with_the_same_audio_are_one_song_that_playlists_keep(
   (audio / "Z" / "again.wav").write_bytes(first.read_bytes())
   sound, rate_hz = soundfile.read(first, dtype="int16")
   soundfile.write(audio / "A.flac", sound, rate_hz)  # Other bytes.
+  (audio / "A link.wav").symlink_to(first)
   lists = {"a": "Z/again.wav\nArtist 2/0.wav", "b": "A.flac\nZ/again.wav"}
   for name, text in lists.items():
     (audio / f"{name}.m3u").write_text(text)
   report = library_build.build_library(audio, data, **tiny_library.SMALL)
-  assert (report["songs"], report["left_out"]) == (20, 2)
-  same = {"Artist 1/0.wav": "A.flac", "Z/again.wav": "A.flac"}
+  assert (report["songs"], report["left_out"]) == (20, 3)
+  copies = ("A link.wav", "Artist 1/0.wav", "Z/again.wav")
+  same = dict.fromkeys(copies, "A.flac")
   assert report["duplicates"] == same
   skipped = tiny_library.read_json(data / "skipped.json")
   assert {one["file"]: one["duplicate_of"] for one in skipped} == same
@@ -241,7 +243,7 @@ def test_files_with_the_same_audio_are_one_song_that_playlists_keep(
   assert a == [ids["A.flac"], ids["Artist 2/0.wav"]] and b == [ids["A.flac"]]
   assert [one["repeated"] for one in report["playlist_files"]] == [0, 1]
   assert not any(one["left_out"] for one in report["playlist_files"])
-  assert "2 duplicates of another" in library_report.summary(report, data)
+  assert "3 duplicates of another" in library_report.summary(report, data)
 
 
 def test_playlists_of_every_format_are_read_and_bad_ones_are_named(
