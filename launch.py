@@ -26,6 +26,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -87,8 +88,8 @@ def _describe(error: BaseException) -> str:
   if isinstance(error, OSError):
     return (
       "--config: the config file cannot be read "
-      f"({str(chain[-1]).splitlines()[-1].strip()}). The configs of the "
-      "project are in configs/, as in --config=configs/sample.py"
+      f"({str(chain[-1]).splitlines()[-1].strip()}). Give one of the project, "
+      "as in --config=configs/sample.py, or the path of your own"
     )
   return str(error)
 
@@ -96,7 +97,7 @@ def _describe(error: BaseException) -> str:
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; a bad flag is one line and exit code 2."""
   if any(word in ("-h", "-help", "--help", "--helpfull") for word in argv[1:]):
-    print(__doc__)
+    print(programs.fit(__doc__))
     print(flags.FLAGS.main_module_help())
     sys.exit(0)
   # Before app.run chooses a level at which libraries log details.
@@ -110,7 +111,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
       raise errors.InputError(f"{rest[1]!r} is not a flag; see --help.")
     return rest
   except (flags.Error, OSError, ValueError, AttributeError, KeyError) as error:
-    print(f"error: {_describe(error)}", file=sys.stderr)
+    print(f"error: {programs.fit(_describe(error))}", file=sys.stderr)
     sys.exit(errors.EXIT_BAD_INPUT)
 
 

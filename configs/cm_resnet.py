@@ -1,19 +1,14 @@
-"""Strategy CM: audio against playlist and genre vectors, ResNet-18.
+"""CM: audio against playlist and genre vectors, ResNet-18.
 
 python launch.py --config=configs/cm_resnet.py --workdir=runs/cm_resnet
 python launch.py --config=configs/cm_resnet.py:a_p --workdir=runs/cm
-python launch.py --config=configs/cm_resnet.py:smoke --workdir=runs/smoke
 
-Arguments: a_p (default), a_g, a_g_p; `smoke` alone or after a
-  comma runs it on a small sample, on a CPU, in seconds.
-Cost: not measured on the full data set.
+Arguments: a_p (default), a_g, a_g_p; `smoke` alone or after a comma
+  for a small sample of its own, on a CPU, in seconds.
 """
-
-import ml_collections
 
 from configs import common
 
 
-def get_config(argument: str = "") -> ml_collections.ConfigDict:
-  """Returns the paper's values."""
-  return common.cross_modal("resnet", argument)
+def get_config(argument: str = ""):
+  return common.of_strategy("cm", "resnet", argument)

@@ -20,13 +20,19 @@ CROSS_MODAL = {
   "a_g_p": (("audio", "cf"), ("audio", "genre_w2v"), ("cf", "genre_w2v")),
 }
 PAIR_METHODS = {"playlist": "Playlist", "artist": "Artist", "genre": "Genre"}
-# The default first.
-HYBRIDS = tuple(
-  sorted(
-    (f"{pair}+{cross}" for pair in PAIR_METHODS for cross in CROSS_MODAL),
-    key=lambda name: name != "playlist+a_g_p",
-  )
-)
+_HYBRID = {
+  f"{pair}+{cross}": (CROSS_MODAL[cross], PAIR_METHODS[pair])
+  for pair in PAIR_METHODS
+  for cross in CROSS_MODAL
+}
+# Family -> variant -> contrast_combos and pair_generation_method; the default
+# family and variant come first.
+STRATEGIES = {
+  "hybrid": {"playlist+a_g_p": _HYBRID["playlist+a_g_p"]} | _HYBRID,
+  "ss": {"": ((("audio", "audio_self"),), "")},
+  "cm": {cross: (combos, "") for cross, combos in CROSS_MODAL.items()},
+  "aim": {pair: ((), method) for pair, method in PAIR_METHODS.items()},
+}
 BACKBONES = ("resnet", "sc_cnn")
 SMOKE = "smoke"
 _PAPER_WIDTHS = {"resnet": 64, "sc_cnn": 128}
@@ -35,11 +41,7 @@ _PAPER_WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
 
 
 def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
-  """Returns every key with its default; a family's file sets the rest.
-
-  Args:
-    backbone_type: `resnet` or `sc_cnn`.
-  """
+  """Returns every key with its default, for one of `BACKBONES`."""
   config = ml_collections.ConfigDict()
   config.seed = 0  # Decides weights, batches, mixup and dropout.
   config.epochs = 150
@@ -133,24 +135,15 @@ def split_argument(
 ) -> tuple[str, bool]:
   """Splits what follows the colon of `--config=FILE:ARGUMENT`.
 
-  Args:
-    argument: a variant, `smoke`, both separated by a comma, or empty.
-    variants: valid variants; the first is the default.
-
-  Returns:
-    The variant (empty if there are none) and whether to make it small.
-
-  Raises:
-    InputError: anything else.
+  It is one of the variants, the first by default, or `smoke`, or both with a
+  comma between. Returns the variant, and whether to make it small.
   """
   words = [word for word in argument.split(",") if word]
   smoke = SMOKE in words
-  words = [word for word in words if word != SMOKE]
-  variants = list(variants)
-  if not words:
-    return (variants[0] if variants else ""), smoke
+  words = [word for word in words if word != SMOKE] or [next(iter(variants))]
   if len(words) > 1 or words[0] not in variants:
-    valid = variants + [SMOKE] + [f"{name},{SMOKE}" for name in variants]
+    named = [name for name in variants if name]
+    valid = named + [SMOKE] + [f"{name},{SMOKE}" for name in named]
     near = difflib.get_close_matches(argument, valid, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise errors.InputError(
@@ -172,49 +165,17 @@ def make_small(config: ml_collections.ConfigDict) -> None:
   config.save_every_steps = 4
 
 
-def self_supervised(
-  backbone_type: str, argument: str
+def of_strategy(
+  family: str, backbone_type: str, argument: str
 ) -> ml_collections.ConfigDict:
-  """Returns strategy SS: two patches of a song."""
-  _, smoke = split_argument(argument, ())
+  """Returns the paper's values for a variant of one of `STRATEGIES`."""
+  variant, smoke = split_argument(argument, STRATEGIES[family])
   config = get_config(backbone_type)
-  config.contrast_combos = (("audio", "audio_self"),)
-  if smoke:
-    make_small(config)
-  return config
-
-
-def cross_modal(backbone_type: str, argument: str) -> ml_collections.ConfigDict:
-  """Returns strategy CM: audio against playlist and genre vectors."""
-  variant, smoke = split_argument(argument, CROSS_MODAL)
-  config = get_config(backbone_type)
-  config.contrast_combos = CROSS_MODAL[variant]
-  config.audio_contrast_params.mixup_alpha = 5.0
-  config.data.batch_size = 768
-  if smoke:
-    make_small(config)
-  return config
-
-
-def audio_intra_modal(
-  backbone_type: str, argument: str
-) -> ml_collections.ConfigDict:
-  """Returns strategy A-IM: songs that share a playlist, artist or genre."""
-  variant, smoke = split_argument(argument, PAIR_METHODS)
-  config = get_config(backbone_type)
-  config.audio_contrast_params.pair_generation_method = PAIR_METHODS[variant]
-  if smoke:
-    make_small(config)
-  return config
-
-
-def hybrid(backbone_type: str, argument: str) -> ml_collections.ConfigDict:
-  """Returns strategy Hybrid: CM and A-IM, their losses added."""
-  variant, smoke = split_argument(argument, HYBRIDS)
-  pair, cross = variant.split("+")
-  config = get_config(backbone_type)
-  config.contrast_combos = CROSS_MODAL[cross]
-  config.audio_contrast_params.pair_generation_method = PAIR_METHODS[pair]
+  config.contrast_combos, method = STRATEGIES[family][variant]
+  config.audio_contrast_params.pair_generation_method = method
+  if family == "cm":
+    config.audio_contrast_params.mixup_alpha = 5.0
+    config.data.batch_size = 768
   if smoke:
     make_small(config)
   return config

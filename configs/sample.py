@@ -14,23 +14,14 @@ import ml_collections
 
 from configs import common
 
-_FAMILIES = {
-  "hybrid": common.hybrid,
-  "ss": common.self_supervised,
-  "cm": common.cross_modal,
-  "aim": common.audio_intra_modal,
-}
-_VARIANTS = {
-  "hybrid": common.HYBRIDS,
-  "ss": (),
-  "cm": tuple(common.CROSS_MODAL),
-  "aim": tuple(common.PAIR_METHODS),
-}
 # A family alone is its first variant.
-ARGUMENTS = tuple(_FAMILIES) + tuple(
-  f"{family}+{variant}"
-  for family, variants in _VARIANTS.items()
-  for variant in variants
+ARGUMENTS = (
+  *common.STRATEGIES,
+  *(
+    f"{family}+{variant}"
+    for family, variants in common.STRATEGIES.items()
+    for variant in filter(None, variants)
+  ),
 )
 
 
@@ -38,7 +29,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """Returns a configuration sized for the sample; not the paper's values."""
   chosen, smoke = common.split_argument(argument, ARGUMENTS)
   family, _, variant = chosen.partition("+")
-  config = _FAMILIES[family]("resnet", variant)
+  config = common.of_strategy(family, "resnet", variant)
   # Without genres to go by, more steps are needed; SS has twice as many in an
   # epoch.
   config.epochs = 60 if family in ("hybrid", "ss") else 100

@@ -16,31 +16,15 @@ import runpy
 import sys
 
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 
-_COMMANDS = {
-  "train": "launch",
-  "embed": "pcl_jax.embed",
-  "similar": "pcl_jax.similar",
-  "evaluate": "pcl_jax.evaluate",
-  "tag": "pcl_jax.evaluation.tag",
-  "robustness": "pcl_jax.evaluation.robustness",
-  "checkpoint": "pcl_jax.checkpoint",
-  "verify": "pcl_jax.data.verify",
-  "inspect": "pcl_jax.data.inspect",
-}
-_PREPARE = "prepare"
-_PREFIX = "pcl:"
-_PACKAGE = pathlib.Path(__file__).parent
+_COMMANDS = [*programs.COMMANDS, programs.PREPARE]
 
 
 def root() -> pathlib.Path:
-  """Returns the folder of launch.py, configs and preprocessing.
-
-  A wheel carries them inside the package, since other packages may well have
-  modules of these names; in a checkout they lie next to the package.
-  """
-  carried = _PACKAGE / "_carried"
-  return carried if carried.is_dir() else _PACKAGE.parent
+  """Returns the folder of launch.py, configs and preprocessing."""
+  carried = programs.CARRIED
+  return carried if carried.is_dir() else carried.parents[1]
 
 
 def _names(folder: pathlib.Path) -> list[str]:
@@ -50,39 +34,30 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def _find_config(word: str) -> str:
-  """Replaces pcl:NAME[:ARGUMENT] by the path of that config file."""
-  name, colon, argument = word.removeprefix(_PREFIX).partition(":")
+  """Replaces pcl:NAME[:ARGUMENT], after --config= or not, by a file's path."""
+  flag, prefix, rest = word.partition(programs.CONFIG)
+  if not prefix or flag.lstrip("-") not in ("", "config="):
+    return word
+  name, colon, argument = rest.partition(":")
   path = root() / "configs" / f"{name}.py"
   if not path.is_file():
     raise errors.InputError(
-      f"--config={word}: no config of this name came with the package. Give "
-      f"one of {', '.join(_names(path.parent))}, or the path of a file."
+      f"--config={prefix}{rest}: no config of this name came with the package. "
+      f"Give one of {', '.join(_names(path.parent))}, or the path of a file."
     )
-  return f"{path}{colon}{argument}"
-
-
-def _with_config(words: Sequence[str]) -> list[str]:
-  """Replaces names of configs in --config=NAME and --config NAME."""
-  found = []
-  for before, word in zip(["", *words], words, strict=False):
-    flag, equals, value = word.partition("=")
-    if flag.lstrip("-") == "config" and value.startswith(_PREFIX):
-      word = f"{flag}{equals}{_find_config(value)}"
-    elif before.lstrip("-") == "config" and word.startswith(_PREFIX):
-      word = _find_config(word)
-    found.append(word)
-  return found
+  return f"{flag}{path}{colon}{argument}"
 
 
 def _choose(words: Sequence[str]) -> tuple[str, list[str]]:
   """Returns the module that a command line asks for, and the other words."""
   name, *rest = words
-  if name in _COMMANDS:
-    return _COMMANDS[name], _with_config(rest) if name == "train" else rest
-  if name != _PREPARE:
+  if name == "train":
+    rest = list(map(_find_config, rest))
+  if name in programs.COMMANDS:
+    return programs.COMMANDS[name], rest
+  if name != programs.PREPARE:
     raise errors.InputError(
-      f"{name!r} is no command of pcl-jax. Give one of "
-      f"{', '.join([*_COMMANDS, _PREPARE])}."
+      f"{name!r} is no command of pcl-jax. Give one of {', '.join(_COMMANDS)}."
     )
   makers = _names(root() / "preprocessing")
   if not rest or rest[0] not in makers:
@@ -95,11 +70,12 @@ def _choose(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def _run(words: Sequence[str]) -> None:
   if not words or words[0] in ("-h", "--help", "help"):
-    print(f"{__doc__}\nCommands: {', '.join([*_COMMANDS, _PREPARE])}")
+    print(f"{__doc__}\nCommands: {', '.join(_COMMANDS)}")
     return
   module, rest = _choose(words)
   sys.path.insert(0, str(root()))
-  sys.argv = [f"pcl-jax {words[0]}", *rest]
+  programs.started = True
+  sys.argv = [f"{programs.NAME} {words[0]}", *rest]
   try:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
   except ModuleNotFoundError as error:

@@ -52,8 +52,8 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
   failures = report.failures
   if failures:
     lines.append(f"{len(failures)} songs cannot be read:")
-    for one in failures[:_SHOWN_FAILURES]:
-      lines.append(f"  {one['path'] or one['id']}: {one['reason']}")
+    shown = failures[:_SHOWN_FAILURES]
+    lines += [f"  {one['path'] or one['id']}: {one['reason']}" for one in shown]
     listed = embedding_run.failures_path(out)
     more = len(failures) - _SHOWN_FAILURES
     lines.append(f"  {f'and {more} more; ' * (more > 0)}all are in {listed}")
@@ -62,44 +62,31 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
 
 def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   parser = command_line.parser("pcl_jax.embed", __doc__)
-  add = parser.add_argument
+  add, path = parser.add_argument, {"type": command_line.path}
+  count, layers = {"type": command_line.count}, song_encoder.LAYERS
   add("--workdir", required=True, help="folder of the run")
-  inputs = parser.add_mutually_exclusive_group(required=True)
-  inputs.add_argument(
-    "--audio", nargs="+", help="audio files, and folders of them"
-  )
-  inputs.add_argument("--data", help="a prepared data set's folder")
-  add("--out", required=True, help="the table, a Parquet file")
-  add(
-    "--layer", choices=song_encoder.LAYERS, default="features", help="see above"
-  )
+  what = parser.add_mutually_exclusive_group(required=True)
+  text = "audio files, and folders of them"
+  what.add_argument("--audio", nargs="+", help=text)
+  what.add_argument("--data", help="a prepared data set's folder")
+  add("--out", **path, required=True, help="the table, a Parquet file")
+  add("--layer", choices=layers, default=layers[0], help="see above")
   add("--per_patch", action="store_true", help="a row for each patch")
-  add(
-    "--checkpoint",
-    choices=song_encoder.CHECKPOINTS,
-    default="best",
-    help="by validation loss, or by step (%(default)s)",
-  )
-  add(
-    "--batch_patches",
-    type=int,
-    default=song_encoder.BATCH_PATCHES,
-    help="patches encoded at once (%(default)s); GPUs are faster with more",
-  )
-  add("--threads", type=int, help="files decoded at once (cores, at most 8)")
+  which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
+  add("--checkpoint", choices=which, default=which[0], help=text)
+  text = "patches encoded at once (%(default)s); GPUs are faster with more"
+  default = song_encoder.BATCH_PATCHES
+  add("--batch_patches", **count, default=default, help=text)
+  add("--threads", **count, help="files decoded at once (cores, at most 8)")
   add("--force", action="store_true", help="replace a finished table")
-  flags = vars(parser.parse_args(argv))
-  for name in ("threads", "batch_patches"):
-    if flags[name] is not None and flags[name] < 1:
-      parser.error(f"--{name} is {flags[name]}; it is at least 1")
-  return flags
+  return vars(parser.parse_args(argv))
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line and writes the table."""
   flags = _arguments(argv)
   audio, data = flags.pop("audio"), flags.pop("data")
-  out = pathlib.Path(flags.pop("out")).expanduser()
+  out = flags.pop("out")
   encoder = song_encoder.load(flags.pop("workdir"), flags.pop("checkpoint"))
   songs = audio if data is None else audio_sources.data_set_songs(data)
   report = encoder.embed_files(songs, out, **flags)

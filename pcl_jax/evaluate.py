@@ -17,7 +17,7 @@ item.
 
 import argparse
 from collections.abc import Sequence
-import pathlib
+import dataclasses
 
 from absl import logging
 
@@ -32,105 +32,67 @@ from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.evaluation.tagging import tagging_tasks
 
-
-def _add_what(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags that say what is evaluated."""
-  add = parser.add_argument
-  what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--workdir", help="folder of the run")
-  what.add_argument(
-    "--compare",
-    nargs="+",
-    metavar="RUN",
-    help="folders of evaluated runs; each is tested against the first",
-  )
-  add(
-    "--checkpoint",
-    choices=("best", "latest"),
-    default="best",
-    help="the best one by validation loss, or the latest (%(default)s)",
-  )
-  add("--data", help="data set (default: the one the run trained on)")
-  add(
-    "--tasks",
-    default=registry.ALL,
-    help=f"{registry.ALL} (default), {registry.NONE}, or any of "
-    f"{', '.join(registry.TASKS)}, separated by commas",
-  )
-  add(
-    "--tagging",
-    metavar="DIR[,DIR]",
-    default="",
-    help="public tagging sets that preprocessing.tagging_sets has prepared",
-  )
-  add(
-    "--baselines",
-    action="store_true",
-    help="run the tasks also on the untrained encoder, on statistics of the "
-    "mel and on mode P's vectors where these are defined; playlist "
-    "continuation also by popularity and at random",
-  )
-
-
-def _add_how(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags that become `task_base.Options`."""
-  add = parser.add_argument
-  add(
-    "--split",
-    choices=("test", "validation"),
-    default="test",
-    help="split of the songs that retrieval and playlist continuation look "
-    "for (default %(default)s)",
-  )
-  add(
-    "--min_playlists",
-    type=int,
-    default=1,
-    help="number of playlists that two similar songs share (default 1)",
-  )
-  add(
-    "--largest_artist",
-    type=int,
-    help="ignore artists and albums with more songs, such as `various artists`",
-  )
-  add(
-    "--neighbours",
-    type=int,
-    default=100,
-    help="length of a playlist's continuation (default 100)",
-  )
-  add(
-    "--published_split",
-    action="store_true",
-    help="split Melon-50 with the mistake of the published script, by which "
-    "most test songs are training songs too: only for comparison with numbers "
-    "measured so",
-  )
-  add(
-    "--tagging_mean",
-    choices=(task_base.EMBEDDINGS, *probes.MEANS),
-    default=task_base.EMBEDDINGS,
-    help="what is averaged over a clip's patches, with --tagging: their "
-    "embeddings before the probe (default), or what the probe says of each",
-  )
+_TASKS = f"{registry.ALL} (default), {registry.NONE}, or any of"
+_HELP = {
+  "workdir": "folder of the run",
+  "compare": "folders of evaluated runs; each is tested against the first",
+  "checkpoint": "the best one by validation loss, or the latest (%(default)s)",
+  "data": "data set (default: the one the run trained on)",
+  "tasks": f"{_TASKS} {', '.join(registry.TASKS)}, separated by commas",
+  "tagging": "public tagging sets that preprocessing.tagging_sets has prepared",
+  "baselines": "run the tasks also on the untrained encoder, on statistics of "
+  "the mel and on mode P's vectors where these are defined; playlist "
+  "continuation also by popularity and at random",
+  "split": "split of the songs that retrieval and playlist continuation look "
+  "for (default %(default)s)",
+  "min_playlists": "number of playlists that two similar songs share (default "
+  "%(default)s)",
+  "largest_artist": "ignore artists and albums with more songs, such as "
+  "`various artists`",
+  "neighbours": "length of a playlist's continuation (default %(default)s)",
+  "published_split": "split Melon-50 with the mistake of the published script, "
+  "by which most test songs are training songs too: only for comparison with "
+  "numbers measured so",
+  "tagging_mean": "what is averaged over a clip's patches, with --tagging: "
+  "their embeddings before the probe (default), or what the probe says of each",
+}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = command_line.parser("pcl_jax.evaluate", __doc__)
-  _add_what(parser)
-  _add_how(parser)
+
+  def add(name: str, to=parser, **how) -> None:
+    to.add_argument(f"--{name}", help=_HELP[name], **how)
+
+  path = {"type": command_line.path}
+  what = parser.add_mutually_exclusive_group(required=True)
+  add("workdir", what, **path)
+  add("compare", what, **path, nargs="+", metavar="RUN")
+  add("checkpoint", choices=("best", "latest"), default="best")
+  add("data")
+  add("tasks", default=registry.ALL)
+  add("tagging", metavar="DIR[,DIR]", default="")
+  add("baselines", action="store_true")
+  add("split", choices=("test", "validation"), default="test")
+  add("min_playlists", type=int, default=1)
+  add("largest_artist", type=int)
+  add("neighbours", type=int, default=100)
+  add("published_split", action="store_true")
+  means = (task_base.EMBEDDINGS, *probes.MEANS)
+  add("tagging_mean", choices=means, default=means[0])
   flags = parser.parse_args(argv)
   flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
+  flags.split = catalogues.SPLIT_NAMES.index(flags.split)
   return flags
 
 
 def _compare(flags: argparse.Namespace) -> None:
-  workdirs = [pathlib.Path(one) for one in flags.compare]
   names = None  # All that the runs have.
   if flags.tasks != registry.ALL:
     names = registry.choose(flags.tasks)
     names += tuple(tagging_tasks.tasks_of(flags.tagging))
-  print(compare.format_tests(workdirs, *compare.compare(workdirs, names)))
+  found = compare.compare(flags.compare, names)
+  print(compare.format_tests(flags.compare, *found))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -139,26 +101,21 @@ def main(argv: Sequence[str] | None = None) -> None:
   if flags.compare:
     _compare(flags)
     return
-  workdir = pathlib.Path(flags.workdir)
+  decided = [field.name for field in dataclasses.fields(task_base.Options)]
   found = evaluator.evaluate(
-    workdir,
+    flags.workdir,
     flags.data,
     tasks=flags.tasks,
     tagging=flags.tagging,
     baselines=flags.baselines,
     options=task_base.Options(
-      split=catalogues.SPLIT_NAMES.index(flags.split),
-      min_playlists=flags.min_playlists,
-      largest_artist=flags.largest_artist,
-      neighbours=flags.neighbours,
-      published_split=flags.published_split,
-      tagging_mean=flags.tagging_mean,
+      **{name: getattr(flags, name) for name in decided}
     ),
     which=flags.checkpoint,
   )
-  paths = report.write(workdir, found)
+  paths = report.write(flags.workdir, found)
   print(report.format_evaluation(found))
-  print(f"\nitems of each task: {workdir / report.FOLDER}")
+  print(f"\nitems of each task: {flags.workdir / report.FOLDER}")
   print(f"written to {paths[0]}")
 
 

@@ -17,70 +17,53 @@ the playlist.
 
 import argparse
 from collections.abc import Sequence
-import pathlib
-from typing import Any
 
 from absl import logging
 
 from pcl_jax.common import command_line
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_queries
 
-_NUMBERS = ("rank", "score", "lists")
-
-
-def _format(rows: list[dict[str, Any]]) -> str:
-  """Returns the table that people read."""
-  names = list(rows[0])
-  cells = [names, *([str(row[name]) for name in names] for row in rows)]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  kinds = [">" if name in _NUMBERS else "<" for name in names]
-  return "\n".join(
-    "  ".join(map("{:{}{}}".format, line, kinds, widths)).rstrip()
-    for line in cells
-  )
-
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = command_line.parser("pcl_jax.similar", __doc__)
-  add = parser.add_argument
+  add, path = parser.add_argument, {"type": command_line.path}
   add("--embeddings", required=True, help="a table that pcl_jax.embed wrote")
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument("--query", help="an id or path of the table, or a file")
-  what.add_argument("--playlist", help="a playlist file to continue")
+  what.add_argument("--playlist", **path, help="a playlist file to continue")
   add("--title", help="which playlist of a file that holds several")
-  add("-k", type=int, default=10, help="how many to find (%(default)s)")
+  text = "how many to find (%(default)s)"
+  add("-k", type=command_line.count, default=10, help=text)
   add("--workdir", help="the run of the table's encoder, if it was moved")
-  add("--csv", help="also write the songs as a table")
-  add("--m3u", help="also write the songs as a playlist")
-  flags = parser.parse_args(argv)
-  if flags.k < 1:
-    parser.error(f"-k is {flags.k}; it is at least 1")
-  return flags
+  add("--csv", **path, help="also write the songs as a table")
+  add("--m3u", **path, help="also write the songs as a playlist")
+  return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints the songs."""
   flags = _arguments(argv)
-  table = embedding_table.read_table(
-    pathlib.Path(flags.embeddings).expanduser()
-  )
+  table = embedding_table.read_table(flags.embeddings)
   if flags.query is not None:
     found, about = song_queries.look_up(
       table, flags.query, flags.k, flags.workdir
     )
   else:
-    path = pathlib.Path(flags.playlist).expanduser()
-    found, about = song_queries.complete(table, path, flags.k, flags.title)
+    found, about = song_queries.complete(
+      table, flags.playlist, flags.k, flags.title
+    )
   rows = song_queries.rows_of(table, found)
-  print(f"{about}\n\n{_format(rows)}")
+  cells = [list(map(str, row.values())) for row in rows]
+  print(about, "", *console.grid(list(rows[0]), cells), sep="\n")
   for write, path in (
     (song_queries.write_csv, flags.csv),
     (song_queries.write_m3u, flags.m3u),
   ):
     if path is not None:
-      write(pathlib.Path(path).expanduser(), rows)
+      write(path, rows)
       print(f"\nwritten to {path}")
 
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
+from pcl_jax.common import programs
 from pcl_jax.data import catalogues
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
@@ -65,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     catalogue_maker.make_catalogue(
       melon_dir / melon_meta.FOLDER, data_dir, **options
     )
-  print(
-    f"catalogue: {data_dir / catalogues.FILE_NAME}; next: python -m "
-    f"preprocessing.playlist_vectors --data={data_dir} and python -m "
-    f"preprocessing.genre_vectors --data={data_dir}"
+  following = " and ".join(
+    programs.fit(f"python -m preprocessing.{name} --data={data_dir}")
+    for name in ("playlist_vectors", "genre_vectors")
   )
+  print(f"catalogue: {data_dir / catalogues.FILE_NAME}; next: {following}")
 
 
 if __name__ == "__main__":

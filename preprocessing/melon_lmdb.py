@@ -37,6 +37,7 @@ from collections.abc import Sequence
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
+from pcl_jax.common import programs
 from preprocessing.melon import converter
 
 
@@ -85,9 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   melon_dir, data_dir = settings.pop("melon_dir"), settings.pop("out")
   with locks.hold(data_dir, parser.prog):
     store = converter.build_song_store(melon_dir, data_dir, **settings)
+  split = programs.fit("python -m preprocessing.data_split")
   print(
-    f"song store: {store}; next: python -m preprocessing.data_split "
-    f"--melon_dir={melon_dir} --data={data_dir}"
+    f"song store: {store}; next: {split} --melon_dir={melon_dir} "
+    f"--data={data_dir}"
   )
 
 

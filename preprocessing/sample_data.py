@@ -14,6 +14,7 @@ import pathlib
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
+from pcl_jax.common import programs
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
 from preprocessing.melon import melon_meta
@@ -112,9 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   command_line.add_numbers(parser, numbers)
   flags = parser.parse_args(argv)
   make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)
+  train = programs.fit("python launch.py --config=configs/sample.py")
   print(
-    f"{flags.out} is ready. Next: python launch.py --config=configs/sample.py "
-    f"--config.data.dir={flags.out} --workdir=runs/sample"
+    f"{flags.out} is ready. Next: {train} --config.data.dir={flags.out} "
+    "--workdir=runs/sample"
   )
 
 

@@ -24,6 +24,7 @@ import pathlib
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import locks
+from pcl_jax.common import programs
 from preprocessing.sample import sample_maker
 
 
@@ -45,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     marker = sample_maker.make_sample(out, **flags)
   count, files = marker["settings"]["songs"], marker["files"]
   state = "is there already" if was_there else "written"
+  store = programs.fit("python -m preprocessing.melon_lmdb")
   print(
-    f"{out}: sample of {count} songs ({files} files) {state}. Next: "
-    f"python -m preprocessing.melon_lmdb --melon_dir={out} --out=data/sample"
+    f"{out}: sample of {count} songs ({files} files) {state}. Next: {store} "
+    f"--melon_dir={out} --out=data/sample"
   )
 
 

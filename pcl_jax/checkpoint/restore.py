@@ -136,14 +136,20 @@ def load_encoder(
     )
   meta = read_meta(files, step)
   melspectrogram.check_settings(meta["feature"], f"{folder}/{step}")
-  model = audio_encoder.AudioEncoder(
-    **meta["architecture"]["audio"], rngs=nnx.Rngs(0)
+  built = meta["architecture"]["audio"]
+  # Shapes alone: no weights are drawn.
+  model = nnx.eval_shape(
+    lambda: audio_encoder.AudioEncoder(**built, rngs=nnx.Rngs(0))
   )
   graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-  like = {
-    "params": nnx.to_pure_dict(params),
-    "batch_stats": nnx.to_pure_dict(stats),
-  }
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    {
+      "params": nnx.to_pure_dict(params),
+      "batch_stats": nnx.to_pure_dict(stats),
+    },
+  )
   restored = read_encoder(files, step, like)
   logging.info("loaded step %d of %s", step, workdir)
   encoder = nnx.merge(graphdef, restored["params"], restored["batch_stats"])

@@ -4,16 +4,21 @@ import argparse
 from collections.abc import Mapping
 import pathlib
 
+from pcl_jax.common import programs
+
+
+class _Parser(argparse.ArgumentParser):
+  def format_help(self) -> str:
+    return programs.fit(super().format_help())
+
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
   """Returns the parser of `python -m module`, without arguments.
 
-  Args:
-    module: the command's module.
-    description: its docstring; --help shows it with its line breaks.
+  --help shows the description, the module's docstring, with its line breaks.
   """
-  return argparse.ArgumentParser(
-    prog=f"python -m {module}",
+  return _Parser(
+    prog=programs.fit(f"python -m {module}"),
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -23,12 +28,7 @@ def add_numbers(
   parser: argparse.ArgumentParser,
   options: Mapping[str, tuple[int | float, str]],
 ) -> None:
-  """Adds options that are numbers.
-
-  Args:
-    parser: the command's parser.
-    options: name -> default, which decides the type, and help.
-  """
+  """Adds numbers: name -> default, which decides the type, and help."""
   for name, (default, text) in options.items():
     parser.add_argument(
       f"--{name}",

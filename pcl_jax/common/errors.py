@@ -4,23 +4,28 @@ from collections.abc import Callable
 import os
 import sys
 
+from pcl_jax.common import programs
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
-class InputError(ValueError):
-  """Something the user supplied breaks a rule.
+class _ForPeople(Exception):
+  """Has a message for people, which commands print without a traceback.
 
-  The message is the whole report: it names the file or key, the value found,
-  the rule and the remedy. Commands print it without a traceback.
+  It is the whole report: the file or key, the value, the rule and the remedy.
   """
 
+  def __str__(self) -> str:
+    return programs.fit(super().__str__())
 
-class RunError(RuntimeError):
-  """A run cannot go on, for a reason that shows only while it runs.
 
-  The message is the whole report, as in `InputError`.
-  """
+class InputError(_ForPeople, ValueError):
+  """Something the user supplied breaks a rule."""
+
+
+class RunError(_ForPeople, RuntimeError):
+  """A run cannot go on, for a reason that shows only while it runs."""
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -33,10 +38,9 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _report(main: Callable[[], int | None]) -> int | None:
-  """Returns the exit code of `main`; an error for people is one message."""
   try:
     return main()
-  except (InputError, RunError) as error:
+  except _ForPeople as error:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
   except BrokenPipeError:  # The reader, such as `head`, has seen enough.

@@ -24,7 +24,6 @@ SPLIT_NAMES = ("train", "validation", "test")
 # Numbers of playlist_files: where a playlist stood.
 TRAIN_FILE = 0
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
-# What a catalogue's file holds under the names of its attributes.
 _ARRAYS = ("song_ids", "split", "albums", "playlist_files", "genre_codes")
 _LISTS = ("artists", "genres", "playlists")
 
@@ -133,6 +132,7 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
     InputError: it is absent, unreadable or of another format version.
   """
   path = pathlib.Path(data_dir) / FILE_NAME
+  remedy = "Make it again with python -m preprocessing.data_split."
   if not path.exists():
     raise errors.InputError(
       f"{path} does not exist: the data set has no split yet. Make it with "
@@ -144,24 +144,20 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
       arrays = {name: file[name] for name in file.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(
-      f"{path} cannot be read ({error}). Make it again with "
-      "python -m preprocessing.data_split."
+      f"{path} cannot be read ({error}). {remedy}"
     ) from error
   version = int(arrays.get("format_version", -1))
   if version != FORMAT_VERSION:
     raise errors.InputError(
       f"{path} has format version {version}, this version of pcl_jax reads "
-      f"{FORMAT_VERSION}. Make it again with "
-      "python -m preprocessing.data_split."
+      f"{FORMAT_VERSION}. {remedy}"
     )
-  lists = {
-    name: ragged.Ragged(arrays[f"{name}/values"], arrays[f"{name}/offsets"])
-    for name in _LISTS
+  fields = {name: arrays[name] for name in _ARRAYS}
+  for name in _LISTS:
+    parts = (arrays[f"{name}/{part}"] for part in ("values", "offsets"))
+    fields[name] = ragged.Ragged(*parts)
+  pairs = {
+    name: arrays.get(f"validation_pairs/{name}") for name in PAIR_METHODS
   }
-  drawn = {
-    method: arrays[f"validation_pairs/{method}"]
-    for method in PAIR_METHODS
-    if f"validation_pairs/{method}" in arrays
-  }
-  plain = {name: arrays[name] for name in _ARRAYS}
-  return Catalogue(**plain, **lists, validation_pairs=drawn)
+  pairs = {name: drawn for name, drawn in pairs.items() if drawn is not None}
+  return Catalogue(**fields, validation_pairs=pairs)

@@ -19,7 +19,7 @@ from pcl_jax.data import strategies
 
 PLAYLIST_VECTORS = "playlist_vectors.npy"
 GENRE_VECTORS = "genre_vectors.npy"
-_VECTORS = {
+VECTORS = {
   "cf": (PLAYLIST_VECTORS, "mode P (cf)"),
   "genre_w2v": (GENRE_VECTORS, "mode G (genre_w2v)"),
 }
@@ -33,7 +33,7 @@ _NEEDS = {
   "Artist": ("artists", "put each artist's files in a folder of their own"),
 }
 # Validation reads the same patches in every run and epoch, whatever the seed.
-_VALIDATION_SEED = 0
+_VALIDATION = {"seed": 0, "epoch": 0}
 
 
 class DataSet:
@@ -100,10 +100,8 @@ class DataSet:
 
   def check(self, strategy: strategies.Strategy) -> None:
     """Raises InputError if this data set cannot give a strategy's pairs."""
-    needed = {strategy.pair_method} if strategy.pair_method else set()
-    if strategy.needs_tags:
-      needed.add("Genre")
-    for kind in sorted(needed):
+    needed = {strategy.pair_method} - {""}
+    for kind in sorted(needed | ({"Genre"} if strategy.needs_tags else set())):
       lists, remedy = _NEEDS[kind]
       if not len(getattr(self.catalogue, lists).values):
         raise errors.InputError(
@@ -115,14 +113,13 @@ class DataSet:
   def vectors(self, mode: str, strategy: str) -> Float[np.ndarray, "rows dims"]:
     """Maps the vectors of a mode that a strategy of some name needs.
 
-    Returns:
-      Mode P (cf): the vector of each song, [songs, 301]. Mode G (genre_w2v):
-      that of each genre code, row 0 for padding.
+    Mode P (cf) has a vector for each song, [songs, 301]; mode G (genre_w2v)
+    for each genre code, with row 0 for padding.
 
     Raises:
       InputError: they are absent, unreadable or of another catalogue.
     """
-    name, described = _VECTORS[mode]
+    name, described = VECTORS[mode]
     path, rows = self.directory / name, len(self.catalogue)
     if mode == "genre_w2v":
       rows = len(self.catalogue.genre_codes) + 1
@@ -175,43 +172,23 @@ class DataSet:
   ) -> plans.Plan:
     """Plans an epoch over the training songs.
 
-    Args:
-      strategy: decides what a batch holds.
-      batch_size: songs (CM) or pairs (SS, A-IM, Hybrid) in a global batch.
-      double_window: largest distance of two patches of a song (SS), frames.
-      seed: seed of the run.
-      epoch: from 0.
+    A global batch has `batch_size` songs (CM) or pairs (SS, A-IM, Hybrid), and
+    two patches of a song (SS) are at most `double_window` frames apart.
 
     Raises:
       InputError: the batch is larger than what there is to train on.
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
     draw = {"seed": seed, "epoch": epoch}
-    planned = self._plan(strategy, songs, batch_size, double_window, draw)
-    if not len(planned):
+    plan = self._plan(strategy, songs, batch_size, double_window, draw)
+    if not len(plan):
       raise errors.InputError(
         f"config.data.batch_size is {batch_size} "
         f"{'pairs' if strategy.paired else 'songs'} and an epoch of "
         f"strategy {strategy.name} on {self.directory} has fewer "
         f"({len(songs)} training songs): choose a smaller batch size."
       )
-    return self._reorder(planned, strategy, draw)
-
-  def _plan(self, strategy, songs, batch_size, double_window, draw):
-    """Plans some songs, or freshly drawn pairs of training songs."""
-    frames, plan = self.store.frames, plans.of_songs
-    if strategy.pair_method:
-      return plans.of_pairs(
-        self.catalogue.pair_lists(strategy.pair_method),
-        self.catalogue.split == catalogues.TRAIN,
-        frames,
-        batch_size,
-        once=pairs.ONCE_AN_EPOCH[strategy.pair_method],
-        **draw,
-      )
-    if strategy.two_patches:
-      plan, draw = plans.of_two_patches, draw | {"double_window": double_window}
-    return plan(songs, frames, batch_size, **draw)
+    return plan
 
   def validation_plan(
     self,
@@ -244,21 +221,30 @@ class DataSet:
         "preprocessing.own_library --force)"
         f"{', or use fewer devices' if multiple > 1 else ''}."
       )
-    draw = {"seed": _VALIDATION_SEED, "epoch": 0}
-    if strategy.pair_method:
-      frames = self.store.frames
-      planned = plans.of_fixed_pairs(fixed, frames, batch_size, **draw)
-    else:
-      planned = self._plan(strategy, songs, batch_size, double_window, draw)
-    return self._reorder(planned, strategy, draw)
+    given = fixed if strategy.pair_method else None
+    return self._plan(
+      strategy, songs, batch_size, double_window, _VALIDATION, given
+    )
 
-  def _reorder(self, planned, strategy, draw):
+  def _plan(self, strategy, songs, batch_size, window, draw, fixed=None):
+    """Plans some songs, fixed pairs, or freshly drawn pairs to train on."""
+    frames, method = self.store.frames, strategy.pair_method
+    if fixed is not None:
+      plan = plans.of_fixed_pairs(fixed, frames, batch_size, **draw)
+    elif method:
+      lists = self.catalogue.pair_lists(method)
+      once = pairs.ONCE_AN_EPOCH[method]
+      train = self.catalogue.split == catalogues.TRAIN
+      plan = plans.of_pairs(lists, train, frames, batch_size, once=once, **draw)
+    elif strategy.two_patches:
+      plan = plans.of_two_patches(
+        songs, frames, batch_size, double_window=window, **draw
+      )
+    else:
+      plan = plans.of_songs(songs, frames, batch_size, **draw)
     if self.blocks is None:
-      return planned
+      return plan
+    paired, rows = strategy.paired, len(self.catalogue)
     return read_order.reorder(
-      planned,
-      self.blocks,
-      rows=len(self.catalogue),
-      paired=strategy.paired,
-      **draw,
+      plan, self.blocks, rows=rows, paired=paired, **draw
     )

@@ -10,7 +10,6 @@ import collections
 from collections.abc import Iterator, Sequence
 import datetime
 import json
-import os
 import pathlib
 import textwrap
 from typing import Any
@@ -21,6 +20,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -38,7 +38,6 @@ _FRAME_S = (
 )
 _SPECTROGRAMS = 8
 _SHOWN_FRAMES = 1250  # 20 s.
-_BINS = 40
 _STRATEGIES = [
   *(([combo], "") for combo in strategies.COMBOS if "audio" in combo),
   *(([], method) for method in catalogues.PAIR_METHODS),
@@ -56,9 +55,9 @@ def _read_json(path: pathlib.Path) -> Any:
 def _bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
   """Draws named counts, one a line."""
   longest = max((len(name) for name, _ in counts), default=0)
-  most = max((count for _, count in counts), default=1)
+  most = max([1, *(count for _, count in counts)])
   for name, count in counts:
-    bar = "#" * max(round(_BAR_CHARS * count / max(most, 1)), int(count > 0))
+    bar = "#" * max(round(_BAR_CHARS * count / most), int(count > 0))
     yield f"  {name:<{longest}} {count:>9,} {bar}".rstrip()
 
 
@@ -66,13 +65,9 @@ def _by_size(sizes: np.ndarray) -> list[tuple[str, int]]:
   """Counts numbers in classes 0, 1, 2, 3-4, 5-8, 9-16, ..."""
   # The exponent of size - 1 is 0 for 1, 1 for 2, 2 for 3-4, 3 for 5-8.
   counts = np.bincount(np.frexp(sizes[sizes > 0] - 1)[1]).tolist()
-  names = [
-    "1",
-    "2",
-    *(f"{2**i // 2 + 1}-{2**i}" for i in range(2, len(counts))),
-  ]
+  longer = [f"{2**i // 2 + 1}-{2**i}" for i in range(2, len(counts))]
   zeros = int((sizes == 0).sum())
-  return [("0", zeros), *zip(names, counts, strict=False)]
+  return [("0", zeros), *zip(["1", "2", *longer], counts, strict=False)]
 
 
 def _songs(data: dataset.DataSet) -> Iterator[str]:
@@ -101,9 +96,8 @@ def _songs(data: dataset.DataSet) -> Iterator[str]:
 def _split(made: catalogues.Catalogue) -> Iterator[str]:
   yield "split"
   parts = [*enumerate(catalogues.SPLIT_NAMES), (catalogues.NO_SPLIT, "unused")]
-  yield from _bars(
-    [(name, int((made.split == number).sum())) for number, name in parts]
-  )
+  counts = [(name, int((made.split == one).sum())) for one, name in parts]
+  yield from _bars(counts)
   yield "  validation pairs: " + ", ".join(
     f"{name} {len(one):,}" for name, one in made.validation_pairs.items()
   )
@@ -112,10 +106,11 @@ def _split(made: catalogues.Catalogue) -> Iterator[str]:
 def _genres(data: dataset.DataSet) -> Iterator[str]:
   made = data.catalogue
   names = _read_json(data.directory / _CODE_NAMES) or {}
-  codes = [str(code) for code in made.genre_codes]
-  words = [f"{code} {names.get(code, '')}".rstrip() for code in codes]
-  counts = np.bincount(made.genres.values, minlength=len(codes) + 1)[1:]
-  yield f"{len(codes)} genre codes; songs with each (the {_TOP} most frequent)"
+  words = [
+    f"{one} {names.get(str(one), '')}".rstrip() for one in made.genre_codes
+  ]
+  counts = np.bincount(made.genres.values, minlength=len(words) + 1)[1:]
+  yield f"{len(words)} genre codes; songs with each (the {_TOP} most frequent)"
   most = np.argsort(-counts, kind="stable")[:_TOP]
   yield from _bars([(words[i], int(counts[i])) for i in most])
   yield "  codes of a song"
@@ -190,11 +185,10 @@ def _as_lines(value: Any) -> Iterator[str]:
 def _provenance(data: dataset.DataSet) -> Iterator[str]:
   yield f"fingerprint (songs, split, feature): {data.fingerprint()}"
   path = data.store.path / "data.mdb"
-  written = datetime.datetime.fromtimestamp(path.stat().st_mtime)
-  yield (
-    f"{path.name}: {os.path.getsize(path) / 1e9:.3f} GB, written "
-    f"{written:%Y-%m-%d %H:%M}"
-  )
+  found = path.stat()
+  written = datetime.datetime.fromtimestamp(found.st_mtime)
+  size = found.st_size / 1e9
+  yield f"{path.name}: {size:.3f} GB, written {written:%Y-%m-%d %H:%M}"
   yield from _as_lines(data.store.meta)
   for name in _REPORTS:
     report = _read_json(data.directory / f"{name}.json")
@@ -211,43 +205,21 @@ def describe(data: dataset.DataSet) -> str:
   return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _figure(size_inches: tuple[float, float]):
-  # Imported here, since it takes a second. Without pyplot no window system is
-  # needed and no figure is kept.
-  from matplotlib import figure
-
-  return figure.Figure(size_inches, layout="constrained")
-
-
-def _draw_spectrograms(data: dataset.DataSet):
+def _draw_spectrograms(figure: Any, data: dataset.DataSet) -> None:
   spread = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS)
-  songs = np.unique(spread.astype(int))
-  figure = _figure((10.0, 1.6 * len(songs)))
-  subplots = figure.subplots(len(songs), squeeze=False)[:, 0]
+  songs = np.unique(spread.astype(int)).tolist()
+  subplots = figure.subplots(len(songs), squeeze=False).flat
   for axes, song in zip(subplots, songs, strict=True):
-    feature = data.store.read_song(int(song))[:_SHOWN_FRAMES]
-    frames, bands = feature.shape
-    image = axes.imshow(
-      feature.T.astype(np.float32),
-      aspect="auto",
-      origin="lower",
-      extent=(0, frames * _FRAME_S, 0, bands),
-    )
-    axes.set_ylabel("mel band")
-    axes.set_title(f"song {data.store.song_ids[song]}", fontsize=9, loc="left")
+    feature = data.store.read_song(song)[:_SHOWN_FRAMES].astype(np.float32)
+    end_s, bands = len(feature) * _FRAME_S, feature.shape[1]
+    how = {"aspect": "auto", "origin": "lower", "extent": (0, end_s, 0, bands)}
+    image = axes.imshow(feature.T, **how)
     figure.colorbar(image, ax=axes, label="log10(0.01 + power)")
+    axes.set(ylabel="mel band", title=f"song {data.store.song_ids[song]}")
   axes.set_xlabel("seconds")
-  return figure
 
 
-def _bins(values: np.ndarray) -> np.ndarray | int:
-  """Returns one bin for each number where they are few whole numbers."""
-  if values.dtype.kind == "f" or not len(values) or np.ptp(values) > _BINS:
-    return _BINS
-  return np.arange(values.min(), values.max() + 2) - 0.5
-
-
-def _draw_distributions(data: dataset.DataSet):
+def _draw_distributions(figure: Any, data: dataset.DataSet) -> None:
   made = data.catalogue
   popularity = np.bincount(made.playlists.values, minlength=len(made))
   drawn = (
@@ -258,40 +230,45 @@ def _draw_distributions(data: dataset.DataSet):
     ("songs of a genre code", np.bincount(made.genres.values)[1:], "codes"),
     ("genre codes of a song", made.genres.lengths, "songs"),
   )
-  figure = _figure((11.0, 6.5))
   subplots = figure.subplots(2, 3).flat
   for axes, (name, values, counted) in zip(subplots, drawn, strict=True):
-    axes.hist(values, bins=_bins(values), color="tab:blue")
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)  # Shows a single one.
-    axes.set_xlabel(name)
-    axes.set_ylabel(counted)
-  return figure
+    axes.hist(values, bins=40, log=True)
+    axes.set(
+      xlabel=name, ylabel=counted, ylim=(0.5, None)
+    )  # Shows a single one.
 
 
 def draw(data: dataset.DataSet, folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes spectrograms.png and distributions.png; returns their paths."""
+  # Imported here, since it takes a second. Without pyplot no window system is
+  # needed and no figure is kept.
+  from matplotlib import figure
+
   folder.mkdir(parents=True, exist_ok=True)
-  figures = {
-    folder / "spectrograms.png": _draw_spectrograms(data),
-    folder / "distributions.png": _draw_distributions(data),
-  }
-  for path, figure in figures.items():
-    with storage.write_aside(path) as partial:
-      figure.savefig(partial, format="png", dpi=110)
-  return list(figures)
+  paths = []
+  for name, height_inches, draw_into in (
+    ("spectrograms.png", 1.6 * _SPECTROGRAMS, _draw_spectrograms),
+    ("distributions.png", 6.5, _draw_distributions),
+  ):
+    made = figure.Figure((11.0, height_inches), layout="constrained")
+    draw_into(made, data)
+    with storage.write_aside(folder / name) as partial:
+      made.savefig(partial, format="png", dpi=110)
+    paths.append(folder / name)
+  return paths
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints."""
   parser = command_line.parser("pcl_jax.data.inspect", __doc__)
-  parser.add_argument("data", help="the data set's folder")
-  parser.add_argument("--plot", help="folder to write pictures into")
-  args = parser.parse_args(argv)
-  data = dataset.DataSet(pathlib.Path(args.data).expanduser())
-  print(describe(data))
-  if args.plot:
-    for path in draw(data, pathlib.Path(args.plot).expanduser()):
+  add, path = parser.add_argument, {"type": command_line.path}
+  add("data", **path, help="the data set's folder")
+  add("--plot", **path, help="folder to write pictures into")
+  flags = parser.parse_args(argv)
+  data = dataset.DataSet(flags.data)
+  print(programs.fit(describe(data)))
+  if flags.plot:
+    for path in draw(data, flags.plot):
       print(f"wrote {path}")
 
 

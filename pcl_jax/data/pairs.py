@@ -20,17 +20,11 @@ def draw_pairs(
   """Draws pairs of songs that share a list.
 
   The lists are shuffled and walked through; of each, an even number of the
-  songs still available is drawn and cut into pairs.
-
-  Args:
-    lists: songs of each playlist, artist or genre, none twice in one list.
-    available: which songs may be used at all, [songs].
-    once: whether a song is used up by its first pair.
-    rng: draws; the result is a function of it and of the other arguments.
+  songs still available is drawn and cut into pairs. No list holds a song twice;
+  with `once`, a song is used up by its first pair.
 
   Returns:
-    Rows of songs, int32 [pairs, 2], in random order; [0, 2] where no list has
-    two available songs.
+    Rows of songs, int32 [pairs, 2], in random order.
   """
   kept = lists.keep(available[lists.values])
   rank = rng.permutation(len(lists))

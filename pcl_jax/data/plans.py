@@ -25,33 +25,23 @@ _SONGS, _PAIRS, _STARTS, BLOCKS = 0, 1, 2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
-  """In which order the patches of a plan are read.
+  """In which order the patches of a plan are read."""
 
-  Attributes:
-    slots: places in the flattened plan, in the order of reading, int64
-      [steps * patches].
-    ends: how many of them are read before a step is complete, int64 [steps].
-  """
-
-  slots: Int[np.ndarray, " total"]
-  ends: Int[np.ndarray, " steps"]
+  slots: Int[np.ndarray, " total"]  # Places in the flattened plan.
+  ends: Int[np.ndarray, " steps"]  # How many are read to complete a step.
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The batches of an epoch.
+  """The batches of an epoch: for each patch, its song and first frame.
 
-  Attributes:
-    songs: rows of the catalogue, int32 [steps, patches]; of two views or of
-      pairs, the first half of a step holds the anchors and the second half,
-      in the same order, their positives.
-    starts: first frame of each patch, int32 [steps, patches].
-    reads: in which order they are read; None where it does not matter.
+  Of two views or of pairs, the first half of a step holds the anchors and the
+  second half, in the same order, their positives.
   """
 
-  songs: Int[np.ndarray, "steps patches"]
-  starts: Int[np.ndarray, "steps patches"]
-  reads: Reads | None = None
+  songs: Int[np.ndarray, "steps patches"]  # Rows of the catalogue, int32.
+  starts: Int[np.ndarray, "steps patches"]  # First frames, int32.
+  reads: Reads | None = None  # None where the order does not matter.
 
   def __len__(self) -> int:
     return len(self.songs)
@@ -85,11 +75,10 @@ def _draw_second_starts(frames, firsts, double_window, rng):
 
 
 def _steps(items: np.ndarray, batch_size: int) -> np.ndarray:
-  """Cuts items into batches."""
+  """Cuts items into batches, int32."""
   steps = len(items) // batch_size
-  return items[: steps * batch_size].reshape(
-    steps, batch_size, *items.shape[1:]
-  )
+  shape = steps, batch_size, *items.shape[1:]
+  return items[: steps * batch_size].reshape(shape).astype(np.int32)
 
 
 def of_songs(
@@ -102,7 +91,7 @@ def of_songs(
 ) -> Plan:
   """Plans one patch of each of some rows, in random order (cross-modal)."""
   order = generator(seed, epoch, _SONGS).permutation(songs)
-  taken = _steps(order.astype(np.int32), batch_size)
+  taken = _steps(order, batch_size)
   starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
   return Plan(taken, starts)
 
@@ -122,7 +111,7 @@ def of_two_patches(
   overlap it; where the song leaves no such place, it may overlap.
   """
   order = generator(seed, epoch, _SONGS).permutation(songs)
-  taken = _steps(order.astype(np.int32), batch_size)
+  taken = _steps(order, batch_size)
   rng = generator(seed, epoch, _STARTS)
   firsts = draw_starts(frames[taken], rng)
   seconds = _draw_second_starts(frames[taken], firsts, double_window, rng)
@@ -141,7 +130,7 @@ def of_fixed_pairs(
   epoch: int,
 ) -> Plan:
   """Plans one patch of each song of given pairs, in their order."""
-  taken = _steps(drawn.astype(np.int32), batch_size)
+  taken = _steps(drawn, batch_size)
   songs = np.concatenate([taken[..., 0], taken[..., 1]], axis=1)
   starts = draw_starts(frames[songs], generator(seed, epoch, _STARTS))
   return Plan(songs, starts)

@@ -9,12 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-  """Lists of integers of different lengths, laid end to end.
-
-  Attributes:
-    values: all lists, int32 [total].
-    offsets: list i is values[offsets[i]:offsets[i + 1]], int64 [lists + 1].
-  """
+  """Lists laid end to end; list i is values[offsets[i]:offsets[i + 1]]."""
 
   values: Int[np.ndarray, " total"]
   offsets: Int[np.ndarray, " ends"]

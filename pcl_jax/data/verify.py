@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 import concurrent.futures
 import functools
 import multiprocessing
-import os
 import pathlib
 import signal
 import sys
-import time
 
 import lmdb
 import numpy as np
@@ -24,6 +22,7 @@ import tqdm
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
@@ -91,20 +90,15 @@ def _check_store(path: pathlib.Path, threads: int = 2) -> list[str]:
       child.kill()
   child.join()
   if child.exitcode:
+    code = child.exitcode
+    ending = f"exit code {code}" if code > 0 else signal.Signals(-code).name
     problems.append(
-      f"reading {path / 'data.mdb'} ended a process with "
-      f"{_ending(child.exitcode)} after {songs} songs: its pages are damaged. "
-      "Copy it again, or delete its folder and make it again."
+      f"reading {path / 'data.mdb'} ended a process with {ending} after "
+      f"{songs} songs (SIGKILL is for {_STALLED_S} s without progress): its "
+      "pages are damaged. Copy it again, or delete its folder and make it "
+      "again."
     )
   return problems
-
-
-def _ending(exit_code: int) -> str:
-  if exit_code == -signal.SIGKILL:
-    return f"SIGKILL (after {_STALLED_S} s without progress, or from outside)"
-  if exit_code < 0:
-    return signal.Signals(-exit_code).name
-  return f"exit code {exit_code}"
 
 
 def _outside(values: np.ndarray, lowest: int, end: int) -> int:
@@ -120,19 +114,17 @@ def _check_lists(
   if not ends_right or (lists.lengths < 0).any():
     yield f"{name}: their offsets do not fit {count} lists"
     return
-  wrong = _outside(lists.values, lowest, end)
-  if wrong:
+  if wrong := _outside(lists.values, lowest, end):
     yield f"{name}: {wrong} numbers are not in {lowest}..{end - 1}"
     return
   keys = lists.list_index().astype(np.int64) * end + lists.values
-  repeated = len(keys) - len(np.unique(keys))
-  if repeated:
+  if repeated := len(keys) - len(np.unique(keys)):
     yield f"{name}: {repeated} repetitions within a list"
 
 
 def _check_catalogue(made: catalogues.Catalogue) -> Iterator[str]:
   """Yields what is wrong within a catalogue."""
-  songs, codes = len(made), len(made.genre_codes)
+  songs = len(made)
   if (np.diff(made.song_ids.astype(np.int64)) <= 0).any():
     yield "song_ids are not ascending"
   for name in ("split", "albums"):
@@ -140,12 +132,12 @@ def _check_catalogue(made: catalogues.Catalogue) -> Iterator[str]:
       yield f"{name} has not one entry a song"
   if _outside(made.split, catalogues.NO_SPLIT, catalogues.TEST + 1):
     yield "split has other values than -1, 0, 1 and 2"
-  artists, playlists = made.artists, made.playlists
-  end = int(artists.values.max(initial=0)) + 1
-  yield from _check_lists("artists", artists, songs, 0, end)
-  yield from _check_lists("genres", made.genres, songs, 1, codes + 1)
+  end = int(made.artists.values.max(initial=0)) + 1
+  codes = len(made.genre_codes) + 1
+  yield from _check_lists("artists", made.artists, songs, 0, end)
+  yield from _check_lists("genres", made.genres, songs, 1, codes)
   count = len(made.playlist_files)
-  yield from _check_lists("playlists", playlists, count, 0, songs)
+  yield from _check_lists("playlists", made.playlists, count, 0, songs)
   for method, pairs in made.validation_pairs.items():
     if _outside(pairs, 0, songs) or pairs.shape[1:] != (2,):
       yield f"validation pairs of {method} are not pairs of rows"
@@ -154,21 +146,16 @@ def _check_catalogue(made: catalogues.Catalogue) -> Iterator[str]:
 
 
 def _check_vectors(data: dataset.DataSet) -> Iterator[str]:
-  for mode, name in (
-    ("cf", dataset.PLAYLIST_VECTORS),
-    ("genre_w2v", dataset.GENRE_VECTORS),
-  ):
+  for mode, (name, _) in dataset.VECTORS.items():
     path = data.directory / name
-    if not path.exists():
-      continue
-    try:
-      vectors = data.vectors(mode, "")
-    except errors.InputError as error:
-      yield str(error)
-      continue
-    bad = int((~np.isfinite(vectors)).sum())
-    if bad:
-      yield f"{path}: {bad} of {vectors.size} numbers are not finite"
+    if path.exists():
+      try:
+        vectors = data.vectors(mode, "")
+      except errors.InputError as error:
+        yield str(error)
+        continue
+      if bad := int((~np.isfinite(vectors)).sum()):
+        yield f"{path}: {bad} of {vectors.size} numbers are not finite"
 
 
 def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
@@ -198,29 +185,16 @@ def verify(data_dir: pathlib.Path, *, threads: int = 2) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
   """Parses the command line and verifies; returns the exit code."""
   parser = command_line.parser("pcl_jax.data.verify", __doc__)
-  parser.add_argument("data", help="the data set's folder")
-  parser.add_argument(
-    "--threads",
-    type=int,
-    default=2,
-    help="threads that compute checksums (default %(default)s)",
-  )
-  args = parser.parse_args(argv)
-  if args.threads < 1:
-    parser.error(f"--threads is {args.threads}; it is at least 1")
-  data_dir = pathlib.Path(args.data).expanduser()
-  start = time.monotonic()
-  problems = verify(data_dir, threads=args.threads)
+  add, text = parser.add_argument, "threads that compute checksums (default 2)"
+  add("data", type=command_line.path, help="the data set's folder")
+  add("--threads", type=command_line.count, default=2, help=text)
+  flags = parser.parse_args(argv)
+  problems = verify(flags.data, threads=flags.threads)
   for problem in problems[:_SHOWN]:
-    print(problem, file=sys.stderr)
+    print(programs.fit(problem), file=sys.stderr)
   if len(problems) > _SHOWN:
     print(f"and {len(problems) - _SHOWN} more", file=sys.stderr)
-  size = os.path.getsize(data_dir / song_store.FILE_NAME / "data.mdb")
-  seconds = time.monotonic() - start
-  print(
-    f"{data_dir}: {len(problems) or 'no'} problems; {size / 1e9:.2f} GB in "
-    f"{seconds:.1f} s ({size / 1e6 / seconds:.0f} MB/s)"
-  )
+  print(f"{flags.data}: {len(problems) or 'no'} problems")
   return errors.EXIT_FAILED if problems else 0
 
 

@@ -21,21 +21,14 @@ _Path = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Songs in a fixed order.
+  """Songs in a fixed order."""
 
-  Attributes:
-    ids: the name of each song, all different.
-    paths: the path of each song's audio; empty where there is none.
-    roots: the folders that were given, to which playlists may refer.
-    digest: changes when a song is added, removed or changed.
-    pieces: yields the patches of a song, by its number; raises InputError, at
-      any moment, where the song cannot be read.
-  """
-
-  ids: list[str]
-  paths: list[str]
-  roots: list[str]
-  digest: str
+  ids: list[str]  # The name of each song, all different.
+  paths: list[str]  # Of each song's audio; empty where there is none.
+  roots: list[str]  # The folders that were given; playlists may refer to them.
+  digest: str  # Changes when a song is added, removed or changed.
+  # Yields the patches of a song, by its number; raises InputError, at any
+  # moment, where the song cannot be read.
   pieces: Callable[[int], Iterator[song_patches.Piece]]
 
 
@@ -57,12 +50,8 @@ def _text(name: str) -> str:
   return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _find_audio(
-  places: list[pathlib.Path],
-) -> tuple[dict[str, str], list[str]]:
-  """Returns the path of each audio file and its id, and the folders given."""
-  folders = [one for one in places if one.is_dir()]
-  alone = len(places) == 1 and len(folders) == 1
+def _find_audio(places: list[pathlib.Path]) -> dict[str, str]:
+  """Returns the path of each audio file and its id."""
   found: dict[str, str] = {}
   for place in places:
     if place.is_dir():
@@ -71,7 +60,7 @@ def _find_audio(
         console.say(f"{place}: {files.passed_over()}")
       for name in files.sound:
         path = os.path.abspath(place / name)
-        found.setdefault(path, name if alone else str(place / name))
+        found.setdefault(path, name if len(places) == 1 else str(place / name))
     elif place.exists():
       found.setdefault(os.path.abspath(place), str(place))
     else:
@@ -79,16 +68,15 @@ def _find_audio(
         f"{place} does not exist: give audio files, or folders of them, as "
         "--audio."
       )
-  return found, [os.path.abspath(folder) for folder in folders]
+  return found
 
 
 def audio_files(places: _Path | Iterable[_Path]) -> Source:
   """Returns audio files, decoded in bounded memory however long they are.
 
-  Args:
-    places: files, and folders whose audio files, at any depth, are meant. If
-      one folder is given, an id is the path in it, else the path as it is
-      given. A file that is found twice is one song.
+  Of folders, the audio files at any depth are meant. If one folder is given, an
+  id is the path in it, else the path as it is given. A file that is found twice
+  is one song.
 
   Raises:
     InputError: a place does not exist, or there is no audio file at all.
@@ -96,7 +84,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
   if isinstance(places, str | os.PathLike):
     places = [places]
   places = [pathlib.Path(place).expanduser() for place in places]
-  found, roots = _find_audio(places)
+  found = _find_audio(places)
   if not found:
     raise errors.InputError(
       f"{', '.join(map(str, places))} has no audio file in it or below. "
@@ -110,7 +98,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
   return Source(
     ids=list(map(_text, found.values())),
     paths=list(map(_text, paths)),
-    roots=list(map(_text, roots)),
+    roots=[_text(os.path.abspath(one)) for one in places if one.is_dir()],
     digest=_digest(
       [[name, path, *_stamp(path)] for path, name in found.items()]
     ),
@@ -133,9 +121,6 @@ def _audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
 
 def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   """Returns the songs of a prepared data set, checked as they are read.
-
-  Args:
-    folder: the data set's folder.
 
   Raises:
     InputError: it has no song store, or one of other feature settings.

@@ -7,12 +7,12 @@ would have.
 
 from collections.abc import Callable, Iterator
 import contextlib
-import dataclasses
 import functools
 import itertools
 import json
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,44 +32,29 @@ PARTS = ".parts"
 FAILURES = ".failures.json"
 PATCHES_AHEAD = 512  # Of one song: 35 minutes, 13 MB.
 _LEAST_AHEAD = 16  # Songs that are read ahead.
-_PART_KEY = b"pcl_jax.embeddings.part"
+# What a part's file says in addition: the number after its last song, and the
+# songs that could not be read.
+_END, _FAILED = b"pcl_jax.embeddings.end", b"pcl_jax.embeddings.failed"
 
 
-@dataclasses.dataclass
-class _Part:
-  """What its file says of a part, in json, besides its rows; see `Report`."""
+class Report(NamedTuple):
+  """What a run did."""
 
-  begin: int  # Number of the first song.
-  end: int  # Number after the last song.
-  patches: int = 0
-  padded: int = 0
-  failures: list[dict[str, str]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-  """What a run did.
-
-  Attributes:
-    songs: how many were embedded.
-    patches: how many patches they have.
-    padded: songs shorter than a patch, padded with silence.
-    failures: {id, path, reason} of each song that could not be read.
-  """
-
-  songs: int
+  songs: int  # How many were embedded.
   patches: int
-  padded: int
-  failures: list[dict[str, str]]
+  padded: int  # Songs shorter than a patch, padded with silence.
+  failures: list[dict[str, str]]  # id, path and reason of each.
+
+
+def failures_path(out: pathlib.Path) -> pathlib.Path:
+  """Returns the file that lists the failures, in the table's folder."""
+  return out.with_name(out.name + FAILURES)
 
 
 def _read_song(
   source: audio_sources.Source, song: int
 ) -> tuple[int, Iterator[song_patches.Piece]]:
-  """Reads a song; an hours-long one is read on where its pieces are used.
-
-  What goes wrong is raised there, too.
-  """
+  """Reads a song; an hours-long one is read on where its pieces are used."""
   read, patches = [], 0
   try:
     pieces = source.pieces(song)
@@ -79,7 +64,7 @@ def _read_song(
       if patches >= PATCHES_AHEAD:
         break
   except (errors.InputError, OSError) as error:
-    pieces = _raise(error)
+    pieces = _raise(error)  # There, too.
   return song, itertools.chain(read, pieces)
 
 
@@ -96,18 +81,19 @@ def _reason(error: Exception) -> str:
 
 def _encode_part(
   songs: Iterator[tuple[int, Iterator[song_patches.Piece]]],
-  part: _Part,
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
   batch_patches: int,
 ) -> pa.Table:
-  """Embeds songs until the part is full, or there are no more; fills it in."""
-  padded, failed = set(), set()
+  """Embeds songs until a part is full, or there are no more."""
+  padded, failed, end = set(), {}, 0
 
   def read_patches() -> Iterator[tuple[int, np.ndarray]]:
+    nonlocal end
     left = PART_BATCHES * batch_patches
     for song, pieces in songs:
+      end = song + 1
       try:
         for piece in pieces:
           left -= len(piece.patches)
@@ -115,10 +101,8 @@ def _encode_part(
             padded.add(song)
           yield song, piece.patches
       except (errors.InputError, OSError) as error:
-        failed.add(song)
         about = {"id": source.ids[song], "path": source.paths[song]}
-        part.failures.append(about | {"reason": _reason(error)})
-      part.end = song + 1
+        failed[song] = about | {"reason": _reason(error)}
       if left <= 0:
         return
 
@@ -128,14 +112,15 @@ def _encode_part(
   nothing = np.zeros(0, np.int64), np.zeros((0, length), np.float32)
   songs_of, vectors = map(np.concatenate, zip(nothing, *found, strict=True))
   kept = ~np.isin(songs_of, list(failed))
-  part.patches, part.padded = int(kept.sum()), len(padded - failed)
   song_index, vectors, own = _rows(songs_of[kept], vectors[kept], like)
   columns = {
     "id": [source.ids[song] for song in song_index],
     "path": [source.paths[song] for song in song_index],
     "padded": [song in padded for song in song_index],
   }
-  return embedding_table.rows(columns | own, vectors, like)
+  table = embedding_table.rows(columns | own, vectors, like)
+  part = {_END: str(end), _FAILED: json.dumps(list(failed.values()))}
+  return table.replace_schema_metadata(like.metadata | part)
 
 
 def _rows(
@@ -152,47 +137,27 @@ def _rows(
   return songs.tolist(), means, {"patches": counts}
 
 
-def _path(folder: pathlib.Path, part: _Part) -> pathlib.Path:
-  return folder / f"{part.begin:09d}.parquet"
+def _path(folder: pathlib.Path, begin: int) -> pathlib.Path:
+  return folder / f"{begin:09d}.parquet"
 
 
-def _finished(folder: pathlib.Path, like: pa.Schema) -> list[_Part]:
-  """Returns the parts that are there, without a gap; deletes all other files.
-
-  Those of other songs, settings or another encoder are not used.
-  """
-  found: list[_Part] = []
-  for path in sorted(folder.glob("*.parquet")):
-    try:
-      metadata = parquet.read_schema(path).metadata
-      part = _Part(**json.loads(metadata.pop(_PART_KEY)))
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-      break  # Damaged: it is made again, and what follows.
-    if metadata != like.metadata:
-      print(
-        f"{folder} is of other songs, settings or another encoder: everything "
-        "is embedded again"
-      )
-      break
-    if part.begin != (found[-1].end if found else 0):
-      break
-    found.append(part)
-  for path in {*folder.glob("0*")} - {_path(folder, part) for part in found}:
-    path.unlink()
-  return found
-
-
-def _add(folder: pathlib.Path, part: _Part, table: pa.Table) -> None:
-  content = json.dumps(dataclasses.asdict(part)).encode()
-  metadata = table.schema.metadata | {_PART_KEY: content}
-  embedding_table.write(
-    _path(folder, part),
-    table.schema.with_metadata(metadata),
-    [table.replace_schema_metadata()],
+def _end_of(path: pathlib.Path, like: pa.Schema) -> int:
+  """Returns the number after a part's last song; 0 if it has to be made."""
+  try:
+    metadata = parquet.read_schema(path).metadata
+    end, _ = int(metadata.pop(_END)), metadata.pop(_FAILED)
+  except (pa.ArrowException, OSError, ValueError, KeyError):
+    return 0  # Absent or damaged: what follows is made again, too.
+  if metadata == like.metadata:
+    return end
+  print(
+    f"{path.parent} is of other songs, settings or another encoder: everything "
+    "is embedded again"
   )
+  return 0
 
 
-def _embed_rest(
+def _embed_parts(
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
@@ -200,11 +165,14 @@ def _embed_rest(
   *,
   batch_patches: int,
   threads: int,
-) -> list[_Part]:
-  """Adds the parts that are not there yet; returns all."""
-  parts = _finished(folder, like)
-  begin = parts[-1].end if parts else 0
-  count = len(source.ids)
+) -> list[pathlib.Path]:
+  """Makes the parts that are not there yet; returns the files of all."""
+  paths, begin, count = [], 0, len(source.ids)
+  while end := _end_of(_path(folder, begin), like):
+    paths.append(_path(folder, begin))
+    begin = end
+  for path in {*folder.glob("0*")} - {*paths}:
+    path.unlink()
   songs = prefetch.in_order(
     functools.partial(_read_song, source),
     range(begin, count),
@@ -216,12 +184,11 @@ def _embed_rest(
   )
   with contextlib.closing(songs):
     while begin < count:
-      part = _Part(begin, begin)
-      table = _encode_part(shown, part, source, embedder, like, batch_patches)
-      _add(folder, part, table)
-      parts.append(part)
-      begin = part.end
-  return parts
+      table = _encode_part(shown, source, embedder, like, batch_patches)
+      paths.append(_path(folder, begin))
+      embedding_table.write(paths[-1], table.schema, [table])
+      begin = int(table.schema.metadata[_END])
+  return paths
 
 
 def embed_source(
@@ -241,8 +208,7 @@ def embed_source(
   Args:
     source: the songs.
     embedder: patches [batch_patches, 256, 48] to vectors.
-    like: the table's columns and provenance. Finished parts of another
-      provenance are not used.
+    like: the table's columns and provenance.
     out: the table; made at the end.
     batch_patches: patches encoded at once.
     threads: songs read at once.
@@ -251,20 +217,21 @@ def embed_source(
     InputError: another process is making the same table.
     RunError: not one song could be read.
   """
-  folder = out.with_name(out.name + PARTS)
+  folder, failures = out.with_name(out.name + PARTS), []
   with locks.hold(folder, f"pcl_jax.embed --out={out}"):
-    parts = _embed_rest(
+    paths = _embed_parts(
       source, embedder, like, folder, batch_patches=batch_patches,
       threads=threads,
     )  # fmt: skip
-    failures = [one for part in parts for one in part.failures]
+    for path in paths:
+      failures += json.loads(parquet.read_schema(path).metadata[_FAILED])
     storage.write_json(failures_path(out), failures)
     songs = len(source.ids) - len(failures)
     if songs:
-      tables = (parquet.read_table(_path(folder, part)) for part in parts)
-      embedding_table.write(
-        out, like, (t.replace_schema_metadata(like.metadata) for t in tables)
+      parts = (
+        parquet.read_table(path).replace_schema_metadata() for path in paths
       )
+      embedding_table.write(out, like, parts)
     shutil.rmtree(folder)
   if not songs:
     first = failures[0]
@@ -273,11 +240,8 @@ def embed_source(
       f"{first['path'] or first['id']}: {first['reason']}. All are in "
       f"{failures_path(out)}."
     )
-  patches = sum(part.patches for part in parts)
-  padded = sum(part.padded for part in parts)
-  return Report(songs, patches, padded, failures)
-
-
-def failures_path(out: pathlib.Path) -> pathlib.Path:
-  """Returns the file that lists the failures, in the table's folder."""
-  return out.with_name(out.name + FAILURES)
+  counted = [name for name in like.names if name in ("patches", "padded")]
+  rows = parquet.read_table(out, columns=counted)
+  patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
+  padded = int(rows["padded"].to_numpy().sum())
+  return Report(songs, int(np.sum(patches)), padded, failures)

@@ -55,12 +55,9 @@ def provenance(
   meta: dict[str, Any],
   workdir: str | os.PathLike[str],
 ) -> dict[str, Any]:
-  """Returns what a table says of its encoder, in plain values for json.
+  """Returns what a table says of a run's encoder, in plain values for json.
 
-  Args:
-    encoder: the encoder of a run.
-    meta: what its checkpoint says about itself.
-    workdir: folder of the run.
+  `meta` is what its checkpoint says about itself.
   """
   return {
     "format_version": FORMAT_VERSION,
@@ -78,13 +75,7 @@ def provenance(
 def schema(
   length: int, about: dict[str, Any], *, per_patch: bool = False
 ) -> pa.Schema:
-  """Returns the columns of a table, with its provenance.
-
-  Args:
-    length: length of the vectors.
-    about: the provenance.
-    per_patch: whether there is a row for each patch.
-  """
+  """Returns the columns of a table of songs or patches, with its provenance."""
   vector = pa.list_(pa.float32(), length)
   columns = [("id", pa.string()), ("path", pa.string())]
   if per_patch:
@@ -103,8 +94,8 @@ def rows(
 ) -> pa.Table:
   """Returns rows of a table from the vectors and all other columns."""
   values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-  made = dict(columns)
-  made["vector"] = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+  lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+  made = columns | {"vector": lists}
   return pa.table({name: made[name] for name in like.names}, schema=like)
 
 
@@ -130,12 +121,7 @@ def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
 
 
 def read_about(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the provenance of a table.
-
-  Raises:
-    InputError: the file is absent, damaged, no table of ours or of another
-      format.
-  """
+  """Returns the provenance of a table; raises InputError if it is none."""
   if not path.is_file():
     raise errors.InputError(
       f"{path} is not a file: give a table that python -m pcl_jax.embed wrote."
@@ -162,28 +148,19 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """The embeddings of songs.
+  """The embeddings of songs."""
 
-  Attributes:
-    path: the file they were read from.
-    ids: the name of each song.
-    paths: the path of each song's audio; empty where it is not known.
-    vectors: float32 [songs, features].
-    patches: how many patches each vector is the mean over, [songs].
-    about: the provenance: encoder, layer, songs, versions.
-  """
-
-  path: pathlib.Path
-  ids: list[str]
-  paths: list[str]
+  path: pathlib.Path  # The file they were read from.
+  ids: list[str]  # The name of each song.
+  paths: list[str]  # Of each song's audio; empty where it is not known.
   vectors: Float[np.ndarray, "songs features"]
-  patches: Int[np.ndarray, " songs"]
-  about: dict[str, Any]
+  patches: Int[np.ndarray, " songs"]  # How many a vector is the mean over.
+  about: dict[str, Any]  # The provenance: encoder, layer, songs, versions.
 
   def nearest(
     self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
   ) -> search.Found:
-    """Finds the songs nearest to a vector by cosine.
+    """Finds the k songs nearest to a vector by cosine.
 
     Args:
       query: a vector of the same encoder and layer, [features].
@@ -231,12 +208,9 @@ class Table:
 def read_table(path: str | os.PathLike[str]) -> Table:
   """Reads a table of songs.
 
-  Args:
-    path: a file that `python -m pcl_jax.embed` or `embed_files` wrote.
-
   Raises:
-    InputError: it cannot be read, is no such table, or has a row for each
-      patch.
+    InputError: it cannot be read, is not a table that `embed_files` or
+      `python -m pcl_jax.embed` wrote, or has a row for each patch.
   """
   path = pathlib.Path(path).expanduser()
   about = read_about(path)
@@ -245,7 +219,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
       f"{path} has a row for each patch, and songs are asked for: make a table "
       "without --per_patch."
     )
-  ids, paths, done = [], [], 0
+  ids, paths = [], []
   try:
     with parquet.ParquetFile(path) as file:
       count = file.metadata.num_rows
@@ -253,13 +227,12 @@ def read_table(path: str | os.PathLike[str]) -> Table:
       vectors = np.empty((count, length), np.float32)
       patches = np.empty(count, np.int32)
       for part in file.iter_batches(batch_size=8192):
-        some = slice(done, done + len(part))
+        some = slice(len(ids), len(ids) + len(part))
         flat = part.column("vector").flatten()
         vectors[some] = flat.to_numpy().reshape(-1, length)
         patches[some] = part.column("patches").to_numpy()
         ids += part.column("id").to_pylist()
         paths += part.column("path").to_pylist()
-        done += len(part)
   except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
     raise _damaged(path, error) from error
   return Table(path, ids, paths, vectors, patches, about)
@@ -268,17 +241,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 def check_same_encoder(
   ours: dict[str, Any], ours_from: str, theirs: dict[str, Any], theirs_from: str
 ) -> None:
-  """Refuses to compare embeddings of two encoders.
-
-  Args:
-    ours: a provenance.
-    ours_from: where it was read, for the message.
-    theirs: another provenance.
-    theirs_from: where that was read.
-
-  Raises:
-    InputError: the weights are not the same.
-  """
+  """Raises InputError if two provenances, read somewhere, differ in weights."""
   if ours["weights_sha256"] == theirs["weights_sha256"]:
     return
   raise errors.InputError(

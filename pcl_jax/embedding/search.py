@@ -23,16 +23,12 @@ _Best = tuple[Float[Array, "queries k"], Int[Array, "queries k"]]
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """Songs, best first.
+  """Songs, best first."""
 
-  Attributes:
-    rows: where each stands among the vectors that were searched.
-    scores: its cosine with the query, or the mean cosine with the playlist.
-    lists: how many songs of the playlist list it; None for a query.
-  """
-
-  rows: Int[np.ndarray, " found"]
+  rows: Int[np.ndarray, " found"]  # Among the vectors that were searched.
+  # The cosine with the query, or the mean cosine with the playlist.
   scores: Float[np.ndarray, " found"]
+  # How many songs of the playlist list it; None for a query.
   lists: Int[np.ndarray, " found"] | None = None
 
 
@@ -77,15 +73,6 @@ def _merge(
   return scores, jnp.take_along_axis(index, at, axis=1)
 
 
-def _check(rows: Float[np.ndarray, "n d"], name: str, first: int) -> None:
-  finite = np.isfinite(rows).all(axis=1)
-  if not finite.all():
-    raise errors.InputError(
-      f"row {first + int(np.argmin(finite))} of the {name} has values that are "
-      "not finite numbers, so that nothing is near it: leave it out."
-    )
-
-
 def _tiles(
   rows: Float[np.ndarray, "n d"], name: str, size: int
 ) -> Iterator[tuple[int, Float[Array, "size d"]]]:
@@ -94,7 +81,12 @@ def _tiles(
     tile = np.zeros((size, rows.shape[1]), np.float32)
     part = rows[first : first + size]
     tile[: len(part)] = part
-    _check(tile, name, first)
+    finite = np.isfinite(tile).all(axis=1)
+    if not finite.all():
+      raise errors.InputError(
+        f"row {first + int(np.argmin(finite))} of the {name} has values that "
+        "are not finite numbers, so that nothing is near it: leave it out."
+      )
     yield first, _unit(tile)
 
 
@@ -110,16 +102,8 @@ def top_k(
   """Finds the candidates of the highest cosine with each query, exactly.
 
   One tile of the scores is held at a time. A row of length zero has the cosine
-  0 with everything.
-
-  Args:
-    queries: rows of any length, [n, d].
-    candidates: rows of any length, [m, d].
-    k: how many to find; at least 1.
-    excluded: the index of the candidate that each query may not find, or -1;
-      by default every candidate may be found.
-    query_tile: how many queries are compared at once.
-    candidate_tile: how many candidates they are compared with.
+  0 with everything. `excluded` has the index of the candidate that each query
+  may not find, or -1.
 
   Returns:
     Indices int32 [n, k] of the candidates, best first, ties by the lower index,
@@ -168,11 +152,6 @@ def rank_by_votes(
   A candidate ranks by how many lists hold it, then by its mean cosine with the
   playlist, then by its index.
 
-  Args:
-    lists: indices of candidates: those that each song of the playlist lists.
-    mean_cosines: returns those of some candidates with the playlist.
-    k: how many to return at most.
-
   Returns:
     The best k, and how many distinct candidates the lists hold.
   """
@@ -194,13 +173,8 @@ def continue_playlist(
 ) -> Found:
   """Finds the songs that go best with a playlist.
 
-  Each member lists its 100 nearest songs outside of the playlist, and
-  `rank_by_votes` ranks them.
-
-  Args:
-    vectors: a row for each song, [songs, d].
-    members: rows of the playlist's songs, all different.
-    k: how many; fewer are found where the lists hold fewer.
+  Each member, a row of the vectors, lists its 100 nearest songs outside of the
+  playlist, and `rank_by_votes` ranks them. There may be fewer than k.
   """
   length = min(max(NEIGHBOURS, k), len(vectors) - len(members))
   # As many more as may be members themselves: the vectors are not copied.

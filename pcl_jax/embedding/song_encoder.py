@@ -30,12 +30,7 @@ _Path = str | os.PathLike[str]
 
 
 class PatchVectors(NamedTuple):
-  """The vectors of the patches of a song.
-
-  Attributes:
-    vectors: float32 [patches, features].
-    starts_s: where each patch starts, in seconds, float64 [patches].
-  """
+  """The vectors of the patches of a song, float32, and where each starts."""
 
   vectors: Float[np.ndarray, "patches features"]
   starts_s: Float[np.ndarray, " patches"]
@@ -55,15 +50,7 @@ def _compiled(graphdef: nnx.GraphDef, output: int) -> Callable:
 def make_embedder(
   encoder: audio_encoder.AudioEncoder, layer: str = "features"
 ) -> Callable:
-  """Compiles an encoder in evaluation mode.
-
-  Args:
-    encoder: the audio encoder.
-    layer: one of `LAYERS`.
-
-  Returns:
-    A function of patches [n, 256, 48] to vectors [n, features].
-  """
+  """Compiles an encoder: patches [n, 256, 48] to vectors of one of `LAYERS`."""
   graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
   embed = _compiled(graphdef, LAYERS.index(layer))
   return lambda patches: embed((params, stats), patches)
@@ -213,9 +200,8 @@ class SongEncoder:
         of other songs or by another encoder, or another process is writing it.
       RunError: not one song can be read.
     """
-    if isinstance(paths, audio_sources.Source):
-      source = paths
-    else:
+    source = paths
+    if not isinstance(paths, audio_sources.Source):
       source = audio_sources.audio_files(paths)
     embedder = self._embedder(layer)
     out = pathlib.Path(out).expanduser()

@@ -24,14 +24,10 @@ _COMPARED = 20_000  # Names that are compared letter by letter.
 
 def find_row(table: embedding_table.Table, query: str) -> int | None:
   """Returns the row of an id or of a path; None if the table has neither."""
-  for wanted, names in (
-    (os.path.abspath(os.path.expanduser(query)), table.paths),
-    (query, table.ids),
-  ):
-    try:
+  path = os.path.abspath(os.path.expanduser(query))
+  for wanted, names in ((path, table.paths), (query, table.ids)):
+    if wanted in names:
       return names.index(wanted)
-    except ValueError:
-      continue
   return None
 
 
@@ -56,13 +52,9 @@ def embed_query(
 ) -> Float[np.ndarray, " features"]:
   """Embeds an audio file as the songs of a table were.
 
-  Args:
-    table: says which encoder, and how it was used.
-    path: an audio file.
-    workdir: the run's folder; by default the one the table was made from.
-
   Raises:
-    InputError: the file cannot be read, or the encoder is another one.
+    InputError: the file cannot be read, or the run in `workdir` (by default the
+      one that the table names) has another encoder.
   """
   about = table.about
   workdir = workdir or about["workdir"]
@@ -86,13 +78,7 @@ def embed_query(
 def look_up(
   table: embedding_table.Table, query: str, k: int, workdir: str | None = None
 ) -> tuple[search.Found, str]:
-  """Finds the songs nearest to a song.
-
-  Args:
-    table: the songs.
-    query: an id or a path of the table, or another audio file.
-    k: how many to find.
-    workdir: the run's folder; by default the one the table was made from.
+  """Finds the k songs nearest to an id or path of a table, or to another file.
 
   Returns:
     The songs, and a line that says what the query was taken for.
@@ -149,11 +135,8 @@ def find_members(
 ) -> tuple[Int[np.ndarray, " members"], list[str]]:
   """Returns the rows of a playlist's songs, and the entries without one.
 
-  Args:
-    table: the songs.
-    playlist: its entries are ids of the table, or paths: absolute, or relative
-      to the playlist or to a folder that the table was made of.
-    folder: where the playlist's file lies.
+  Its entries are ids of the table, or paths: absolute, or relative to the
+  playlist's folder or to a folder that the table was made of.
   """
   rows = {name: row for row, name in enumerate(table.ids)}
   finders = []
@@ -181,13 +164,7 @@ def find_members(
 def complete(
   table: embedding_table.Table, path: pathlib.Path, k: int, title: str | None
 ) -> tuple[search.Found, str]:
-  """Continues a playlist.
-
-  Args:
-    table: the songs.
-    path: the playlist's file.
-    k: how many songs to find.
-    title: which playlist, where the file holds several.
+  """Continues the playlist of a file, or the one with a title, by k songs.
 
   Returns:
     The songs, and some lines that say which entries the table has.

@@ -10,6 +10,7 @@ import pyarrow
 from pyarrow import parquet
 import pyarrow.compute
 
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.evaluation import bootstrap
@@ -254,7 +255,7 @@ def format_tests(
         str(test.unshared),
       ]
     )
-  lines += report.grid([*head, "p (Holm)", "items", "not shared"], rows)
+  lines += console.grid([*head, "p (Holm)", "items", "not shared"], rows)
   if notes:
     lines += ["", *(f"not compared: {note}" for note in notes)]
   return "\n".join(lines)

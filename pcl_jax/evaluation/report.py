@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
+from pcl_jax.common import console
 from pcl_jax.common import storage
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.audit import leakage
@@ -108,13 +109,6 @@ def write_items(
     parquet.write_table(table, partial)
 
 
-def grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-  """Lays out cells in columns, aligned to the left; returns lines of text."""
-  rows = [head, *rows]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
 def cell(value: float | None, interval: list[float | None]) -> str:
   """Returns a number with its interval, where it has one."""
   if value is None:
@@ -145,7 +139,7 @@ def format_precision(results: dict[str, Any]) -> str:
     f"Queries: test songs of {results['data']} ({counts});",
     f"candidates: all other {results['songs'] - 1} songs.",
     "",
-    *grid(["", *queries], rows),
+    *console.grid(["", *queries], rows),
   ]
   return "\n".join(lines)
 
@@ -168,7 +162,7 @@ def format_task(
     shown = [one for one in task.shown if one in metrics]
     shown = shown or list(metrics)[:_COLUMNS]
     cells = [[row, *_cells(one, shown)] for row, one in given.items()]
-    lines += grid(["", *shown], cells)
+    lines += console.grid(["", *shown], cells)
     notes = [f"  mean over {metrics[shown[0]]['items']} items"]
     left_out = {}
     for row in given.values():

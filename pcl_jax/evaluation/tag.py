@@ -11,102 +11,20 @@ a column for each tag, with the probability that a song has it.
 
 import argparse
 from collections.abc import Sequence
-import dataclasses
-import pathlib
 
 from absl import logging
 import numpy as np
-import pyarrow
-from pyarrow import parquet
 
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import command_line
+from pcl_jax.common import console
 from pcl_jax.common import errors
-from pcl_jax.common import storage
-from pcl_jax.data import dataset
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import song_encoder
-from pcl_jax.evaluation import report
-from pcl_jax.evaluation import task_base
-from pcl_jax.evaluation.tagging import melon_50
-from pcl_jax.evaluation.tagging import probe_file
 from pcl_jax.evaluation.tagging import probe_training
-from pcl_jax.evaluation.tagging import probes
+from pcl_jax.evaluation.tagging import song_tags
 
 _SHOWN_SONGS = 20
 
 
-def train(
-  workdir: pathlib.Path, data_dir: str | None, kind: str, out: pathlib.Path
-) -> task_base.Result:
-  """Trains a probe on Melon-50 for a run's best encoder and writes it.
-
-  Args:
-    workdir: folder of the run.
-    data_dir: data set; None for the one the run trained on.
-    kind: kind of the probe, `linear` or `mlp`.
-    out: file to write; it gets the seed's probe that is best on validation.
-
-  Returns:
-    What the probes of all seeds score.
-
-  Raises:
-    InputError: there is no checkpoint or data set, or it has too few songs.
-  """
-  encoder, meta = restore.load_encoder(workdir)
-  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
-  labelled, rows = melon_50.melon_50(data.catalogue)
-  features = song_encoder.embed_songs(encoder, data.store, rows)
-  result, trained = probes.train_probe(features, labelled, kind=kind)
-  about = {
-    "weights_sha256": embedding_table.weights_digest(encoder),
-    "step": meta["progress"]["step"],
-    "workdir": str(workdir.absolute()),
-  }
-  settings = trained.settings | {"encoder": about}
-  dataclasses.replace(trained, settings=settings).save(out)
-  return result
-
-
-def apply(
-  probe: pathlib.Path, embeddings: pathlib.Path
-) -> tuple[embedding_table.Table, probe_file.TrainedProbe, np.ndarray]:
-  """Computes the probabilities of the tags of embedded songs.
-
-  Args:
-    probe: file of a probe.
-    embeddings: table of songs that the probe's encoder embedded.
-
-  Returns:
-    The table, the probe, and the probabilities, float32 [songs, tags].
-
-  Raises:
-    InputError: a file cannot be read, or the encoders differ.
-  """
-  trained = probe_file.load(probe)
-  table = embedding_table.read_table(embeddings)
-  ours = trained.settings.get("encoder")
-  if ours is not None:
-    embedding_table.check_same_encoder(
-      ours, str(probe), table.about, str(embeddings)
-    )
-  return table, trained, trained.probabilities(table.vectors)
-
-
-def write(
-  out: pathlib.Path,
-  table: embedding_table.Table,
-  tags: Sequence[str],
-  probabilities: np.ndarray,
-) -> None:
-  """Writes a table of songs with a column for each tag."""
-  columns = {"id": table.ids, "path": table.paths}
-  columns |= {f"tag {tag}": probabilities[:, i] for i, tag in enumerate(tags)}
-  with storage.write_aside(out) as partial:
-    parquet.write_table(pyarrow.table(columns), partial)
-
-
-def format_tags(
+def _format(
   ids: Sequence[str], tags: Sequence[str], probabilities: np.ndarray, k: int
 ) -> str:
   """Returns the likeliest tags of the first songs, as lines."""
@@ -114,7 +32,7 @@ def format_tags(
   for song, row in zip(ids[:_SHOWN_SONGS], probabilities, strict=False):
     best = np.argsort(-row, kind="stable")[:k]
     rows.append([song, ", ".join(f"{tags[i]} {row[i]:.2f}" for i in best)])
-  lines = report.grid(["song", "tags"], rows)
+  lines = console.grid(["song", "tags"], rows)
   if len(ids) > _SHOWN_SONGS:
     lines.append(f"... and {len(ids) - _SHOWN_SONGS} more songs")
   return "\n".join(lines)
@@ -152,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line; trains or applies a probe."""
   flags = _parse(argv)
   if flags.probe_out:
-    result = train(flags.workdir, flags.data, flags.kind, flags.probe_out)
+    how = flags.workdir, flags.data, flags.kind
+    result = song_tags.train(*how, flags.probe_out)
     for name, metric in result.metrics.items():
       print(
         f"{name} {metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}], "
@@ -160,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
       )
     print(f"written to {flags.probe_out}")
     return
-  table, probe, found = apply(flags.probe, flags.embeddings)
+  table, probe, found = song_tags.apply(flags.probe, flags.embeddings)
   if flags.out:
-    write(flags.out, table, probe.tags, found)
-  print(format_tags(table.ids, probe.tags, found, flags.k))
+    song_tags.write(flags.out, table, probe.tags, found)
+  print(_format(table.ids, probe.tags, found, flags.k))
   if flags.out:
     print(f"\nwritten to {flags.out}")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 import pathlib
 from typing import Any
 
+from pcl_jax.common import programs
 from preprocessing.library import song_records
 
 REPORT = "library.json"
@@ -173,9 +174,9 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     lines.append(f"not available: {strategy} (the library lacks {need})")
   # A fifth of the songs may not be for training.
   batch_size = max(min(384, report["songs"] // 4), 1)
+  train = programs.fit("python launch.py --config=configs/ss_resnet.py")
   lines.append(
-    "next: python launch.py --config=configs/ss_resnet.py "
-    f"--config.data.dir={data_dir} --config.data.batch_size={batch_size} "
-    f"--workdir=runs/{data_dir.name}"
+    f"next: {train} --config.data.dir={data_dir} "
+    f"--config.data.batch_size={batch_size} --workdir=runs/{data_dir.name}"
   )
   return _printable("\n".join(lines))

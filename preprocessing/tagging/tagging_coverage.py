@@ -8,6 +8,7 @@ from typing import Any
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import prepared_sets
 from pcl_jax.library import music_files
@@ -225,9 +226,10 @@ def summary(found: dict[str, Any], out: pathlib.Path) -> str:
       f"tags without a clip in {split}, which have no score there: "
       f"{len(tags)} ({_shown(tags)})"
     )
+  evaluate = programs.fit("python -m pcl_jax.evaluate")
   lines.append(
-    f"{out / FILE} has all of it; next: python -m pcl_jax.evaluate "
-    f"--workdir=RUN --tagging={out}"
+    f"{out / FILE} has all of it; next: {evaluate} --workdir=RUN "
+    f"--tagging={out}"
   )
   # File names are bytes: what is no character is shown as an escape.
   return "\n".join(lines).encode(errors="backslashreplace").decode()

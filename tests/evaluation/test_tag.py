@@ -18,6 +18,7 @@ from pcl_jax.evaluation import tag
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file
 from pcl_jax.evaluation.tagging import probe_training
+from pcl_jax.evaluation.tagging import song_tags
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone
 from tests.support import tiny_data
@@ -119,7 +120,7 @@ def test_embeddings_of_another_encoder_are_refused(made, tmp_path):
   _, root = made
   _table(tmp_path / "music.parquet", "0" * 64)
   with pytest.raises(errors.InputError, match="two different encoders"):
-    tag.apply(root / "probe.npz", tmp_path / "music.parquet")
+    song_tags.apply(root / "probe.npz", tmp_path / "music.parquet")
 
 
 @pytest.mark.parametrize(

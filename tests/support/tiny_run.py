@@ -56,7 +56,7 @@ def small_config(
     data_dir: of the data set.
     **keys: others, with __ for the dot: data__batch_size=4.
   """
-  config = common.self_supervised("sc_cnn", "smoke")
+  config = common.of_strategy("ss", "sc_cnn", "smoke")
   config.data.dir = str(data_dir)
   config.data.sample_songs = 0
   config.data.threads = 1

@@ -8,6 +8,7 @@ import pytest
 
 from pcl_jax import command
 from pcl_jax.common import errors
+from pcl_jax.common import programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -23,6 +24,7 @@ def run(monkeypatch):
     )
     monkeypatch.setattr(sys, "argv", ["pcl-jax", *words])
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(programs, "started", False)
     with pytest.raises(SystemExit) as ended:
       command.main()
     return (found[0], found[1][1:]) if found else ("", [str(ended.value.code)])
@@ -30,7 +32,7 @@ def run(monkeypatch):
   return run
 
 
-@pytest.mark.parametrize("module", command._COMMANDS.values())
+@pytest.mark.parametrize("module", programs.COMMANDS.values())
 def test_each_command_is_a_module_that_can_be_run(module):
   path = ROOT / module.replace(".", "/")
   file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
@@ -76,6 +78,7 @@ def test_a_package_that_the_base_install_lacks_is_named(run, monkeypatch):
 
     return type("", (), {"run_module": run_module})
 
+  monkeypatch.setattr(programs, "started", False)
   monkeypatch.setattr(command, "runpy", lacks("absent_package.part"))
   with pytest.raises(errors.InputError, match=r"absent_package.*pcl_jax\[all"):
     command._run(["train"])

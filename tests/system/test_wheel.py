@@ -111,6 +111,8 @@ def test_configs_come_with_the_wheel_and_are_named_by_it(installed, tmp_path):
   done = _run([*command, "--config.data.dir=absent"], tmp_path)
   assert done.returncode == 2
   assert "the data directory absent" in done.stderr
+  assert "pcl-jax prepare own_library" in done.stderr
+  assert "python -m" not in done.stderr
 
 
 def test_data_sets_are_prepared_by_an_installed_wheel(installed, tmp_path):

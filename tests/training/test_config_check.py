@@ -58,7 +58,7 @@ def _at(config, key):
 
 @pytest.mark.parametrize("key, value, rule", BAD)
 def test_a_value_that_no_run_can_have_is_refused(key, value, rule):
-  config = common.self_supervised("sc_cnn", "")
+  config = common.of_strategy("ss", "sc_cnn", "")
   config.update_from_flattened_dict({key: value})
   value = _at(config, key)  # Where a float is needed, an int became one.
   with pytest.raises(errors.InputError) as caught:
@@ -69,7 +69,7 @@ def test_a_value_that_no_run_can_have_is_refused(key, value, rule):
 
 
 def test_a_value_that_is_no_number_is_refused():
-  config = common.self_supervised("sc_cnn", "")
+  config = common.of_strategy("ss", "sc_cnn", "")
   with config.ignore_type():
     config.opt_params.lr = "fast"
   with pytest.raises(errors.InputError, match="config.opt_params.lr is 'fast'"):
@@ -77,7 +77,7 @@ def test_a_value_that_is_no_number_is_refused():
 
 
 def test_the_bounds_of_a_value_are_allowed():
-  config = common.self_supervised("sc_cnn", "")
+  config = common.of_strategy("ss", "sc_cnn", "")
   config.model_params.cf.dropout = 0.0
   config.seed = config.data.threads = 0
   config.opt_params.weight_decay = 0.0
@@ -137,7 +137,7 @@ def test_a_batch_that_microbatches_do_not_divide_is_refused():
   ],
 )
 def test_settings_of_memory_are_checked(key, value):
-  config = common.hybrid("resnet", "")
+  config = common.of_strategy("hybrid", "resnet", "")
   config.update_from_flattened_dict({key: value})
   with pytest.raises(errors.InputError, match=key):
     config_check.check_values(config)

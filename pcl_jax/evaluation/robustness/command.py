@@ -24,6 +24,7 @@ import numpy as np
 
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import command_line
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
@@ -151,7 +152,7 @@ def format_results(results: dict[str, Any]) -> str:
     ]
     for row in results["changes"]
   ]
-  lines += ["", *report.grid(head, cells)]
+  lines += ["", *console.grid(head, cells)]
   lines += [
     f"{name}: not available: {why}"
     for name, why in results["not_available"].items()
