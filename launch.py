@@ -76,9 +76,9 @@ def _describe(error: BaseException) -> str:
   chain = [error]
   while cause := chain[-1].__cause__ or chain[-1].__context__:
     chain.append(cause)  # config_flags wraps what a config file raises.
-  ours = [one for one in chain if isinstance(one, errors.InputError)]
-  if ours:
-    return str(ours[-1])
+  for one in reversed(chain):
+    if isinstance(one, errors.InputError):
+      return str(one)
   if isinstance(error, AttributeError | KeyError):
     hint = re.search(r'Did you mean "(.*?)"', str(error))
     return (

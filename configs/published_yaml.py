@@ -8,6 +8,7 @@ named in one warning; files that the file points to must exist. The data itself
 is read from --config.data.dir.
 """
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -49,6 +50,7 @@ _FILES = (
   "dataloader_params.audio_pair_files.artist_co_file",
   "model_params.genre_w2v.emb_file",
 )
+_KINDS = {tuple: "list", float: "number"}  # Of a value, in messages.
 # Options of the published networks that the paper never turns on (or off).
 _FIXED = {
   "model_params.audio.fc_hidden_batch_norm": False,
@@ -105,30 +107,18 @@ def _set(config: ml_collections.ConfigDict, path: str, key: str, value: Any):
     )
   default = known[name]
   if isinstance(default, float) and type(value) in (int, str):
-    value = _number(path, key, value)
+    with contextlib.suppress(ValueError):
+      value = float(value)  # YAML 1.1 reads 1e-4 as text.
   if type(value) is not type(default):
     raise errors.InputError(
       f"{path}: {key} is {value!r} ({type(value).__name__}), a "
-      f"{'list' if isinstance(default, tuple) else type(default).__name__} is "
-      "needed."
+      f"{_KINDS.get(type(default), type(default).__name__)} is needed."
     )
   config.update_from_flattened_dict({name: value})
 
 
-def _number(path: str, key: str, value: Any) -> float:
-  try:
-    return float(value)  # YAML 1.1 reads 1e-4 as text.
-  except ValueError as error:
-    raise errors.InputError(
-      f"{path}: {key} is {value!r}, a number is needed."
-    ) from error
-
-
 def get_config(path: str = "") -> ml_collections.ConfigDict:
-  """Reads a file in the published form.
-
-  Args:
-    path: path of the YAML file.
+  """Reads a YAML file in the published form.
 
   Raises:
     InputError: the file cannot be read, or a key is unknown or of the wrong
@@ -148,8 +138,7 @@ def get_config(path: str = "") -> ml_collections.ConfigDict:
   for key, value in values.items():
     if _under(key, _FILES):
       _check_file(path, key, value)
-      ignored.append(key)
-    elif _under(key, _WITHOUT_MEANING):
+    if _under(key, _FILES + _WITHOUT_MEANING):
       ignored.append(key)
     elif key in _FIXED:
       if value != _FIXED[key]:

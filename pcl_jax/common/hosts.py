@@ -49,11 +49,8 @@ def connect(
 ) -> None:
   """Joins the other processes; must come before any device is used.
 
-  Args:
-    coordinator: HOST:PORT that process 0 listens on.
-    num_processes: how many processes the run has.
-    process_id: the number of this process, from 0. Arguments that are None are
-      taken from the environment of Slurm, Open MPI, GKE or Cloud TPU.
+  Process 0 listens on the coordinator, HOST:PORT. Arguments that are None are
+  taken from the environment of Slurm, Open MPI, GKE or Cloud TPU.
 
   Raises:
     InputError: an argument is neither given nor in the environment.
@@ -182,8 +179,8 @@ def check_same(what: Mapping[str, Any]) -> None:
   first, *others = _gather(dict(what))
   for number, other in enumerate(others, start=1):
     differing = [
-      f"{key} is {_shown(first.get(key))} in process 0 and "
-      f"{_shown(other.get(key))} in process {number}"
+      f"{key} is {first.get(key)!r:.{_LONGEST}} in process 0 and "
+      f"{other.get(key)!r:.{_LONGEST}} in process {number}"
       for key in sorted(first.keys() | other.keys())
       if first.get(key) != other.get(key)
     ]
@@ -192,11 +189,6 @@ def check_same(what: Mapping[str, Any]) -> None:
         f"the processes of this run differ: {'; '.join(differing)}. Start all "
         "with the same command line, data set and package versions."
       )
-
-
-def _shown(value: Any) -> str:
-  text = repr(value)
-  return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def run_command(main: Callable[[], int | None]) -> None:
@@ -220,12 +212,9 @@ def run_command(main: Callable[[], int | None]) -> None:
 def _leave(code: int, said: str = "") -> None:
   # This is asked first, since counting processes initialises the devices.
   if jax.distributed.is_initialized() and jax.process_count() > 1:
-    print(said, end="", file=sys.stderr)
-    print(
-      f"process {jax.process_index()} ends with exit code {code}, and with it "
-      "the run",
-      file=sys.stderr,
-    )
+    number = jax.process_index()
+    said += f"process {number} ends with exit code {code}, and with it the run"
+    print(said, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -30,10 +30,7 @@ def hold(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
   writing then says what is wrong, and, with a warning, on a disk without locks.
 
   A folder that did not exist is made, and removed if it is empty at the end.
-
-  Args:
-    folder: what is to be written to.
-    what: the command that holds it, for the message to another.
+  `what` names the command that holds it, for the message to another.
 
   Raises:
     InputError: another process holds it, or a part of the path is a file.

@@ -45,7 +45,6 @@ class _Threads:
   def submit(
     self, function: Callable[..., _Out], *arguments: Any
   ) -> futures.Future[_Out]:
-    """Has a function called by the next free thread."""
     future: futures.Future = futures.Future()
     self._calls.put((future, function, arguments))
     return future
@@ -115,7 +114,6 @@ class Planner(Generic[_Out]):
   """Gives what a function makes of 0, 1, 2...; the next is made meanwhile."""
 
   def __init__(self, make: Callable[[int], _Out]):
-    """Prepares; `make` is called in a thread, one call at a time."""
     self._make = make
     self._pool = _Threads(1, "planner")
     self._begun: dict[int, futures.Future[_Out]] = {}

@@ -18,16 +18,10 @@ PARTIAL = ".partial"  # Suffix of a file that is being written.
 def write_aside(
   path: str | os.PathLike[str], *, durable: bool = False
 ) -> Iterator[pathlib.Path]:
-  """Yields a path to write to, and renames it to `path` at the end.
+  """Yields a path to write to, `path`.partial, and renames it at the end.
 
-  A reader never sees half a file, and an error leaves the old file as it was.
-
-  Args:
-    path: the file to write; an existing one is replaced.
-    durable: whether it is to survive a loss of power.
-
-  Yields:
-    `path` with the suffix `.partial`, in the same folder.
+  A reader never sees half a file, and an error leaves the old file as it was. A
+  durable file survives a loss of power.
   """
   path = pathlib.Path(path)
   partial = path.with_name(path.name + PARTIAL)

@@ -36,22 +36,12 @@ class SharedLists:
     Raises:
       InputError: a kind is unknown, or the catalogue has nothing of it.
     """
-    songs, lists, count = [], [], 0
-    for kind in kinds:
-      members = _members(catalogue, kind)
-      if not len(members.values):
-        raise errors.InputError(
-          f"config.loss_params.exclude_sharing has {kind!r} and the data set "
-          f"has no {kind}s: leave it out."
-        )
-      songs.append(members.values)
-      lists.append(members.list_index() + count)
-      count += len(members)
-    if not count:
+    found = [_members(catalogue, kind) for kind in kinds]
+    if not found:
       return None
-    by_list = ragged.Ragged.from_pairs(
-      np.concatenate(lists), np.concatenate(songs), count
-    )
+    songs = np.concatenate([members.values for members in found])
+    lengths = np.concatenate([members.lengths for members in found])
+    by_list = ragged.Ragged.from_lengths(songs, lengths)
     return cls(by_list.transposed(len(catalogue)))
 
   def entries(self, songs: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2 n"]:
@@ -95,11 +85,18 @@ class SharedLists:
 
 def _members(catalogue: catalogues.Catalogue, kind: str) -> ragged.Ragged:
   """Returns the songs of each list of a kind."""
-  if kind in ("playlist", "artist"):
-    return catalogue.pair_lists(kind.title())
+  if kind not in KINDS:
+    raise errors.InputError(
+      f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
+      f"{', '.join(KINDS)}, or nothing."
+    )
   if kind == "album":
-    return catalogue.album_lists().transposed()
-  raise errors.InputError(
-    f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
-    f"{', '.join(KINDS)}, or nothing."
-  )
+    members = catalogue.album_lists().transposed()
+  else:
+    members = catalogue.pair_lists(kind.title())
+  if not len(members.values):
+    raise errors.InputError(
+      f"config.loss_params.exclude_sharing has {kind!r} and the data set "
+      f"has no {kind}s: leave it out."
+    )
+  return members

@@ -82,8 +82,8 @@ def load(
     tables: name -> array with a row for each song of the catalogue.
     plan: the epoch.
     sharding: how the batch is split over its first axis.
-    threads: readers; 0 for one per usable core, four at most. One batch more
-      than that is held ready.
+    threads: readers, and one less than the batches held ready; 0 for
+      `default_threads`.
     sharing: adds its entries to the batches as `sharing`, on all devices.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.

@@ -22,15 +22,10 @@ _PATCHES_PER_READ = 256
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """How an epoch is read in blocks.
+  """How an epoch is read in blocks."""
 
-  Attributes:
-    count: number of blocks; at most one per song is made.
-    cached_batches: batches that are held before one is drawn.
-  """
-
-  count: int = 600
-  cached_batches: int = 50
+  count: int = 600  # At most one per song is made.
+  cached_batches: int = 50  # Held before one is drawn.
 
 
 def _read_times(songs, rows, blocks, rng):
@@ -68,13 +63,8 @@ def reorder(
 ) -> plans.Plan:
   """Orders the songs or pairs of a plan so that they can be read in blocks.
 
-  Args:
-    plan: a plan in any order.
-    blocks: how it is to be read.
-    rows: number of songs of the catalogue.
-    paired: whether the two halves of a step belong together, row by row.
-    seed: seed of the run.
-    epoch: from 0.
+  The catalogue has `rows` songs; of a `paired` plan, the two halves of a step
+  belong together, row by row.
 
   Returns:
     The same songs with the same starts in other steps, and the order in which
@@ -111,10 +101,8 @@ def _reads_of(songs, times) -> plans.Reads:
 class BlockCache:
   """Reads the patches of a plan in its own order; gives them batch by batch.
 
-  Not safe for several threads: the reads are one sequence.
-
-  Attributes:
-    capacity: most patches that are held at once.
+  Not safe for several threads: the reads are one sequence. At most `capacity`
+  patches are held at once.
   """
 
   def __init__(
@@ -156,10 +144,6 @@ class BlockCache:
     self, step: int, out: Float16[np.ndarray, "patches frames bands"]
   ) -> None:
     """Copies a batch into `out` and forgets it; batches are taken in order.
-
-    Args:
-      step: which step of the plan.
-      out: float16 [rows, 256, 48], overwritten.
 
     Raises:
       InputError: a record that is read on the way is damaged.

@@ -68,17 +68,6 @@ def needed_bytes(env: lmdb.Environment) -> int:
   return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
 
 
-def _check_size(env: lmdb.Environment, data: pathlib.Path) -> None:
-  """Refuses a truncated file: reading past its end kills the process."""
-  needed = needed_bytes(env)
-  actual = data.stat().st_size
-  if actual < needed:
-    raise errors.InputError(
-      f"{data} is truncated: it has {actual} bytes and its header asks for "
-      f"{needed}. {_REMEDY}"
-    )
-
-
 class SongStore:
   """Reads a song store; safe to use from several threads.
 
@@ -113,7 +102,12 @@ class SongStore:
       raise errors.InputError(
         f"{data} cannot be opened as LMDB ({error}). {_REMEDY}"
       ) from error
-    _check_size(self._env, data)
+    needed, actual = needed_bytes(self._env), data.stat().st_size
+    if actual < needed:  # Reading past the end would kill the process.
+      raise errors.InputError(
+        f"{data} is truncated: it has {actual} bytes and its header asks for "
+        f"{needed}. {_REMEDY}"
+      )
     self.meta, songs = self._read_records()
     self.song_ids: UInt32[np.ndarray, " songs"] = songs["id"].copy()
     self.frames: Int[np.ndarray, " songs"] = songs["frames"].copy()
@@ -164,10 +158,8 @@ class SongStore:
   ) -> None:
     """Copies patches into `out`, and nothing else of their songs.
 
-    Args:
-      songs: positions in `song_ids`, [patches].
-      starts: first frame of each; silence follows the end of a song.
-      out: float16 [patches, frames, 48], contiguous, overwritten.
+    Of each patch, `songs` has the position in `song_ids` and `starts` the first
+    frame; silence follows the end of a song. `out` is contiguous.
 
     Raises:
       InputError: a record is missing or does not have the length on file.

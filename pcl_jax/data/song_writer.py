@@ -79,34 +79,27 @@ class SongWriter:
   ) -> None:
     """Commits some songs, all or none; call it with a few hundred at a time.
 
-    Args:
-      songs: id and feature, float16 [frames, 48]; one of before is replaced.
-      note: committed with them, and read by a writer that goes on (`notes`); it
-        is not part of the finished store.
+    A song that was added before is replaced. The note is committed with them,
+    and read by a writer that goes on (`notes`), not by readers of the store.
 
     Raises:
       InputError: the disk is full or cannot be written.
     """
-    songs = list(songs)
-    rows = np.empty(len(songs), song_store.SONG_DTYPE)
-    values = []
-    for row, (song_id, feature) in zip(rows, songs, strict=True):
+    records, rows = {}, []
+    for song_id, feature in songs:
       value = np.ascontiguousarray(feature, "<f2").tobytes()
-      row["id"], row["frames"] = song_id, feature.shape[0]
-      row["crc32"] = zlib.crc32(value)
-      values.append(value)
-    if not songs and not note:
-      return
-    keys = [song_store.song_key(int(song_id)) for song_id in rows["id"]]
-    records = dict(zip(keys, values, strict=True))
+      records[song_store.song_key(int(song_id))] = value
+      rows.append((song_id, len(feature), zlib.crc32(value)))
     number = f"{self._commits:08x}".encode()
-    if songs:
-      records[_CHUNK_PREFIX + number] = rows.tobytes()
+    if rows:
+      added = np.array(rows, song_store.SONG_DTYPE)
+      records[_CHUNK_PREFIX + number] = added.tobytes()
     if note:
       records[_NOTE_PREFIX + number] = note
-    self._commit(records)
-    self._commits += 1
-    self.done.update(int(i) for i in rows["id"])
+    if records:
+      self._commit(records)
+      self._commits += 1
+      self.done.update(int(song_id) for song_id, _, _ in rows)
 
   def _commit(self, records: dict[bytes, bytes], dropped=()) -> None:
     """Writes and drops records in one transaction; a full map grows first."""
@@ -130,10 +123,7 @@ class SongWriter:
         ) from error
 
   def finish(self, source: dict[str, Any]) -> None:
-    """Writes the records about the songs and gives the store its name.
-
-    Args:
-      source: where the songs came from, fit for json.
+    """Records where the songs came from and gives the store its name.
 
     Raises:
       InputError: no song was added.

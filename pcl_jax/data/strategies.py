@@ -36,15 +36,10 @@ def _parse_combo(combo: Any) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-  """What is contrasted with what.
+  """What is contrasted with what."""
 
-  Attributes:
-    combos: pairs of modes, in the order and spelling of `COMBOS`.
-    pair_method: Playlist, Artist or Genre; empty for none.
-  """
-
-  combos: tuple[tuple[str, str], ...]
-  pair_method: str
+  combos: tuple[tuple[str, str], ...]  # In the spelling of `COMBOS`.
+  pair_method: str  # Playlist, Artist or Genre; empty for none.
 
   @property
   def two_patches(self) -> bool:
@@ -70,9 +65,9 @@ class Strategy:
   @property
   def name(self) -> str:
     """Returns the paper's name of it, such as `CM A,G,P`."""
-    letters = {"audio": "A", "genre_w2v": "G", "cf": "P"}
     if self.two_patches:
       return "SS"
+    letters = {"audio": "A", "genre_w2v": "G", "cf": "P"}
     used = {mode for combo in self.combos for mode in combo}
     cross = ",".join(letters[mode] for mode in letters if mode in used)
     if not self.pair_method:

@@ -18,10 +18,7 @@ def choose_share(
 
   The iterative stratification is that of Sechidis et al., `On the
   Stratification of Multi-Label Data`, ECML PKDD 2011. Without any label the
-  songs are shuffled.
-
-  Raises:
-    InputError: the songs cannot be divided.
+  songs are shuffled. Raises InputError where they cannot be divided.
   """
   # Takes seconds to import, and commands that divide nothing import this.
   from iterstrat import ml_stratifiers
@@ -57,13 +54,7 @@ def divide(
 ) -> Int8[np.ndarray, " songs"]:
   """Chooses the test songs of all, then the validation songs of the rest.
 
-  Both shares are of all songs; the seed is that of both choices.
-
-  Returns:
-    TRAIN, VALIDATION or TEST of each song.
-
-  Raises:
-    InputError: the songs cannot be divided.
+  Both shares are of all songs. Returns TRAIN, VALIDATION or TEST of each song.
   """
   split = np.full(len(labels), catalogues.TRAIN, np.int8)
   split[choose_share(labels, test_share, seed)] = catalogues.TEST

@@ -34,19 +34,15 @@ def learned_entries(
 
 def of_playlist_vectors(catalogue: catalogues.Catalogue) -> dict[str, str]:
   """Returns hashes of what mode P's vectors are learned from."""
-  return _song_ids(catalogue) | {
-    "entries_sha256": _sha256(*learned_entries(catalogue))
-  }
+  entries = _sha256(*learned_entries(catalogue))
+  return _song_ids(catalogue) | {"entries_sha256": entries}
 
 
 def of_genre_vectors(catalogue: catalogues.Catalogue) -> dict[str, str]:
   """Returns hashes of what mode G's vectors are learned from."""
-  genres = catalogue.genres
-  return _song_ids(catalogue) | {
-    "genres_sha256": _sha256(
-      catalogue.split, genres.values, genres.offsets, catalogue.genre_codes
-    )
-  }
+  lists = catalogue.genres.values, catalogue.genres.offsets
+  genres = _sha256(catalogue.split, *lists, catalogue.genre_codes)
+  return _song_ids(catalogue) | {"genres_sha256": genres}
 
 
 def _song_ids(catalogue: catalogues.Catalogue) -> dict[str, str]:

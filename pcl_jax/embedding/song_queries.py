@@ -33,18 +33,14 @@ def find_row(table: embedding_table.Table, query: str) -> int | None:
 
 def _close_names(table: embedding_table.Table, query: str) -> list[str]:
   """Returns a few ids that a query may mean."""
-  words = [one.casefold() for one in pathlib.Path(query).stem.split()]
-  near = [
-    name for name in table.ids if any(word in name.casefold() for word in words)
-  ]
-  compared = {
-    pathlib.Path(name).name: name
-    for name in (near or table.ids)[:_COMPARED][::-1]
+  words = pathlib.Path(query).stem.casefold().split()
+  near = [one for one in table.ids if any(w in one.casefold() for w in words)]
+  known = {
+    os.path.basename(one): one for one in (near or table.ids)[:_COMPARED][::-1]
   }
-  close = difflib.get_close_matches(
-    pathlib.Path(query).name, compared, _CLOSE, cutoff=0.5
-  )
-  return [compared[name] for name in close] or near[:_CLOSE]
+  name = os.path.basename(query)
+  close = difflib.get_close_matches(name, known, _CLOSE, cutoff=0.5)
+  return [known[one] for one in close] or near[:_CLOSE]
 
 
 def embed_query(
