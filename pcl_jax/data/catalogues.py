@@ -21,8 +21,7 @@ FILE_NAME = "catalogue.npz"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
 SPLIT_NAMES = ("train", "validation", "test")
-# Numbers of playlist_files: where a playlist stood.
-TRAIN_FILE = 0
+TRAIN_FILE = 0  # A number of `Catalogue.playlist_files`.
 PAIR_METHODS = ("Playlist", "Artist", "Genre")
 _ARRAYS = ("song_ids", "split", "albums", "playlist_files", "genre_codes")
 _LISTS = ("artists", "genres", "playlists")
@@ -41,30 +40,20 @@ def find_rows(
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-  """Everything known about the songs of a data set except their audio.
+  """Everything known about the songs of a data set except their audio."""
 
-  Attributes:
-    song_ids: uint32 [songs], ascending; those of the song store.
-    split: TRAIN, VALIDATION, TEST or NO_SPLIT, int8 [songs].
-    artists: artists of each song, numbered from 0.
-    genres: genre codes of each song, 1..len(genre_codes), sub-genres first;
-      0 is kept for padding.
-    albums: album of each song, int32 [songs], -1 where unknown.
-    playlists: songs of each playlist, without repetition.
-    playlist_files: where each playlist stood, int8 [playlists]: 0 train.json,
-      1 val.json, 2 test.json. Pairs come from all, mode P from train.json.
-    genre_codes: name of code i + 1, [codes].
-    validation_pairs: pair method -> fixed pairs of songs, int32 [pairs, 2].
-  """
-
-  song_ids: UInt32[np.ndarray, " songs"]
-  split: Int[np.ndarray, " songs"]
-  artists: ragged.Ragged
+  song_ids: UInt32[np.ndarray, " songs"]  # Ascending, as in the song store.
+  split: Int[np.ndarray, " songs"]  # TRAIN, VALIDATION, TEST or NO_SPLIT, int8.
+  artists: ragged.Ragged  # Of each song, numbered from 0.
+  # Codes of each song, 1..len(genre_codes), sub-genres first; 0 is padding.
   genres: ragged.Ragged
-  albums: Int[np.ndarray, " songs"]
-  playlists: ragged.Ragged
+  albums: Int[np.ndarray, " songs"]  # Of each song, int32, -1 where unknown.
+  playlists: ragged.Ragged  # Songs of each, without repetition.
+  # Where each stood, int8: 0 train.json, 1 val.json, 2 test.json. Pairs come
+  # from all, mode P from train.json.
   playlist_files: Int[np.ndarray, " playlists"]
-  genre_codes: np.ndarray
+  genre_codes: np.ndarray  # Name of code i + 1, [codes].
+  # Pair method -> fixed pairs of songs, int32 [pairs, 2].
   validation_pairs: dict[str, np.ndarray]
 
   def __len__(self) -> int:

@@ -37,13 +37,9 @@ _VALIDATION = {"seed": 0, "epoch": 0}
 
 
 class DataSet:
-  """What training reads, opened and checked.
+  """What training reads, opened and checked: song store and catalogue.
 
-  Attributes:
-    directory: the data set's folder.
-    store: the song store.
-    catalogue: its songs, playlists, artists, genres and split.
-    blocks: how patches are read; None for any order.
+  `blocks` says how patches are read; None for any order.
   """
 
   def __init__(

@@ -30,7 +30,7 @@ _Path = str | os.PathLike[str]
 
 
 class PatchVectors(NamedTuple):
-  """The vectors of the patches of a song, float32, and where each starts."""
+  """The vectors of a song's patches, float32, and each start in seconds."""
 
   vectors: Float[np.ndarray, "patches features"]
   starts_s: Float[np.ndarray, " patches"]
@@ -63,17 +63,10 @@ def embed_songs(
   *,
   batch_patches: int = BATCH_PATCHES,
 ) -> Float[np.ndarray, "songs features"]:
-  """Embeds songs of a store.
+  """Embeds songs at positions of a store, float32 [songs, features].
 
-  Args:
-    encoder: the audio encoder.
-    store: holds the songs.
-    songs: positions in the store.
-    batch_patches: patches encoded at once, of any songs.
-
-  Returns:
-    Mean over the features of each song's whole, non-overlapping patches (a
-    shorter song is padded with silence), float32 [songs, features].
+  Each is the mean over the features of the song's whole, non-overlapping
+  patches; a shorter song is padded with silence.
   """
   embedder = make_embedder(encoder)
   song_index, starts = song_patches.patch_grid(store.frames[songs])
