@@ -21,7 +21,7 @@ CARRIED = pathlib.Path(__file__).parents[1] / "_carried"
 started = CARRIED.is_dir()  # Whether commands are named as the program's.
 _MODULE = r"(?:python -m |(?<![\w./-]))"
 _FORMS = (
-  (r"python launch\.py", f"{NAME} train"),
+  (r"(?:python |(?<![\w./-]))launch\.py", f"{NAME} train"),
   (rf"{_MODULE}preprocessing\.(\w+)", rf"{NAME} {PREPARE} \1"),
   *(
     (rf"{_MODULE}{re.escape(module)}(?!\w|\.\w)", f"{NAME} {name}")

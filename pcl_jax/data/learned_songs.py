@@ -37,14 +37,9 @@ _ROW = np.dtype(
 
 @dataclasses.dataclass(frozen=True)
 class LearnedSongs:
-  """What learned_songs.npz holds.
+  """What learned_songs.npz holds."""
 
-  Attributes:
-    directories: absolute path of each data set.
-    songs: rows as the module describes them, [songs].
-  """
-
-  directories: tuple[str, ...] = ()
+  directories: tuple[str, ...] = ()  # The absolute path of each data set.
   songs: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, _ROW)
   )

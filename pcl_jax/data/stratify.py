@@ -92,14 +92,7 @@ def add_songs(
   these numbers a song goes to the part that lacks most of its label; songs with
   the rarest label go first.
 
-  Args:
-    labels: labels of all songs.
-    split: part of each song, NO_SPLIT for those that nobody uses; that of a
-      new song is not read.
-    new: which songs are new.
-    test_share: share of all songs.
-    validation_share: share of all songs.
-    seed: seed of the order of the new songs.
+  The part of a new song is not read. Both shares are of all songs.
 
   Returns:
     TRAIN, VALIDATION, TEST or NO_SPLIT of each song.
@@ -144,14 +137,8 @@ def split_songs(
 ) -> Int8[np.ndarray, " songs"]:
   """Divides songs as `divide` does, over their genre codes, 1..num_codes.
 
-  Args:
-    genres: genre codes of each song.
-    num_codes: number of codes.
-    test_share: share of all songs.
-    validation_share: share of all songs.
-    seed: seed of the choice.
-    known: part of each song, NEW for those that have none yet: only these are
-      divided, as `add_songs` does. None if all songs are new.
+  `known` has the part of each song, NEW for those that have none yet: only
+  these are divided, as `add_songs` does. None if all songs are new.
 
   Raises:
     InputError: a share, or their sum, is not between 0 and 1; the seed is
@@ -167,11 +154,8 @@ def split_songs(
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
   labels = np.zeros((len(genres), num_codes), bool)
   labels[genres.list_index(), genres.values - 1] = True
-  how = {
-    "test_share": test_share,
-    "validation_share": validation_share,
-    "seed": seed,
-  }
+  how = {"test_share": test_share, "validation_share": validation_share}
+  how["seed"] = seed
   if known is None or (known == NEW).all():
     split = divide(labels, **how)
   else:

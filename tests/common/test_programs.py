@@ -14,7 +14,8 @@ TEXT = (
   "Make one with python -m preprocessing.melon_lmdb (Melon) or "
   "preprocessing.own_library, see /x/preprocessing.old; python launch.py "
   "--config=configs/sample.py:aim. python -m pcl_jax.data.verify lists it; "
-  "a table that pcl_jax.embed wrote, by pcl_jax.embedding."
+  "a table that pcl_jax.embed wrote, by pcl_jax.embedding; the same command "
+  "line of launch.py, not /x/launch.py."
 )
 
 
@@ -33,7 +34,8 @@ def test_a_wheel_names_its_own_program_in_messages():
     "Make one with pcl-jax prepare melon_lmdb (Melon) or "
     "pcl-jax prepare own_library, see /x/preprocessing.old; pcl-jax train "
     "--config=pcl:sample:aim. pcl-jax verify lists it; "
-    "a table that pcl-jax embed wrote, by pcl_jax.embedding."
+    "a table that pcl-jax embed wrote, by pcl_jax.embedding; the same command "
+    "line of pcl-jax train, not /x/launch.py."
   )
   assert str(errors.InputError(TEXT)) == expected
   assert str(errors.RunError(TEXT)) == expected
