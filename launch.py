@@ -88,8 +88,8 @@ def _describe(error: BaseException) -> str:
   if isinstance(error, OSError):
     return (
       "--config: the config file cannot be read "
-      f"({str(chain[-1]).splitlines()[-1].strip()}). Give one of the project, "
-      "as in --config=configs/sample.py, or the path of your own"
+      f"({str(chain[-1]).splitlines()[-1].strip()}). Give a config of the "
+      "project, as in --config=configs/sample.py, or the path of your own"
     )
   return str(error)
 
