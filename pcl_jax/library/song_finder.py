@@ -4,8 +4,18 @@ from collections.abc import Iterator, Mapping
 import functools
 import os
 import pathlib
+import re
 import unicodedata
 from urllib import parse
+
+_STREAM = re.compile("(https?|rtsp|rtmp|mms|icy|spotify|deezer|tidal):", re.I)
+# Drives and addresses: "C:", "smb:", "\\\\NAS"; behind them is a whole path.
+_ELSEWHERE = re.compile(r"[\\/]|[a-z][a-z0-9+.-]*:", re.I)
+
+
+def is_stream(entry: str) -> bool:
+  """Returns whether an entry is an address on the net, not a file."""
+  return bool(_STREAM.match(entry.strip()))
 
 
 def _file_paths(address: str) -> list[str]:
@@ -48,6 +58,9 @@ def _spellings(entry: str) -> list[str]:
   if entry[:5].lower() == "file:":
     found = _file_paths(entry)
     found = [one for path in found for one in _unescaped(path)] + found
+  found += [one[1:-1] for one in found if one[:1] + one[-1:] in ('""', "''")]
+  # As shells want it: "A\\ name.mp3".
+  found += [re.sub(r"\\([ '\"()&])", r"\1", one) for one in found]
   found += [one.replace("\\", "/") for one in found if "\\" in one]
   found += [new for one in found if "%" in one for new in _unescaped(one)]
   found += [new for one in found for new in _recoded(one)]
@@ -57,6 +70,22 @@ def _spellings(entry: str) -> list[str]:
 def _folded(path: str) -> str:
   """Returns a path without case, accents composed."""
   return unicodedata.normalize("NFC", path).casefold()
+
+
+def _parts(path: str) -> list[str]:
+  """Returns the folders and the name of a path, folded; no drives and dots."""
+  names = re.split(r"[\\/]+", _folded(path))
+  names = [one.strip() for one in names if one not in ("", ".", "..")]
+  return [one for one in names if one and not one.endswith(":")]
+
+
+def _common_ending(one: list[str], other: list[str]) -> int:
+  count = 0
+  for a, b in zip(reversed(one), reversed(other), strict=False):
+    if a != b:
+      break
+    count += 1
+  return count
 
 
 class SongFinder:
@@ -78,6 +107,42 @@ class SongFinder:
       known = self._folded.setdefault(_folded(path), song_id)
       if known != song_id:
         self._folded[_folded(path)] = None
+
+  @functools.cached_property
+  def _by_name(self) -> dict[str, list[tuple[list[str], int, int]]]:
+    """Songs by their file's name: parts of the path, those below the root."""
+    root = _parts(self._roots[0])
+    found: dict[str, list[tuple[list[str], int, int]]] = {}
+    for path, song_id in self._ids.items():
+      own = _parts(path) or [""]
+      found.setdefault(own[-1], []).append((root + own, len(own), song_id))
+    return found
+
+  def find_by_ending(self, entry: str) -> int | None:
+    """Returns the song whose path alone has the longest ending of an entry's.
+
+    So a path of another machine is found. The name of the file has to agree,
+    and its folder too, unless the song lies in no folder, or the entry is a
+    whole path with at most one folder.
+
+    Args:
+      entry: what stands in the file.
+    """
+    if is_stream(entry):
+      return None
+    for spelling in _spellings(entry):
+      wanted = _parts(spelling)
+      found = [
+        (_common_ending(wanted, parts), own, song_id)
+        for parts, own, song_id in self._by_name.get((wanted or [""])[-1], [])
+      ]
+      longest = max((common for common, *_ in found), default=0)
+      found = [one for one in found if one[0] == longest]
+      songs = {song_id for *_, song_id in found}
+      whole = _ELSEWHERE.match(spelling) and len(wanted) < 3
+      if len(songs) == 1 and (longest > 1 or whole or found[0][1] == 1):
+        return songs.pop()
+    return None
 
   @functools.cached_property
   def _real(self) -> dict[str, int]:

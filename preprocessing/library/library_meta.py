@@ -92,7 +92,12 @@ def _place_entries(
     met = (finder.find(folder, place) for place in entry.places)
     song = next((one for one in met if one is not None), None)
     if song is None:
-      report["not_found"].append(entry.shown)
+      met = map(finder.find_by_ending, entry.places)
+      song = next((one for one in met if one is not None), None)
+      report["by_ending"] += [] if song is None else [entry.shown]
+    if song is None:
+      streams = any(map(song_finder.is_stream, entry.places))
+      report["streams" if streams else "not_found"].append(entry.shown)
     elif song not in usable:
       report["left_out"].append(entry.shown)
     else:
@@ -114,7 +119,7 @@ def _read_playlists(
     path = audio_dir / name
     report: dict[str, Any] = {"file": name, "encoding": "", "playlists": 0}
     report |= {"entries": 0, "songs": 0, "repeated": 0}
-    report |= {"left_out": [], "not_found": []}
+    report |= {"left_out": [], "not_found": [], "streams": [], "by_ending": []}
     try:
       found, report["encoding"] = playlist_files.read_playlists(path)
     except playlist_files.NotAPlaylist as error:

@@ -135,6 +135,12 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
       f"playlist entries that no song was found for: {missing}; that mean "
       f"songs left out: {unread}; {REPORT} lists them"
     )
+  for kind, words in (
+    ("streams", "playlist entries that are addresses on the net"),
+    ("by_ending", "playlist entries found by the ending of their path"),
+  ):
+    if count := sum(len(one[kind]) for one in files):
+      lines.append(f"{words}: {count}; {REPORT} lists them")
   damaged = [
     f"{one['file']} ({one['unreadable']})"
     for one in files

@@ -2,6 +2,8 @@
 
 from urllib import parse
 
+import pytest
+
 from pcl_jax.library import song_finder
 
 
@@ -112,3 +114,69 @@ def test_what_no_file_can_be_called_is_not_found(tmp_path):
   finder = song_finder.SongFinder(tmp_path, {"a.mp3": 0})
   for entry in ("\ud800.mp3", "%ED%A0%80", "a" * 100_000, "%00", "/" * 9999):
     assert finder.find(tmp_path, entry) is None
+
+
+ARTISTS = ("Brenton Brown", "Rising Appalachia", "The Beatles")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+  """A finder of twelve songs in folders of the same names, and others."""
+  paths = [
+    f"{artist}/Album/0{i} Song {i}.mp3" for artist in ARTISTS for i in range(4)
+  ]
+  paths += ["hejira/s1t1.mp3", "icarus/s1t1.mp3", "alone.mp3", "One/hit.mp3"]
+  root = tmp_path_factory.mktemp("music")
+  ids = {path: i for i, path in enumerate(paths)}
+  return song_finder.SongFinder(root, ids), ids
+
+
+@pytest.mark.parametrize(
+  ("entry", "song"),
+  [
+    (r"C:\Users\me\Music\Brenton Brown\Album\01 Song 1.mp3", None),
+    ("Z:/Media/Flac/Brenton Brown/Album/01 Song 1.mp3", None),
+    (r"\\NAS\music\brenton brown\album\01 Song 1.MP3", None),
+    (r"\Music\Brenton Brown\Album\01 Song 1.mp3", None),
+    ("/Volumes/Data/Music/Brenton Brown/Album/01 Song 1.mp3", None),
+    ("/Brenton Brown/Album/01 Song 1.mp3", None),
+    ("primary:Music/Brenton Brown/Album/01 Song 1.mp3", None),
+    ("file:///C:/Users/me/Brenton%20Brown/Album/01%20Song%201.mp3", None),
+    ("file://localhost/Users/Brenton%20Brown/Album/01%20Song%201.mp3", None),
+    ("smb://nas/music/Brenton Brown/Album/01 Song 1.mp3", None),
+    (r"Brenton\ Brown/Album/01\ Song\ 1.mp3", None),
+    ('"Brenton Brown/Album/01 Song 1.mp3"', None),
+    ("../../Music/Brenton Brown/Album/01 Song 1.mp3", None),
+    (r"C:\old\icarus\s1t1.mp3", "icarus/s1t1.mp3"),
+    (r"C:\Users\me\Music\alone.mp3", "alone.mp3"),
+    (r"C:\Music\hit.mp3", "One/hit.mp3"),
+    ("/hit.mp3", "One/hit.mp3"),
+  ],
+)
+def test_a_path_of_another_machine_is_found_by_its_longest_ending(
+  foreign, entry, song
+):
+  finder, ids = foreign
+  found = finder.find_by_ending(entry)
+  assert found == ids[song or "Brenton Brown/Album/01 Song 1.mp3"]
+
+
+@pytest.mark.parametrize(
+  "entry",
+  [
+    r"C:\Elsewhere\Album\01 Song 1.mp3",  # Three songs have this ending.
+    r"C:\Music\s1t1.mp3",
+    "01 Song 1.mp3",
+    "hit.mp3",  # The file next to the playlist is gone.
+    "Other/hit.mp3",
+    r"D:\Music\Other\hit.mp3",
+    "http://server/Brenton Brown/Album/01 Song 1.mp3",
+    "https://host:4533/rest/stream?id=3",
+    "",
+    "/",
+    "C:",
+    "..",
+  ],
+)
+def test_an_ending_that_may_mean_another_song_finds_none(foreign, entry):
+  assert foreign[0].find_by_ending(entry) is None
