@@ -3,12 +3,15 @@
 Of the path `Artist/Album/Disc 1/song`, folders of discs and those whose names
 say nothing (`music`, `MP3`, `usr`; the list is known_names.toml) are passed
 over. `Greatest Hits`, `Live`, `Singles`, years, numbers and versions are albums
-and never an artist. The artist is the last folder above the album, or the only
-one that there is. Below a folder like `Various Artists` there is none.
+and never an artist, nor is a genre above all other folders. The artist is the
+last folder above the album, or the only one that there is. Below a folder like
+`Various Artists` there is none.
 """
 
 from collections.abc import Callable, Container
 import re
+
+from mutagen import id3
 
 from pcl_jax.library import name_keys
 from pcl_jax.library import placeholders
@@ -16,6 +19,9 @@ from pcl_jax.library import placeholders
 LAYOUT, PARENT, NONE = "layout", "parent", "none"
 _FOLDERS = placeholders.Placeholders("folders")
 _SECTIONS = placeholders.Placeholders("sections")
+_GENRES = placeholders.Placeholders(
+  "genres_of_folders", [*id3.TCON.GENRES, placeholders.BUILT_IN]
+)
 _DISC = re.compile(
   r"(?:bonus )?(?:cd|dis[ck]|disque|disco|dvd|lp|side|seite|face|lato|vinyl|"
   r"vol|volume|part|teil|диск|диcк|ディスク)[ ._#-]*"
@@ -51,9 +57,15 @@ def without_discs(folders: tuple[str, ...]) -> tuple[str, ...]:
   return folders
 
 
+def _speaking(folders: tuple[str, ...]) -> list[int]:
+  """Returns which folders say something; a genre above all others does not."""
+  left = [i for i, one in enumerate(folders) if not _says_nothing(one)]
+  return left[1:] if left and folders[left[0]] in _GENRES else left
+
+
 def _place(folders: tuple[str, ...], known: Callable[[str], bool]) -> int:
   """Returns which folder is the artist's; -1 for none."""
-  left = [i for i, one in enumerate(folders) if not _says_nothing(one)]
+  left = _speaking(folders)
   artists = [i for i in left if not _is_album(folders[i])]
   above = [i for i in artists if i != left[-1]]
   place = (above or artists or [-1])[-1]
@@ -83,7 +95,11 @@ def find(
   level = level_of(rule)
   if rule == NONE or not folders or (level or 0) > len(folders):
     return None
-  if any(one in no_artists and not _says_nothing(one) for one in folders):
+  left = _speaking(folders)
+  if any(
+    folders[i] in no_artists and (i == left[0] or not _is_album(folders[i]))
+    for i in left
+  ):
     return None
   if rule == LAYOUT:
     place = _place(folders, known)

@@ -86,7 +86,10 @@ def about_artists(names: dict[str, Any]) -> list[str]:
   folders, lines = names["from_folders"], []
   if folders:
     songs = sum(one["songs"] for one in folders)
-    shown = (f"{one['artist']} of {one['for example']}" for one in folders)
+    shown = (
+      f"{one['artist']} of {one['for example']} ({one['songs']} songs)"
+      for one in folders
+    )
     lines.append(
       f"taken from folders, since {songs} files have no tag of an artist: "
       f"{_shown(shown, 'artists')}; if these are none, give --artist_folder"

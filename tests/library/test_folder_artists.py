@@ -30,6 +30,11 @@ def _artist(path, *args, **kwargs):
     ("Queen/1975/A Night at the Opera", "Queen"),
     ("Queen/Albums/Jazz", "Queen"),
     ("Rock/Queen/Live", "Queen"),
+    ("Rock/Queen", "Queen"),
+    ("Music/Hip-Hop/Jay-Z/The Blueprint", "Jay-Z"),
+    ("Queen/Jazz", "Queen"),
+    ("Queen/Compilations/Classic Queen", "Queen"),
+    ("Hans Zimmer/Original Soundtrack", "Hans Zimmer"),
     ("Live/Queen", "Queen"),
     ("Artist 0", "Artist 0"),
     ("Side Effects/One", "Side Effects"),
@@ -46,7 +51,8 @@ def test_the_layout_says_whose_folder_it_is(path, artist):
     "Greatest Hits", "Best of 1999", "music", "Music/MP3", "CD1", "Disk 2",
     "1999", "Live", "000", "311/Music", "1999 - A",
     "Unknown Artist/Unknown Album", "Various Artists/Hits 1",
-    "VA - Hits 2000", "Compilations/Hits", "usr/share",
+    "VA - Hits 2000", "Rock", "Rock/Various Artists",
+    "Soundtracks/OST", "Compilations/Hits", "usr/share",
   ],
 )  # fmt: skip
 def test_folders_that_say_nothing_are_no_artists(path):

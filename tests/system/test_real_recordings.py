@@ -36,6 +36,7 @@ def library(tmp_path_factory):
     folder / "data",
     test_share=0.2,
     validation_share=0.3,
+    min_s=0.0,
     threads=2,
   )
   assert len(dataset.DataSet(folder / "data").store) == pieces
