@@ -27,7 +27,6 @@ from pcl_jax.data import plans
 from pcl_jax.training import config_check
 from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
-from pcl_jax.training import optimizers
 from pcl_jax.training import preemption
 from pcl_jax.training import profiling
 from pcl_jax.training import setup
@@ -196,8 +195,8 @@ def _row(
   devices = run.batches.sharding.mesh.devices.ravel().tolist()
   row = {"epoch": progress.epoch, "step": progress.step} | speeds
   row |= profiling.figures(run.operations, steps_per_s, devices)
-  params, sharing = run.config.opt_params, run.batches.sharing
-  if not optimizers.is_constant(params.lr_schedule, params.warmup_steps):
+  sharing = run.batches.sharing
+  if run.schedule is not None:
     updates = progress.step - 1 - progress.skipped_steps
     row["learning_rate"] = float(run.schedule(updates))
   if sharing is not None:

@@ -9,11 +9,6 @@ COSINE = "cosine"  # Falls to 0 along half a cosine, at the last epoch's end.
 SCHEDULES = (CONSTANT, COSINE)
 
 
-def is_constant(kind: str, warmup_steps: int) -> bool:
-  """Tells whether the learning rate is the same in all steps."""
-  return kind == CONSTANT and not warmup_steps
-
-
 def make_schedule(
   kind: str, peak: float, warmup_steps: int, total_steps: int
 ) -> optax.Schedule:

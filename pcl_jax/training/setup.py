@@ -93,7 +93,8 @@ class Setup:
   config: ml_collections.ConfigDict
   batches: Batches
   key: jax.Array  # Of mixup and dropout, on all devices.
-  schedule: optax.Schedule  # Number of updates before -> learning rate.
+  # Number of updates before -> learning rate; None if that is constant.
+  schedule: optax.Schedule | None
   operations: float | None  # Of a step; None on CPUs, where nobody asks.
   state: train_step.State  # Before the first step, on all devices.
   train_step: Callable  # (state, batch, key) -> (state, terms).
@@ -150,10 +151,11 @@ def _batches_of(
   )
 
 
-def _schedule_of(batches: Batches) -> optax.Schedule:
-  params, steps = batches.config.opt_params, 0
-  if not optimizers.is_constant(params.lr_schedule, params.warmup_steps):
-    steps = batches.config.epochs * len(batches.first_plan)
+def _schedule_of(batches: Batches) -> optax.Schedule | None:
+  params = batches.config.opt_params
+  if params.lr_schedule == optimizers.CONSTANT and not params.warmup_steps:
+    return None
+  steps = batches.config.epochs * len(batches.first_plan)
   return optimizers.make_schedule(
     params.lr_schedule, params.lr, params.warmup_steps, steps
   )
@@ -255,8 +257,9 @@ def build(
   architecture, genre_table = architecture_of(batches)
   make_model = functools.partial(_model_of, config, architecture, genre_table)
   schedule = _schedule_of(batches)
+  params = config.opt_params
   optimizer = optimizers.make_optimizer(
-    schedule, config.opt_params.weight_decay
+    schedule or params.lr, params.weight_decay
   )
   recipe = recipe_of(batches)
   graphdef, state = train_step.new_state(
