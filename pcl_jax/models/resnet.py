@@ -13,6 +13,10 @@ from pcl_jax.models import layers
 STAGES = 4
 BLOCKS_PER_STAGE = 2
 
+_conv = functools.partial(
+  layers.Conv, use_bias=False, kernel_init=layers.he_fan_out
+)
+
 
 class BasicBlock(nnx.Module):
   """Two 3x3 convolutions, whose output is added to the input."""
@@ -26,13 +30,7 @@ class BasicBlock(nnx.Module):
     compute_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    conv = functools.partial(
-      layers.Conv,
-      use_bias=False,
-      kernel_init=layers.he_fan_out,
-      dtype=compute_dtype,
-      rngs=rngs,
-    )
+    conv = functools.partial(_conv, dtype=compute_dtype, rngs=rngs)
     self.conv1 = conv(inputs, outputs, (3, 3), stride, padding=1)
     self.norm1 = layers.BatchNorm(outputs)
     self.conv2 = conv(outputs, outputs, (3, 3), padding=1)
@@ -71,16 +69,8 @@ class ResNet18(nnx.Module):
     """Draws the weights; each stage doubles the `width` of the first."""
     self.remat = remat
     self.features = 2 * width * 2 ** (STAGES - 1)
-    self.conv = layers.Conv(
-      1,
-      width,
-      (7, 7),
-      2,
-      padding=3,
-      use_bias=False,
-      kernel_init=layers.he_fan_out,
-      dtype=compute_dtype,
-      rngs=rngs,
+    self.conv = _conv(
+      1, width, (7, 7), 2, padding=3, dtype=compute_dtype, rngs=rngs
     )
     self.norm = layers.BatchNorm(width)
     blocks = {}

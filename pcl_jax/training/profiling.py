@@ -72,10 +72,8 @@ def step_operations(
 
 def peak_of(device_kind: str) -> float | None:
   """Returns a device's dense bfloat16 peak in operations/s, None if unknown."""
-  for name, peak in _PEAKS.items():
-    if name in device_kind:
-      return peak * 1e12
-  return None
+  peaks = (peak for name, peak in _PEAKS.items() if name in device_kind)
+  return next((peak * 1e12 for peak in peaks), None)
 
 
 def figures(
