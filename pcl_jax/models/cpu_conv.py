@@ -43,8 +43,7 @@ def conv_general_dilated(
   """Stands in for `lax.conv_general_dilated` as an argument of `nnx.Conv`.
 
   Raises:
-    ValueError: the kernel's size is even, its strides differ, or the padding
-      is not size // 2 on all sides.
+    ValueError: strides differ, or padding is not size // 2 on all sides.
   """
   half, stride = kernel.shape[0] // 2, window_strides[0]
   strides, margins = (stride, stride), ((half, half), (half, half))
