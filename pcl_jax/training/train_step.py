@@ -254,8 +254,8 @@ def skip_nonfinite(step: Callable) -> Callable:
     new, terms = step(state, batch, key)
     # A gradient that is not finite shows in Adam's moments. A feature so far
     # off is damaged on the disk: most flips of an exponent end there.
-    is_plausible = jnp.abs(batch["audio"]).max() < _HIGHEST
-    is_good = all_finite((terms, new)) & is_plausible
+    is_good = all_finite((terms, new))
+    is_good &= jnp.abs(batch["audio"]).max() < _HIGHEST
     # A branch and no select: what is chosen is then computed, and rounded, as
     # it would be without a choice.
     chosen = lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, state)
