@@ -4,6 +4,7 @@ import os
 import pathlib
 import tempfile
 
+import filelock
 import jax
 import ml_collections
 import pytest
@@ -106,17 +107,23 @@ def as_on_one_device(monkeypatch: pytest.MonkeyPatch):
 def smoke_sample(
   tmp_path_factory: pytest.TempPathFactory,
 ) -> pathlib.Path:
-  """Data set that the smoke form of a config makes where it is absent."""
+  """Data set that the smoke form of a config makes where it is absent.
+
+  The workers share it; the first that needs it makes it.
+  """
   config = ml_collections.ConfigDict()
   config.data, config.model_params = {}, {"audio": {}}
   common.make_small(config)
-  path = tmp_path_factory.mktemp("sample") / "smoke"
-  sample_data.make_where_absent(
-    path,
-    songs=config.data.sample_songs,
-    seconds=config.data.sample_seconds,
-  )
-  return path
+  shared = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    shared = shared.parent
+  with filelock.FileLock(shared / "sample.lock"):
+    sample_data.make_where_absent(
+      shared / "sample",
+      songs=config.data.sample_songs,
+      seconds=config.data.sample_seconds,
+    )
+  return shared / "sample"
 
 
 @pytest.fixture

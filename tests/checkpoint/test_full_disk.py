@@ -141,12 +141,11 @@ def test_a_failed_save_deletes_none_of_those_before(tmp_path, monkeypatch):
   assert [files.fault(step) for step in files.steps()] == [None] * 4
 
 
-@pytest.mark.usefixtures("quickly", "quick_compilation")
+@pytest.mark.usefixtures("quickly")
 def test_training_goes_on_through_failed_saves_and_fails_with_the_last(
-  tmp_path, monkeypatch, capsys
+  data_dir, tmp_path, monkeypatch, capsys
 ):
-  data = tiny_run.make_data_set(tmp_path / "data")
-  config = tiny_run.quick_config(data, epochs=1, save_every_steps=1)
+  config = tiny_run.quick_config(data_dir, epochs=1, save_every_steps=1)
   with monkeypatch.context() as patch:
     _fail(patch, [2, 3, 4], times=9)
     with pytest.raises(errors.RunError, match="on file is of step 1. Make"):

@@ -18,11 +18,16 @@ from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
 from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
+from tests.support import quick_backbone
 from tests.support import small_state
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickly")
 
-AUDIO = {"backbone_type": "sc_cnn", "width": 1, "fc_hidden_dim": 4}
+AUDIO = {
+  "backbone_type": quick_backbone.NAME,
+  "width": 1,
+  "fc_hidden_dim": 4,
+}
 META = {
   "architecture": {"audio": AUDIO},
   "feature": melspectrogram.SETTINGS.as_dict(),
@@ -62,7 +67,7 @@ def _write(workdir, losses):
 
 
 @pytest.fixture(scope="module")
-def two_steps(tmp_path_factory):
+def two_steps(tmp_path_factory, quickly):
   """Workdir with the steps 1, which is the best, and 2."""
   folder = tmp_path_factory.mktemp("two_steps")
   _write(folder, [1.0, 2.0])

@@ -5,14 +5,17 @@ import functools
 from flax import nnx
 import jax
 import numpy as np
+import optax
 
 from pcl_jax.data import strategies
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import layers
 from pcl_jax.models import playlist_encoder
+from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
 
 ROWS, CODES = 16, 6
+RATE, DECAY = 0.01, 0.2
 A_P, A_G, G_P = ["audio", "cf"], ["audio", "genre_w2v"], ["cf", "genre_w2v"]
 HYBRID = strategies.parse([A_P, A_G, G_P], "Genre")
 
@@ -39,6 +42,29 @@ class SmallEncoders(nnx.Module):
       "cf": self.cf(batch["cf"], training, keys[1]),
       "genre_w2v": self.genre_w2v(batch["genre_w2v"], training, keys[2]),
     }
+
+
+@functools.cache
+def first_step(strategy: strategies.Strategy, devices: int):
+  """Takes a first step, with mixup, of Adam with RATE and DECAY.
+
+  Returns:
+    Its terms, gradients and batch statistics; the parameters before and after.
+  """
+  # A trace without decay only notes the gradient, as it is before Adam.
+  optimizer = optax.chain(
+    optax.trace(0.0), optimizers.make_optimizer(RATE, DECAY)
+  )
+  model = SmallEncoders(rngs=nnx.Rngs(0))
+  state, (step, _), split = start(
+    model, optimizer, recipe(strategy, 5.0), devices
+  )
+  before = jax.device_get(state["params"])
+  state, terms = step(state, split(batch()), jax.random.key(7))
+  gradients = optax.tree.get(state, "trace")
+  return jax.device_get(
+    (terms, gradients, state["batch_stats"], before, state["params"])
+  )
 
 
 @functools.cache

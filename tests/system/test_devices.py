@@ -5,8 +5,6 @@ negatives, or gradients, or batch statistics, of its own rows alone: the run
 goes on and learns something else.
 """
 
-import functools
-
 from flax import nnx
 import jax
 import numpy as np
@@ -14,7 +12,6 @@ import optax
 import pytest
 
 from pcl_jax.data import strategies
-from pcl_jax.training import optimizers
 from tests.support import small_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "mixed_quickly")
@@ -28,31 +25,13 @@ STRATEGIES = {
   "A-IM Playlist": ([], "Playlist"),
   "Hybrid Genre + A,G,P": ([A_P, A_G, G_P], "Genre"),
 }
-SHORT = ("SS", "Hybrid Genre + A,G,P")
-KEY = 7
+SHORT = "Hybrid Genre + A,G,P"  # It has the terms of the others.
 
 
-@functools.cache
 def _step(name, devices):
   """Returns terms, gradients, statistics and parameters of a mixed step."""
   strategy = strategies.parse(*STRATEGIES[name])
-  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
-  # A trace without decay only notes the gradient, as it is before Adam.
-  optimizer = optax.chain(
-    optax.trace(0.0), optimizers.make_optimizer(0.01, 0.2)
-  )
-  state, (step, _), split = small_step.start(
-    model,
-    optimizer,
-    small_step.recipe(strategy, 5.0),
-    devices,
-  )
-  batch = split(small_step.batch())
-  state, terms = step(state, batch, jax.random.key(KEY))
-  gradients = optax.tree.get(state, "trace")
-  return jax.device_get(
-    (terms, gradients, state["batch_stats"], state["params"])
-  )
+  return small_step.first_step(strategy, devices)
 
 
 def _assert_same_step(one, several):
@@ -68,8 +47,7 @@ def _assert_same_step(one, several):
     pytest.param(
       name,
       devices,
-      # The hybrid strategy has the terms of the other two.
-      marks=[] if devices == 8 and name in SHORT else pytest.mark.long,
+      marks=[] if (name, devices) == (SHORT, 8) else pytest.mark.long,
     )
     for name in STRATEGIES
     for devices in (2, 4, 8)
@@ -85,15 +63,16 @@ def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
 
 def test_negatives_of_the_own_device_alone_would_be_noticed():
   """What the tests above guard against is no rounding."""
-  whole = _step("SS", 1)[0]["total"]
-  halves = []
-  for part in (slice(0, None, 2), slice(1, None, 2)):
-    strategy = strategies.parse(*STRATEGIES["SS"])
-    state, (_, evaluate), split = small_step.start(
-      small_step.SmallEncoders(rngs=nnx.Rngs(0)),
-      optax.identity(),
-      small_step.recipe(strategy),
-    )
+  strategy = strategies.parse(*STRATEGIES["SS"])
+  state, (_, evaluate), split = small_step.start(
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)),
+    optax.identity(),
+    small_step.recipe(strategy),
+  )
+
+  def total(part):
     rows = {k: v[part] for k, v in small_step.batch().items()}
-    halves.append(evaluate(state, split(rows), jax.random.key(KEY))["total"])
-  assert abs(np.mean(halves) - whole) > 0.1
+    return evaluate(state, split(rows), jax.random.key(0))["total"]
+
+  halves = [total(slice(first, None, 2)) for first in (0, 1)]
+  assert abs(np.mean(halves) - total(slice(None))) > 0.1

@@ -275,7 +275,7 @@ def test_another_data_set_is_refused_unless_it_is_allowed(config, tmp_path):
 @pytest.mark.parametrize(
   "moves",
   [
-    ((1, 2), (8, tiny_run.LAST)),
+    ((1, 2), (2, tiny_run.LAST)),
     pytest.param(((1, 2), (4, 5), (8, tiny_run.LAST)), marks=pytest.mark.long),
   ],
 )
