@@ -99,7 +99,7 @@ def look_up(
 
 
 def _read_playlist(
-  path: pathlib.Path, title: str | None
+  path: pathlib.Path, title: str | None, roots: list[pathlib.Path]
 ) -> playlist_files.Playlist:
   """Returns the one playlist of a file, or the one with a title."""
   if path.suffix.lower() not in playlist_files.SUFFIXES:
@@ -108,7 +108,7 @@ def _read_playlist(
       f"{', '.join(playlist_files.SUFFIXES)}."
     )
   try:
-    playlists, _ = playlist_files.read_playlists(path)
+    playlists, _ = playlist_files.read_playlists(path, roots)
   except playlist_files.UnreadablePlaylist as error:
     raise errors.InputError(
       f"{path} cannot be read: {error}. Give a playlist file."
@@ -168,7 +168,8 @@ def complete(
   Raises:
     InputError: the file cannot be read, or the table has none of its songs.
   """
-  playlist = _read_playlist(path, title)
+  roots = [pathlib.Path(root) for root in table.about["roots"]]
+  playlist = _read_playlist(path, title, roots)
   members, missing = find_members(table, playlist, path.parent)
   if not len(members):
     raise errors.InputError(

@@ -8,6 +8,7 @@ from typing import Any
 import mutagen
 from mutagen import apev2
 from mutagen import id3
+from mutagen import wave
 
 from pcl_jax.audio import containers
 
@@ -26,6 +27,7 @@ _FIELDS = {
   }.items()
   for name in names.split()
 } | {"album artist": "album_artists"}
+_MOST_CHARS = 1000  # Of a value; what is longer is no name.
 _ID3V1_BYTES = 30  # Longer values are cut there.
 
 _Found = dict[str, list[str]]
@@ -84,7 +86,9 @@ def _texts(tags: Any) -> _Found:
     ]
     field = _FIELDS.get(name.lower())
     if field:
-      found.setdefault(field, []).extend(t for t in texts if t.strip(" \0\n"))
+      found.setdefault(field, []).extend(
+        text[:_MOST_CHARS] for text in texts if text.strip(" \0\n")
+      )
   return found
 
 
@@ -100,8 +104,11 @@ def _mutagen_tags(path: pathlib.Path) -> _Found:
   ID3v2 comes before APEv2, and that before ID3v1, which cuts and has no stated
   encoding. ID3 in front of a FLAC file counts where Vorbis comments are silent.
   """
-  tags = getattr(mutagen.File(path), "tags", None)
+  file = mutagen.File(path)
+  tags = getattr(file, "tags", None)
   found = _texts(tags) if tags is not None else {}
+  if not found and (file is None or isinstance(file, wave.WAVE)):
+    return _texts(containers.header_tags(path))  # Matroska; the INFO of WAV.
   with open(path, "rb") as file:
     begins_with_id3 = file.read(3) == b"ID3"
   if tags is not None and not isinstance(tags, id3.ID3):
@@ -133,7 +140,6 @@ def read_tags(path: pathlib.Path) -> Tags:
     found = _mutagen_tags(path)
   # The file may hold anything, and mutagen lets more than its own errors out.
   except Exception as error:  # noqa: BLE001
-    found, unreadable = {}, f"{type(error).__name__}: {error}"
-  if not found:  # Matroska, or WAV's INFO chunk.
+    unreadable = f"{type(error).__name__}: {error}"
     found = _texts(containers.header_tags(path))
   return Tags(**{k: tuple(v) for k, v in found.items()}, unreadable=unreadable)

@@ -13,6 +13,7 @@ _LISTS = tomllib.loads(
 )
 # "Unknown Artist 2", "Unknown Album (3-12-2009 2-41-33 PM)".
 _NUMBER = re.compile(r"[\s(\[{_-]*\d[\d\s:/_-]*(?:[ap]m)?[)\]}]*\Z")
+_MOST_CHARS = 100
 _BRACKETS = "[](){}<>"
 
 
@@ -39,6 +40,8 @@ class Placeholders:
   def __contains__(self, name: str) -> bool:
     """Returns whether a name is none: bare, in brackets, or numbered."""
     known = _key(name)
+    if len(known) > _MOST_CHARS:
+      return False
     spellings = {known, known.strip(_BRACKETS).strip()}
     number = _NUMBER.search(known)
     if number and self._numbered:

@@ -90,7 +90,9 @@ def _of_lines(places: Iterable[str]) -> tuple[Entry, ...]:
   return tuple(Entry(place, (place,)) for place in places)
 
 
-def _read_m3u(content: bytes, path: pathlib.Path) -> _Found:
+def _read_m3u(
+  content: bytes, path: pathlib.Path, roots: Iterable[pathlib.Path] = ()
+) -> _Found:
   """Reads lines that are not blank; one that begins with '#' may be a file."""
   text, encoding = _decode(content)
   title, found = path.stem, []
@@ -99,7 +101,10 @@ def _read_m3u(content: bytes, path: pathlib.Path) -> _Found:
     named = re.fullmatch(r"#PLAYLIST:\s*(.+)", entry, re.I)
     if named:
       title = named[1].strip()
-    elif entry[:1] == "#" and not os.path.isfile(path.parent / entry):
+    elif entry[:1] == "#" and not any(
+      os.path.isfile(os.path.join(folder, entry.replace("\\", "/")))
+      for folder in (path.parent, *roots)
+    ):
       continue
     elif entry:
       # Names may begin or end with blanks.
@@ -262,21 +267,23 @@ def _xspf_playlist(content: bytes, name: str) -> Playlist:
 
 
 _READERS: dict[str, Callable[[bytes, pathlib.Path], _Found]] = {
-  ".m3u": _read_m3u,
-  ".m3u8": _read_m3u,
   ".pls": _read_pls,
   ".csv": _read_csv,
   ".jspf": _read_jspf,
   ".xspf": _read_xspf,
 }
-SUFFIXES = tuple(_READERS)
+_M3U = (".m3u", ".m3u8")
+SUFFIXES = (*_M3U, *_READERS)
 
 
-def read_playlists(path: pathlib.Path) -> _Found:
+def read_playlists(
+  path: pathlib.Path, roots: Iterable[pathlib.Path] = ()
+) -> _Found:
   """Reads the playlists of a file.
 
   Args:
     path: a file with one of `SUFFIXES`, in any case.
+    roots: folders that relative entries may mean, besides the playlist's own.
 
   Returns:
     Its playlists, each entry in them, and the encoding they were read in. A
@@ -299,4 +306,7 @@ def read_playlists(path: pathlib.Path) -> _Found:
     content = path.read_bytes()
   except OSError as error:
     raise UnreadablePlaylist(f"it cannot be read ({error.strerror})") from error
-  return _READERS[path.suffix.lower()](content, path)
+  suffix = path.suffix.lower()
+  if suffix in _M3U:
+    return _read_m3u(content, path, roots)
+  return _READERS[suffix](content, path)

@@ -93,11 +93,13 @@ class _Namer:
 
   def real(self, names: Iterable[str]) -> list[str]:
     """Returns the names that are names."""
-    names = list(names)
-    self.dropped.update(
-      name_keys.clean(one) for one in names if one in self.none
-    )
-    return [one for one in names if one not in self.none]
+    found = []
+    for one in names:
+      if one in self.none:
+        self.dropped[name_keys.clean(one)] += 1
+      else:
+        found.append(one)
+    return found
 
   def keys(self, names: Iterable[str]) -> list[str]:
     return [self.spellings.add(one) for one in names]
@@ -242,7 +244,7 @@ def report(found: Credits) -> dict[str, Any]:
     key for keys in found.artists.values() for key in keys
   )
   folders = [
-    {"artist": shown(key), "songs": len(paths), "for example": paths[0]}
+    {"artist": shown(key), "songs": len(paths), "example": paths[0]}
     for key, paths in found.from_folders.items()
   ]
   most = sorted(counts, key=lambda key: (-counts[key], shown(key), key))
@@ -252,7 +254,7 @@ def report(found: Credits) -> dict[str, Any]:
     ],
     "by_album_artist": len(found.by_album_artist),
     "from_folders": sorted(
-      folders, key=lambda one: (-one["songs"], one["for example"])
+      folders, key=lambda one: (-one["songs"], one["example"])
     ),
     "split": found.split,
     "merged": {kind: one.merged() for kind, one in found.names.items()},

@@ -121,7 +121,9 @@ def _read_playlists(
     report |= {"entries": 0, "songs": 0, "repeated": 0}
     report |= {"left_out": [], "not_found": [], "streams": [], "by_ending": []}
     try:
-      found, report["encoding"] = playlist_files.read_playlists(path)
+      found, report["encoding"] = playlist_files.read_playlists(
+        path, [audio_dir]
+      )
     except playlist_files.NotAPlaylist as error:
       others.append({"file": name, "reason": str(error)})
       continue

@@ -9,6 +9,7 @@ from preprocessing.library import song_records
 
 REPORT = "library.json"
 _SHOWN_FILES = 5
+_SHOWN_CHARS = 120
 
 
 def change(
@@ -74,7 +75,12 @@ def _shown(names: Iterable[str], what: str = "names") -> str:
   """Returns how many names there are, and the first of them."""
   names = list(names)
   more = ", ..." if len(names) > _SHOWN_FILES else ""
-  return f"{len(names)} {what}, e.g. {', '.join(names[:_SHOWN_FILES])}{more}"
+  first = ", ".join(map(_clip, names[:_SHOWN_FILES]))
+  return f"{len(names)} {what}, e.g. {first}{more}"
+
+
+def _clip(name: str) -> str:
+  return name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "..."
 
 
 def about_artists(names: dict[str, Any]) -> list[str]:
@@ -87,7 +93,7 @@ def about_artists(names: dict[str, Any]) -> list[str]:
   if folders:
     songs = sum(one["songs"] for one in folders)
     shown = (
-      f"{one['artist']} of {one['for example']} ({one['songs']} songs)"
+      f"{one['artist']} of {one['example']} ({one['songs']} songs)"
       for one in folders
     )
     lines.append(
@@ -118,7 +124,9 @@ def _about_names(names: dict[str, Any]) -> list[str]:
 
 def _most_songs(names: dict[str, Any]) -> list[str]:
   """Describes the artists with the most songs."""
-  most = [f"{one['artist']} {one['songs']}" for one in names["most_songs"]]
+  most = [
+    f"{_clip(one['artist'])} {one['songs']}" for one in names["most_songs"]
+  ]
   return [f"artists with most songs: {', '.join(most)}"] if most else []
 
 

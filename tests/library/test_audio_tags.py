@@ -183,6 +183,16 @@ def test_id3_in_front_of_flac_counts_where_vorbis_comments_are_silent(
   assert (tags.artists, tags.genres) == (("Vorbis",), ("Rock",))
 
 
+def test_a_value_that_is_no_name_is_cut(tmp_path, sounds):
+  path = tmp_path / "a.flac"
+  path.write_bytes(sounds[".flac"])
+  file = mutagen.File(path)
+  file["artist"] = ["," * 200_000, "One"]
+  file.save()
+  first, second = _artists(path)
+  assert (first, second) == ("," * 1000, "One")
+
+
 def test_tags_of_matroska_files_are_read(tmp_path):
   path = tmp_path / "a.mka"
   with av.open(os.fspath(path), "w", format="matroska") as file:

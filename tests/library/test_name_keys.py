@@ -2,7 +2,9 @@
 
 import unicodedata
 
+from hypothesis import HealthCheck
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies
 import pytest
 
@@ -35,6 +37,7 @@ def test_names_that_differ_in_accents_or_signs_stay_apart(one, other):
   assert name_keys.key(one) != name_keys.key(other)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(strategies.text())
 def test_a_key_is_its_own_key_and_does_not_depend_on_the_form(text):
   known = name_keys.key(text)

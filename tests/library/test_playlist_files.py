@@ -54,6 +54,12 @@ def test_lines_that_begin_with_a_hash_are_entries_if_they_are_files(tmp_path):
   assert _read(tmp_path, ".m3u", "\n".join(lines)) == {
     "name": [("#1 Crush.mp3",), ("#sub/a.mp3",), (" b.mp3", "b.mp3")]
   }
+  (tmp_path / "lists").mkdir()
+  path = tmp_path / "lists" / "a.m3u"
+  path.write_text("#1 Crush.mp3\n#sub\\a.mp3")
+  for roots, count in (([], 0), ([tmp_path], 2)):
+    (playlist,), _ = playlist_files.read_playlists(path, roots)
+    assert len(playlist.entries) == count
   titled = "#EXTM3U\n#PLAYLIST: My Mix \nc.mp3"
   assert _read(tmp_path, ".m3u8", titled) == {"My Mix": [("c.mp3",)]}
 

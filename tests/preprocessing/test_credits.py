@@ -1,8 +1,15 @@
 """Tests of preprocessing.library.credits."""
 
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies
 import pytest
 
 from pcl_jax.common import errors
+from pcl_jax.library import artist_names
+from pcl_jax.library import name_keys
+from pcl_jax.library import placeholders
 from pcl_jax.library.audio_tags import Tags
 from preprocessing.library import credits
 
@@ -87,7 +94,7 @@ def test_untagged_files_have_the_artist_of_their_folder_by_whole_path():
   assert keys["y/Abba/Hits/8.mp3"] != keys["z/Abba/Hits/9.mp3"]
   folders = credits.report(found)["from_folders"]
   assert folders[0] == {
-    "artist": "a", "songs": 2, "for example": "a/music/1.mp3"
+    "artist": "a", "songs": 2, "example": "a/music/1.mp3"
   }  # fmt: skip
   names = [one["artist"] for one in folders]
   assert names == ["a", "b", "Queen", "Abba", "Abba"]
@@ -140,6 +147,52 @@ def test_the_rule_of_genres_can_be_set():
   rules = credits.Rules(genre_separators="", no_genres="Jazz")
   found = credits.credit({"a": Tags(genres=("Rock/Pop; Jazz",))}, rules)
   assert found.genres["a"] == ["rock/pop"]
+
+
+_NAMES = strategies.lists(
+  strategies.sampled_from("A B C".split())
+  | strategies.sampled_from(["VA", "A & B", "B, C", "a feat. D", "[unknown]"])
+  | strategies.text("a&,;/().9 \u200b\u0301\udce9", max_size=6),
+  max_size=3,
+).map(tuple)
+_FIELDS = ("artists", "artist_list", "album_artists", "albums", "genres")
+_TAGS = strategies.fixed_dictionaries(dict.fromkeys(_FIELDS, _NAMES))
+_PATHS = strategies.sampled_from(
+  [
+    "1.mp3",
+    "A/1.mp3",
+    "A/CD1/1.mp3",
+    "x/music/1.mp3",
+    "VA/1.mp3",
+    "\udce9/1.mp3",
+  ]
+)
+
+
+@settings(
+  deadline=None,
+  max_examples=50,
+  suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+  strategies.dictionaries(_PATHS, _TAGS),
+  strategies.sampled_from(artist_names.RULES),
+)
+def test_whatever_tags_say_names_are_real_and_each_is_there_once(tags, rule):
+  tags = {path: Tags(**values) for path, values in tags.items()}
+  found = credits.credit(tags, credits.Rules(split_artists=rule))
+  assert found.artists.keys() == found.albums.keys() == tags.keys()
+  none = placeholders.Placeholders("artists")
+  for kind, songs in (("artists", found.artists), ("genres", found.genres)):
+    for keys in songs.values():
+      assert len(keys) == len(set(keys))
+      names = [found.names[kind].shown(key) for key in keys]
+      assert all(name == name_keys.clean(name) != "" for name in names)
+      assert kind == "genres" or not any(name in none for name in names)
+  report = credits.report(found)
+  assert sum(one["songs"] for one in report["most_songs"]) == sum(
+    map(len, found.artists.values())
+  )
 
 
 @pytest.mark.parametrize(
