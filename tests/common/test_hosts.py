@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
@@ -19,9 +18,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.common import locks
 from pcl_jax.training import loop
+from tests.support import launching
 from tests.support import tiny_run
 
-ROOT = pathlib.Path(__file__).parents[2]
 LIMIT_S = 300  # A hang is a failure.
 
 
@@ -43,7 +42,7 @@ def _run_all(commands, devices, disturb=lambda processes: None):
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-    "PYTHONPATH": os.fspath(ROOT),
+    "PYTHONPATH": os.fspath(launching.ROOT),
   }
   processes = [
     subprocess.Popen(
@@ -64,25 +63,12 @@ def _run_all(commands, devices, disturb=lambda processes: None):
   return [one.returncode for one in processes], printed
 
 
-# Runs launch.py with steps that compile quickly.
-_LAUNCH = f"""
-import runpy, sys
-from pcl_jax.models import audio_encoder
-from pcl_jax.training import mixup
-from tests.support import quick_backbone, tiny_run
-audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
-mixup.draw = tiny_run.draw_quickly
-sys.argv[0] = {os.fspath(ROOT / "launch.py")!r}
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 def _train(
   config,
   workdir,
   devices,
   changes=((), ()),
-  launcher=lambda number: ["-c", _LAUNCH],
+  launcher=lambda number: ["-c", launching.PROGRAM],
   **how,
 ):
   """Trains with two processes, or one, each with flags of its own."""
@@ -234,7 +220,7 @@ def _train_noting(config, workdir, processes, **how):
     workdir,
     1,
     changes=((),) * processes,
-    launcher=lambda i: ["-c", _NOTING + _LAUNCH, notes[i]],
+    launcher=lambda i: ["-c", _NOTING + launching.PROGRAM, notes[i]],
     **how,
   )
   assert codes == [0] * processes, printed

@@ -98,6 +98,7 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", 1)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  jax.config.update("jax_disable_most_optimizations", True)
   audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
   mixup.draw = tiny_run.draw_quickly
   config = ml_collections.ConfigDict(values)
