@@ -5,10 +5,11 @@ say nothing (`music`, `MP3`, `usr`; the list is known_names.toml) are passed
 over. `Greatest Hits`, `Live`, `Singles`, years, numbers and versions are albums
 and never an artist, nor is a genre above all other folders. The artist is the
 last folder above the album, or the only one that there is. Below a folder like
-`Various Artists` there is none.
+`Various Artists` there is none. A folder of more than 20 such folders is no
+artist's but a collection; those in it are artists.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 import re
 
 from mutagen import id3
@@ -16,6 +17,7 @@ from mutagen import id3
 from pcl_jax.library import name_keys
 from pcl_jax.library import placeholders
 
+_MOST_ALBUMS = 20
 LAYOUT, PARENT, NONE = "layout", "parent", "none"
 _FOLDERS = placeholders.Placeholders("folders")
 _SECTIONS = placeholders.Placeholders("sections")
@@ -63,15 +65,43 @@ def _speaking(folders: tuple[str, ...]) -> list[int]:
   return left[1:] if left and folders[left[0]] in _GENRES else left
 
 
-def _place(folders: tuple[str, ...], known: Callable[[str], bool]) -> int:
+def _path(folders: tuple[str, ...]) -> str:
+  return "/".join(map(name_keys.key, folders))
+
+
+def _place(
+  folders: tuple[str, ...],
+  known: Callable[[str], bool],
+  collections: Container[str],
+) -> int:
   """Returns which folder is the artist's; -1 for none."""
   left = _speaking(folders)
   artists = [i for i in left if not _is_album(folders[i])]
   above = [i for i in artists if i != left[-1]]
+  if above and _path(folders[: above[-1] + 1]) in collections:
+    above = []
   place = (above or artists or [-1])[-1]
   # What tags call an artist elsewhere is one here.
   named = [i for i in (place, *reversed(left)) if i >= 0 and known(folders[i])]
   return named[0] if named else place
+
+
+def find_collections(paths: Iterable[tuple[str, ...]]) -> set[str]:
+  """Returns the folders of so many others that these are no artist's albums.
+
+  Args:
+    paths: the folders from the library's to each file without tags.
+
+  Returns:
+    Folders, for `find`.
+  """
+  inside: dict[str, set[str]] = {}
+  for folders in set(paths):
+    place = _place(folders, lambda name: False, ())
+    if 0 <= place < len(folders) - 1:
+      below = inside.setdefault(_path(folders[: place + 1]), set())
+      below.add(_path(folders[: place + 2]))
+  return {path for path, some in inside.items() if len(some) > _MOST_ALBUMS}
 
 
 def find(
@@ -79,6 +109,7 @@ def find(
   rule: str = LAYOUT,
   known: Callable[[str], bool] = lambda name: False,
   no_artists: Container[str] = placeholders.Placeholders("artists"),
+  collections: Container[str] = (),
 ) -> tuple[str, str] | None:
   """Returns the artist that folders imply: its key, and its name.
 
@@ -91,6 +122,7 @@ def find(
       never, or the number of the level, 1 for the outermost folder.
     known: whether a name is an artist of the library by tags.
     no_artists: names that are no artist.
+    collections: what `find_collections` returns.
   """
   level = level_of(rule)
   if rule == NONE or not folders or (level or 0) > len(folders):
@@ -102,7 +134,7 @@ def find(
   ):
     return None
   if rule == LAYOUT:
-    place = _place(folders, known)
+    place = _place(folders, known, collections)
   else:
     place = len(folders) - 1 if level is None else level - 1
   if place < 0:
@@ -113,4 +145,4 @@ def find(
     name = first
   if name in no_artists:
     return None
-  return "/".join(map(name_keys.key, (*above, name))), name_keys.clean(name)
+  return _path((*above, name)), name_keys.clean(name)

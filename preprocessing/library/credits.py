@@ -164,14 +164,19 @@ def _by_folders(
   """Adds the artists of files that no tag names any for; returns these."""
   known = {key for keys in found.values() for key in keys}
   added: dict[str, list[str]] = {}
-  for path, one in tags.items():
-    if one.artists or one.artist_list or one.album_artists:
-      continue
+  untagged = {
+    path: _folders(path)
+    for path, one in tags.items()
+    if not (one.artists or one.artist_list or one.album_artists)
+  }
+  collections_of_artists = folder_artists.find_collections(untagged.values())
+  for path, folders in untagged.items():
     implied = folder_artists.find(
-      _folders(path),
+      folders,
       rule,
       known=lambda name: name_keys.key(name) in known,
       no_artists=namer.none,
+      collections=collections_of_artists,
     )
     if implied:
       place, name = implied

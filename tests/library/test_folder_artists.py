@@ -79,6 +79,18 @@ def test_a_folder_named_like_an_artist_by_tags_comes_first():
   assert _artist("A - B", known=known) == "A - B"
 
 
+def test_a_folder_of_many_folders_is_a_collection():
+  paths = [("old disk", f"Band {i}") for i in range(21)]
+  paths += [
+    ("Queen", f"Album {i}", f"CD{j}") for i in range(20) for j in (1, 2)
+  ]
+  paths += [("old disk", "Band 1", "Live")]
+  found = folder_artists.find_collections(paths)
+  artists = [folder_artists.find(one, collections=found)[1] for one in paths]
+  assert artists[:21] == [f"Band {i}" for i in range(21)]
+  assert set(artists[21:-1]) == {"Queen"} and artists[-1] == "Band 1"
+
+
 def test_the_rule_can_be_set():
   path = "Rock/Queen/Jazz/CD1"
   rules = {"parent": "CD1", "none": None, "1": "Rock", "2": "Queen", "9": None}
