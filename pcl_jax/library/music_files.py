@@ -19,7 +19,7 @@ SOUND = frozenset(  # Suffixes of files that are sound, or are named as damaged.
 )
 _NOT_THERE = (-1, -1)
 _HEAD_BYTES = 512
-_SHOWN = 3
+_SHOWN, _SHOWN_KINDS = 3, 10
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"%PDF", b"PK\3\4", b"BM")
 
 Stamp = tuple[int, int]  # A file's length in bytes, its time of change in ns.
@@ -34,7 +34,7 @@ class Found:
     others: suffix -> how many files are no sound.
     hidden: paths passed over, since their names begin with a dot, that have the
       suffix of sound or are folders.
-    closed: folders that cannot be read.
+    closed: folders, and files without a suffix of sound, that cannot be read.
   """
 
   sound: list[str]
@@ -46,13 +46,13 @@ class Found:
     """Describes in one line what is not used; empty if there is nothing."""
     parts = []
     if self.others:
-      kinds = ", ".join(
-        f"{suffix or 'no suffix'} {n}" for suffix, n in self.others.items()
-      )
+      kinds = [f"{one or 'no suffix'} {n}" for one, n in self.others.items()]
+      more = ["..."] if len(kinds) > _SHOWN_KINDS else []
+      kinds = ", ".join(kinds[:_SHOWN_KINDS] + more)
       parts.append(f"{sum(self.others.values())} that are no sound ({kinds})")
     for paths, words in (
       (self.hidden, "whose names begin with a dot"),
-      (self.closed, "folders that cannot be read"),
+      (self.closed, "that cannot be read"),
     ):
       if paths:
         more = ", ..." if len(paths) > _SHOWN else ""
@@ -71,15 +71,6 @@ def _suffix(name: str) -> str:
   return os.path.splitext(name)[1].lower()
 
 
-def _entries(folder: str, closed: list[str]) -> list[os.DirEntry]:
-  try:
-    with os.scandir(folder) as found:
-      return sorted(found, key=lambda one: one.name)
-  except OSError:
-    closed.append(folder)
-    return []
-
-
 def _walk(
   root: str, hidden: list[str], closed: list[str]
 ) -> Iterator[tuple[str, os.DirEntry]]:
@@ -95,7 +86,13 @@ def _walk(
     if real in seen:
       continue
     seen.add(real)
-    for one in _entries(folder, closed):
+    try:
+      with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda one: one.name)
+    except OSError:
+      closed.append(relative.rstrip("/") or ".")
+      continue
+    for one in entries:
       path = relative + one.name
       if _is_hidden(one.name):
         if os.path.isdir(one.path) or _suffix(one.name) in SOUND:
@@ -124,7 +121,7 @@ def _holds_sound(path: str, known: Stamp) -> bool:
   try:
     with open(path, "rb") as file:
       head = file.read(_HEAD_BYTES)
-  except OSError:
+  except OSError:  # It has gone meanwhile, or the disk fails.
     return False
   if not head or head.startswith(_PICTURES) or _is_text(head):
     return False
@@ -149,7 +146,11 @@ def look_through(folder: pathlib.Path) -> Found:
     if suffix in SOUND:
       sound.append(path)
     elif suffix not in playlist_files.SUFFIXES:
-      if os.path.isfile(one.path) and _holds_sound(one.path, stamp(one.path)):
+      if not os.path.isfile(one.path):
+        others[suffix] += 1
+      elif not os.access(one.path, os.R_OK):
+        closed.append(path)
+      elif _holds_sound(one.path, stamp(one.path)):
         sound.append(path)
       else:
         others[suffix] += 1

@@ -72,7 +72,7 @@ def test_a_folder_goes_by_its_own_path_if_a_link_leads_to_it(music, tmp_path):
   assert "y.flac" in found
 
 
-def test_a_folder_that_cannot_be_read_is_named(music, monkeypatch):
+def test_what_cannot_be_read_is_named(music, monkeypatch):
   scandir = os.scandir
 
   def refusing(path):
@@ -81,6 +81,9 @@ def test_a_folder_that_cannot_be_read_is_named(music, monkeypatch):
     return scandir(path)
 
   monkeypatch.setattr(music_files.os, "scandir", refusing)
+  monkeypatch.setattr(
+    music_files.os, "access", lambda path, _: not path.endswith("b")
+  )
   found = music_files.look_through(music)
-  assert "1 folders that cannot be read" in found.passed_over()
-  assert found.closed == [str(music / "Z")]
+  assert "2 that cannot be read (" in found.passed_over()
+  assert sorted(found.closed) == ["Z", "b"] and "b" not in found.sound
