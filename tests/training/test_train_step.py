@@ -1,7 +1,5 @@
 """Tests of pcl_jax.training.train_step."""
 
-import functools
-
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -17,31 +15,8 @@ from tests.support import small_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "mixed_quickly")
 
-RATE, DECAY = 0.01, 0.2
+RATE, DECAY = small_step.RATE, small_step.DECAY
 SS = strategies.parse([["audio", "audio_self"]], "")
-
-
-@functools.cache
-def _first_step():
-  """Takes a first step of the hybrid strategy.
-
-  Returns:
-    Its terms, gradients and batch statistics; the parameters before and after.
-  """
-  # A trace without decay only notes the gradient, as it is before Adam.
-  optimizer = optax.chain(
-    optax.trace(0.0), optimizers.make_optimizer(RATE, DECAY)
-  )
-  model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
-  state, (step, _), split = small_step.start(
-    model, optimizer, small_step.recipe()
-  )
-  before = jax.device_get(state["params"])
-  state, terms = step(state, split(small_step.batch()), jax.random.key(7))
-  gradients = optax.tree.get(state, "trace")
-  return jax.device_get(
-    ((terms, gradients, state["batch_stats"]), before, state["params"])
-  )
 
 
 def _sc_cnn() -> encoders.Encoders:
@@ -103,7 +78,7 @@ def test_weight_decay_enters_the_gradient_before_the_moments_of_adam():
 
 
 def test_a_step_decays_every_parameter_of_every_encoder_biases_too():
-  (_, gradients, _), before, after = _first_step()
+  _, gradients, _, before, after = small_step.first_step(small_step.HYBRID, 1)
 
   def check(p, g, actual):
     expected = _adam_by_hand(p, [g], RATE, DECAY)
