@@ -16,13 +16,16 @@ sample to hours: audio is decoded in a stream.
               strategy made alike, with less of everything else.
 
 The table has the columns id, path, vector (float32, a list of fixed size),
-patches (how many the mean is over) and padded; with --per_patch a row for each
-patch: id, path, start_s, vector, padded. Its metadata names the encoder: the
-run, the step, a hash of the weights, the feature's settings, versions.
+patches (how many the mean is over), padded, name (artist and title, from a data
+set that knows them), stamp and content (by which a file is known again); with
+--per_patch a row for each patch, with start_s in place of patches. Its metadata
+names the encoder: the run, the step, a hash of the weights, the feature's
+settings, versions.
 
 Interrupted at any moment, the same command goes on; finished parts lie in
-OUT.parts until the end. Given once more after that, it does nothing, unless
-files were added or changed, or with --force. Songs that cannot be read are
+OUT.parts until the end. Given once more after that, it embeds what is new or
+changed, drops what is no longer there, and says so; with another encoder or
+other settings it stops, unless with --force. Songs that cannot be read are
 listed on the screen and in OUT.failures.json with the reason; the exit code is
 then 1, and the table has all others.
 """
@@ -44,6 +47,12 @@ _SHOWN_FAILURES = 20
 
 def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
   lines = [f"{report.songs} songs, {report.patches} patches, written to {out}"]
+  if report.kept:
+    new = report.songs - report.kept
+    lines.append(
+      f"of these, {new} are new or changed, {report.kept} are as they were in "
+      f"the table; {report.gone} songs of the table are no longer there"
+    )
   if report.padded:
     lines.append(
       "songs shorter than a patch, padded with silence: "

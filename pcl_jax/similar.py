@@ -3,8 +3,10 @@
   python -m pcl_jax.similar --embeddings=music.parquet --query=song.mp3 -k 10
   python -m pcl_jax.similar --embeddings=music.parquet --playlist=mine.m3u -k 10
 
-The table is one that python -m pcl_jax.embed wrote. The query is an id or a
-path of the table, or any other audio file. Such a file is embedded with the
+The table is one that python -m pcl_jax.embed wrote. The query is an id of the
+table, a path or its end (Album/song.mp3, or song), a name where the table was
+made of a data set that knows them (a title, or Artist - Title), or any other
+audio file. Such a file is embedded with the
 table's encoder, from the run that the table was made with or from --workdir, if
 its weights are still the same: embeddings of different encoders cannot be
 compared. Songs are ranked by cosine.

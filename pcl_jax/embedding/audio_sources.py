@@ -14,7 +14,10 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
+from pcl_jax.library import audio_digests
 from pcl_jax.library import music_files
+
+_METADATA = pathlib.Path("kakao_meta", "song_meta.json")
 
 _Path = str | os.PathLike[str]
 
@@ -27,22 +30,41 @@ class Source:
   paths: list[str]  # Of each song's audio; empty where there is none.
   roots: list[str]  # The folders that were given; playlists may refer to them.
   digest: str  # Changes when a song is added, removed or changed.
+  # What a song's file or record is like: of equal ones the content is equal.
+  stamps: list[str]
+  # The digest of a song's encoded audio, whatever its tags; empty where there
+  # is none. Raises OSError where its file cannot be read.
+  content: Callable[[int], str]
   # Yields the patches of a song, by its number; raises InputError, at any
   # moment, where the song cannot be read.
   pieces: Callable[[int], Iterator[song_patches.Piece]]
+  names: tuple[str, ...] = ()  # Artist and title of each song, or none at all.
+
+  def columns(self, songs: list[int]) -> dict[str, list[str]]:
+    """Returns what a table says of songs, given by their numbers."""
+    return {
+      "id": [self.ids[song] for song in songs],
+      "path": [self.paths[song] for song in songs],
+      "name": [self.names[song] if self.names else "" for song in songs],
+      "stamp": [self.stamps[song] for song in songs],
+    }
+
+  def select(self, songs: list[int]) -> "Source":
+    """Returns some of the songs, by their numbers."""
+    return dataclasses.replace(
+      self,
+      ids=[self.ids[song] for song in songs],
+      paths=[self.paths[song] for song in songs],
+      digest=_digest([self.digest, songs]),
+      stamps=[self.stamps[song] for song in songs],
+      content=lambda number: self.content(songs[number]),
+      pieces=lambda number: self.pieces(songs[number]),
+      names=tuple(self.names[song] for song in songs) if self.names else (),
+    )
 
 
 def _digest(content: list[Any]) -> str:
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _stamp(path: str | pathlib.Path) -> tuple[int, int]:
-  """Returns length and time of change; -1 for a link that leads nowhere."""
-  try:
-    known = os.stat(path)
-  except OSError:
-    return -1, -1
-  return known.st_size, known.st_mtime_ns
 
 
 def _text(name: str) -> str:
@@ -91,6 +113,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
       f"Readable are {decode.FORMATS}: give the folder of your music."
     )
   paths = list(found)
+  stamps = list(map(music_files.stamp, paths))
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
     return song_patches.whole_patches(decode.feature_blocks(paths[number]))
@@ -100,8 +123,10 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
     paths=list(map(_text, paths)),
     roots=[_text(os.path.abspath(one)) for one in places if one.is_dir()],
     digest=_digest(
-      [[name, path, *_stamp(path)] for path, name in found.items()]
+      [[found[path], path, *stamps[i]] for i, path in enumerate(paths)]
     ),
+    stamps=[f"{size} bytes, {time_ns} ns" for size, time_ns in stamps],
+    content=lambda number: audio_digests.digest(paths[number]),
     pieces=pieces,
   )
 
@@ -117,6 +142,16 @@ def _audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
   for name, number in content["ids"].items():
     found.setdefault(number, os.path.join(root, name))
   return found, [root]
+
+
+def _names(folder: pathlib.Path, numbers: list[int]) -> tuple[str, ...]:
+  """Returns artist and title of each song, where the data set knows them."""
+  path, found = folder / _METADATA, {}
+  for one in storage.read_made_json(path) if path.exists() else ():
+    artists = ", ".join(map(str, one.get("artist_name_basket") or ()))
+    words = artists, str(one.get("song_name") or "")
+    found[one.get("id")] = " - ".join(filter(None, words))
+  return tuple(found.get(number, "") for number in numbers) if found else ()
 
 
 def data_set_songs(folder: str | os.PathLike[str]) -> Source:
@@ -140,7 +175,20 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     roots=roots,
     # A store is never changed, but another may take its place.
     digest=_digest(
-      [numbers, store.meta, store.frames.tolist(), _stamp(path / "data.mdb")]
+      [
+        numbers,
+        store.meta,
+        store.frames.tolist(),
+        music_files.stamp(path / "data.mdb"),
+      ]
     ),
+    stamps=[
+      f"{frames} frames, crc32 {checksum:08x}"
+      for frames, checksum in zip(
+        store.frames.tolist(), store.checksums.tolist(), strict=True
+      )
+    ],
+    content=lambda _: "",
     pieces=pieces,
+    names=_names(folder, numbers),
   )

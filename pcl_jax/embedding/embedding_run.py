@@ -26,12 +26,14 @@ from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import table_update
 
 PART_BATCHES = 64  # A part ends with the song that completes them.
 PARTS = ".parts"
 FAILURES = ".failures.json"
 PATCHES_AHEAD = 512  # Of one song: 35 minutes, 13 MB.
 _LEAST_AHEAD = 16  # Songs that are read ahead.
+_TODO = b"pcl_jax.embeddings.todo"  # Digest of the songs an update embeds.
 # What a part's file says in addition: the number after its last song, and the
 # songs that could not be read.
 _END, _FAILED = b"pcl_jax.embeddings.end", b"pcl_jax.embeddings.failed"
@@ -44,6 +46,8 @@ class Report(NamedTuple):
   patches: int
   padded: int  # Songs shorter than a patch, padded with silence.
   failures: list[dict[str, str]]  # id, path and reason of each.
+  kept: int = 0  # Songs that were in the table, and stay as they were.
+  gone: int = 0  # Songs that were in the table, and are no longer there.
 
 
 def failures_path(out: pathlib.Path) -> pathlib.Path:
@@ -53,9 +57,9 @@ def failures_path(out: pathlib.Path) -> pathlib.Path:
 
 def _read_song(
   source: audio_sources.Source, song: int
-) -> tuple[int, Iterator[song_patches.Piece]]:
+) -> tuple[int, str, Iterator[song_patches.Piece]]:
   """Reads a song; an hours-long one is read on where its pieces are used."""
-  read, patches = [], 0
+  read, patches, content = [], 0, ""
   try:
     pieces = source.pieces(song)
     for piece in pieces:
@@ -63,9 +67,10 @@ def _read_song(
       patches += len(piece.patches)
       if patches >= PATCHES_AHEAD:
         break
+    content = source.content(song)
   except (errors.InputError, OSError) as error:
     pieces = _raise(error)  # There, too.
-  return song, itertools.chain(read, pieces)
+  return song, content, itertools.chain(read, pieces)
 
 
 def _raise(error: Exception) -> Iterator[song_patches.Piece]:
@@ -80,20 +85,20 @@ def _reason(error: Exception) -> str:
 
 
 def _encode_part(
-  songs: Iterator[tuple[int, Iterator[song_patches.Piece]]],
+  songs: Iterator[tuple[int, str, Iterator[song_patches.Piece]]],
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
   batch_patches: int,
 ) -> pa.Table:
   """Embeds songs until a part is full, or there are no more."""
-  padded, failed, end = set(), {}, 0
+  padded, failed, contents, end = set(), {}, {}, 0
 
   def read_patches() -> Iterator[tuple[int, np.ndarray]]:
     nonlocal end
     left = PART_BATCHES * batch_patches
-    for song, pieces in songs:
-      end = song + 1
+    for song, content, pieces in songs:
+      end, contents[song] = song + 1, content
       try:
         for piece in pieces:
           left -= len(piece.patches)
@@ -113,10 +118,9 @@ def _encode_part(
   songs_of, vectors = map(np.concatenate, zip(nothing, *found, strict=True))
   kept = ~np.isin(songs_of, list(failed))
   song_index, vectors, own = _rows(songs_of[kept], vectors[kept], like)
-  columns = {
-    "id": [source.ids[song] for song in song_index],
-    "path": [source.paths[song] for song in song_index],
+  columns = source.columns(song_index) | {
     "padded": [song in padded for song in song_index],
+    "content": [contents[song] for song in song_index],
   }
   table = embedding_table.rows(columns | own, vectors, like)
   part = {_END: str(end), _FAILED: json.dumps(list(failed.values()))}
@@ -199,11 +203,13 @@ def embed_source(
   *,
   batch_patches: int,
   threads: int,
+  update: table_update.Update | None = None,
 ) -> Report:
   """Embeds all songs of a source into a table.
 
   Interrupted, it goes on after the last part that was finished. It holds a
-  part and some songs that are read ahead.
+  part and some songs that are read ahead; where a table is brought up to date,
+  it holds the whole table at the end.
 
   Args:
     source: the songs.
@@ -212,6 +218,7 @@ def embed_source(
     out: the table; made at the end.
     batch_patches: patches encoded at once.
     threads: songs read at once.
+    update: which songs are embedded, where the others are in the table.
 
   Raises:
     InputError: another process is making the same table.
@@ -219,8 +226,12 @@ def embed_source(
   """
   folder, failures = out.with_name(out.name + PARTS), []
   with locks.hold(folder, f"pcl_jax.embed --out={out}"):
+    todo, of_parts = source, like
+    if update:
+      todo = source.select(update.todo)
+      of_parts = like.with_metadata({**like.metadata, _TODO: todo.digest})
     paths = _embed_parts(
-      source, embedder, like, folder, batch_patches=batch_patches,
+      todo, embedder, of_parts, folder, batch_patches=batch_patches,
       threads=threads,
     )  # fmt: skip
     for path in paths:
@@ -231,6 +242,8 @@ def embed_source(
       parts = (
         parquet.read_table(path).replace_schema_metadata() for path in paths
       )
+      if update:
+        parts = table_update.merged(out, like, source, update, list(parts))
       embedding_table.write(out, like, parts)
     shutil.rmtree(folder)
   if not songs:
@@ -244,4 +257,5 @@ def embed_source(
   rows = parquet.read_table(out, columns=counted)
   patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
   padded = int(rows["padded"].to_numpy().sum())
-  return Report(songs, int(np.sum(patches)), padded, failures)
+  known = (len(update.kept), update.gone) if update else ()
+  return Report(songs, int(np.sum(patches)), padded, failures, *known)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
@@ -28,6 +28,7 @@ from pcl_jax.embedding import search
 from pcl_jax.models import audio_encoder
 
 FORMAT_VERSION = 1
+_ABOUT_SONGS = ("name", "stamp", "content")
 _KEY = b"pcl_jax.embeddings"
 _VERSIONS_OF = ("jax", "flax", "numpy", "soundfile", "soxr", "pyarrow")
 
@@ -83,6 +84,7 @@ def schema(
   else:
     columns += [("vector", vector), ("patches", pa.int32())]
   columns += [("padded", pa.bool_())]
+  columns += [(name, pa.string()) for name in _ABOUT_SONGS]
   content = json.dumps(about, sort_keys=True).encode()
   return pa.schema(columns, metadata={_KEY: content})
 
@@ -95,7 +97,8 @@ def rows(
   """Returns rows of a table from the vectors and all other columns."""
   values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
   lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
-  made = columns | {"vector": lists}
+  unknown = dict.fromkeys(_ABOUT_SONGS, [""] * len(vectors))
+  made = unknown | columns | {"vector": lists}
   return pa.table({name: made[name] for name in like.names}, schema=like)
 
 
@@ -156,6 +159,7 @@ class Table:
   vectors: Float[np.ndarray, "songs features"]
   patches: Int[np.ndarray, " songs"]  # How many a vector is the mean over.
   about: dict[str, Any]  # The provenance: encoder, layer, songs, versions.
+  names: tuple[str, ...] = ()  # Artist and title of each song, if known.
 
   def nearest(
     self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
@@ -219,7 +223,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
       f"{path} has a row for each patch, and songs are asked for: make a table "
       "without --per_patch."
     )
-  ids, paths = [], []
+  ids, paths, names = [], [], []
   try:
     with parquet.ParquetFile(path) as file:
       count = file.metadata.num_rows
@@ -233,9 +237,43 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         patches[some] = part.column("patches").to_numpy()
         ids += part.column("id").to_pylist()
         paths += part.column("path").to_pylist()
+        if "name" in part.schema.names:
+          names += part.column("name").to_pylist()
   except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
     raise _damaged(path, error) from error
-  return Table(path, ids, paths, vectors, patches, about)
+  names = tuple(names) if any(names) else ()
+  return Table(path, ids, paths, vectors, patches, about, names)
+
+
+class Song(NamedTuple):
+  """What a table's songs are known by; see `audio_sources.Source`."""
+
+  stamp: str
+  content: str
+
+
+def names_of(table: pa.Table, column: str) -> list[str]:
+  """Returns the ids or paths of a table's rows."""
+  return table[column].to_pylist()
+
+
+def read_songs(path: pathlib.Path) -> dict[str, Song]:
+  """Returns what the songs of a table are known by, by their ids.
+
+  A table of an earlier version does not say so, and has none.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    if not {*Song._fields} <= set(parquet.read_schema(path).names):
+      return {}
+    table = parquet.read_table(path, columns=["id", *Song._fields])
+  except (pa.ArrowException, OSError) as error:
+    raise _damaged(path, error) from error
+  known = (table[name].to_pylist() for name in Song._fields)
+  songs = map(Song, *known)
+  return dict(zip(names_of(table, "id"), songs, strict=True))
 
 
 def check_same_encoder(

@@ -15,16 +15,19 @@ from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import table_update
 from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
 CHECKPOINTS = ("best", "latest")
 BATCH_PATCHES = 64
 _MAX_THREADS = 8
+_OF_SONGS = ("songs_sha256", "roots")  # What a table says of its songs.
 
 _Path = str | os.PathLike[str]
 
@@ -171,8 +174,9 @@ class SongEncoder:
   ) -> embedding_run.Report | None:
     """Embeds audio files into a table, as `python -m pcl_jax.embed` does.
 
-    Interrupted, the same call goes on; a finished table of the same songs and
-    the same encoder is left as it is.
+    Interrupted, the same call goes on. In a finished table of the same encoder
+    and settings, only songs that are new or changed are embedded, and those
+    that are no longer there are dropped.
 
     Args:
       paths: files, and folders whose audio files, at any depth, are meant; or
@@ -186,7 +190,7 @@ class SongEncoder:
       force: replaces a finished table.
 
     Returns:
-      What was done; None if the table is finished already.
+      What was done; None if the table has these songs as they are.
 
     Raises:
       InputError: a path does not exist, there is no audio file, `out` was made
@@ -205,27 +209,53 @@ class SongEncoder:
       "songs_sha256": source.digest,
       "roots": list(source.roots),
     }
+    threads, update = threads or min(os.cpu_count() or 1, _MAX_THREADS), None
     if out.exists() and not force:
-      there = embedding_table.read_about(out)
-      differing = [key for key in sorted(about) if about[key] != there.get(key)]
-      if not differing:
+      if not _has_changed(out, about):
         return None
-      raise errors.InputError(
-        f"{out} exists and was made otherwise ({', '.join(differing)} differ): "
-        "give another --out, or --force to replace it."
-      )
+      update = table_update.plan(out, source, threads)
+      if not update.kept:
+        raise errors.InputError(
+          f"{out} has none of these {len(source.ids)} songs as they are now, "
+          "or is of an earlier version: give another --out, or --force to "
+          "replace it."
+        )
     return embedding_run.embed_source(
       source,
       embedder,
       embedding_table.schema(getattr(self, layer), about, per_patch=per_patch),
       out,
       batch_patches=batch_patches,
-      threads=threads or min(os.cpu_count() or 1, _MAX_THREADS),
+      threads=threads,
+      update=update,
     )
 
   def _embedder(self, layer: str) -> Callable:
     _check_choice("layer", layer, LAYERS)
     return make_embedder(self.network, layer)
+
+
+def _flat(about: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a table says of all but its songs, by dotted names."""
+  found = {}
+  for key, value in about.items():
+    if isinstance(value, dict):
+      found |= {f"{key}.{name}": one for name, one in value.items()}
+    elif key not in _OF_SONGS:
+      found[key] = value
+  return found
+
+
+def _has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
+  """Tells whether a table's songs are others; refuses another encoder."""
+  there = embedding_table.read_about(out)
+  differing = storage.differences(_flat(there), _flat(about))
+  if differing:
+    raise errors.InputError(
+      f"{out} exists and was made otherwise ({'; '.join(differing)}): give "
+      "another --out, or --force to replace it."
+    )
+  return any(about[key] != there.get(key) for key in _OF_SONGS)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import difflib
 import os
 import pathlib
 from typing import Any
+import unicodedata
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -31,12 +32,55 @@ def find_row(table: embedding_table.Table, query: str) -> int | None:
   return None
 
 
+def _folded(text: str) -> str:
+  return unicodedata.normalize("NFC", text).casefold()
+
+
+def find_name(table: embedding_table.Table, query: str) -> int | None:
+  """Returns the row of the song that the end of a path or a name means.
+
+  A query is the end of a path, with or without the suffix, or a name: the
+  title, or artist and title. None if there is no such song.
+
+  Raises:
+    InputError: there are several.
+  """
+  wanted = _folded(query.replace(os.sep, "/")).lstrip("/")
+  ends = f"/{wanted}", f" - {wanted}"
+  paths = [f"/{_folded(one)}" for one in table.paths]
+  stems = [os.path.splitext(one)[0] for one in paths]
+  names = [f" - {_folded(one)}" for one in table.names]
+  for texts, end in ((paths, ends[0]), (stems, ends[0]), (names, ends[1])):
+    found = [row for row, text in enumerate(texts) if text.endswith(end)]
+    if len(found) > 1:
+      shown = ", ".join(_label(table, row) for row in found[:_CLOSE])
+      raise errors.InputError(
+        f"{query} may mean any of {len(found)} songs of {table.path}: {shown}"
+        f"{', ...' * (len(found) > _CLOSE)}. Give more of the path, or the id."
+      )
+    if found:
+      return found[0]
+  return None
+
+
+def _label(table: embedding_table.Table, row: int) -> str:
+  """Returns an id, and what people know the song of a data set by."""
+  if not table.ids[row].isdecimal():
+    return table.ids[row]
+  known = table.names[row] if table.names else "", table.paths[row]
+  about = ", ".join(filter(None, known))
+  return f"{table.ids[row]} ({about})" if about else table.ids[row]
+
+
 def _close_names(table: embedding_table.Table, query: str) -> list[str]:
-  """Returns a few ids that a query may mean."""
+  """Returns a few names that a query may mean."""
+  labels = [one for one in table.ids if not one.isdecimal()]
+  labels = labels or [one for one in table.paths if one]  # Of a data set.
+  labels += filter(None, table.names)
   words = pathlib.Path(query).stem.casefold().split()
-  near = [one for one in table.ids if any(w in one.casefold() for w in words)]
+  near = [one for one in labels if any(w in one.casefold() for w in words)]
   known = {
-    os.path.basename(one): one for one in (near or table.ids)[:_COMPARED][::-1]
+    os.path.basename(one): one for one in (near or labels)[:_COMPARED][::-1]
   }
   name = os.path.basename(query)
   close = difflib.get_close_matches(name, known, _CLOSE, cutoff=0.5)
@@ -83,15 +127,18 @@ def look_up(
     InputError: the query is none of these, or cannot be compared.
   """
   row = find_row(table, query)
+  path = pathlib.Path(query).expanduser()
+  if row is None and not path.exists():
+    row = find_name(table, query)
   if row is not None:
     found = table.nearest(table.vectors[row], k, without=row)
-    return found, f"query: {table.ids[row]}, in the table"
-  path = pathlib.Path(query).expanduser()
+    return found, f"query: {_label(table, row)}, in the table"
   if not path.exists():
     close = _close_names(table, query)
     near = f" Similar names are: {', '.join(close)}." if close else ""
     raise errors.InputError(
-      f"{query} is neither a file nor an id or a path in {table.path}.{near}"
+      f"{query} is neither a file nor an id, a path or a name in {table.path}."
+      f"{near}"
     )
   table.check_k(k, len(table.ids))
   found = table.nearest(embed_query(table, path, workdir), k)
@@ -132,7 +179,8 @@ def find_members(
   """Returns the rows of a playlist's songs, and the entries without one.
 
   Its entries are ids of the table, or paths: absolute, or relative to the
-  playlist's folder or to a folder that the table was made of.
+  playlist's folder or to a folder that the table was made of; or such that the
+  path of one song has the same ending.
   """
   rows = {name: row for row, name in enumerate(table.ids)}
   finders = []
@@ -149,6 +197,8 @@ def find_members(
     found += [
       finder.find(folder, place) for place in entry.places for finder in finders
     ]
+    if all(one is None for one in found):
+      found = [finders[-1].find_by_ending(place) for place in entry.places]
     row = next((one for one in found if one is not None), None)
     if row is None:
       missing.append(entry.shown)
@@ -191,12 +241,13 @@ def complete(
 def rows_of(
   table: embedding_table.Table, found: search.Found
 ) -> list[dict[str, Any]]:
-  """Returns what people read of each song: rank, score, lists, id, path."""
+  """Returns what people read of songs: rank, score, lists, name, id, path."""
   rows = []
   for i, row in enumerate(found.rows.tolist()):
     one: dict[str, Any] = {"rank": i + 1, "score": f"{found.scores[i]:.4f}"}
     if found.lists is not None:
       one["lists"] = int(found.lists[i])
+    one |= {"name": table.names[row]} if table.names else {}
     rows.append(one | {"id": table.ids[row], "path": table.paths[row]})
   return rows
 

@@ -15,6 +15,7 @@ from pcl_jax.audio import decode
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
@@ -160,7 +161,7 @@ def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
   out = tmp_path / "patches.parquet"
   _embed_music(made, out, "--per_patch")
   table = parquet.read_table(out)
-  assert table.column_names == ["id", "path", "start_s", "vector", "padded"]
+  assert table.column_names[:5] == ["id", "path", "start_s", "vector", "padded"]
   rows = table.to_pylist()
   for name, (_, count), mean in zip(
     SONGS, SONGS.values(), songs.vectors, strict=True
@@ -243,20 +244,132 @@ def test_parts_of_other_songs_are_not_used(made, tmp_path, monkeypatch, capsys):
 def test_a_finished_table_is_kept_or_made_anew_with_force(
   made, tmp_path, capsys
 ):
-  music = tmp_path / "music"
-  shutil.copytree(made / "music", music)
   out = tmp_path / "music.parquet"
-  flags = [f"--audio={music}", BATCH]
+  flags = [f"--audio={made / 'music'}", BATCH]
   assert not _embed(made, *flags, out=out)
   before = out.stat().st_mtime_ns
   assert not _embed(made, *flags, out=out)
   assert "nothing to do" in capsys.readouterr().out
   assert out.stat().st_mtime_ns == before
-  (music / "tail.wav").unlink()
-  with pytest.raises(errors.InputError, match="songs_sha256 differ.*--force"):
+  there, here = "layer: there 'features'", "here 'projection'"
+  with pytest.raises(errors.InputError, match=f"{there}, {here}.*--force"):
+    _embed(made, *flags, "--layer=projection", out=out)
+  other = quick_run.save(tmp_path / "other", seed=1, step=9)
+  for wrong in ("step: there 7, here 9", "weights_sha256: there", "/other"):
+    with pytest.raises(errors.InputError, match=wrong):
+      embed.main([f"--workdir={other}", f"--out={out}", *flags])
+  (tmp_path / "music").mkdir()
+  shutil.copy(made / "music/b/c/long.flac", tmp_path / "music/else.flac")
+  tiny_library.write_song(tmp_path / "music" / "else.flac", 99.0, seconds=5.0)
+  flags[0] = f"--audio={tmp_path / 'music'}"
+  with pytest.raises(errors.InputError, match="none of these 1 songs"):
     _embed(made, *flags, out=out)
   assert not _embed(made, *flags, "--force", out=out)
-  assert len(embedding_table.read_table(out).ids) == 4
+  assert embedding_table.read_table(out).ids == ["else.flac"]
+
+
+@pytest.fixture
+def read_files(monkeypatch):
+  """Names of the files whose features were read."""
+  names, read = [], decode.feature_blocks
+
+  def watched(path, *args, **kwargs):
+    names.append(pathlib.Path(path).name)
+    return read(path, *args, **kwargs)
+
+  monkeypatch.setattr(decode, "feature_blocks", watched)
+  return names
+
+
+def _change_library(music: pathlib.Path) -> None:
+  """Adds, changes, removes, moves and touches one file each."""
+  tiny_library.write_song(music / "a" / "new.wav", 500.0, seconds=5.0)
+  tiny_library.write_song(music / "tail.wav", 123.0, seconds=9.0)
+  (music / "a" / "one sample.wav").unlink()
+  (music / "b" / "song.WAV").rename(music / "a" / "moved.wav")
+  os.utime(music / "b/c/long.flac")
+
+
+@pytest.mark.parametrize("kind", [[], ["--per_patch"]])
+def test_only_songs_that_are_new_or_changed_are_embedded_again(
+  made, tmp_path, capsys, read_files, kind
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  flags = [f"--audio={music}", BATCH, *kind]
+  assert not _embed(made, *flags, out=out)
+  _change_library(music)
+  read_files.clear()
+  capsys.readouterr()
+  assert not _embed(made, *flags, out=out)
+  assert sorted(read_files) == ["new.wav", "tail.wav"]
+  printed = capsys.readouterr().out
+  assert "5 songs, " in printed and "2 are new or changed, 3 are as they" in (
+    printed
+  )
+  assert "; 1 songs of the table are no longer there" in printed
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, *flags, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  about = embedding_table.read_about(whole)
+  assert embedding_table.read_about(out) == about
+  assert not _embed(made, *flags, out=out)
+  assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_library_in_another_place_keeps_its_vectors(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  music.rename(tmp_path / "disk")
+  read_files.clear()
+  flags = [f"--audio={tmp_path / 'disk'}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  assert not read_files
+  table = embedding_table.read_table(out)
+  assert table.about["roots"] == [str(tmp_path / "disk")]
+  assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
+
+
+def test_an_interrupted_update_goes_on(made, tmp_path, monkeypatch, read_files):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  before = out.read_bytes()
+  _change_library(music)
+  with monkeypatch.context() as patch:
+    patch.setattr(embedding_run, "failures_path", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      _embed(made, f"--audio={music}", BATCH, out=out)
+  assert out.read_bytes() == before
+  read_files.clear()
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert not read_files
+  assert not _embed(
+    made, f"--audio={music}", BATCH, out=tmp_path / "whole.parquet"
+  )
+  whole = parquet.read_table(tmp_path / "whole.parquet")
+  assert parquet.read_table(out) == whole
+
+
+def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  (music / "broken.mp3").write_text("this is not music")
+  flags = [f"--audio={music}", BATCH]
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  (music / "tail.wav").unlink()
+  read_files.clear()
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  assert read_files == ["broken.mp3"]
+  assert embedding_table.read_table(out).ids == list(SONGS)[:-1]
+  failures = json.loads(embedding_run.failures_path(out).read_text())
+  assert [one["id"] for one in failures] == ["broken.mp3"]
 
 
 @pytest.mark.parametrize("patches_ahead", [1, 512])
@@ -324,6 +437,40 @@ def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
     encoder, store, np.arange(60, dtype=np.int32), batch_patches=4
   )
   np.testing.assert_allclose(table.vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
+  made, data, tmp_path, monkeypatch
+):
+  store = song_store.SongStore(data / song_store.FILE_NAME)
+  ids = store.song_ids.tolist()
+  meta = [
+    {"id": ids[0], "song_name": "One", "artist_name_basket": ["A", "B"]},
+    {"id": ids[2], "song_name": "Two", "artist_name_basket": []},
+  ]
+  (data / "kakao_meta").mkdir()
+  (data / "kakao_meta" / "song_meta.json").write_text(json.dumps(meta))
+  smaller = tmp_path / "smaller"
+  smaller.mkdir()
+  writer = song_writer.SongWriter(smaller / song_store.FILE_NAME)
+  writer.add((i, store.read_song(row)) for row, i in enumerate(ids) if row % 3)
+  writer.finish({})
+  out = tmp_path / "data.parquet"
+  assert not _embed(made, f"--data={smaller}", BATCH, out=out)
+  read, songs = song_store.SongStore.read_song, []
+
+  def watched(self, position):
+    songs.append(position)
+    return read(self, position)
+
+  monkeypatch.setattr(song_store.SongStore, "read_song", watched)
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  assert songs == list(range(0, 60, 3))
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, f"--data={data}", BATCH, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  names = embedding_table.read_table(out).names
+  assert names == ("A, B - One", "", "Two") + 57 * ("",)
 
 
 def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):

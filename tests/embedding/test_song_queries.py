@@ -1,6 +1,7 @@
 """Tests of pcl_jax.embedding.song_queries and of python -m pcl_jax.similar."""
 
 import csv
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -103,6 +104,62 @@ def test_a_song_is_found_by_its_path_too(table):
   assert song_queries.find_row(table, "/elsewhere/3.mp3") is None
 
 
+@pytest.fixture
+def of_data_set(table) -> embedding_table.Table:
+  """A table of a data set: ids are numbers, and names are known."""
+  paths = ["/m/A/one.mp3", "/m/B/one.mp3", "/m/B/Two.mp3", "/m/C/t.mp3", ""]
+  names = ("A - Same", "B - Same", "B - Café", "C - Two", "D - Nowhere")
+  return dataclasses.replace(
+    table,
+    ids=["10", "11", "12", "13", "14"],
+    paths=paths,
+    names=names,
+    vectors=table.vectors[:5],
+    patches=table.patches[:5],
+    about=table.about | {"roots": ["/m"]},
+  )
+
+
+@pytest.mark.parametrize(
+  ("query", "row"),
+  [
+    ("12", 2),
+    ("A/one.mp3", 0),
+    ("b/ONE", 1),
+    ("two.mp3", 2),
+    ("two", 2),  # A file's name comes before a title.
+    ("Cafe\u0301", 2),
+    ("c - two", 3),
+    ("nowhere", 4),
+  ],
+)
+def test_a_song_of_a_data_set_is_found_by_its_path_or_name(
+  of_data_set, query, row
+):
+  found, about = song_queries.look_up(of_data_set, query, 2)
+  assert about.startswith(f"query: {of_data_set.ids[row]} (")
+  assert row not in found.rows
+  (first, _) = song_queries.rows_of(of_data_set, found)
+  assert list(first) == ["rank", "score", "name", "id", "path"]
+  assert first["name"] == of_data_set.names[int(first["id"]) - 10]
+
+
+def test_a_name_of_several_songs_is_refused_with_what_they_are(of_data_set):
+  with pytest.raises(errors.InputError, match=r"2 songs.*10 \(A - Same, /m/A/"):
+    song_queries.look_up(of_data_set, "one.mp3", 2)
+  with pytest.raises(errors.InputError, match="2 songs"):
+    song_queries.look_up(of_data_set, "same", 2)
+  with pytest.raises(errors.InputError, match="Similar names are: .*Nowhere"):
+    song_queries.look_up(of_data_set, "nowhere man", 2)
+
+
+def test_a_playlist_of_another_machine_is_continued(of_data_set, tmp_path):
+  file = tmp_path / "mine.m3u"
+  file.write_text("C:\\Music\\B\\one.mp3\nhttp://host/A/one.mp3\n")
+  _, about = song_queries.complete(of_data_set, file, 2, None)
+  assert "2 entries, 1 songs of the table" in about
+
+
 def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
   path, tmp_path, capsys
 ):
@@ -195,7 +252,10 @@ def test_a_run_that_was_moved_is_asked_for(path, tmp_path):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--query=77.mp3"], "neither a file nor an id .*Similar names are: 7.mp3"),
+    (
+      ["--query=77.mp3"],
+      "neither a file nor an id, .*Similar names are: 7.mp3",
+    ),
     (["--query=7.mp3", "-k=60"], "-k is 60, and .* has 59 songs to find"),
     (["--query=../tests", "-k=61"], "-k is 61, and .* has 60 songs to find"),
     (["--playlist=mine.txt"], "none of the suffixes"),

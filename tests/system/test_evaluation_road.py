@@ -65,7 +65,8 @@ def _check_embeddings(workdir, data, out, capsys) -> embedding_table.Table:
   cosines = unit @ unit[7]
   cosines[7] = -1
   best = int(cosines.argmax())
-  first = next(row.split() for row in printed.splitlines() if " 1 " in row)
+  rows = map(str.split, printed.splitlines())
+  first = next(row for row in rows if row[:1] == ["1"])
   assert float(first[1]) == pytest.approx(cosines[best], abs=1e-4)
   assert first[2] == table.ids[best]
   return table

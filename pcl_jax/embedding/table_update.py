@@ -1,0 +1,121 @@
+"""Brings a table up to date: only songs that are new or changed are embedded.
+
+A song is known by its id and its file's length and time, or else by the digest
+of its encoded audio: a file that was moved or tagged anew keeps its vector.
+"""
+
+from collections.abc import Iterator
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from pcl_jax.common import prefetch
+from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import embedding_table
+
+_ROWS = 8192  # Rows that are put together at once.
+
+
+class Update(NamedTuple):
+  """What becomes of the songs of a source, by their numbers."""
+
+  kept: dict[int, str]  # Song -> the id whose vector it has in the table.
+  todo: list[int]  # Songs to embed.
+  gone: int  # Songs of the table that are no longer there.
+
+
+def _contents(
+  source: audio_sources.Source, songs: list[int], threads: int
+) -> Iterator[tuple[int, str]]:
+  """Yields songs and their digests, without those that have none."""
+
+  def read(song: int) -> tuple[int, str]:
+    try:
+      return song, source.content(song)
+    except OSError:
+      return song, ""
+
+  found = prefetch.in_order(read, songs, threads=threads, ahead=2 * threads)
+  return (one for one in found if one[1])
+
+
+def plan(
+  out: pathlib.Path, source: audio_sources.Source, threads: int
+) -> Update:
+  """Compares a table with the songs that it is to hold.
+
+  Args:
+    out: a table of the same encoder and settings.
+    source: the songs.
+    threads: files read at once.
+  """
+  there = embedding_table.read_songs(out)
+  kept = {
+    song: name
+    for song, name in enumerate(source.ids)
+    if name in there and there[name].stamp == source.stamps[song]
+  }
+  by_content = {
+    one.content: name for name, one in reversed(there.items()) if one.content
+  }
+  rest = [song for song in range(len(source.ids)) if song not in kept]
+  for song, content in _contents(source, rest if by_content else [], threads):
+    name = source.ids[song]
+    if name in there and there[name].content == content:
+      kept[song] = name
+    elif content in by_content:
+      kept[song] = by_content[content]
+  todo = [song for song in rest if song not in kept]
+  gone = there.keys() - {*kept.values(), *source.ids}
+  return Update(kept, todo, len(gone))
+
+
+def _places(table: pa.Table, first: int) -> dict[str, range]:
+  """Returns the rows of each song, which lie together, counted from `first`."""
+  found: dict[str, range] = {}
+  for row, name in enumerate(embedding_table.names_of(table, "id"), first):
+    begin = found[name].start if name in found else row
+    found[name] = range(begin, row + 1)
+  return found
+
+
+def merged(
+  out: pathlib.Path,
+  like: pa.Schema,
+  source: audio_sources.Source,
+  update: Update,
+  parts: list[pa.Table],
+) -> Iterator[pa.Table]:
+  """Yields the rows of a table that is up to date, in the order of the songs.
+
+  Args:
+    out: the table as it was.
+    like: the columns and the provenance of the new one.
+    source: the songs.
+    update: what `plan` gave.
+    parts: rows of the songs that were embedded.
+  """
+  old = parquet.read_table(out)
+  new = pa.concat_tables([old.slice(0, 0), *parts], promote_options="default")
+  old_places, new_places = _places(old, 0), _places(new, len(old))
+  places = [
+    old_places[update.kept[song]]
+    if song in update.kept
+    else new_places.get(name, range(0))  # Those that could not be read.
+    for song, name in enumerate(source.ids)
+  ]
+  songs = np.repeat(np.arange(len(places)), [len(one) for one in places])
+  order = np.concatenate([np.asarray(one, np.int64) for one in places])
+  taken = ["vector", "padded", "content"]
+  taken += [name for name in ("patches", "start_s") if name in like.names]
+  both = pa.concat_tables([old.select(taken), new.select(taken)])
+  for begin in range(0, len(order), _ROWS):
+    some = songs[begin : begin + _ROWS].tolist()
+    rows = both.take(order[begin : begin + _ROWS])
+    vectors = rows["vector"].combine_chunks().flatten().to_numpy()
+    columns = {name: rows[name].to_pylist() for name in taken[1:]}
+    columns |= source.columns(some)
+    yield embedding_table.rows(columns, vectors.reshape(len(some), -1), like)
