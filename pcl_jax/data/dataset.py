@@ -143,8 +143,11 @@ class DataSet:
 
   def tables(
     self, strategy: strategies.Strategy, max_num_tags: int
-  ) -> dict[str, Int[np.ndarray, "songs _"] | Float[np.ndarray, "songs _"]]:
-    """Returns what enters a batch besides audio, by mode: a row a song.
+  ) -> dict[str, Int[np.ndarray, "songs *_"] | Float[np.ndarray, "songs _"]]:
+    """Returns what enters a batch besides audio, by name: a row a song.
+
+    A mode has its vectors or codes. `songs` has a number for each song, where
+    pairs may put a song into a batch twice.
 
     Raises:
       InputError: the strategy's data is absent.
@@ -155,6 +158,8 @@ class DataSet:
       tables["cf"] = self.vectors("cf", strategy.name)
     if strategy.needs_tags:
       tables["genre_w2v"] = self.catalogue.tags(max_num_tags)
+    if strategy.pair_method:
+      tables["songs"] = np.arange(len(self.catalogue), dtype=np.int32)
     return tables
 
   def training_plan(
@@ -200,19 +205,20 @@ class DataSet:
     rounded down to a multiple, so that it can be split over the devices.
 
     Raises:
-      InputError: there are fewer than `multiple` songs or pairs.
+      InputError: there are fewer than `multiple` songs or pairs, or fewer than
+        two, whose loss is always 0.
     """
     songs = self.catalogue.rows_of(catalogues.VALIDATION)
     none = np.empty((0, 2), np.int32)
     fixed = self.catalogue.validation_pairs.get(strategy.pair_method, none)
     items = len(fixed) if strategy.pair_method else len(songs)
     batch_size = min(batch_size, items) // multiple * multiple
-    if batch_size < 1:
+    if batch_size < 2:
       raise errors.InputError(
         f"{self.directory} has {items} validation "
         f"{'pairs' if strategy.pair_method else 'songs'} for strategy "
-        f"{strategy.name}, fewer than the {multiple} a batch needs on these "
-        "devices. Split it again with a larger --validation_share (python -m "
+        f"{strategy.name}, fewer than the {max(multiple, 2)} a batch needs on "
+        "these devices. Split it again with a larger --validation_share (python -m "
         "preprocessing.data_split --force; an own library: "
         "preprocessing.own_library --force)"
         f"{', or use fewer devices' if multiple > 1 else ''}."

@@ -11,6 +11,10 @@ NEW = -2  # In place of a part: the song has none yet.
 _MAX_SEED = 2**32 - 1
 
 
+class TooFewSongs(errors.InputError):
+  """Songs that cannot be divided by the shares that are asked for."""
+
+
 def choose_share(
   labels: Bool[np.ndarray, "songs labels"], share: float, seed: int
 ) -> Bool[np.ndarray, " songs"]:
@@ -18,7 +22,7 @@ def choose_share(
 
   The iterative stratification is that of Sechidis et al., `On the
   Stratification of Multi-Label Data`, ECML PKDD 2011. Without any label the
-  songs are shuffled. Raises InputError where they cannot be divided.
+  songs are shuffled. Raises TooFewSongs where they cannot be divided.
   """
   # Takes seconds to import, and commands that divide nothing import this.
   from iterstrat import ml_stratifiers
@@ -37,7 +41,7 @@ def choose_share(
   try:
     _, rows = next(splitter.split(np.zeros(len(labels)), labels))
   except ValueError as error:
-    raise errors.InputError(
+    raise TooFewSongs(
       f"{len(labels)} songs cannot be divided with a share of {share:g} "
       f"({error}). Take more songs or other shares."
     ) from error
@@ -141,8 +145,9 @@ def split_songs(
   these are divided, as `add_songs` does. None if all songs are new.
 
   Raises:
+    TooFewSongs: a part would be empty.
     InputError: a share, or their sum, is not between 0 and 1; the seed is
-      negative or too large; a part would be empty.
+      negative or too large.
   """
   shares = test_share, validation_share
   if not (min(shares) > 0 and sum(shares) < 1):
@@ -163,7 +168,7 @@ def split_songs(
   counts = np.bincount(split[split >= 0], minlength=3)
   if not counts.all():
     named = zip(catalogues.SPLIT_NAMES, counts, strict=True)
-    raise errors.InputError(
+    raise TooFewSongs(
       f"{len(genres)} songs are too few for the shares {test_share:g} (test) "
       f"and {validation_share:g} (validation): the split would be "
       f"{', '.join(f'{name} {count}' for name, count in named)}. Take more "

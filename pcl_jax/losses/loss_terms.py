@@ -1,12 +1,15 @@
 """The terms of a strategy's loss, and the pairs of rows that they weight."""
 
 from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pcl_jax.data import strategies
+from pcl_jax.losses import nt_xent
 
 
 class Shared(NamedTuple):
@@ -44,6 +47,23 @@ def false_negatives(entries: Int[Array, "2 n"], rows: int) -> Shared:
   return Shared(sets.at[entries[0], entries[1]].set(True, mode="drop"))
 
 
+class NoNegatives(NamedTuple):
+  """Whether two rows are of one song, or share a list; a `nt_xent.Pairs`."""
+
+  # Numbers; None where no song can be there twice.
+  songs: Int[Array, " rows"] | None = None
+  shared: Shared | None = None  # One of both is given.
+
+  def tile(self, columns: "NoNegatives") -> Bool[Array, "r c"]:
+    """Computes the flags of some rows and some columns."""
+    flags = []
+    if self.songs is not None:
+      flags.append(self.songs[:, None] == columns.songs[None, :])
+    if self.shared is not None:
+      flags.append(self.shared.tile(columns.shared) > 0)
+    return functools.reduce(jnp.logical_or, flags)
+
+
 def loss_terms(
   strategy: strategies.Strategy,
   projections: dict[str, Float[Array, "rows d"]],
@@ -51,7 +71,7 @@ def loss_terms(
   *,
   num_codes: int,
   contrast: Callable[..., Float[Array, ""]],
-  excluded: Shared | None = None,
+  excluded: nt_xent.Pairs | None = None,
 ) -> dict[str, Float[Array, ""]]:
   """Computes the terms of a strategy's loss, which are added without weights.
 
@@ -69,9 +89,8 @@ def loss_terms(
   """
   audio = projections["audio"]
   half = audio.shape[0] // 2
-  twice = excluded
-  if excluded is not None:  # Two modes of the same songs.
-    twice = Shared(jnp.concatenate([excluded.sets, excluded.sets]))
+  # Two modes of the same songs.
+  twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), excluded)
   terms = {}
   for first, second in strategy.combos:
     if second == "audio_self":

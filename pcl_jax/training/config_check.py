@@ -146,11 +146,17 @@ def check_batch(
   devices: int,
   microbatches: int = 1,
 ) -> None:
-  """Refuses a global batch that cannot be split evenly.
+  """Refuses a global batch of one, or that cannot be split evenly.
 
   Raises:
     InputError: names the nearest sizes that can.
   """
+  if batch_size == 1:
+    raise errors.InputError(
+      f"config.data.batch_size is 1 {'pair' if strategy.paired else 'song'}: "
+      "the loss compares a song with the others of its batch, and where there "
+      "are none it is always 0 and nothing is learned. Give 2 or more."
+    )
   multiple = items_multiple(strategy, devices * microbatches)
   if batch_size % multiple:
     below = batch_size // multiple * multiple

@@ -81,7 +81,7 @@ def compute_loss(
   """Computes the loss of one global batch.
 
   The batch has rows of `audio` and of the modes that the strategy uses and,
-  where pairs are excluded, `sharing` of the loader. The key decides mixup and
+  where pairs are excluded, `songs` (numbers) and `sharing` of the loader. The key decides mixup and
   dropout; training turns on dropout and the batch's own statistics.
 
   Returns:
@@ -101,7 +101,7 @@ def compute_loss(
     return embeddings, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
   rows = {**batch, "audio": audio}
-  entries = rows.pop("sharing", None)
+  songs, entries = rows.pop("songs", None), rows.pop("sharing", None)
   projections, new_stats = embed_in_parts(
     embed, rows, drop_key, count=recipe.microbatches, mesh=mesh
   )
@@ -112,9 +112,11 @@ def compute_loss(
     tiled_above=recipe.tiled_above,
     tile=recipe.tile,
   )
-  excluded = None
+  excluded, shared = None, None
   if entries is not None:
-    excluded = loss_terms.false_negatives(entries, audio.shape[0])
+    shared = loss_terms.false_negatives(entries, audio.shape[0])
+  if songs is not None or shared is not None:
+    excluded = loss_terms.NoNegatives(songs, shared)
   terms = loss_terms.loss_terms(
     recipe.strategy,
     projections,

@@ -13,6 +13,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import song_store
+from pcl_jax.data import stratify
 from pcl_jax.library import audio_tags
 from pcl_jax.library import music_files
 from preprocessing.library import credits
@@ -168,6 +169,11 @@ def _make_vectors(
     )
   else:
     lacking["CM and Hybrid with cf"] = "playlists"
+  if min(np.bincount(made.split[made.split >= 0], minlength=3)[:2]) < 2:
+    lacking[library_report.ANY] = (
+      "two songs for training and two for validation: add songs, or give a "
+      "larger --validation_share with --force"
+    )
   needs = {"Playlist": "a playlist", "Artist": "an artist"}
   needs["Genre"] = "a genre tag"
   in_training = made.split == catalogues.TRAIN
@@ -253,16 +259,20 @@ def _make(
     )
     library_store.write_store(audio_dir, folder, base, window, threads)
   report = _write_metadata(audio_dir, folder, tags, settings)
-  made = catalogue_maker.make_catalogue(
-    folder / melon_meta.FOLDER,
-    folder,
-    **{name: settings[name] for name in library_settings.OF_SPLIT},
-    parts=plan.parts,
-    force=True,  # A catalogue that exists is unfinished.
-  )
+  report["settings"] = settings
+  try:
+    made = catalogue_maker.make_catalogue(
+      folder / melon_meta.FOLDER,
+      folder,
+      **{name: settings[name] for name in library_settings.OF_SPLIT},
+      parts=plan.parts,
+      force=True,  # A catalogue that exists is unfinished.
+    )
+  except stratify.TooFewSongs as error:
+    why = library_report.left_out(report, folder)
+    raise errors.InputError(" ".join([str(error), *why])) from error
   report["unavailable"] = _make_vectors(folder, made, settings)
   report["passed_over"] = files.passed_over()
-  report["settings"] = settings
   storage.write_json(folder / library_report.REPORT, report)
   return report
 

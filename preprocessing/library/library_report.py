@@ -8,6 +8,7 @@ from pcl_jax.common import programs
 from preprocessing.library import song_records
 
 REPORT = "library.json"
+ANY = "any strategy"  # A key of what is unavailable.
 _SHOWN_FILES = 5
 _SHOWN_CHARS = 120
 
@@ -54,8 +55,13 @@ def change(
   )
 
 
-def _left_out(report: dict[str, Any]) -> list[str]:
-  """Describes how many songs are left out, and why."""
+def left_out(report: dict[str, Any], folder: pathlib.Path) -> list[str]:
+  """Describes how many songs are left out, and why; in one line, or none.
+
+  Args:
+    report: content of library.json.
+    folder: where the list of these songs lies.
+  """
   if not report["left_out"]:
     return []
   parts = {
@@ -67,7 +73,7 @@ def _left_out(report: dict[str, Any]) -> list[str]:
   }
   parts["not usable"] = report["left_out"] - sum(parts.values())
   words = ", ".join(f"{n} {text}" for text, n in parts.items() if n)
-  where = song_records.SKIPPED
+  where = folder / song_records.SKIPPED
   return [f"{report['left_out']} songs left out ({words}): {where} says why"]
 
 
@@ -183,14 +189,16 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   ]
   lines += _most_songs(report["names"]) + about_artists(report["names"])
   lines += [report["passed_over"]] if report["passed_over"] else []
-  lines += _left_out(report) + _about_playlists(report)
+  lines += left_out(report, data_dir) + _about_playlists(report)
   if report["tags_unreadable"]:
     number = len(report["tags_unreadable"])
     lines.append(f"files with unreadable tags: {number}; {REPORT} lists them")
   for strategy, need in report["unavailable"].items():
     lines.append(f"not available: {strategy} (the library lacks {need})")
+  if ANY in report["unavailable"]:
+    return _printable("\n".join(lines))
   # A fifth of the songs may not be for training.
-  batch_size = max(min(384, report["songs"] // 4), 1)
+  batch_size = max(min(384, report["songs"] // 4), 2)
   train = programs.fit("python launch.py --config=configs/ss_resnet.py")
   lines.append(
     f"next: {train} --config.data.dir={data_dir} "

@@ -127,6 +127,14 @@ def test_validation_batches_shrink_to_what_there_is_and_to_the_devices(data):
   assert "--validation_share" in message
 
 
+def test_a_validation_of_one_pair_whose_loss_is_always_0_is_refused(copied):
+  data = _save(
+    copied, validation_pairs={"Artist": np.array([[0, 1]], np.int32)}
+  )
+  message = _message(_validation_plan, data, AIM["Artist"])
+  assert "1 validation pairs" in message and "fewer than the 2" in message
+
+
 def test_a_data_set_without_validation_pairs_says_so(copied):
   data = _save(copied, validation_pairs={})
   message = _message(_validation_plan, data, AIM["Artist"])
@@ -145,15 +153,22 @@ def test_tables_hold_what_the_strategy_needs_and_no_more(data):
   assert tables == {
     "SS": set(),
     "CM A,G,P": {"cf", "genre_w2v"},
-    "A-IM Playlist": set(),
-    "A-IM Artist": set(),
-    "A-IM Genre": {"genre_w2v"},
-    "Hybrid Genre + A,P": {"cf", "genre_w2v"},
+    "A-IM Playlist": {"songs"},
+    "A-IM Artist": {"songs"},
+    "A-IM Genre": {"genre_w2v", "songs"},
+    "Hybrid Genre + A,P": {"cf", "genre_w2v", "songs"},
   }
   found = data.tables(HYBRID, 2)
   assert found["cf"].shape == (60, 301)
   np.testing.assert_array_equal(found["genre_w2v"], data.catalogue.tags(2))
   assert data.vectors("genre_w2v", CM.name).shape == (13, 128)
+
+
+def test_the_numbers_of_songs_tell_a_song_of_two_pairs_of_a_batch(data):
+  numbers = data.tables(AIM["Artist"], 3)["songs"]
+  assert len(set(numbers.tolist())) == len(data.catalogue)
+  plan = _training_plan(data, AIM["Artist"], batch_size=8)
+  assert any(len(set(numbers[step].tolist())) < 16 for step in plan.songs)
 
 
 def test_a_folder_that_is_absent_is_named(tmp_path):

@@ -134,6 +134,72 @@ def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once():
     assert all(without[k] < v for k, v in _terms(combos, method).items())
 
 
+def _published(first, second, songs, weights=None):
+  """Computes NT-Xent in float64, row by row, by the numbers of the songs.
+
+  A row has no negative of its own song.
+  """
+  z = np.concatenate([first, second]).astype(np.float64)
+  z /= np.linalg.norm(z, axis=1, keepdims=True)
+  s = np.exp(z @ z.T / 0.1)
+  losses = []
+  for i in range(len(z)):
+    partner = (i + len(first)) % len(z)
+    others = [j for j in range(len(z)) if j != i]
+    w = {j: float(j == partner) for j in others}
+    if weights is not None:
+      scale = sum(weights[i][j] for j in others) or 1
+      w = {j: float(weights[i][j] / scale) for j in others}
+    kept = [j for j in others if w[j] or songs[j] != songs[i]]
+    attracted = sum(w[j] * np.log(s[i, j] + 1e-5) for j in others)
+    losses.append(
+      np.log(s[i, kept].sum()) - attracted if any(w.values()) else 0
+    )
+  return np.mean(losses)
+
+
+# Songs 3 and 5 have two pairs each, one of them with one another.
+SONGS = np.array([3, 1, 5, 3, 5, 2, 7, 0], np.int32)
+
+
+@pytest.mark.parametrize("tiled_above", [99, 0])
+def test_a_song_that_is_twice_in_a_batch_is_no_negative_of_itself(tiled_above):
+  excluded = loss_terms.NoNegatives(songs=jnp.asarray(SONGS))
+  x = {mode: np.asarray(z) for mode, z in _projections().items()}
+  halves = x["audio"][: ROWS // 2], x["audio"][ROWS // 2 :]
+  weights = _weights_by_sets([set(row.tolist()) - {0} for row in _tags()])
+  expected = {
+    "audio+cf": _published(x["audio"], x["cf"], np.tile(SONGS, 2)),
+    "audio_Artist_CO": _published(*halves, SONGS),
+    "audio_Genre_CO": _published(*halves, SONGS, weights),
+  }
+  found = _terms([A_P], "Artist", excluded, tiled_above)
+  found |= _terms([], "Genre", excluded, tiled_above)
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-5)
+  before = _terms([A_P], "Artist", tiled_above=tiled_above)
+  for name in ("audio+cf", "audio_Artist_CO"):
+    assert found[name] < before[name] - 1e-3
+
+
+@pytest.mark.parametrize("tiled_above", [99, 0])
+def test_songs_that_are_all_different_change_no_loss(tiled_above):
+  excluded = loss_terms.NoNegatives(songs=jnp.arange(ROWS))
+  for combos, method in (([A_P], "Artist"), ([], "Genre")):
+    with_songs = _terms(combos, method, excluded, tiled_above)
+    assert with_songs == _terms(combos, method, tiled_above=tiled_above)
+
+
+def test_rows_of_one_song_and_rows_that_share_a_list_are_no_negatives():
+  entries = np.array([[0, 1, ROWS, ROWS], [0, 0, 0, 0]], np.int32)
+  shared = loss_terms.false_negatives(jnp.asarray(entries), ROWS)
+  both = loss_terms.NoNegatives(jnp.asarray(SONGS), shared)
+  flags = np.array(both.tile(both))
+  np.fill_diagonal(flags, False)
+  expected = {(0, 1), (1, 0), (0, 3), (3, 0), (2, 4), (4, 2)}
+  assert set(map(tuple, np.argwhere(flags).tolist())) == expected
+
+
 def _weights_by_sets(sets: list[set[int]]) -> list[list[Fraction]]:
   """Computes the weights exactly, from python sets."""
   return [

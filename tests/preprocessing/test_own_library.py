@@ -123,6 +123,34 @@ def test_files_that_cannot_be_used_are_left_out_with_their_reasons(tmp_path):
   assert "(3 not usable)" in library_report.summary(report, data)
 
 
+def test_a_library_too_small_for_its_shares_says_what_was_left_out(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  tiny_library.make(audio, artists=1, songs=3)
+  soundfile.write(audio / "silent.wav", np.zeros(16_000), 16_000)
+  tiny_library.write_song(audio / "short.wav", seconds=0.1)
+  shares = tiny_library.SMALL | {"test_share": 0.1, "validation_share": 0.1}
+  with pytest.raises(errors.InputError, match="3 songs are too few") as caught:
+    library_build.build_library(audio, data, **shares | {"min_s": 0.85})
+  message = str(caught.value)
+  assert "2 songs left out (1 shorter than 0.85 s, --min_s, 1 not" in message
+  assert "skipped.json says why" in message
+
+
+def test_a_library_that_cannot_train_is_told_so_and_not_how_to_train(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  tiny_library.make(audio, artists=1, songs=6)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
+  summary = library_report.summary(report, data)
+  assert "any strategy (the library lacks two songs for training" in summary
+  assert "next:" not in summary
+  tiny_library.write_song(audio / "7.wav", 1000.0)
+  tiny_library.write_song(audio / "8.wav", 1100.0)
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
+  summary = library_report.summary(report, data)
+  assert "any strategy" not in summary
+  assert "--config.data.batch_size=2 " in summary
+
+
 def test_a_library_without_anything_usable_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match="not a folder"):
     library_build.build_library(tmp_path / "absent", tmp_path / "data")

@@ -119,6 +119,22 @@ def test_a_batch_is_split_evenly_or_refused_with_the_nearest_sizes(
   assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  "combos, method, what",
+  [
+    (SS, "", "pair"),
+    ((), "Artist", "pair"),
+    ((("audio", "cf"),), "Genre", "pair"),
+    ((("audio", "cf"),), "", "song"),
+  ],
+)
+def test_a_batch_of_one_whose_loss_is_always_0_is_refused(combos, method, what):
+  strategy = strategies.parse(combos, method)
+  with pytest.raises(errors.InputError, match=f"is 1 {what}: .* always 0 .* 2"):
+    config_check.check_batch(1, strategy, 1)
+  config_check.check_batch(2, strategy, 1)
+
+
 def test_a_batch_that_microbatches_do_not_divide_is_refused():
   strategy = strategies.parse(SS, "")
   config_check.check_batch(24, strategy, 2, 4)

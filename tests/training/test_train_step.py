@@ -144,6 +144,16 @@ def test_evaluation_returns_the_batch_statistics_it_was_given():
   jax.tree.map(np.testing.assert_array_equal, found, moved)
 
 
+def test_a_step_leaves_out_rows_of_one_song_as_negatives(mixed):
+  _, fresh, (_, evaluate), batch = mixed
+  without = {name: rows for name, rows in batch.items() if name != "songs"}
+  fewer, all_others = (
+    float(evaluate(fresh(), some, jax.random.key(0))["total"])
+    for some in (batch, without)
+  )
+  assert fewer < all_others - 1e-4
+
+
 def test_mixup_changes_the_loss_and_follows_the_key(mixed):
   host, fresh, (_, evaluate), batch = mixed
   _, (_, unmixed), _ = small_step.start(
