@@ -143,7 +143,7 @@ class DataSet:
 
   def tables(
     self, strategy: strategies.Strategy, max_num_tags: int
-  ) -> dict[str, Int[np.ndarray, "songs *_"] | Float[np.ndarray, "songs _"]]:
+  ) -> dict[str, Int[np.ndarray, "songs ..."] | Float[np.ndarray, "songs _"]]:
     """Returns what enters a batch besides audio, by name: a row a song.
 
     A mode has its vectors or codes. `songs` has a number for each song, where
@@ -218,8 +218,8 @@ class DataSet:
         f"{self.directory} has {items} validation "
         f"{'pairs' if strategy.pair_method else 'songs'} for strategy "
         f"{strategy.name}, fewer than the {max(multiple, 2)} a batch needs on "
-        "these devices. Split it again with a larger --validation_share (python -m "
-        "preprocessing.data_split --force; an own library: "
+        "these devices. Split it again with a larger --validation_share "
+        "(python -m preprocessing.data_split --force; an own library: "
         "preprocessing.own_library --force)"
         f"{', or use fewer devices' if multiple > 1 else ''}."
       )

@@ -81,8 +81,9 @@ def compute_loss(
   """Computes the loss of one global batch.
 
   The batch has rows of `audio` and of the modes that the strategy uses and,
-  where pairs are excluded, `songs` (numbers) and `sharing` of the loader. The key decides mixup and
-  dropout; training turns on dropout and the batch's own statistics.
+  where pairs are excluded, numbers of the `songs` and `sharing` of the loader.
+  The key decides mixup and dropout; training turns on dropout and the batch's
+  own statistics.
 
   Returns:
     The total, each term by name (in validation diagnostics of collapse too),
