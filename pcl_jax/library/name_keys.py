@@ -10,12 +10,17 @@ _SAME |= {ord(one): '"' for one in "“”„‟″ʺ«»＂"}
 _SAME |= {ord(one): "-" for one in "−⁃"}  # noqa: RUF001
 _JOINERS = "\u200c\u200d"  # Scripts need them; names do not differ in them.
 _SAME |= {ord(one): "" for one in _JOINERS}
+_SAME |= {one: "" for one in range(0xFE00, 0xFE10)}  # Forms of emoji.
+_SAME |= {ord(one): "/" for one in "\u2044\u2215\u29f8"}
+_SAME[0x301C] = "~"  # What Windows has for it is no dash.
+# Blanks that are neither spaces nor controls.
+_BLANKS = "\u034f\u115f\u1160\u2800\u3164\uffa0"
 
 
 def _visible(one: str) -> str:
   """Returns a character, a space for a kind of space, or nothing."""
-  if one.isspace():
-    return " "
+  if one.isspace() or one in _BLANKS:
+    return " " if one.isspace() or one == "\u2800" else ""
   kind = unicodedata.category(one)
   if kind == "Cs":  # A byte of a file's name that is no text.
     return "\ufffd"
@@ -41,7 +46,7 @@ def key(name: str) -> str:
   if name.isascii():
     return name.lower().replace("`", "'")
   name = unicodedata.normalize("NFKC", name.translate(_SAME)).casefold()
-  name = unicodedata.normalize("NFKC", name)
+  name = unicodedata.normalize("NFKC", name).translate(_SAME)
   return clean(
     "".join("-" if unicodedata.category(one) == "Pd" else one for one in name)
   )

@@ -22,7 +22,11 @@ from pcl_jax.library import name_keys
     ("Adele", "A\u200bdele", "\ufeffAdele", "Ade\u00adle"),
     ("Stra\u00dfe", "STRASSE"),
     ("ABBA", "\uff21\uff22\uff22\uff21"),
-    ("a b", "a  b", "a\tb", "a\u3000b"),
+    ("AC/DC", "ac\u2044dc", "AC\u2215DC", "AC\uff0fDC"),
+    ("I \u2764 U", "I \u2764\ufe0f U"),
+    ("IU", "I\u3164U", "IU\u034f"),
+    ("A~B", "A\u301cB", "A\uff5eB"),
+    ("a b", "a\u2800b", "a  b", "a\tb", "a\u3000b"),
   ],
 )  # fmt: skip
 def test_spellings_of_one_name_have_one_key(spellings):
