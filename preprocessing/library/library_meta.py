@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable, Mapping, Set
 import itertools
+import os
 import pathlib
 import re
 from typing import Any
@@ -27,10 +28,18 @@ def _numbers() -> collections.defaultdict:
 def read_tags(
   audio_dir: pathlib.Path, paths: Iterable[str]
 ) -> dict[str, audio_tags.Tags]:
-  """Reads the tags of files of a library: path -> tags."""
-  paths = list(paths)
-  bar = tqdm.tqdm(paths, "tags", disable=not paths)
-  return {path: audio_tags.read_tags(audio_dir / path) for path in bar}
+  """Reads the tags of files of a library, once for all links to one file."""
+  paths, found, known = list(paths), {}, {}
+  for path in tqdm.tqdm(paths, "tags", disable=not paths):
+    try:
+      status = os.stat(audio_dir / path)
+      file = status.st_dev, status.st_ino or path
+    except OSError:
+      file = path
+    if file not in known:
+      known[file] = audio_tags.read_tags(audio_dir / path)
+    found[path] = known[file]
+  return found
 
 
 def _song_records(

@@ -37,6 +37,22 @@ def test_tags_are_read_and_split(tmp_path, suffix):
   assert song["song_gn_gnr_basket"] == ["GN0300", "GN0200", "GN0100"]
 
 
+def test_tags_of_a_file_with_many_links_are_read_once(tmp_path, monkeypatch):
+  path = tiny_library.write_song(tmp_path / "a.flac", artist="One")
+  (tmp_path / "b.flac").symlink_to(path)
+  (tmp_path / "c.flac").hardlink_to(path)
+  tiny_library.write_song(tmp_path / "d.flac", artist="Two")
+  read, names = audio_tags.read_tags, []
+  monkeypatch.setattr(
+    audio_tags, "read_tags", lambda path: names.append(path.name) or read(path)
+  )
+  paths = ["a.flac", "b.flac", "c.flac", "d.flac", "gone.flac"]
+  found = library_meta.read_tags(tmp_path, paths)
+  assert names == ["a.flac", "d.flac", "gone.flac"] and list(found) == paths
+  artists = [one.artists for one in found.values()]
+  assert artists == [("One",), ("One",), ("One",), ("Two",), ()]
+
+
 def test_unreadable_tags_are_reported_and_stop_nothing(tmp_path):
   path = tmp_path / "Folder" / "a.flac"
   path.parent.mkdir()
