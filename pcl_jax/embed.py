@@ -16,11 +16,11 @@ sample to hours: audio is decoded in a stream.
               strategy made alike, with less of everything else.
 
 The table has the columns id, path, vector (float32, a list of fixed size),
-patches (how many the mean is over), padded, name (artist and title, from a data
-set that knows them), stamp and content (by which a file is known again); with
---per_patch a row for each patch, with start_s in place of patches. Its metadata
-names the encoder: the run, the step, a hash of the weights, the feature's
-settings, versions.
+patches (how many the mean is over), padded, silent, name (artist and title,
+from a data set that knows them), stamp and content (by which a file is known
+again); with --per_patch a row for each patch, with start_s in place of patches.
+Its metadata names the encoder: the run, the step, a hash of the weights, the
+feature's settings, versions.
 
 Interrupted at any moment, the same command goes on; finished parts lie in
 OUT.parts until the end. Given once more after that, it embeds what is new or
@@ -57,6 +57,12 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
     lines.append(
       "songs shorter than a patch, padded with silence: "
       f"{report.padded} (column padded)"
+    )
+  if report.silent:
+    lines.append(
+      "songs that are silent from beginning to end, or whose channels cancel "
+      f"each other out: {report.silent} (column silent; similar does not find "
+      "them)"
     )
   failures = report.failures
   if failures:

@@ -15,10 +15,14 @@ A playlist (M3U, PLS, CSV, XSPF, JSPF) is continued as in the paper's
 evaluation: each of its songs lists its 100 nearest songs that are not in the
 playlist. A song ranks by how many lists hold it, then by its mean cosine with
 the playlist.
+
+Songs that are silent, as the table says, are neither found nor continued;
+--keep_silent takes them as all others.
 """
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 
 from absl import logging
 
@@ -40,6 +44,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   text = "how many to find (%(default)s)"
   add("-k", type=command_line.count, default=10, help=text)
   add("--workdir", help="the run of the table's encoder, if it was moved")
+  text = "find silent songs, too (column silent of the table)"
+  add("--keep_silent", action="store_true", help=text)
   add("--csv", **path, help="also write the songs as a table")
   add("--m3u", **path, help="also write the songs as a playlist")
   return parser.parse_args(argv)
@@ -49,6 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints the songs."""
   flags = _arguments(argv)
   table = embedding_table.read_table(flags.embeddings)
+  if flags.keep_silent:
+    table = dataclasses.replace(table, silent=frozenset())
+  elif table.silent:
+    print(
+      f"{len(table.silent)} silent songs of the table are left out; "
+      "--keep_silent keeps them"
+    )
   if flags.query is not None:
     found, about = song_queries.look_up(
       table, flags.query, flags.k, flags.workdir

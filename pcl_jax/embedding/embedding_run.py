@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 import tqdm
 
+from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import locks
@@ -45,6 +46,7 @@ class Report(NamedTuple):
   songs: int  # How many were embedded.
   patches: int
   padded: int  # Songs shorter than a patch, padded with silence.
+  silent: int  # Songs whose feature is that of silence.
   failures: list[dict[str, str]]  # id, path and reason of each.
   kept: int = 0  # Songs that were in the table, and stay as they were.
   gone: int = 0  # Songs that were in the table, and are no longer there.
@@ -92,7 +94,7 @@ def _encode_part(
   batch_patches: int,
 ) -> pa.Table:
   """Embeds songs until a part is full, or there are no more."""
-  padded, failed, contents, end = set(), {}, {}, 0
+  padded, sounding, failed, contents, end = set(), set(), {}, {}, 0
 
   def read_patches() -> Iterator[tuple[int, np.ndarray]]:
     nonlocal end
@@ -104,6 +106,10 @@ def _encode_part(
           left -= len(piece.patches)
           if piece.padded:
             padded.add(song)
+          if song not in sounding and not melspectrogram.is_silent(
+            piece.patches
+          ):
+            sounding.add(song)
           yield song, piece.patches
       except (errors.InputError, OSError) as error:
         about = {"id": source.ids[song], "path": source.paths[song]}
@@ -120,6 +126,7 @@ def _encode_part(
   song_index, vectors, own = _rows(songs_of[kept], vectors[kept], like)
   columns = source.columns(song_index) | {
     "padded": [song in padded for song in song_index],
+    "silent": [song not in sounding for song in song_index],
     "content": [contents[song] for song in song_index],
   }
   table = embedding_table.rows(columns | own, vectors, like)
@@ -148,11 +155,12 @@ def _path(folder: pathlib.Path, begin: int) -> pathlib.Path:
 def _end_of(path: pathlib.Path, like: pa.Schema) -> int:
   """Returns the number after a part's last song; 0 if it has to be made."""
   try:
-    metadata = parquet.read_schema(path).metadata
+    found = parquet.read_schema(path)
+    metadata = found.metadata
     end, _ = int(metadata.pop(_END)), metadata.pop(_FAILED)
   except (pa.ArrowException, OSError, ValueError, KeyError):
     return 0  # Absent or damaged: what follows is made again, too.
-  if metadata == like.metadata:
+  if metadata == like.metadata and found.names == like.names:
     return end
   print(
     f"{path.parent} is of other songs, settings or another encoder: everything "
@@ -253,9 +261,16 @@ def embed_source(
       f"{first['path'] or first['id']}: {first['reason']}. All are in "
       f"{failures_path(out)}."
     )
-  counted = [name for name in like.names if name in ("patches", "padded")]
-  rows = parquet.read_table(out, columns=counted)
-  patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
-  padded = int(rows["padded"].to_numpy().sum())
   known = (len(update.kept), update.gone) if update else ()
-  return Report(songs, int(np.sum(patches)), padded, failures, *known)
+  return Report(songs, *_count(out, like), failures, *known)
+
+
+def _count(out: pathlib.Path, like: pa.Schema) -> tuple[int, int, int]:
+  """Counts a table's patches, and the songs that are padded or silent."""
+  counted = {"id", "patches", "padded", "silent"} & set(like.names)
+  rows = parquet.read_table(out, columns=sorted(counted))
+  patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
+  marked = (
+    rows.filter(rows[name])["id"].unique() for name in ("padded", "silent")
+  )
+  return int(np.sum(patches)), *map(len, marked)

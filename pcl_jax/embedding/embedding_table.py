@@ -83,7 +83,7 @@ def schema(
     columns += [("start_s", pa.float64()), ("vector", vector)]
   else:
     columns += [("vector", vector), ("patches", pa.int32())]
-  columns += [("padded", pa.bool_())]
+  columns += [("padded", pa.bool_()), ("silent", pa.bool_())]
   columns += [(name, pa.string()) for name in _ABOUT_SONGS]
   content = json.dumps(about, sort_keys=True).encode()
   return pa.schema(columns, metadata={_KEY: content})
@@ -98,6 +98,7 @@ def rows(
   values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
   lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
   unknown = dict.fromkeys(_ABOUT_SONGS, [""] * len(vectors))
+  unknown["silent"] = [False] * len(vectors)
   made = unknown | columns | {"vector": lists}
   return pa.table({name: made[name] for name in like.names}, schema=like)
 
@@ -160,6 +161,7 @@ class Table:
   patches: Int[np.ndarray, " songs"]  # How many a vector is the mean over.
   about: dict[str, Any]  # The provenance: encoder, layer, songs, versions.
   names: tuple[str, ...] = ()  # Artist and title of each song, if known.
+  silent: frozenset[int] = frozenset()  # Rows of songs that are never found.
 
   def nearest(
     self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
@@ -179,11 +181,16 @@ class Table:
         f"the query has shape {query.shape}, and a vector of {self.path} has "
         f"{self.vectors.shape[1:]}: embed it with that encoder and layer."
       )
-    self.check_k(k, len(self.ids) - (without >= 0))
+    known = self._sounding([without])
+    self.check_k(k, len(known) - (without >= 0))
+    places = *np.flatnonzero(known == without), search.NONE
     rows, scores = search.top_k(
-      query[None], self.vectors, k, excluded=np.array([without], np.int32)
+      query[None],
+      self._vectors(known),
+      k,
+      excluded=np.array(places[:1], np.int32),
     )
-    return search.Found(rows[0], scores[0])
+    return search.Found(known[rows[0]], scores[0])
 
   def continue_playlist(
     self, members: Sequence[int] | Int[np.ndarray, " members"], k: int
@@ -197,8 +204,28 @@ class Table:
     Raises:
       InputError: fewer than `k` songs are not members.
     """
-    self.check_k(k, len(self.ids) - len(members))
-    return search.continue_playlist(self.vectors, np.asarray(members), k)
+    members = np.asarray(members)
+    known = self._sounding(members)
+    self.check_k(k, len(known) - len(members))
+    found = search.continue_playlist(
+      self._vectors(known), np.searchsorted(known, members), k
+    )
+    return dataclasses.replace(found, rows=known[found.rows])
+
+  def _sounding(
+    self, members: Sequence[int] | Int[np.ndarray, " members"]
+  ) -> Int[np.ndarray, " rows"]:
+    """Returns the rows of songs that are not silent, and of some that are."""
+    kept = np.ones(len(self.ids), bool)
+    kept[list(self.silent)] = False
+    kept[[row for row in members if row >= 0]] = True
+    return np.flatnonzero(kept)
+
+  def _vectors(
+    self, rows: Int[np.ndarray, " rows"]
+  ) -> Float[np.ndarray, "rows features"]:
+    """Returns the vectors of some rows; of all, without a copy."""
+    return self.vectors if len(rows) == len(self.ids) else self.vectors[rows]
 
   def check_k(self, k: int, others: int) -> None:
     """Raises an InputError where `k` is more than `others`, or below 1."""
@@ -223,7 +250,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
       f"{path} has a row for each patch, and songs are asked for: make a table "
       "without --per_patch."
     )
-  ids, paths, names = [], [], []
+  ids, paths, names, silent = [], [], [], set()
   try:
     with parquet.ParquetFile(path) as file:
       count = file.metadata.num_rows
@@ -235,6 +262,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         flat = part.column("vector").flatten()
         vectors[some] = flat.to_numpy().reshape(-1, length)
         patches[some] = part.column("patches").to_numpy()
+        if "silent" in part.schema.names:
+          flags = part.column("silent").to_numpy(zero_copy_only=False)
+          silent |= {*(some.start + np.flatnonzero(flags)).tolist()}
         ids += part.column("id").to_pylist()
         paths += part.column("path").to_pylist()
         if "name" in part.schema.names:
@@ -242,7 +272,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
   except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
     raise _damaged(path, error) from error
   names = tuple(names) if any(names) else ()
-  return Table(path, ids, paths, vectors, patches, about, names)
+  hidden = frozenset(silent)
+  return Table(path, ids, paths, vectors, patches, about, names, hidden)
 
 
 class Song(NamedTuple):
@@ -266,7 +297,7 @@ def read_songs(path: pathlib.Path) -> dict[str, Song]:
     InputError: it cannot be read.
   """
   try:
-    if not {*Song._fields} <= set(parquet.read_schema(path).names):
+    if not {*Song._fields, "silent"} <= set(parquet.read_schema(path).names):
       return {}
     table = parquet.read_table(path, columns=["id", *Song._fields])
   except (pa.ArrowException, OSError) as error:

@@ -1,6 +1,6 @@
 """The encoder of a run, compiled: files, samples and songs to vectors."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
 import os
 import pathlib
@@ -12,8 +12,10 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import restore
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
@@ -151,11 +153,21 @@ class SongEncoder:
       blocks = decode.feature_blocks(pathlib.Path(audio).expanduser())
     else:
       blocks = decode.sample_blocks(audio, sample_rate_hz)
-    pieces = song_patches.whole_patches(blocks)
-    batches = song_patches.gathered(
-      ((0, piece.patches) for piece in pieces), _checked_batch(batch_patches)
-    )
-    found = song_patches.encoded(self._embedder(layer), batches)
+    silent = []
+
+    def patches() -> Iterator[tuple[int, np.ndarray]]:
+      for piece in song_patches.whole_patches(blocks):
+        silent.append(melspectrogram.is_silent(piece.patches))
+        yield 0, piece.patches
+
+    batches = song_patches.gathered(patches(), _checked_batch(batch_patches))
+    found = list(song_patches.encoded(self._embedder(layer), batches))
+    if all(silent):
+      console.warn(
+        f"{audio if isinstance(audio, str | os.PathLike) else 'the audio'} is "
+        "silent, or its channels cancel each other out: its vector means "
+        "nothing"
+      )
     if not per_patch:
       return song_patches.mean_vectors(found, 1)[0][0]
     vectors = np.concatenate([some for _, some in found])

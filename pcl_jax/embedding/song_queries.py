@@ -130,6 +130,12 @@ def look_up(
   path = pathlib.Path(query).expanduser()
   if row is None and not path.exists():
     row = find_name(table, query)
+  if row in table.silent:
+    raise errors.InputError(
+      f"{_label(table, row)} is silent, or its channels cancel each other out "
+      "(column silent): no song sounds like it. Give another --query, or "
+      "--keep_silent."
+    )
   if row is not None:
     found = table.nearest(table.vectors[row], k, without=row)
     return found, f"query: {_label(table, row)}, in the table"
@@ -235,7 +241,16 @@ def complete(
     lines += [f"  {one}" for one in missing[:SHOWN]]
   if len(missing) > SHOWN:
     lines.append(f"  and {len(missing) - SHOWN} more")
-  return table.continue_playlist(members, k), "\n".join(lines)
+  silent = np.isin(members, list(table.silent))
+  if silent.any():
+    lines.append(f"silent, and left out: {silent.sum()}")
+  if silent.all():
+    raise errors.InputError(
+      f"all songs of {path} that are in {table.path} are silent: no song goes "
+      "with them. Give another --playlist, or --keep_silent."
+    )
+  found = table.continue_playlist(members[~silent], k)
+  return found, "\n".join(lines)
 
 
 def rows_of(

@@ -109,7 +109,7 @@ def merged(
   ]
   songs = np.repeat(np.arange(len(places)), [len(one) for one in places])
   order = np.concatenate([np.asarray(one, np.int64) for one in places])
-  taken = ["vector", "padded", "content"]
+  taken = ["vector", "padded", "silent", "content"]
   taken += [name for name in ("patches", "start_s") if name in like.names]
   both = pa.concat_tables([old.select(taken), new.select(taken)])
   for begin in range(0, len(order), _ROWS):

@@ -92,7 +92,7 @@ def _decode(
     length_s = window.from_s + (len(feature) - 1) * _FRAME_S
     if window.is_short(length_s):
       return _too_short(record, length_s, window), None
-    if feature.max() > np.float16(melspectrogram.SILENCE):
+    if not melspectrogram.is_silent(feature):
       digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
       return dataclasses.replace(record, sha256=digest), feature
     reason = "it is silent from beginning to end"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
 import pytest
+import soundfile
 
 from pcl_jax import embed
 from pcl_jax.audio import decode
@@ -99,6 +100,35 @@ def test_each_file_becomes_the_mean_over_its_whole_patches(
     "music.parquet",
     "music.parquet.failures.json",
   ]
+
+
+def test_songs_without_sound_are_marked_and_counted(made, tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  sound = 0.3 * rng.uniform(-1, 1, 5 * 16_000)
+  music, late = tmp_path / "music", np.zeros(10 * 16_000)
+  music.mkdir()
+  late[-16_000:] = sound[:16_000]  # In no whole patch.
+  for name, samples in {
+    "cancels.wav": np.stack([sound, -sound], axis=1),
+    "left.wav": np.stack([sound, 0 * sound], axis=1),
+    "silent.wav": 0 * sound,
+    "starts late.wav": np.append(late, sound),
+    "too late.wav": late,
+  }.items():
+    soundfile.write(music / name, samples, 16_000, subtype="FLOAT")
+  for flags in ([], ["--per_patch"]):
+    out = tmp_path / f"music{len(flags)}.parquet"
+    assert not _embed(made, f"--audio={music}", BATCH, *flags, out=out)
+    rows = parquet.read_table(out).to_pylist()
+    marked = {row["id"] for row in rows if row["silent"]}
+    assert marked == {"cancels.wav", "silent.wav", "too late.wav"}
+    printed = capsys.readouterr().out
+    assert "channels cancel each other out: 3 (column silent" in printed
+  # An update keeps what is known of the songs that stay.
+  (music / "left.wav").unlink()
+  out = tmp_path / "music0.parquet"
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert embedding_table.read_table(out).silent == {0, 1, 3}
 
 
 def test_the_table_names_its_encoder(made, tmp_path):

@@ -98,6 +98,15 @@ def test_samples_have_the_vector_of_their_file(encoder, song, dtype):
   np.testing.assert_array_equal(mono, twice)
 
 
+def test_audio_without_sound_is_warned_of(encoder, song, capsys):
+  samples, _ = soundfile.read(song, dtype="float32")
+  samples[:, 1] = -samples[:, 0]
+  encoder.embed(samples, sample_rate_hz=RATE_HZ, batch_patches=BATCH)
+  assert "channels cancel each other out" in capsys.readouterr().err
+  encoder.embed(samples[:, 0], sample_rate_hz=RATE_HZ, batch_patches=BATCH)
+  assert not capsys.readouterr().err
+
+
 def test_one_sample_is_enough(encoder):
   found = encoder.embed(np.zeros(1), sample_rate_hz=16_000, per_patch=True)
   assert found.vectors.shape == (1, 16)

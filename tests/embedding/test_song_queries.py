@@ -1,5 +1,6 @@
 """Tests of pcl_jax.embedding.song_queries and of python -m pcl_jax.similar."""
 
+from collections.abc import Sequence
 import csv
 import dataclasses
 import pathlib
@@ -13,6 +14,7 @@ from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
@@ -23,7 +25,11 @@ SONGS, LENGTH = 60, 8
 
 
 def _table(
-  path: pathlib.Path, seed: int = 0, songs: int = SONGS, root: str = "/music"
+  path: pathlib.Path,
+  seed: int = 0,
+  songs: int = SONGS,
+  root: str = "/music",
+  silent: Sequence[int] = (),
 ) -> embedding_table.Table:
   """Writes a table of random vectors, and reads it.
 
@@ -32,6 +38,7 @@ def _table(
     seed: of the vectors.
     songs: how many.
     root: folder of the songs; empty for a table without paths.
+    silent: rows of silent songs.
   """
   vectors = np.random.default_rng(seed).normal(size=(songs, LENGTH))
   about = {
@@ -50,6 +57,7 @@ def _table(
     "path": [f"{root}/{one}" if root else "" for one in ids],
     "patches": [1] * songs,
     "padded": [False] * songs,
+    "silent": [row in silent for row in range(songs)],
   }
   rows = embedding_table.rows(columns, vectors.astype(np.float32), like)
   embedding_table.write(path, like, [rows])
@@ -96,6 +104,58 @@ def test_the_nearest_songs_are_printed_and_written(
   playlists, _ = playlist_files.read_playlists(tmp_path / "a.m3u")
   found = [entry.shown for entry in playlists[0].entries]
   assert found == [row["path"] for row in rows]
+
+
+@pytest.fixture
+def with_silence(table):
+  """The table; some songs that are near to song 7 are silent."""
+  near = table.nearest(table.vectors[7], 3, without=7).rows.tolist()
+  return dataclasses.replace(table, silent=frozenset({*near, 40})), near
+
+
+def test_silent_songs_are_not_found(table, with_silence):
+  quiet, near = with_silence
+  found, _ = song_queries.look_up(quiet, "7.mp3", 20)
+  expected, _ = song_queries.look_up(table, "7.mp3", 24)
+  kept = [row for row in expected.rows.tolist() if row not in quiet.silent]
+  assert found.rows.tolist() == kept[:20]
+  np.testing.assert_allclose(
+    found.scores, _cosines(table, table.vectors[7])[found.rows], rtol=1e-5
+  )
+  with pytest.raises(errors.InputError, match=f"{near[0]}.mp3 is silent"):
+    song_queries.look_up(quiet, f"{near[0]}.mp3", 5)
+  with pytest.raises(errors.InputError, match="has 55 songs to find"):
+    song_queries.look_up(quiet, "7.mp3", 56)
+
+
+def test_silent_songs_of_a_playlist_are_left_out(table, with_silence, tmp_path):
+  quiet, near = with_silence
+  playlist = tmp_path / "some.m3u"
+  playlist.write_text(f"7.mp3\n9.mp3\n{near[0]}.mp3\n")
+  found, about = song_queries.complete(quiet, playlist, 40, None)
+  assert "silent, and left out: 1" in about
+  assert not quiet.silent & set(found.rows.tolist())
+  kept = np.delete(table.vectors, sorted(quiet.silent), axis=0)
+  rows = np.delete(np.arange(SONGS), sorted(quiet.silent))
+  members = np.searchsorted(rows, [7, 9])
+  expected = search.continue_playlist(kept, members, 40)
+  np.testing.assert_array_equal(found.rows, rows[expected.rows])
+  playlist.write_text(f"{near[0]}.mp3\n")
+  with pytest.raises(errors.InputError, match="are silent"):
+    song_queries.complete(quiet, playlist, 5, None)
+
+
+def test_silent_songs_are_found_where_that_is_asked_for(tmp_path, capsys):
+  path = tmp_path / "music.parquet"
+  table = _table(path, silent=[3, 4])
+  flags = [f"--embeddings={path}", "--query=7.mp3", f"-k={SONGS - 1}"]
+  with pytest.raises(errors.InputError, match="has 57 songs"):
+    similar.main(flags)
+  assert "2 silent songs of the table are left out" in capsys.readouterr().out
+  similar.main([*flags, "--keep_silent"])
+  printed = capsys.readouterr().out
+  assert "left out" not in printed and " 3.mp3 " in printed
+  assert table.silent == {3, 4}
 
 
 def test_a_song_is_found_by_its_path_too(table):
