@@ -6,7 +6,8 @@
 A song is cut into whole patches of 4.096 s, end to end, from its beginning. The
 rest at its end is not used, and a song shorter than one patch is padded with
 silence. Its vector is the mean over all patches. Any length will do, from one
-sample to hours: audio is decoded in a stream.
+sample to hours: audio is decoded in a stream. Of a folder, all files that hold
+sound are songs, whatever their suffix; the others are counted.
 
 --layer says which vector:
   features    what the backbone gives (1024 numbers in the paper's networks).

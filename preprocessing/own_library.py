@@ -46,7 +46,8 @@ Known songs keep their part of the split, and only new ones are divided. A run
 trained on the old one cannot be continued on the new one. If nothing has
 changed, nothing is done. --force decodes everything again, keeping the ids, and
 is needed for other settings; where only shares, seed or sizes of vectors are
-others, it decodes nothing. A number that is not given stays as it was.
+others, it decodes nothing. Other rules for names and another --min_s need no
+--force. What is not given stays as it was.
 """
 
 import argparse
