@@ -102,9 +102,10 @@ def about_artists(names: dict[str, Any]) -> list[str]:
       f"{one['artist']} of {one['example']} ({one['songs']} songs)"
       for one in folders
     )
+    what = f"artists ({songs} songs without a tag of one)"
     lines.append(
-      f"taken from folders, since {songs} files have no tag of an artist: "
-      f"{_shown(shown, 'artists')}; if these are none, give --artist_folder"
+      f"taken from folders: {_shown(shown, what)}; if these are no artists, "
+      "give --artist_folder"
     )
   return [_printable(line) for line in lines + _about_names(names)]
 

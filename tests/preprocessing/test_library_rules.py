@@ -96,7 +96,8 @@ def test_artists_are_shown_before_the_work_and_after_it(tmp_path, capsys):
     tiny_library.write_song(audio / "Queen" / "CD1" / f"{i}.wav", 700 + 50 * i)
   own_library.main([f"--audio={audio}", f"--out={data}", *tiny_library.FLAGS])
   before, after = capsys.readouterr().out.split("songs, ", 1)
-  assert "1 artists, e.g. Queen of Queen/CD1/0.wav" in before
+  assert "taken from folders: 1 artists (4 songs without a tag" in before
+  assert "e.g. Queen of Queen/CD1/0.wav (4 songs)" in before
   for text in (before, after):
     assert "not taken for artists: 1 names, e.g. Unknown Artist (1" in text
     assert "B & A = B + A" in text
