@@ -102,20 +102,20 @@ def _measure_baselines(
 def _leave_out_learned(
   data: dataset.DataSet, learned: learned_songs.LearnedSongs | None, asked: int
 ) -> list[str]:
-  """Makes songs that the run learned from no queries; says how many."""
-  if learned is None:
-    return []
-  there, split = data.catalogue.split, learned.split_of(data)
-  if (there == split).all():
-    return []
-  data.catalogue = dataclasses.replace(data.catalogue, split=split)
-  part = catalogues.SPLIT_NAMES[asked]
-  count = int(((there == asked) & (split != asked)).sum())
-  return [
-    f"{count} of {int((there == asked).sum())} {part} songs of "
-    f"{data.directory} are none here, since this run learned from them before "
-    "the data set was split again."
-  ]
+  """Makes songs that the run learned from no queries; returns what to note."""
+  notes = [] if asked == catalogues.TEST else [_FLATTERS]
+  there = data.catalogue.split
+  split = learned.split_of(data) if learned else there
+  if (there != split).any():
+    data.catalogue = dataclasses.replace(data.catalogue, split=split)
+    count = int(((there == asked) & (split != asked)).sum())
+    notes.append(
+      f"{count} of {int((there == asked).sum())} "
+      f"{catalogues.SPLIT_NAMES[asked]} songs of {data.directory} are none "
+      "here, since this run learned from them before the data set was split "
+      "again."
+    )
+  return notes
 
 
 def evaluate(
@@ -149,13 +149,10 @@ def evaluate(
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   options = options or task_base.Options()
   learned = learned_songs.read(workdir)
-  notes = [] if options.split == catalogues.TEST else [_FLATTERS]
-  notes += _leave_out_learned(data, learned, options.split)
+  notes = _leave_out_learned(data, learned, options.split)
+  seed = meta["config"]["seed"]
   context = task_base.Context(
-    data,
-    seed=meta["config"]["seed"],
-    options=options,
-    chosen=tuple(chosen),
+    data, seed=seed, options=options, chosen=tuple(chosen)
   )
   rows = representations.representations(encoder, meta, data)
   runs = {name: task.run for name, task in chosen.items()}

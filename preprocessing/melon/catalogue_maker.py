@@ -384,17 +384,10 @@ def make_catalogue(
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
-  storage.write_json(
-    data_dir / SETTINGS_FILE,
-    {
-      "settings": settings,
-      "counts": counts,
-      _ABSENT: {
-        str(song): parts[song]
-        for song in sorted(parts.keys() - set(song_ids.tolist()))
-      },
-    },
-  )
+  absent = sorted(parts.keys() - set(song_ids.tolist()))
+  content = {"settings": settings, "counts": counts}
+  content[_ABSENT] = {str(song): parts[song] for song in absent}
+  storage.write_json(data_dir / SETTINGS_FILE, content)
   made.save(data_dir)
   _print_counts(counts)
   return made

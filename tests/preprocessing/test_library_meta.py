@@ -7,8 +7,11 @@ import pytest
 from pcl_jax.common import storage
 from pcl_jax.library import audio_tags
 from pcl_jax.library import music_files
+from preprocessing.library import library_build
 from preprocessing.library import library_meta
+from preprocessing.library import library_report
 from preprocessing.library import song_records
+from preprocessing.vectors import playlist_factors
 from tests.support import tiny_library
 
 
@@ -109,3 +112,30 @@ def test_records_of_files_come_back_whatever_their_names(tmp_path):
   path.write_text("{}\n")
   with pytest.raises(song_records.errors.InputError, match=r"records\.jsonl"):
     song_records.read_records(path)
+
+
+def test_entries_of_other_machines_and_addresses_on_the_net_are_counted(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  entries = [
+    r"D:\Music\Artist 1\0.wav",
+    "http://host/Artist 1/1.wav",
+    r"D:\Music\Artist 9\0.wav",
+    "Artist 2/0.wav",
+  ]
+  (audio / "a.m3u").write_text("\n".join(entries))
+  report = library_build.build_library(audio, data, **tiny_library.SMALL)
+  (found,) = report["playlist_files"]
+  assert (found["entries"], found["songs"]) == (4, 2)
+  assert found["by_ending"] == entries[:1]
+  assert found["streams"] == entries[1:2]
+  assert found["not_found"] == entries[2:3]
+  (playlist,) = tiny_library.read_json(data / "kakao_meta" / "train.json")
+  assert playlist["songs"] == [5, 10]
+  summary = library_report.summary(report, data)
+  assert "addresses on the net: 1;" in summary
+  assert "found by the ending of their path: 1;" in summary

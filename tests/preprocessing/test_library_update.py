@@ -1,22 +1,16 @@
 """Tests of library.library_build: a data set is updated."""
 
 import dataclasses
-import os
 import pathlib
-import shutil
 
-import mutagen
-from mutagen import id3
 import numpy as np
 import pytest
-import soundfile
 
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.embedding import audio_sources
 from preprocessing import data_split
 from preprocessing import own_library
 from preprocessing.library import library_build
@@ -27,54 +21,9 @@ from preprocessing.vectors import playlist_factors
 from tests.support import tiny_library
 
 SMALL = tiny_library.SMALL
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-  """Names of the files decoded so far."""
-  names, read = [], decode.read_feature
-
-  def noting(path, *part):
-    names.append(path.name)
-    return read(path, *part)
-
-  monkeypatch.setattr(decode, "read_feature", noting)
-  return names
-
-
-@pytest.fixture
-def library(tmp_path, decoded):
-  """A library of nine songs and its data set."""
-  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
-  library_build.build_library(audio, tmp_path / "data", **SMALL)
-  decoded.clear()
-  return audio, tmp_path / "data"
-
-
-def _features(data):
-  store = song_store.SongStore(data / "songs.lmdb")
-  return {
-    int(song_id): store.read_song(i).tobytes()
-    for i, song_id in enumerate(store.song_ids)
-  }
-
-
-def _is_whole(data):
-  """Checks that a data set's parts belong together, and its features."""
-  report = tiny_library.read_json(data / "library.json")
-  assert len(dataset.DataSet(data).store) == report["songs"]
-  assert len(_features(data)) == report["songs"]
-  assert {path.name for path in data.iterdir()} == {
-    "songs.lmdb",
-    "kakao_meta",
-    "skipped.json",
-    "song_ids.json",
-    "song_files.jsonl",
-    "library.json",
-    "catalogue.npz",
-    "data_split.json",
-  }
-  return True
+_features = tiny_library.features
+_is_whole = tiny_library.is_whole
+_parts_of = tiny_library.parts_of
 
 
 def test_a_second_run_without_changes_does_nothing(library, decoded, capsys):
@@ -144,24 +93,19 @@ def test_other_settings_need_force(library, decoded):
   assert len(decoded) == 4
 
 
-def _parts(data):
-  made = catalogues.load(data)
-  return dict(zip(made.song_ids.tolist(), made.split.tolist(), strict=True))
-
-
 def test_known_songs_keep_their_part_and_new_ones_fill_up_the_shares(
   tmp_path, capsys
 ):
   audio, data = tmp_path / "music", tmp_path / "data"
   tiny_library.make(audio, artists=4, songs=5)
   library_build.build_library(audio, data, **SMALL)
-  before = _parts(data)
+  before = _parts_of(data)
   tiny_library.make(audio, artists=6, songs=5)
   gone = min(song for song, part in before.items() if part == catalogues.TEST)
   (path,) = audio.glob(f"*{gone // 5}/{gone % 5}.wav")
   away = path.rename(tmp_path / path.name)
   library_build.build_library(audio, data, **SMALL)
-  after = _parts(data)
+  after = _parts_of(data)
   del before[gone]
   assert {song: after[song] for song in before} == before
   assert np.bincount(list(after.values())).tolist() == [17, 6, 6]
@@ -170,19 +114,19 @@ def test_known_songs_keep_their_part_and_new_ones_fill_up_the_shares(
   )
   away.rename(path)
   library_build.build_library(audio, data, **SMALL)
-  assert _parts(data) == after | {gone: catalogues.TEST}
+  assert _parts_of(data) == after | {gone: catalogues.TEST}
 
 
 def test_shares_that_data_split_has_set_stay_in_updates(library, decoded):
   audio, data = library
   shares = ["--test_share=0.4", "--validation_share=0.3", "--seed=5"]
   data_split.main([f"--melon_dir={data}", f"--data={data}", "--force", *shares])
-  before = _parts(data)
+  before = _parts_of(data)
   assert np.bincount(list(before.values())).tolist() == [3, 2, 4]
   tiny_library.write_song(audio / "A new artist" / "0.wav", 333.0)
   report = library_build.build_library(audio, data, threads=2)
   assert decoded == ["0.wav"] and report["settings"]["dims"] == 4
-  assert _parts(data) == before | {9: catalogues.VALIDATION}
+  assert _parts_of(data) == before | {9: catalogues.VALIDATION}
   assert report["settings"]["test_share"] == 0.4
   with pytest.raises(
     errors.InputError, match=r"test_share: there 0\.4, here 0\.2"
@@ -199,11 +143,11 @@ def test_another_split_alone_decodes_nothing(library, decoded, capsys):
   )
   assert not decoded and _features(data) == before and _is_whole(data)
   assert (data / "songs.lmdb" / "data.mdb").stat().st_ino == inode
-  assert np.bincount(list(_parts(data).values()))[catalogues.TEST] == 4
+  assert np.bincount(list(_parts_of(data).values()))[catalogues.TEST] == 4
   assert "split was drawn anew" in capsys.readouterr().out
   library_build.build_library(audio, data, force=True)
   assert len(decoded) == 9
-  assert np.bincount(list(_parts(data).values()))[catalogues.TEST] == 4
+  assert np.bincount(list(_parts_of(data).values()))[catalogues.TEST] == 4
 
 
 def test_a_new_playlist_alone_needs_no_decoding_and_no_new_store(
@@ -225,20 +169,6 @@ def test_a_new_playlist_alone_needs_no_decoding_and_no_new_store(
   (audio / "a.m3u").unlink()
   report = library_build.build_library(audio, data, **SMALL)
   assert report["playlist_files"] == [] and not decoded
-
-
-def test_a_duplicate_takes_the_place_of_a_song_that_goes(library, decoded):
-  audio, data = library
-  shutil.copyfile(audio / "Artist 0" / "0.wav", audio / "a copy.wav")
-  report = library_build.build_library(audio, data, **SMALL)
-  # What is a song stays one, though the other comes first by name.
-  assert report["duplicates"] == {"a copy.wav": "Artist 0/0.wav"}
-  before = _features(data)
-  (audio / "Artist 0" / "0.wav").unlink()
-  report = library_build.build_library(audio, data, **SMALL)
-  assert report["duplicates"] == {} and report["songs"] == 9
-  assert decoded == ["a copy.wav"] and _features(data) == before
-  assert _ids(data)["a copy.wav"] == 0
 
 
 def test_songs_that_lacked_a_decoder_of_earlier_versions_are_tried_again(
@@ -301,111 +231,6 @@ def test_an_interrupted_update_goes_on_and_sees_what_changed_meanwhile(
   fresh = data.with_name("fresh")
   library_build.build_library(audio, fresh, **SMALL)
   assert sorted(_features(fresh).values()) == sorted(_features(data).values())
-
-
-def _ids(data):
-  return tiny_library.read_json(data / "song_ids.json")["ids"]
-
-
-def test_moved_renamed_and_tagged_files_stay_the_songs_they_were(
-  library, decoded, monkeypatch, capsys
-):
-  monkeypatch.setattr(
-    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
-  )
-  audio, data = library
-  (audio / "lists").mkdir()
-  (audio / "lists" / "a.m3u").write_text("Artist 0/0.wav\nArtist 2/1.wav")
-  library_build.build_library(audio, data, **SMALL)
-  ids, features, parts = _ids(data), _features(data), _parts(data)
-  (audio / "Best").mkdir()
-  (audio / "Artist 0" / "0.wav").rename(audio / "Best" / "new name.wav")
-  (audio / "Artist 1").rename(audio / "Best" / "Artist 1")
-  file = mutagen.File(audio / "Artist 2" / "0.wav")
-  file.add_tags()
-  file.tags.add(id3.TPE1(encoding=3, text=["Somebody"]))
-  file.save()
-  os.utime(audio / "Artist 2" / "1.wav")
-  library_build.build_library(audio, data, **SMALL)
-  out = capsys.readouterr().out
-  assert (
-    "0 added, 4 moved or renamed, 0 removed, 0 changed, 2 with other" in out
-  )
-  assert "9 kept without decoding" in out
-  assert not decoded and _is_whole(data)
-  assert _features(data) == features and _parts(data) == parts
-  assert _ids(data) == {
-    **{path: ids[path] for path in ids if path.startswith("Artist 2")},
-    **{f"Best/{path}": ids[path] for path in ids if "Artist 1" in path},
-    "Artist 0/1.wav": 1,
-    "Artist 0/2.wav": 2,
-    "Best/new name.wav": 0,
-  }
-  meta = tiny_library.read_json(data / "kakao_meta" / "song_meta.json")
-  assert meta[6]["artist_name_basket"] == ["Somebody"]
-  (playlist,) = tiny_library.read_json(data / "kakao_meta" / "train.json")
-  assert playlist["songs"] == [0, ids["Artist 2/1.wav"]]
-  source = audio_sources.data_set_songs(data)
-  assert source.paths[0] == str(audio / "Best" / "new name.wav")
-  library_build.build_library(audio, data, **SMALL)
-  assert "nothing to do" in capsys.readouterr().out
-
-
-def test_ids_follow_the_audio_where_files_change_places(library, decoded):
-  audio, data = library
-  features = _features(data)
-  first, second = (audio / "Artist 0" / f"{i}.wav" for i in (0, 1))
-  first.rename(audio / "x")
-  second.rename(first)
-  (audio / "x").rename(second)
-  third = audio / "Artist 0" / "2.wav"
-  third.rename(audio / "third.wav")
-  tiny_library.write_song(third, 999.0)
-  library_build.build_library(audio, data, **SMALL)
-  ids = _ids(data)
-  assert [ids[f"Artist 0/{i}.wav"] for i in range(3)] == [1, 0, 9]
-  assert ids["third.wav"] == 2 and decoded == ["2.wav"]
-  found = _features(data)
-  assert {song: found[song] for song in features} == features
-  (audio / "third.wav").unlink()
-  library_build.build_library(audio, data, **SMALL)
-  assert _ids(data)["third.wav"] == 2 and 2 not in _features(data)
-
-
-def test_a_library_on_another_disk_is_the_same_library(
-  library, decoded, capsys
-):
-  audio, data = library
-  ids, features = _ids(data), _features(data)
-  disk = audio.with_name("disk")
-  shutil.copytree(audio, disk, copy_function=shutil.copyfile)  # Other times.
-  shutil.rmtree(audio)
-  report = library_build.build_library(disk, data, **SMALL)
-  assert "lies in" in capsys.readouterr().out and not decoded
-  assert _ids(data) == ids and _features(data) == features
-  assert report["audio_dir"] == str(disk)
-  again = library_build.build_library(disk, data, **SMALL)
-  assert again == report and "nothing to do" in capsys.readouterr().out
-  disk.rename(audio)  # With the times that are known.
-  report = library_build.build_library(audio, data, **SMALL)
-  assert report["audio_dir"] == str(audio) and not decoded
-  assert _is_whole(data)
-
-
-def test_a_song_that_was_encoded_anew_without_loss_keeps_its_id(
-  library, decoded
-):
-  audio, data = library
-  features = _features(data)
-  old = audio / "Artist 1" / "0.wav"
-  sound, rate_hz = soundfile.read(old, dtype="int16")
-  soundfile.write(audio / "Artist 1" / "zero.flac", sound, rate_hz)
-  old.unlink()
-  library_build.build_library(audio, data, **SMALL)
-  assert decoded == ["zero.flac"] and _features(data) == features
-  assert _ids(data)["Artist 1/zero.flac"] == 3
-  library_build.build_library(audio, data, force=True, **SMALL)
-  assert _features(data) == features
 
 
 def test_a_crash_while_parts_are_moved_is_made_good_by_the_next_run(

@@ -315,32 +315,6 @@ def test_playlists_of_every_format_are_read_and_bad_ones_are_named(
     assert name in summary
 
 
-def test_entries_of_other_machines_and_addresses_on_the_net_are_counted(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setattr(
-    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
-  )
-  audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
-  entries = [
-    r"D:\Music\Artist 1\0.wav",
-    "http://host/Artist 1/1.wav",
-    r"D:\Music\Artist 9\0.wav",
-    "Artist 2/0.wav",
-  ]
-  (audio / "a.m3u").write_text("\n".join(entries))
-  report = library_build.build_library(audio, data, **tiny_library.SMALL)
-  (found,) = report["playlist_files"]
-  assert (found["entries"], found["songs"]) == (4, 2)
-  assert found["by_ending"] == entries[:1]
-  assert found["streams"] == entries[1:2]
-  assert found["not_found"] == entries[2:3]
-  assert _meta(data, "train.json")[0]["songs"] == [5, 10]
-  summary = library_report.summary(report, data)
-  assert "addresses on the net: 1;" in summary
-  assert "found by the ending of their path: 1;" in summary
-
-
 def test_a_window_is_taken_of_every_track_and_short_ones_are_left_out(tmp_path):
   audio, data = tmp_path / "music", tmp_path / "data"
   for i in range(8):

@@ -9,6 +9,10 @@ import mutagen
 import numpy as np
 import soundfile
 
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import song_store
+
 SMALL = {
   "min_s": 0.0,
   "threads": 2,
@@ -71,3 +75,41 @@ def read_records(store: pathlib.Path) -> dict[bytes, bytes]:
       found = dict(txn.cursor())
   shutil.rmtree(copy)
   return found
+
+
+def features(data: pathlib.Path) -> dict[int, bytes]:
+  """Returns the feature of each song of a data set, by its id."""
+  store = song_store.SongStore(data / "songs.lmdb")
+  return {
+    int(song_id): store.read_song(i).tobytes()
+    for i, song_id in enumerate(store.song_ids)
+  }
+
+
+def is_whole(data: pathlib.Path) -> bool:
+  """Checks that a data set's parts belong together, and its features."""
+  report = read_json(data / "library.json")
+  assert len(dataset.DataSet(data).store) == report["songs"]
+  assert len(features(data)) == report["songs"]
+  assert {path.name for path in data.iterdir()} == {
+    "songs.lmdb",
+    "kakao_meta",
+    "skipped.json",
+    "song_ids.json",
+    "song_files.jsonl",
+    "library.json",
+    "catalogue.npz",
+    "data_split.json",
+  }
+  return True
+
+
+def ids_of(data: pathlib.Path) -> dict[str, int]:
+  """Returns path -> id of a data set."""
+  return read_json(data / "song_ids.json")["ids"]
+
+
+def parts_of(data: pathlib.Path) -> dict[int, int]:
+  """Returns id -> part of the split of a data set."""
+  made = catalogues.load(data)
+  return dict(zip(made.song_ids.tolist(), made.split.tolist(), strict=True))

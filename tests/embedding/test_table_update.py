@@ -1,0 +1,159 @@
+"""Tests of pcl_jax.embedding.table_update: a table is brought up to date."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from pyarrow import parquet
+import pytest
+
+from pcl_jax.audio import decode
+from pcl_jax.common import errors
+from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
+from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_table
+from tests.support import music_run
+from tests.support import tiny_library
+
+BATCH, SONGS = music_run.BATCH, music_run.SONGS
+_embed = music_run.embed
+
+
+@pytest.fixture
+def read_files(monkeypatch):
+  """Names of the files whose features were read."""
+  names, read = [], decode.feature_blocks
+
+  def watched(path, *args, **kwargs):
+    names.append(pathlib.Path(path).name)
+    return read(path, *args, **kwargs)
+
+  monkeypatch.setattr(decode, "feature_blocks", watched)
+  return names
+
+
+def _change_library(music: pathlib.Path) -> None:
+  """Adds, changes, removes, moves and touches one file each."""
+  tiny_library.write_song(music / "a" / "new.wav", 500.0, seconds=5.0)
+  tiny_library.write_song(music / "tail.wav", 123.0, seconds=9.0)
+  (music / "a" / "one sample.wav").unlink()
+  (music / "b" / "song.WAV").rename(music / "a" / "moved.wav")
+  os.utime(music / "b/c/long.flac")
+
+
+@pytest.mark.parametrize("kind", [[], ["--per_patch"]])
+def test_only_songs_that_are_new_or_changed_are_embedded_again(
+  made, tmp_path, capsys, read_files, kind
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  flags = [f"--audio={music}", BATCH, *kind]
+  assert not _embed(made, *flags, out=out)
+  _change_library(music)
+  read_files.clear()
+  capsys.readouterr()
+  assert not _embed(made, *flags, out=out)
+  assert sorted(read_files) == ["new.wav", "tail.wav"]
+  printed = capsys.readouterr().out
+  assert "5 songs, " in printed and "2 are new or changed, 3 are as they" in (
+    printed
+  )
+  assert "; 1 songs of the table are no longer there" in printed
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, *flags, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  about = embedding_table.read_about(whole)
+  assert embedding_table.read_about(out) == about
+  assert not _embed(made, *flags, out=out)
+  assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_library_in_another_place_keeps_its_vectors(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  music.rename(tmp_path / "disk")
+  read_files.clear()
+  flags = [f"--audio={tmp_path / 'disk'}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  assert not read_files
+  table = embedding_table.read_table(out)
+  assert table.about["roots"] == [str(tmp_path / "disk")]
+  assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
+
+
+def test_an_interrupted_update_goes_on(made, tmp_path, monkeypatch, read_files):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  before = out.read_bytes()
+  _change_library(music)
+  with monkeypatch.context() as patch:
+    patch.setattr(embedding_run, "failures_path", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      _embed(made, f"--audio={music}", BATCH, out=out)
+  assert out.read_bytes() == before
+  read_files.clear()
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert not read_files
+  assert not _embed(
+    made, f"--audio={music}", BATCH, out=tmp_path / "whole.parquet"
+  )
+  whole = parquet.read_table(tmp_path / "whole.parquet")
+  assert parquet.read_table(out) == whole
+
+
+def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  (music / "broken.mp3").write_text("this is not music")
+  flags = [f"--audio={music}", BATCH]
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  (music / "tail.wav").unlink()
+  read_files.clear()
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  assert read_files == ["broken.mp3"]
+  assert embedding_table.read_table(out).ids == list(SONGS)[:-1]
+  failures = json.loads(embedding_run.failures_path(out).read_text())
+  assert [one["id"] for one in failures] == ["broken.mp3"]
+
+
+def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
+  made, data, tmp_path, monkeypatch
+):
+  store = song_store.SongStore(data / song_store.FILE_NAME)
+  ids = store.song_ids.tolist()
+  meta = [
+    {"id": ids[0], "song_name": "One", "artist_name_basket": ["A", "B"]},
+    {"id": ids[2], "song_name": "Two", "artist_name_basket": []},
+  ]
+  (data / "kakao_meta").mkdir()
+  (data / "kakao_meta" / "song_meta.json").write_text(json.dumps(meta))
+  smaller = tmp_path / "smaller"
+  smaller.mkdir()
+  writer = song_writer.SongWriter(smaller / song_store.FILE_NAME)
+  writer.add((i, store.read_song(row)) for row, i in enumerate(ids) if row % 3)
+  writer.finish({})
+  out = tmp_path / "data.parquet"
+  assert not _embed(made, f"--data={smaller}", BATCH, out=out)
+  read, songs = song_store.SongStore.read_song, []
+
+  def watched(self, position):
+    songs.append(position)
+    return read(self, position)
+
+  monkeypatch.setattr(song_store.SongStore, "read_song", watched)
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  assert songs == list(range(0, 60, 3))
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, f"--data={data}", BATCH, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  names = embedding_table.read_table(out).names
+  assert names == ("A, B - One", "", "Two") + 57 * ("",)
