@@ -2,16 +2,26 @@
 
 from collections.abc import Iterable
 import sys
+import time
 
 import tqdm
 
 from pcl_jax.common import hosts
 
+_said_s = time.monotonic()
+
+
+def quiet_s() -> float:
+  """Returns for how many seconds `say` has printed nothing."""
+  return time.monotonic() - _said_s
+
 
 def say(text: str) -> None:
   """Prints a line above the progress bar; only the first process does."""
+  global _said_s
   if not hosts.is_first():
     return
+  _said_s = time.monotonic()
   tqdm.tqdm.write(text, file=sys.stdout)
   sys.stdout.flush()
 

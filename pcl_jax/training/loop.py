@@ -29,6 +29,7 @@ from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
 from pcl_jax.training import preemption
 from pcl_jax.training import profiling
+from pcl_jax.training import run_messages
 from pcl_jax.training import setup
 from pcl_jax.training import train_step
 
@@ -49,6 +50,10 @@ class _Session:
   trace: profiling.Trace
   watch: nonfinite.Watch
   stop: preemption.Interruption
+  meter: metric_writers.Meter = dataclasses.field(
+    default_factory=metric_writers.Meter
+  )
+  pace: run_messages.Pace = dataclasses.field(default_factory=run_messages.Pace)
 
   def record(
     self,
@@ -63,7 +68,12 @@ class _Session:
     self.stop.record(answer)
     self.watch.record(plan, losses, bool(skipped))
     if row is not None:
-      self.writer.write_step(row, losses)
+      left = self.pace.left(run_messages.steps_left(self.run, self.progress))
+      self.writer.write_step(row, losses, left)
+
+  def describe(self) -> str:
+    """Returns how far the run is, in words."""
+    return run_messages.describe(self.run, self.progress, self.pace)
 
   def failures(self) -> dict[str, int]:
     """Returns what rows of the log say where saves of this start failed."""
@@ -152,7 +162,8 @@ def _train_epoch(
 ) -> train_step.State:
   """Trains what is left of an epoch, or until a signal; returns the state."""
   run, progress, stop = session.run, session.progress, session.stop
-  config, meter, before = run.config, metric_writers.Meter(), None
+  config, meter, before = run.config, session.meter, None
+  meter.go_on()
   with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
     while progress.step_in_epoch < len(plan) and not stop.is_due:
       asked = time.perf_counter()
@@ -169,8 +180,9 @@ def _train_epoch(
       progress.step += 1
       progress.step_in_epoch += 1
       session.trace.record_step(terms)
+      session.pace.record_step()
       is_logged = progress.step % config.log_every_steps == 0
-      before = terms, answer, _row(session, plan, meter) if is_logged else None
+      before = terms, answer, _row(session, plan) if is_logged else None
       meter.leave_out_compilation()
       at_end = progress.step_in_epoch == len(plan)  # Saved once validated.
       if progress.step % config.save_every_steps == 0 and not at_end:
@@ -180,17 +192,16 @@ def _train_epoch(
         session.save_within_epoch(state)
   if before is not None:
     session.record(plan, *before)
+    meter.pause()  # Validation is no part of its figures.
     if progress.step_in_epoch < len(plan):
       session.save_within_epoch(state)
   return state
 
 
-def _row(
-  session: _Session, plan: plans.Plan, meter: metric_writers.Meter
-) -> dict[str, Any]:
+def _row(session: _Session, plan: plans.Plan) -> dict[str, Any]:
   """Returns what a row of the log says in addition to the losses."""
   run, progress = session.run, session.progress
-  speeds = meter.read()
+  speeds = session.meter.read()
   steps_per_s = speeds["songs_per_s"] / plan.songs.shape[1]
   devices = run.batches.sharding.mesh.devices.ravel().tolist()
   row = {"epoch": progress.epoch, "step": progress.step} | speeds
@@ -332,7 +343,7 @@ def train_and_evaluate(
       text = config.to_json(indent=2) + "\n"
       storage.write_text(path / "config.json", text)
       learned_songs.record(path, run.batches.data)
-    _print_beginning(run, progress)
+    run_messages.say_beginning(run, progress)
     stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
     writer = metric_writers.MetricWriter(path, progress.step)
     stack.callback(writer.close)
@@ -340,50 +351,13 @@ def train_and_evaluate(
     stack.callback(trace.close)
     watch = nonfinite.Watch(run, path, writer, progress)
     session = _Session(run, progress, checkpoints, writer, trace, watch, stop)
+    if not sys.stdout.isatty():
+      beat = run_messages.Heartbeat(session.describe)
+      stack.callback(beat.close)
     with _advising_on_memory():
       _train(session, state, ahead, validation_plan)
     checkpoints.finish()
     kept = checkpoints.files.best(), checkpoints.files.latest()
-  _print_end(session, *kept, path)
+  stopped_by = stop.reason if stop.is_due else None
+  run_messages.say_end(run, progress, stopped_by, kept, path)
   return dataclasses.asdict(progress)
-
-
-def _print_beginning(run: setup.Setup, progress: setup.Progress) -> None:
-  batches, epochs = run.batches, run.config.epochs
-  console.say(
-    f"strategy {batches.strategy.name}, {batches.sharding.mesh.size} "
-    f"device(s), {len(batches.data.store)} songs in {batches.data.directory}"
-  )
-  if progress.epoch >= epochs:
-    console.say(
-      f"all {epochs} epochs are done: nothing is left to train; a larger "
-      "--config.epochs goes on"
-    )
-
-
-def _print_end(
-  session: _Session, best: int | None, latest: int | None, path: pathlib.Path
-) -> None:
-  progress, stop = session.progress, session.stop
-  if stop.is_due:
-    saved = (
-      "nothing is saved yet" if latest is None else f"step {latest} is saved"
-    )
-    console.say(
-      f"stopped by {stop.reason} after step {progress.step}; {saved}, and the "
-      "same command line goes on"
-    )
-    return
-  if progress.epoch < session.run.config.epochs:
-    console.say(
-      f"stopped early: {progress.epochs_without_better} epochs without a "
-      "better validation loss"
-    )
-  if progress.skipped_steps:
-    console.say(
-      f"{progress.skipped_steps} steps were skipped, being not finite; their "
-      f"batches are in {path / nonfinite.FOLDER}"
-    )
-  console.say(
-    f"done: {progress.step} steps; best checkpoint: step {best} in {path}"
-  )

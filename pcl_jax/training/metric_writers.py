@@ -146,8 +146,13 @@ class MetricWriter:
       if value is not None:
         self._curves.add(f"{kind}/{name}", value, step)
 
-  def write_step(self, row: dict[str, Any], losses: dict[str, float]) -> None:
-    """Writes and prints a row of training; advises once on a slow loader."""
+  def write_step(
+    self, row: dict[str, Any], losses: dict[str, float], left: str = ""
+  ) -> None:
+    """Writes and prints a row of training; advises once on a slow loader.
+
+    The time that is left is printed alone, as it is never the same twice.
+    """
     step, epoch = row["step"], row["epoch"]
     others = {name: value for name, value in row.items() if name != "step"}
     self.write("train", step, others | losses)
@@ -155,6 +160,7 @@ class MetricWriter:
       f"epoch {epoch} step {step}: {format_terms(losses)} | "
       f"{row['songs_per_s']:.0f} songs/s | "
       f"waiting for data {row['data_wait_share']:.0%}"
+      f"{left and f' | {left}'}"
     )
     is_slow = row["data_wait_share"] > _MUCH_WAITING and step > _FIRST_STEPS
     if is_slow and not self._has_advised:
@@ -174,14 +180,27 @@ class MetricWriter:
 
 
 class Meter:
-  """Measures songs per second and the share of time waiting for data."""
+  """Measures songs per second and the share of time waiting for data.
 
-  def __init__(self):
-    self._compiled = False
+  One meter is for all epochs: the time of a step is seen where the next one is
+  recorded, so that the first step of an epoch alone would seem to take none.
+  """
+
+  def __init__(self, clock: Callable[[], float] = time.perf_counter):
+    self._clock, self._compiled = clock, False
     self._reset()
 
   def _reset(self) -> None:
-    self._start, self._waited_s, self._patches = time.perf_counter(), 0.0, 0
+    self._start, self._before_s = self._clock(), 0.0
+    self._waited_s, self._patches = 0.0, 0
+
+  def pause(self) -> None:
+    """Leaves out the time from now until `go_on`."""
+    self._before_s += self._clock() - self._start
+
+  def go_on(self) -> None:
+    """Ends a pause."""
+    self._start = self._clock()
 
   def leave_out_compilation(self) -> None:
     """Starts to measure after the first step, which was compiled."""
@@ -196,7 +215,8 @@ class Meter:
 
   def read(self) -> dict[str, float]:
     """Returns the figures since the last call, and starts again."""
-    elapsed_s = max(time.perf_counter() - self._start, 1e-9)
+    elapsed_s = self._before_s + self._clock() - self._start
+    elapsed_s = max(elapsed_s, 1e-9)
     row = {
       "songs_per_s": round(self._patches / elapsed_s, 2),
       "data_wait_share": round(self._waited_s / elapsed_s, 4),

@@ -157,6 +157,25 @@ def test_rows_that_are_lost_at_the_end_are_counted(
   assert "warning: 2 rows of" in capsys.readouterr().err
 
 
+def test_the_first_step_of_an_epoch_has_the_speed_of_the_steps_before_it():
+  now = 0.0
+  meter = metric_writers.Meter(clock=lambda: now)
+  rows = []
+  for _ in range(3):
+    meter.go_on()
+    for _ in range(4):
+      now += 0.02  # Waiting for data.
+      meter.add(100, 0.02)
+      # As in the loop: read before the step is waited for.
+      rows.append(meter.read())
+      meter.leave_out_compilation()
+      now += 0.98
+    meter.pause()
+    now += 1000.0  # Validation.
+  for row in rows[1:]:
+    assert row == {"songs_per_s": 100.0, "data_wait_share": 0.02}
+
+
 def test_a_loader_that_holds_training_back_is_said_once(tmp_path, capsys):
   writer = metric_writers.MetricWriter(tmp_path, 0)
   for step, share in ((5, 0.9), (30, 0.1), (31, 0.5), (32, 0.6)):
