@@ -11,6 +11,21 @@ REPORT = "library.json"
 ANY = "any strategy"  # A key of what is unavailable.
 _SHOWN_FILES = 5
 _SHOWN_CHARS = 120
+# What data sets of earlier versions do not say.
+_UNSAID: dict[str, Any] = {
+  "settings": {},
+  "names": {
+    "most_songs": [],
+    "by_album_artist": 0,
+    "from_folders": [],
+    "split": {},
+    "merged": {},
+    "no_names": {},
+  },
+  "albums_as_playlists": 0,
+  "too_short": 0,
+  "passed_over": "",
+}
 
 
 def change(
@@ -67,7 +82,7 @@ def left_out(report: dict[str, Any], folder: pathlib.Path) -> list[str]:
   parts = {
     "duplicates of another": len(report["duplicates"]),
     "no longer there": report["gone"],
-    f"shorter than {report['settings']['min_s']:g} s, --min_s": report[
+    f"shorter than {report['settings'].get('min_s', 0):g} s, --min_s": report[
       "too_short"
     ],
   }
@@ -157,7 +172,7 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
     ("streams", "playlist entries that are addresses on the net"),
     ("by_ending", "playlist entries found by the ending of their path"),
   ):
-    if count := sum(len(one[kind]) for one in files):
+    if count := sum(len(one.get(kind, ())) for one in files):
       lines.append(f"{words}: {count}; {REPORT} lists them")
   damaged = [
     f"{one['file']} ({one['unreadable']})"
@@ -180,6 +195,7 @@ def _about_playlists(report: dict[str, Any]) -> list[str]:
 
 def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   """Describes the content of library.json in a few lines."""
+  report = _UNSAID | report
   albums = report["albums_as_playlists"]
   lines = [
     f"{data_dir}: {report['songs']} songs, {report['hours']:.2f} hours, "

@@ -6,10 +6,12 @@ import pytest
 
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from preprocessing import own_library
 from preprocessing.library import library_build
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 from preprocessing.vectors import playlist_factors
 from tests.support import tiny_library
 
@@ -137,6 +139,38 @@ def test_another_shortest_length_decodes_only_what_was_left_out(
   after = tiny_library.read_records(data / "songs.lmdb")
   ids = [key for key in before if len(key) == 4]
   assert len(ids) == 19 and all(after[key] == before[key] for key in ids)
+
+
+def test_a_data_set_of_an_earlier_version_is_described_and_kept(
+  tmp_path, decoded, capsys, monkeypatch
+):
+  monkeypatch.setattr(
+    playlist_factors, "make_playlist_vectors", lambda *_, **__: None
+  )
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  (audio / "list.m3u").write_text("Artist 0/0.wav\ngone.wav")
+  data = tmp_path / "data"
+  flags = [f"--audio={audio}", f"--out={data}", "--force", *tiny_library.FLAGS]
+  own_library.main(flags)
+  report = tiny_library.read_json(data / "library.json")
+  new = "names passed_over too_short albums albums_as_playlists".split()
+  for key in new:
+    del report[key]
+  for key in library_settings.LIGHT:
+    del report["settings"][key]
+  for one in report["playlist_files"]:
+    for key in one.keys() - {"file", "encoding", "playlists", "entries"}:
+      if key not in ("songs", "repeated", "left_out", "not_found"):
+        del one[key]
+  storage.write_json(data / "library.json", report)
+  decoded.clear()
+  own_library.main([f"--audio={audio}", f"--out={data}"])
+  assert "nothing to do" in capsys.readouterr().out and not decoded
+  # Songs shorter than the length that is asked for by now stay.
+  tiny_library.write_song(audio / "new.wav", 900.0)
+  own_library.main([f"--audio={audio}", f"--out={data}"])
+  assert decoded == ["new.wav"]
+  assert len(song_store.SongStore(data / "songs.lmdb")) == 10
 
 
 def test_other_rules_for_names_need_no_decoding(tmp_path, decoded):
