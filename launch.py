@@ -17,6 +17,7 @@ after the step under way, which is saved; a second one ends it at once.
 """
 
 from collections.abc import Sequence
+import os
 import re
 import sys
 
@@ -26,6 +27,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -94,8 +96,17 @@ def _describe(error: BaseException) -> str:
   return str(error)
 
 
+def _with_home(word: str) -> str:
+  """Returns a word in which --config=~/FILE has the user's folder."""
+  flag, equals, value = word.partition("=")
+  if flag.lstrip("-") == "config":
+    value = os.path.expanduser(value)
+  return f"{flag}{equals}{value}"
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; a bad flag is one line and exit code 2."""
+  file_names.print_any_text()
   if any(word in ("-h", "-help", "--help", "--helpfull") for word in argv[1:]):
     print(programs.fit(__doc__))
     print(flags.FLAGS.main_module_help())
@@ -105,7 +116,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     flags.FLAGS["verbosity"].value = logging.WARNING
     flags.FLAGS["verbosity"].using_default_value = False
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS(list(map(_with_home, argv)))
     _ = _CONFIG.value.seed  # A missing config file is reported on first use.
     if len(rest) > 1:
       raise errors.InputError(f"{rest[1]!r} is not a flag; see --help.")
@@ -120,6 +131,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   # Imported here so that a bad command line is answered at once.
   from pcl_jax.common import hosts
+  from pcl_jax.common import jax_setup
   from pcl_jax.training import config_check
   from pcl_jax.training import loop
   from pcl_jax.training import replay
@@ -132,6 +144,7 @@ def main(argv: Sequence[str]) -> None:
       distributed = _COORDINATOR.value is not None or hosts.are_expected()
     if distributed:
       hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    jax_setup.start()
     data = _CONFIG.value.data
     hosts.await_first(
       lambda: sample_data.make_where_absent(

@@ -27,6 +27,7 @@ import numpy as np
 from benchmarks import loader as loader_benchmark
 from benchmarks import machine
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import loader
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = parser.parse_args(argv)
   parts = None
   if flags.split_from:
-    parts = published_split.read_split(pathlib.Path(flags.split_from))
+    parts = published_split.read_split(file_names.path(flags.split_from))
   made = make_catalogue(flags.songs, flags.playlists, parts)
   print(
     f"{machine.describe()}; {len(made):,} songs "

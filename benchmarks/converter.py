@@ -32,6 +32,7 @@ import numpy as np
 from benchmarks import machine
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from preprocessing.melon import converter
 from preprocessing.melon import melon_source
 
@@ -134,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--workers", type=int, default=cores)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--cold", action="store_true", help="read from the disk")
-  parser.add_argument("--folder", help="where the temporary folder is made")
+  parser.add_argument(
+    "--folder", type=file_names.path, help="where the temporary folder is made"
+  )
   flags = parser.parse_args(argv)
   with tempfile.TemporaryDirectory(dir=flags.folder) as name:
     folder = pathlib.Path(name)

@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks import loader as loader_benchmark
 from benchmarks import machine
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
 from pcl_jax.data import song_store
@@ -102,7 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--num_blocks", type=int, default=100)
   add("--cached_batches", type=int, default=50)
   add("--rounds", type=int, default=3)
-  add("--folder", help="where the store is made (a temporary folder)")
+  add(
+    "--folder",
+    type=file_names.path,
+    help="where the store is made (a temporary folder)",
+  )
   flags = parser.parse_args(argv)
   orders = {
     "shuffled": None,

@@ -24,6 +24,7 @@ from benchmarks import step_forms
 from configs import common
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.models import audio_encoder
 from pcl_jax.models import encoders
 from pcl_jax.training import optimizers
@@ -60,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--out", required=True, help="folder for checkpoints")
+  parser.add_argument(
+    "--out", type=file_names.path, required=True, help="folder for checkpoints"
+  )
   parser.add_argument(
     "--encoder", choices=audio_encoder.BACKBONES, default="resnet"
   )

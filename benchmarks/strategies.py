@@ -27,6 +27,7 @@ from benchmarks import strategy_table
 from configs import common
 from configs import sample
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import mel_baselines
@@ -178,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
-    "--out", type=pathlib.Path, default=pathlib.Path("runs/strategies")
+    "--out", type=file_names.path, default=pathlib.Path("runs/strategies")
   )
   parser.add_argument(
     "--data", default="data/sample_strategies", help="made where absent"

@@ -15,7 +15,6 @@ import argparse
 from collections.abc import Sequence
 import importlib
 import os
-import pathlib
 import statistics
 import time
 
@@ -24,6 +23,7 @@ import scipy.sparse
 
 from benchmarks import machine
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import catalogues
 from preprocessing.vectors import warp
 
@@ -115,7 +115,7 @@ def _matrix(entries: np.ndarray, shape: tuple[int, int]):
 def _entries(flags: argparse.Namespace) -> np.ndarray:
   if not flags.data:
     return draw_playlists(flags.playlists, flags.songs, flags.themes)
-  made = catalogues.load(pathlib.Path(flags.data).expanduser())
+  made = catalogues.load(file_names.path(flags.data))
   owners = made.playlists.list_index()
   return np.stack([owners, made.playlists.values], axis=1).astype(np.int64)
 

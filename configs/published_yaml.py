@@ -10,7 +10,6 @@ is read from --config.data.dir.
 
 import contextlib
 import os
-import pathlib
 from typing import Any
 
 from absl import logging
@@ -20,6 +19,7 @@ import yaml
 
 from configs import common
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 
 # Published key -> key here. Unlisted keys keep their name and place.
 _RENAMED = {
@@ -67,7 +67,7 @@ def _read(path: str) -> dict[str, Any]:
       "--config=configs/published_yaml.py:my.yaml"
     )
   try:
-    with open(path, encoding="utf-8") as file:
+    with open(file_names.path(path), encoding="utf-8") as file:
       content = yaml.safe_load(file)
   except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
     raise errors.InputError(f"{path} cannot be read: {error}") from error
@@ -82,8 +82,8 @@ def _under(key: str, keys: tuple[str, ...]) -> bool:
 
 def _check_file(path: str, key: str, value: Any) -> None:
   """Files may be given relative to the YAML file or to the working folder."""
-  places = (pathlib.Path(str(value)), pathlib.Path(path).parent / str(value))
-  if not any(os.path.exists(place) for place in places):
+  given, beside = file_names.path(str(value)), file_names.path(path).parent
+  if not any(os.path.exists(place) for place in (given, beside / given)):
     raise errors.InputError(
       f"{path}: {key} is {str(value)!r} and no such file exists. Correct the "
       "path or remove the key: the data set is read from --config.data.dir."

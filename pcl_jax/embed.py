@@ -39,6 +39,8 @@ from absl import logging
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import song_encoder
@@ -69,7 +71,9 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
   if failures:
     lines.append(f"{len(failures)} songs cannot be read:")
     shown = failures[:_SHOWN_FAILURES]
-    lines += [f"  {one['path'] or one['id']}: {one['reason']}" for one in shown]
+    for one in shown:
+      why = f"{one['path'] or one['id']}: {one['reason']}"
+      lines.append(f"  {file_names.shown(why)}")
     listed = embedding_run.failures_path(out)
     more = len(failures) - _SHOWN_FAILURES
     lines.append(f"  {f'and {more} more; ' * (more > 0)}all are in {listed}")
@@ -80,11 +84,11 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   parser = command_line.parser("pcl_jax.embed", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
   count, layers = {"type": command_line.count}, song_encoder.LAYERS
-  add("--workdir", required=True, help="folder of the run")
+  add("--workdir", **path, required=True, help="folder of the run")
   what = parser.add_mutually_exclusive_group(required=True)
   text = "audio files, and folders of them"
-  what.add_argument("--audio", nargs="+", help=text)
-  what.add_argument("--data", help="a prepared data set's folder")
+  what.add_argument("--audio", **path, nargs="+", help=text)
+  what.add_argument("--data", **path, help="a prepared data set's folder")
   add("--out", **path, required=True, help="the table, a Parquet file")
   add("--layer", choices=layers, default=layers[0], help="see above")
   add("--per_patch", action="store_true", help="a row for each patch")
@@ -101,6 +105,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line and writes the table."""
   flags = _arguments(argv)
+  jax_setup.start()
   audio, data = flags.pop("audio"), flags.pop("data")
   out = flags.pop("out")
   encoder = song_encoder.load(flags.pop("workdir"), flags.pop("checkpoint"))

@@ -23,6 +23,7 @@ from absl import logging
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
 from pcl_jax.data import catalogues
 from pcl_jax.evaluation import compare
 from pcl_jax.evaluation import evaluator
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if flags.compare:
     _compare(flags)
     return
+  jax_setup.start()
   decided = [field.name for field in dataclasses.fields(task_base.Options)]
   found = evaluator.evaluate(
     flags.workdir,

@@ -29,6 +29,8 @@ from absl import logging
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_queries
 
@@ -36,7 +38,8 @@ from pcl_jax.embedding import song_queries
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = command_line.parser("pcl_jax.similar", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  add("--embeddings", required=True, help="a table that pcl_jax.embed wrote")
+  text = "a table that pcl_jax.embed wrote"
+  add("--embeddings", **path, required=True, help=text)
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument("--query", help="an id or path of the table, or a file")
   what.add_argument("--playlist", **path, help="a playlist file to continue")
@@ -54,6 +57,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints the songs."""
   flags = _arguments(argv)
+  jax_setup.start()
   table = embedding_table.read_table(flags.embeddings)
   if flags.keep_silent:
     table = dataclasses.replace(table, silent=frozenset())
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       table, flags.playlist, flags.k, flags.title
     )
   rows = song_queries.rows_of(table, found)
-  cells = [list(map(str, row.values())) for row in rows]
+  cells = [[file_names.shown(str(one)) for one in r.values()] for r in rows]
   print(about, "", *console.grid(list(rows[0]), cells), sep="\n")
   for write, path in (
     (song_queries.write_csv, flags.csv),

@@ -55,6 +55,7 @@ from collections.abc import Sequence
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
 from preprocessing.library import library_build
 from preprocessing.library import library_report
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   boolean = argparse.BooleanOptionalAction
   add("--albums_as_playlists", action=boolean, default=None, help=text)
   args = vars(parser.parse_args(argv))
+  jax_setup.start()  # Not after hours of decoding.
   audio_dir, data_dir = args.pop("audio"), args.pop("out")
   with locks.hold(data_dir, parser.prog):
     report = library_build.build_library(audio_dir, data_dir, **args)

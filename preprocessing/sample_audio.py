@@ -71,7 +71,9 @@ def make_audio(
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the files."""
   parser = command_line.parser("preprocessing.sample_audio", __doc__)
-  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder")
+  parser.add_argument(
+    "--out", required=True, type=command_line.path, help="folder"
+  )
   numbers = {
     "songs": (120, "number of songs"),
     "artists": (12, "number of artists"),

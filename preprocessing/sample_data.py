@@ -9,10 +9,11 @@ the single commands do. What exists already is not made again.
 
 from collections.abc import Sequence
 import os
-import pathlib
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
 from pcl_jax.common import programs
 from preprocessing.melon import catalogue_maker
@@ -50,7 +51,7 @@ def make(
   Raises:
     InputError: the folder holds something else, or another process makes it.
   """
-  data_dir = pathlib.Path(data_dir)
+  data_dir = file_names.path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
   with locks.hold(data_dir, "the making of a sample"):
     sample_maker.make_sample(
@@ -87,7 +88,7 @@ def make_where_absent(
     songs: `config.data.sample_songs`; 0 for no sample.
     seconds: `config.data.sample_seconds`.
   """
-  data_dir = pathlib.Path(data_dir)
+  data_dir = file_names.path(data_dir)
   # The vectors are made last.
   finished = (data_dir / genre_words.FILE_NAME).exists()
   begun = (data_dir / MELON_FOLDER).is_dir()
@@ -104,7 +105,8 @@ def make_where_absent(
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the sample."""
   parser = command_line.parser("preprocessing.sample_data", __doc__)
-  parser.add_argument("--out", required=True, help="folder of the data set")
+  text = "folder of the data set"
+  parser.add_argument("--out", type=command_line.path, required=True, help=text)
   numbers = {
     "songs": (600, "number of songs"),
     "seconds": (20.0, "length of most songs"),
@@ -112,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   }
   command_line.add_numbers(parser, numbers)
   flags = parser.parse_args(argv)
+  jax_setup.start()
   make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)
   train = programs.fit("python launch.py --config=configs/sample.py")
   print(

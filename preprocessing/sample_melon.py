@@ -19,7 +19,6 @@ A tiny one for a trial, and a harder one:
 
 from collections.abc import Sequence
 import dataclasses
-import pathlib
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and makes the sample."""
   parser = command_line.parser("preprocessing.sample_melon", __doc__)
   add = parser.add_argument
-  add("--out", required=True, type=pathlib.Path, help="folder to fill")
+  add("--out", required=True, type=command_line.path, help="folder to fill")
   add("--processes", type=int, help="default: one for each core")
   numbers = {
     field.name: (field.default, field.metadata["help"])

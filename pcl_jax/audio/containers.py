@@ -341,7 +341,7 @@ def open_part(
   with contextlib.ExitStack() as stack:
     part = from_s, to_s, block_samples
     try:
-      file = stack.enter_context(_ReadOn(os.fspath(path)))
+      file = stack.enter_context(_ReadOn(os.fsencode(path)))
       source = _sndfile_source(path, file, *part)
     except (soundfile.SoundFileError, OSError) as error:
       why = str(getattr(error, "error_string", error)).rstrip(". ")

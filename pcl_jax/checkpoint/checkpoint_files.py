@@ -17,6 +17,7 @@ import tempfile
 from typing import Any
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 
 FOLDER = "checkpoints"
@@ -58,7 +59,12 @@ class CheckpointFiles:
   """The files of the checkpoints of one run; `path` has the steps."""
 
   def __init__(self, workdir: str | os.PathLike[str]):
-    self._workdir = pathlib.Path(workdir).absolute()
+    self._workdir = file_names.path(workdir).absolute()
+    if not file_names.is_text(str(self._workdir)):
+      raise errors.InputError(
+        f"--workdir={workdir} has a name that is not UTF-8, and TensorStore "
+        "writes no checkpoint there: give a folder of another name."
+      )
     self.path = self._workdir / FOLDER
 
   def prepare(self) -> None:
@@ -180,7 +186,7 @@ class CheckpointFiles:
       target = folder / f"{step}.{number}"
     # The digests last: a damaged step without them would be trusted.
     self.folder(step).rename(target)
-    (target / _REASON).write_text(reason + "\n")
+    (target / _REASON).write_text(reason + "\n", encoding="utf-8")
     self.drop_digest(step)
     return target
 
@@ -189,7 +195,8 @@ class CheckpointFiles:
     folder, found = self._workdir / BAD, {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
       reason = path / _REASON
-      found[path.name] = reason.read_text().strip() if reason.exists() else ""
+      text = reason.read_text(encoding="utf-8") if reason.exists() else ""
+      found[path.name] = text.strip()
     return found
 
   def tidy(self) -> None:

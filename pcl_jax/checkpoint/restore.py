@@ -9,7 +9,6 @@ without a word, so digests, names, shapes and types are compared first.
 from collections.abc import Iterator
 import contextlib
 import os
-import pathlib
 from typing import Any
 
 from absl import logging
@@ -21,6 +20,8 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import orbax_noise
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.models import audio_encoder
 
@@ -120,10 +121,12 @@ def load_encoder(
     The encoder, and what its checkpoint says about itself.
 
   Raises:
-    InputError: there is no good checkpoint, or its feature has other settings.
+    InputError: there is no good checkpoint, its feature has other settings, or
+      JAX would compute in other types.
   """
+  jax_setup.check_types()
   files = checkpoint_files.CheckpointFiles(workdir)
-  folder = pathlib.Path(workdir) / checkpoint_files.FOLDER
+  folder = file_names.path(workdir) / checkpoint_files.FOLDER
   files.check_exists()
   step = files.latest()
   if which == "best":

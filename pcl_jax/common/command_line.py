@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 import pathlib
 
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 
 
@@ -40,7 +41,7 @@ def add_numbers(
 
 def path(text: str) -> pathlib.Path:
   """Returns a path given as an argument; `~` is the user's folder."""
-  return pathlib.Path(text).expanduser()
+  return file_names.path(text)
 
 
 def count(text: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import os
 import sys
 
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 
 EXIT_FAILED = 1
@@ -32,8 +33,9 @@ def run_command(main: Callable[[], int | None]) -> None:
   """Runs a command's `main` and exits; errors for people have no traceback.
 
   The exit code is 2 after an `InputError` or if a file cannot be used, and 1
-  after a `RunError`.
+  after a `RunError`. Whatever text is printed, the terminal takes it.
   """
+  file_names.print_any_text()
   sys.exit(_report(main) or 0)
 
 
@@ -41,7 +43,7 @@ def _report(main: Callable[[], int | None]) -> int | None:
   try:
     return main()
   except _ForPeople as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {file_names.shown(str(error))}", file=sys.stderr)
     return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
   except BrokenPipeError:  # The reader, such as `head`, has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,8 +51,9 @@ def _report(main: Callable[[], int | None]) -> int | None:
   except OSError as error:
     if error.filename is None:
       raise
+    name = file_names.shown(os.fsdecode(error.filename))
     print(
-      f"error: {error.filename} cannot be read or written ({error.strerror}). "
+      f"error: {name} cannot be read or written ({error.strerror}). "
       "Give a place that exists and that you may use, on a disk with room.",
       file=sys.stderr,
     )

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import pathlib
 import zlib
 
 from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
@@ -52,7 +52,7 @@ class DataSet:
     Raises:
       InputError: it is missing or not prepared, or its parts disagree.
     """
-    self.directory = pathlib.Path(directory)
+    self.directory = file_names.path(directory)
     if not self.directory.is_dir():
       raise errors.InputError(
         f"the data directory {self.directory} (config.data.dir) does not "

@@ -19,6 +19,7 @@ from jaxtyping import Int8
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -106,7 +107,7 @@ def read(workdir: str | os.PathLike[str]) -> LearnedSongs | None:
   Raises:
     InputError: it cannot be read.
   """
-  path = pathlib.Path(workdir) / FILE_NAME
+  path = file_names.path(workdir) / FILE_NAME
   if not path.exists():
     return None
   try:

@@ -12,6 +12,7 @@ from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.library import audio_digests
@@ -67,11 +68,6 @@ def _digest(content: list[Any]) -> str:
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _text(name: str) -> str:
-  """Returns a file's name as text; bytes that are no text are escaped."""
-  return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _find_audio(places: list[pathlib.Path]) -> dict[str, str]:
   """Returns the path of each audio file and its id."""
   found: dict[str, str] = {}
@@ -105,7 +101,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
   """
   if isinstance(places, str | os.PathLike):
     places = [places]
-  places = [pathlib.Path(place).expanduser() for place in places]
+  places = list(map(file_names.path, places))
   found = _find_audio(places)
   if not found:
     raise errors.InputError(
@@ -119,9 +115,9 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
     return song_patches.whole_patches(decode.feature_blocks(paths[number]))
 
   return Source(
-    ids=list(map(_text, found.values())),
-    paths=list(map(_text, paths)),
-    roots=[_text(os.path.abspath(one)) for one in places if one.is_dir()],
+    ids=list(found.values()),
+    paths=paths,
+    roots=[os.path.abspath(one) for one in places if one.is_dir()],
     digest=_digest(
       [[found[path], path, *stamps[i]] for i, path in enumerate(paths)]
     ),
@@ -150,7 +146,8 @@ def _names(folder: pathlib.Path, numbers: list[int]) -> tuple[str, ...]:
   for one in storage.read_made_json(path) if path.exists() else ():
     artists = ", ".join(map(str, one.get("artist_name_basket") or ()))
     words = artists, str(one.get("song_name") or "")
-    found[one.get("id")] = " - ".join(filter(None, words))
+    # A title may be the name of a file.
+    found[one.get("id")] = file_names.shown(" - ".join(filter(None, words)))
   return tuple(found.get(number, "") for number in numbers) if found else ()
 
 
@@ -160,7 +157,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   Raises:
     InputError: it has no song store, or one of other feature settings.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = file_names.path(folder)
   path = folder / song_store.FILE_NAME
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()

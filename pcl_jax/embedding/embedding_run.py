@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 import tqdm
 
 from pcl_jax.audio import melspectrogram
@@ -155,7 +154,7 @@ def _path(folder: pathlib.Path, begin: int) -> pathlib.Path:
 def _end_of(path: pathlib.Path, like: pa.Schema) -> int:
   """Returns the number after a part's last song; 0 if it has to be made."""
   try:
-    found = parquet.read_schema(path)
+    found = embedding_table.read_schema(path)
     metadata = found.metadata
     end, _ = int(metadata.pop(_END)), metadata.pop(_FAILED)
   except (pa.ArrowException, OSError, ValueError, KeyError):
@@ -243,13 +242,13 @@ def embed_source(
       threads=threads,
     )  # fmt: skip
     for path in paths:
-      failures += json.loads(parquet.read_schema(path).metadata[_FAILED])
+      metadata = embedding_table.read_schema(path).metadata
+      failures += json.loads(metadata[_FAILED])
     storage.write_json(failures_path(out), failures)
     songs = len(source.ids) - len(failures)
     if songs:
-      parts = (
-        parquet.read_table(path).replace_schema_metadata() for path in paths
-      )
+      read = map(embedding_table.read_rows, paths)
+      parts = (one.replace_schema_metadata() for one in read)
       if update:
         parts = table_update.merged(out, like, source, update, list(parts))
       embedding_table.write(out, like, parts)
@@ -268,7 +267,7 @@ def embed_source(
 def _count(out: pathlib.Path, like: pa.Schema) -> tuple[int, int, int]:
   """Counts a table's patches, and the songs that are padded or silent."""
   counted = {"id", "patches", "padded", "silent"} & set(like.names)
-  rows = parquet.read_table(out, columns=sorted(counted))
+  rows = embedding_table.read_rows(out, sorted(counted))
   patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
   marked = (
     rows.filter(rows[name])["id"].unique() for name in ("padded", "silent")

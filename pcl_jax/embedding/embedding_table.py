@@ -5,9 +5,10 @@ provenance of the encoder: embeddings of two encoders have nothing to do with
 one another, and are never compared.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -22,6 +23,8 @@ from pyarrow import parquet
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.embedding import search
@@ -30,6 +33,7 @@ from pcl_jax.models import audio_encoder
 FORMAT_VERSION = 1
 _ABOUT_SONGS = ("name", "stamp", "content")
 _KEY = b"pcl_jax.embeddings"
+_NAMES, _BYTES = ("id", "path"), "_bytes"
 _VERSIONS_OF = ("jax", "flax", "numpy", "soundfile", "soxr", "pyarrow")
 
 
@@ -73,10 +77,42 @@ def provenance(
   }
 
 
+def name_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the columns id and path as Parquet holds them, in UTF-8.
+
+  Where a name is no text, id_bytes and path_bytes have all such names as they
+  are; they are left out where every name is text.
+  """
+  texts, contents = {}, {}
+  for name in _NAMES:
+    pairs = list(map(file_names.to_text, columns[name]))
+    texts[name] = [text for text, _ in pairs]
+    raw = [content for _, content in pairs]
+    contents[name + _BYTES] = pa.array(raw, pa.binary())
+  odd = any(one.null_count < len(one) for one in contents.values())
+  return texts | (contents if odd else {})
+
+
+def names_of(rows: pa.Table | pa.RecordBatch, column: str) -> list[str]:
+  """Returns the exact ids or paths of rows; see `name_columns`."""
+  contents: Iterable[bytes | None] = itertools.repeat(None)
+  if column + _BYTES in rows.schema.names:
+    contents = rows.column(column + _BYTES).to_pylist()
+  texts = rows.column(column).to_pylist()
+  return list(map(file_names.from_text, texts, contents))
+
+
 def schema(
-  length: int, about: dict[str, Any], *, per_patch: bool = False
+  length: int,
+  about: dict[str, Any],
+  *,
+  per_patch: bool = False,
+  odd_names: bool = False,
 ) -> pa.Schema:
-  """Returns the columns of a table of songs or patches, with its provenance."""
+  """Returns the columns of a table of songs or patches, with its provenance.
+
+  With `odd_names` there are the columns of names that are no text.
+  """
   vector = pa.list_(pa.float32(), length)
   columns = [("id", pa.string()), ("path", pa.string())]
   if per_patch:
@@ -85,6 +121,8 @@ def schema(
     columns += [("vector", vector), ("patches", pa.int32())]
   columns += [("padded", pa.bool_()), ("silent", pa.bool_())]
   columns += [(name, pa.string()) for name in _ABOUT_SONGS]
+  if odd_names:
+    columns += [(name + _BYTES, pa.binary()) for name in _NAMES]
   content = json.dumps(about, sort_keys=True).encode()
   return pa.schema(columns, metadata={_KEY: content})
 
@@ -99,7 +137,8 @@ def rows(
   lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
   unknown = dict.fromkeys(_ABOUT_SONGS, [""] * len(vectors))
   unknown["silent"] = [False] * len(vectors)
-  made = unknown | columns | {"vector": lists}
+  unknown |= {n + _BYTES: pa.nulls(len(vectors), pa.binary()) for n in _NAMES}
+  made = unknown | columns | name_columns(columns) | {"vector": lists}
   return pa.table({name: made[name] for name in like.names}, schema=like)
 
 
@@ -108,12 +147,27 @@ def write(path: pathlib.Path, like: pa.Schema, parts: Iterable[pa.Table]):
   # Vectors have no repeated values: looking for them would only take time.
   with (
     storage.write_aside(path) as partial,
+    open(partial, "wb") as file,  # Whose name pyarrow wants to be UTF-8.
     parquet.ParquetWriter(
-      partial, like, compression="zstd", use_dictionary=["path"]
+      file, like, compression="zstd", use_dictionary=["path"]
     ) as writer,
   ):
     for part in parts:
       writer.write_table(part)
+
+
+def read_schema(path: pathlib.Path) -> pa.Schema:
+  """Reads the columns and the metadata of a Parquet file of any name."""
+  with open(path, "rb") as file:
+    return parquet.read_schema(file)
+
+
+def read_rows(
+  path: pathlib.Path, columns: Sequence[str] | None = None
+) -> pa.Table:
+  """Reads a Parquet file of any name, or some columns of it."""
+  with open(path, "rb") as file:
+    return parquet.read_table(file, columns=columns)
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
@@ -131,7 +185,7 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
       f"{path} is not a file: give a table that python -m pcl_jax.embed wrote."
     )
   try:
-    metadata = parquet.read_schema(path).metadata or {}
+    metadata = read_schema(path).metadata or {}
     content = metadata.get(_KEY)
     about = None if content is None else dict(json.loads(content))
   except (pa.ArrowException, OSError, ValueError, TypeError) as error:
@@ -163,6 +217,7 @@ class Table:
   names: tuple[str, ...] = ()  # Artist and title of each song, if known.
   silent: frozenset[int] = frozenset()  # Rows of songs that are never found.
 
+  @jax_setup.in_own_types
   def nearest(
     self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
   ) -> search.Found:
@@ -192,6 +247,7 @@ class Table:
     )
     return search.Found(known[rows[0]], scores[0])
 
+  @jax_setup.in_own_types
   def continue_playlist(
     self, members: Sequence[int] | Int[np.ndarray, " members"], k: int
   ) -> search.Found:
@@ -243,7 +299,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     InputError: it cannot be read, is not a table that `embed_files` or
       `python -m pcl_jax.embed` wrote, or has a row for each patch.
   """
-  path = pathlib.Path(path).expanduser()
+  path = file_names.path(path)
   about = read_about(path)
   if about["per_patch"]:
     raise errors.InputError(
@@ -252,7 +308,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     )
   ids, paths, names, silent = [], [], [], set()
   try:
-    with parquet.ParquetFile(path) as file:
+    with open(path, "rb") as opened, parquet.ParquetFile(opened) as file:
       count = file.metadata.num_rows
       length = file.schema_arrow.field("vector").type.list_size
       vectors = np.empty((count, length), np.float32)
@@ -265,8 +321,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         if "silent" in part.schema.names:
           flags = part.column("silent").to_numpy(zero_copy_only=False)
           silent |= {*(some.start + np.flatnonzero(flags)).tolist()}
-        ids += part.column("id").to_pylist()
-        paths += part.column("path").to_pylist()
+        ids += names_of(part, "id")
+        paths += names_of(part, "path")
         if "name" in part.schema.names:
           names += part.column("name").to_pylist()
   except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
@@ -283,11 +339,6 @@ class Song(NamedTuple):
   content: str
 
 
-def names_of(table: pa.Table, column: str) -> list[str]:
-  """Returns the ids or paths of a table's rows."""
-  return table[column].to_pylist()
-
-
 def read_songs(path: pathlib.Path) -> dict[str, Song]:
   """Returns what the songs of a table are known by, by their ids.
 
@@ -297,9 +348,11 @@ def read_songs(path: pathlib.Path) -> dict[str, Song]:
     InputError: it cannot be read.
   """
   try:
-    if not {*Song._fields, "silent"} <= set(parquet.read_schema(path).names):
+    there = read_schema(path).names
+    if not {*Song._fields, "silent"} <= set(there):
       return {}
-    table = parquet.read_table(path, columns=["id", *Song._fields])
+    wanted = ("id", "id" + _BYTES, *Song._fields)
+    table = read_rows(path, [name for name in wanted if name in there])
   except (pa.ArrowException, OSError) as error:
     raise _damaged(path, error) from error
   known = (table[name].to_pylist() for name in Song._fields)

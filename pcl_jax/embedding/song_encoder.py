@@ -17,6 +17,8 @@ from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
@@ -112,6 +114,7 @@ class SongEncoder:
     outputs = nnx.eval_shape(lambda x: network.projection(x, False), rows)
     self.projection: int = outputs.shape[1]
 
+  @jax_setup.in_own_types
   def embed(
     self,
     audio: Any,
@@ -150,7 +153,7 @@ class SongEncoder:
           f"sample_rate_hz is {sample_rate_hz} for the file {audio}, which has "
           "its own: leave it out."
         )
-      blocks = decode.feature_blocks(pathlib.Path(audio).expanduser())
+      blocks = decode.feature_blocks(file_names.path(audio))
     else:
       blocks = decode.sample_blocks(audio, sample_rate_hz)
     silent = []
@@ -173,6 +176,7 @@ class SongEncoder:
     vectors = np.concatenate([some for _, some in found])
     return PatchVectors(vectors, song_patches.SECONDS * np.arange(len(vectors)))
 
+  @jax_setup.in_own_types
   def embed_files(
     self,
     paths: _Path | Iterable[_Path] | audio_sources.Source,
@@ -213,7 +217,7 @@ class SongEncoder:
     if not isinstance(paths, audio_sources.Source):
       source = audio_sources.audio_files(paths)
     embedder = self._embedder(layer)
-    out = pathlib.Path(out).expanduser()
+    out = file_names.path(out)
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,
@@ -235,7 +239,12 @@ class SongEncoder:
     return embedding_run.embed_source(
       source,
       embedder,
-      embedding_table.schema(getattr(self, layer), about, per_patch=per_patch),
+      embedding_table.schema(
+        getattr(self, layer),
+        about,
+        per_patch=per_patch,
+        odd_names=not all(map(file_names.is_text, source.ids + source.paths)),
+      ),
       out,
       batch_patches=batch_patches,
       threads=threads,
@@ -283,6 +292,7 @@ def _checked_batch(patches: int) -> int:
   return patches
 
 
+@jax_setup.in_own_types
 def load(workdir: _Path, which: str = "best") -> SongEncoder:
   """Loads the encoder of a run.
 
@@ -295,7 +305,7 @@ def load(workdir: _Path, which: str = "best") -> SongEncoder:
       settings, or `which` is neither.
   """
   _check_choice("which", which, CHECKPOINTS)
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = file_names.path(workdir)
   network, meta = restore.load_encoder(workdir, which)
   about = embedding_table.provenance(network, meta, workdir)
   return SongEncoder(network, about | {"checkpoint": which})

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import search
@@ -24,9 +25,17 @@ _COMPARED = 20_000  # Names that are compared letter by letter.
 
 
 def find_row(table: embedding_table.Table, query: str) -> int | None:
-  """Returns the row of an id or of a path; None if the table has neither."""
-  path = os.path.abspath(os.path.expanduser(query))
-  for wanted, names in ((path, table.paths), (query, table.ids)):
+  """Returns the row of an id or of a path; None if the table has neither.
+
+  An id may also be written as it is shown.
+  """
+  path = os.path.abspath(file_names.path(query))
+  shown = list(map(file_names.shown, table.ids))
+  for wanted, names in (
+    (path, table.paths),
+    (query, table.ids),
+    (query, shown),
+  ):
     if wanted in names:
       return names.index(wanted)
   return None
@@ -65,11 +74,11 @@ def find_name(table: embedding_table.Table, query: str) -> int | None:
 
 def _label(table: embedding_table.Table, row: int) -> str:
   """Returns an id, and what people know the song of a data set by."""
-  if not table.ids[row].isdecimal():
-    return table.ids[row]
   known = table.names[row] if table.names else "", table.paths[row]
   about = ", ".join(filter(None, known))
-  return f"{table.ids[row]} ({about})" if about else table.ids[row]
+  is_number = table.ids[row].isdecimal()
+  label = table.ids[row] + f" ({about})" * bool(about and is_number)
+  return file_names.shown(label)
 
 
 def _close_names(table: embedding_table.Table, query: str) -> list[str]:
@@ -98,7 +107,7 @@ def embed_query(
   """
   about = table.about
   workdir = workdir or about["workdir"]
-  if not pathlib.Path(workdir).is_dir():
+  if not file_names.path(workdir).is_dir():
     raise errors.InputError(
       f"{workdir} does not exist, and {path} has to be embedded with the "
       "encoder of that run: give its folder as --workdir."
@@ -127,7 +136,7 @@ def look_up(
     InputError: the query is none of these, or cannot be compared.
   """
   row = find_row(table, query)
-  path = pathlib.Path(query).expanduser()
+  path = file_names.path(query)
   if row is None and not path.exists():
     row = find_name(table, query)
   if row in table.silent:
@@ -148,7 +157,8 @@ def look_up(
     )
   table.check_k(k, len(table.ids))
   found = table.nearest(embed_query(table, path, workdir), k)
-  return found, f"query: {path}, embedded as the table's songs were"
+  name = file_names.shown(path)
+  return found, f"query: {name}, embedded as the table's songs were"
 
 
 def _read_playlist(
@@ -233,12 +243,12 @@ def complete(
       "embed its songs first."
     )
   lines = [
-    f"playlist: {playlist.title}, {len(playlist.entries)} entries, "
-    f"{len(members)} songs of the table"
+    f"playlist: {file_names.shown(playlist.title)}, "
+    f"{len(playlist.entries)} entries, {len(members)} songs of the table"
   ]
   if missing:
     lines.append(f"not in the table: {len(missing)}")
-    lines += [f"  {one}" for one in missing[:SHOWN]]
+    lines += [f"  {file_names.shown(one)}" for one in missing[:SHOWN]]
   if len(missing) > SHOWN:
     lines.append(f"  and {len(missing) - SHOWN} more")
   silent = np.isin(members, list(table.silent))
@@ -268,14 +278,17 @@ def rows_of(
 
 
 def write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Writes rows as a table."""
+  """Writes rows as a table; a path that is no text is an address, as in m3u."""
   with (
     storage.write_aside(path) as partial,
     open(partial, "w", encoding="utf-8", newline="") as file,
   ):
     writer = csv.DictWriter(file, rows[0])
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+      if not file_names.is_text(row["path"]):
+        row = row | {"path": playlist_files.place(row["path"])}
+      writer.writerow(row | {"id": file_names.to_text(row["id"])[0]})
 
 
 def write_m3u(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
@@ -289,5 +302,6 @@ def write_m3u(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
       "--m3u needs the paths of songs, and the table has none: it was made of "
       "a data set. Use --csv."
     )
-  lines = ["#EXTM3U", *(row["path"] for row in rows), ""]
+  places = (playlist_files.place(row["path"]) for row in rows)
+  lines = ["#EXTM3U", *places, ""]
   storage.write_text(path, "\n".join(lines))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 
 from pcl_jax.common import prefetch
 from pcl_jax.embedding import audio_sources
@@ -98,7 +97,7 @@ def merged(
     update: what `plan` gave.
     parts: rows of the songs that were embedded.
   """
-  old = parquet.read_table(out)
+  old = embedding_table.read_rows(out)
   new = pa.concat_tables([old.slice(0, 0), *parts], promote_options="default")
   old_places, new_places = _places(old, 0), _places(new, len(old))
   places = [

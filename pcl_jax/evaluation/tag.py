@@ -18,6 +18,8 @@ import numpy as np
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import song_tags
 
@@ -31,6 +33,7 @@ def _format(
   rows = []
   for song, row in zip(ids[:_SHOWN_SONGS], probabilities, strict=False):
     best = np.argsort(-row, kind="stable")[:k]
+    song = file_names.shown(song)
     rows.append([song, ", ".join(f"{tags[i]} {row[i]:.2f}" for i in best)])
   lines = console.grid(["song", "tags"], rows)
   if len(ids) > _SHOWN_SONGS:
@@ -69,6 +72,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line; trains or applies a probe."""
   flags = _parse(argv)
+  jax_setup.start()
   if flags.probe_out:
     how = flags.workdir, flags.data, flags.kind
     result = song_tags.train(*how, flags.probe_out)

@@ -15,6 +15,8 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+from pcl_jax.common import file_names
+
 _MAX_BYTES = 64 << 20
 _SHOWN_CHARS = 200
 _CSV_COLUMNS = ("playlist", "path")
@@ -110,6 +112,17 @@ def _read_m3u(
       # Names may begin or end with blanks.
       found.append(Entry(entry, tuple(dict.fromkeys([line, entry]))))
   return [Playlist(title, tuple(found))], encoding
+
+
+def place(path: str) -> str:
+  """Returns an absolute path as a line of an M3U file in UTF-8.
+
+  What a line cannot hold (a line break, a byte that is no text, a space at the
+  end) makes it an address, file:// with escapes, which players read as well.
+  """
+  if file_names.shown(path) == path == path.strip():
+    return path
+  return pathlib.Path(path).as_uri()
 
 
 def _read_pls(content: bytes, path: pathlib.Path) -> _Found:

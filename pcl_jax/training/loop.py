@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 import sys
 import time
 from typing import Any
@@ -18,7 +17,9 @@ import tqdm
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import hosts
+from pcl_jax.common import jax_setup
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.common import versions
@@ -315,16 +316,17 @@ def train_and_evaluate(
     The run's progress: steps, epochs, best validation loss.
 
   Raises:
-    InputError: config, data set or workdir break a rule, or another trainer
-      uses the workdir.
+    InputError: config, data set or workdir break a rule, another trainer
+      uses the workdir, or JAX would compute in other types.
     OSError: a file of the workdir cannot be written.
     RunError: loss or weights are no longer finite.
   """
-  path = pathlib.Path(workdir)
+  path = file_names.path(workdir)
+  jax_setup.check_types()
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | versions.installed())
   cache = config.train.compilation_cache or path.parent / CACHE
-  profiling.enable_compilation_cache(pathlib.Path(cache))
+  profiling.enable_compilation_cache(file_names.path(cache))
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(preemption.Interruption())
     run = setup.build(config, devices)

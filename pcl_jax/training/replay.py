@@ -25,6 +25,7 @@ from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import plans
 from pcl_jax.training import config_check
@@ -52,7 +53,7 @@ def replay(
       "--replay looks into a batch in one process: start it once, with "
       "--nodistributed."
     )
-  asked = _read(pathlib.Path(file))
+  asked = _read(file_names.path(file))
   run = setup.build(config, jax.devices()[: asked["devices"]])
   state, progress = _restore_before(run, workdir, asked["step"])
   state, batch, plan = _train_up_to(run, state, progress, asked["step"])

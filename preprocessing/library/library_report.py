@@ -4,6 +4,7 @@ from collections.abc import Iterable
 import pathlib
 from typing import Any
 
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 from preprocessing.library import song_records
 
@@ -122,7 +123,7 @@ def about_artists(names: dict[str, Any]) -> list[str]:
       f"taken from folders: {_shown(shown, what)}; if these are no artists, "
       "give --artist_folder"
     )
-  return [_printable(line) for line in lines + _about_names(names)]
+  return list(map(file_names.shown, lines + _about_names(names)))
 
 
 def _about_names(names: dict[str, Any]) -> list[str]:
@@ -150,11 +151,6 @@ def _most_songs(names: dict[str, Any]) -> list[str]:
     f"{_clip(one['artist'])} {one['songs']}" for one in names["most_songs"]
   ]
   return [f"artists with most songs: {', '.join(most)}"] if most else []
-
-
-def _printable(text: str) -> str:
-  # File names are bytes: what is no character is shown as an escape.
-  return text.encode(errors="backslashreplace").decode()
 
 
 def _about_playlists(report: dict[str, Any]) -> list[str]:
@@ -213,7 +209,7 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   for strategy, need in report["unavailable"].items():
     lines.append(f"not available: {strategy} (the library lacks {need})")
   if ANY in report["unavailable"]:
-    return _printable("\n".join(lines))
+    return "\n".join(map(file_names.shown, lines))
   # A fifth of the songs may not be for training.
   batch_size = max(min(384, report["songs"] // 4), 2)
   train = programs.fit("python launch.py --config=configs/ss_resnet.py")
@@ -221,4 +217,4 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     f"next: {train} --config.data.dir={data_dir} "
     f"--config.data.batch_size={batch_size} --workdir=runs/{data_dir.name}"
   )
-  return _printable("\n".join(lines))
+  return "\n".join(map(file_names.shown, lines))

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import song_store
 from preprocessing.melon import melon_source
 
@@ -80,7 +81,7 @@ def excluded_songs(
       _report(choice, "folders", unknown, len(folders))
       name = choice
     else:
-      path = pathlib.Path(choice).expanduser()
+      path = file_names.path(choice)
       ids = _read_ids(path)
       known = np.isin(ids, song_ids)
       named = ids[known].tolist()

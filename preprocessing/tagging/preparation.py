@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import prepared_sets
@@ -90,7 +91,7 @@ def read_lists(
     if allowed is not None:
       _check_choice(flag, chosen[flag], allowed, why)
   if set_name == magnatagatune.NAME:
-    tags = chosen["tags"] and pathlib.Path(chosen["tags"]).expanduser()
+    tags = chosen["tags"] and file_names.path(chosen["tags"])
     return magnatagatune.read(lists, chosen["split"], tags)
   if set_name == mtg_jamendo.NAME:
     number = int(chosen["split"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import prepared_sets
@@ -231,5 +232,4 @@ def summary(found: dict[str, Any], out: pathlib.Path) -> str:
     f"{out / FILE} has all of it; next: {evaluate} --workdir=RUN "
     f"--tagging={out}"
   )
-  # File names are bytes: what is no character is shown as an escape.
-  return "\n".join(lines).encode(errors="backslashreplace").decode()
+  return "\n".join(map(file_names.shown, lines))

@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -192,6 +193,7 @@ def make_playlist_vectors(
     InputError: an option is bad; there is no catalogue or no playlist in it;
       vectors made with other settings are there.
   """
+  jax_setup.start()
   options = {"dims": dims, "epochs": epochs, "max_negatives": max_negatives}
   vector_files.check_options("playlist_vectors", options, seed, rate)
   data_dir = pathlib.Path(data_dir)

@@ -101,7 +101,10 @@ def run_command(
     argv: the arguments; those of the process if None.
   """
   parser = command_line.parser(module, description)
-  parser.add_argument("--data", required=True, help="the data set's folder")
+  text = "the data set's folder"
+  parser.add_argument(
+    "--data", type=command_line.path, required=True, help=text
+  )
   command_line.add_numbers(parser, options)
   text = "replace vectors made with other settings"
   parser.add_argument("--force", action="store_true", help=text)

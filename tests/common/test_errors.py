@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pcl_jax.audio import melspectrogram
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
@@ -294,6 +295,13 @@ def test_embeddings_of_different_sizes_are_refused(data_dir, tmp_path, capsys):
   said = _refusal(config, tmp_path / "w", capsys)
   for text in ("fc_output_dim is 64", "output_dim is 128", "npy is 128"):
     assert text in said
+
+
+def test_a_workdir_whose_name_no_checkpoint_can_have_is_refused(tmp_path):
+  workdir = tmp_path / os.fsdecode(b"caf\xe9")
+  with pytest.raises(errors.InputError, match="not UTF-8, and TensorStore"):
+    checkpoint_files.CheckpointFiles(workdir)
+  assert not workdir.exists()
 
 
 def test_a_file_in_place_of_the_workdir_is_refused(data_dir, tmp_path, capsys):

@@ -15,6 +15,7 @@ from pcl_jax import embed
 from pcl_jax.audio import decode
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
@@ -291,12 +292,41 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   np.testing.assert_allclose(table.vectors, good.vectors, rtol=1e-5, atol=1e-6)
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
-  assert names == ["a/broken.mp3", "b/cut.flac", r"b/go\udcffne.wav"]
+  gone = os.fsdecode(b"b/go\xffne.wav")
+  assert names == ["a/broken.mp3", "b/cut.flac", gone]
   printed = capsys.readouterr().out
   for one in failures:
     assert one["path"] == str(music / one["id"])
-    assert f"{one['path']}: {one['reason']}" in printed
+    name = file_names.shown(one["path"])
+    assert f"{name}: {one['reason']}" in printed
+  assert r"go\xffne.wav: " in printed
   assert "damaged" in failures[1]["reason"]
+
+
+def test_a_table_has_the_exact_name_of_a_file_whatever_its_bytes(
+  made, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  music = tmp_path / "music"
+  music.mkdir()
+  wav = (made / "music/b/song.WAV").read_bytes()
+  contents = [b" a\nb.wav", b"caf\xc3\xa9.wav", b"caf\xe9.wav", b"caf\xff.wav"]
+  names = list(map(os.fsdecode, contents))
+  for name in names:
+    (music / name).write_bytes(wav)
+  out = tmp_path / os.fsdecode(b"\xe9.parquet")
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  table = embedding_table.read_table(out)
+  assert table.ids == names
+  assert [pathlib.Path(one).read_bytes() for one in table.paths] == [wav] * 4
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)  # Nothing to do.
+  with open(out, "rb") as file:
+    found = parquet.read_table(file)
+  texts = [" a\nb.wav", "café.wav", r"caf\xe9.wav", r"caf\xff.wav"]
+  assert found["id"].to_pylist() == texts
+  assert found["id_bytes"].to_pylist() == [None, None, *contents[2:]]
+  exact = [os.fsencode(music) + b"/" + one for one in contents[2:]]
+  assert found["path_bytes"].to_pylist() == [None, None, *exact]
 
 
 def test_where_nothing_can_be_read_there_is_no_table(made, tmp_path):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 from pyarrow import parquet
 import pytest
@@ -72,6 +73,25 @@ def test_a_song_has_the_bits_that_the_command_writes(
     again = tmp_path / "again.parquet"
     encoder.embed_files(str(song), again, force=True, **options)
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_neither_64_bit_numbers_nor_a_tilde_change_the_bits(
+  encoder, run, song, tmp_path, monkeypatch
+):
+  vector = encoder.embed(song, batch_patches=BATCH)
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "link").symlink_to(run.parent)
+  (tmp_path / song.name).symlink_to(song)
+  with jax.enable_x64(True):
+    other = pcl_jax.load(f"~/link/{run.name}")
+    found = other.embed(f"~/{song.name}", batch_patches=BATCH)
+    other.embed_files(f"~/{song.name}", "~/a.parquet", batch_patches=BATCH)
+    table = pcl_jax.read_table("~/a.parquet")
+    (row,) = table.nearest(found, 1).rows
+  assert found.dtype == np.float32 and row == 0
+  np.testing.assert_array_equal(found, vector)
+  np.testing.assert_array_equal(table.vectors, vector[None])
+  assert other.about["weights_sha256"] == encoder.about["weights_sha256"]
 
 
 def test_each_patch_has_the_bits_and_the_start_that_the_command_writes(

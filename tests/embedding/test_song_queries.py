@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import csv
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -30,6 +31,7 @@ def _table(
   songs: int = SONGS,
   root: str = "/music",
   silent: Sequence[int] = (),
+  names: Sequence[str] = (),
 ) -> embedding_table.Table:
   """Writes a table of random vectors, and reads it.
 
@@ -39,6 +41,7 @@ def _table(
     songs: how many.
     root: folder of the songs; empty for a table without paths.
     silent: rows of silent songs.
+    names: those of the first songs, in place of numbers.
   """
   vectors = np.random.default_rng(seed).normal(size=(songs, LENGTH))
   about = {
@@ -50,8 +53,8 @@ def _table(
     "checkpoint": "best",
     "step": 3,
   }
-  like = embedding_table.schema(LENGTH, about)
-  ids = [f"{number}.mp3" for number in range(songs)]
+  like = embedding_table.schema(LENGTH, about, odd_names=bool(names))
+  ids = [*names, *(f"{number}.mp3" for number in range(len(names), songs))]
   columns = {
     "id": ids,
     "path": [f"{root}/{one}" if root else "" for one in ids],
@@ -241,6 +244,31 @@ def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
   assert list(rows[0]) == ["rank", "score", "lists", "id", "path"]
   assert len(rows) == 50
   assert not {row["id"] for row in rows} & {f"{i}.mp3" for i in (3, 4, 5, 6)}
+
+
+def test_songs_of_any_names_are_found_written_and_read_back(tmp_path, capsys):
+  contents = [b"caf\xe9.mp3", b"two\nlines\r.mp3", b' "a", #1 100%25.mp3']
+  contents += [b"\xf0\x9f\x8e\xb5\xc2\x85.mp3", b"end \t"]
+  names = list(map(os.fsdecode, contents))
+  table = _table(tmp_path / "a.parquet", songs=7, names=names)
+  assert table.ids[:5] == names
+  flags = [f"--embeddings={table.path}", "--query=6.mp3", "-k=6"]
+  for kind in ("csv", "m3u"):
+    flags.append(f"--{kind}={tmp_path / f'a.{kind}'}")
+  similar.main(flags)
+  printed = capsys.readouterr().out
+  for text in (r"caf\xe9.mp3", r"two\nlines\r.mp3", r"🎵\x85.mp3"):
+    assert f"  /music/{text}\n" in printed
+  (playlist,), _ = playlist_files.read_playlists(tmp_path / "a.m3u")
+  found, missing = song_queries.find_members(table, playlist, tmp_path)
+  assert sorted(found.tolist()) == [0, 1, 2, 3, 4, 5] and not missing
+  with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
+    rows = {row["id"]: row["path"] for row in csv.DictReader(file)}
+  assert rows[r"caf\xe9.mp3"] == "file:///music/caf%E9.mp3"
+  for name in names[1:]:
+    assert rows[name] == f"/music/{name}"
+  for query in (names[0], r"caf\xe9.mp3", f"/music/{names[0]}"):
+    assert song_queries.find_row(table, query) == 0
 
 
 def test_a_file_of_several_playlists_needs_a_title(path, tmp_path, capsys):

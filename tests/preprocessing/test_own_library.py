@@ -1,5 +1,6 @@
 """Tests of library.library_build: a data set is made, whole or in parts."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -30,6 +31,8 @@ def _interrupt(*_):
 
 def test_a_folder_of_audio_becomes_a_data_set(tmp_path):
   audio, data = tiny_library.make(tmp_path / "music"), tmp_path / "data"
+  odd = audio / "Artist 3" / os.fsdecode(b"caf\xe9\n.wav")
+  (audio / "Artist 3" / "4.wav").rename(odd)
   report = library_build.build_library(audio, data, **tiny_library.SMALL)
   assert (report["songs"], report["left_out"], report["artists"]) == (20, 0, 4)
   store = song_store.SongStore(data / "songs.lmdb")

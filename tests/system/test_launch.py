@@ -23,14 +23,14 @@ def _run(*words: str, **environment: str) -> subprocess.CompletedProcess:
   )
 
 
-def _launch(*arguments: str) -> subprocess.CompletedProcess:
-  return _run("launch.py", *arguments)
+def _launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
+  return _run("launch.py", *words, **environment)
 
 
 @pytest.mark.parametrize(
   ("arguments", "words"),
   [
-    (["--config=configs/cm_resnet.py:x", "--workdir=w"], ["'x'", "a_g_p"]),
+    (["--config=~/configs/cm_resnet.py:x", "--workdir=w"], ["'x'", "a_g_p"]),
     (["--config=configs/nothing.py", "--workdir=w"], ["configs/nothing.py"]),
     (
       [
@@ -74,7 +74,7 @@ def _launch(*arguments: str) -> subprocess.CompletedProcess:
   ],
 )
 def test_a_bad_command_line_is_one_message_and_exit_code_2(arguments, words):
-  done = _launch(*arguments)
+  done = _launch(*arguments, HOME=str(launching.ROOT))
   assert done.returncode == 2
   assert "Traceback" not in done.stderr
   assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
@@ -113,22 +113,25 @@ def test_what_is_wrong_with_the_data_set_is_said_with_its_remedy(tmp_path):
 def test_a_run_is_trained_and_the_same_command_finds_it_done(
   data_dir, tmp_path
 ):
+  (tmp_path / "data").symlink_to(data_dir)
   arguments = (
     "-c",
     launching.PROGRAM,
     "--config=configs/ss_sc_cnn.py:smoke",
-    f"--config.data.dir={data_dir}",
+    "--config.data.dir=~/data",
     "--config.epochs=1",
     f"--config.model_params.audio.backbone_type={quick_backbone.NAME}",
-    f"--workdir={tmp_path / 'run'}",
+    "--workdir=~/run",
   )
-  quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-  done = _run(*arguments, **quick)
+  quick = {"HOME": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+  # 64-bit numbers on the way would be saved, and then fit no longer.
+  done = _run(*arguments, **quick, JAX_ENABLE_X64="1")
   assert done.returncode == 0, done.stderr
   assert "epoch 0 validation: audio+audio_self" in done.stdout
   assert "done: 4 steps; best checkpoint: step 4" in done.stdout
   # Neither progress bars, where nobody watches, nor the libraries' talk.
   assert done.stderr == ""
+  assert (tmp_path / "run" / "config.json").exists()
   again = _run(*arguments, **quick)
   assert again.returncode == 0, again.stderr
   assert "going on from step 4" in again.stdout

@@ -14,6 +14,7 @@ from jaxtyping import Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -111,7 +112,7 @@ def _training_data(
   if is_training_data(meta, data):
     return data
   directory = meta["config"]["data"]["dir"]
-  if not pathlib.Path(directory).is_dir():
+  if not file_names.path(directory).is_dir():
     raise errors.InputError(
       f"{directory}, which the run trained on, does not exist"
     )

@@ -15,7 +15,6 @@ robustness.parquet (each recording) into the workdir.
 
 from collections.abc import Sequence
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -26,6 +25,8 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import song_encoder
@@ -161,7 +162,7 @@ def format_results(results: dict[str, Any]) -> str:
   if failures:
     lines.append(f"{len(failures)} recordings could not be read:")
     shown = list(failures.items())[:_SHOWN_FAILURES]
-    lines += [f"  {name}: {why}" for name, why in shown]
+    lines += [f"  {file_names.shown(name)}: {why}" for name, why in shown]
   return "\n".join(lines)
 
 
@@ -226,9 +227,10 @@ def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line, prints the table, writes files."""
   parser = command_line.parser("pcl_jax.evaluation.robustness", __doc__)
-  add = parser.add_argument
-  add("--workdir", required=True, help="folder of the run")
-  add("--audio", required=True, nargs="+", help="audio files, or folders")
+  add, path = parser.add_argument, {"type": command_line.path}
+  add("--workdir", **path, required=True, help="folder of the run")
+  text = "audio files, or folders"
+  add("--audio", **path, required=True, nargs="+", help=text)
   known = ", ".join(change.name for change in audio_changes.CHANGES)
   add("--changes", default="all", help=f"all (default), or any of {known}")
   add(
@@ -237,13 +239,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     default=30.0,
     help="length of the beginning of each recording that is used (default 30)",
   )
-  add("--plot", help="PNG file for the curves")
+  add("--plot", **path, help="PNG file for the curves")
   flags = parser.parse_args(argv)
-  workdir = pathlib.Path(flags.workdir).expanduser()
-  places = [os.path.expanduser(place) for place in flags.audio]
+  jax_setup.start()
+  workdir = flags.workdir
   results, table = measure(
     workdir,
-    audio_sources.audio_files(places),
+    audio_sources.audio_files(flags.audio),
     changes=flags.changes,
     seconds=flags.seconds,
   )
@@ -251,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   report.write_items(workdir / TABLE_NAME, {"trained": table})
   print(format_results(results))
   if flags.plot:
-    draw(results, pathlib.Path(flags.plot).expanduser())
+    draw(results, flags.plot)
     print(f"\ncurves: {flags.plot}")
   print(f"written to {workdir / FILE_NAME}")
   return errors.EXIT_FAILED if results["failures"] else None

@@ -12,6 +12,7 @@ from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import stratify
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import search
@@ -208,7 +209,7 @@ def measure_similarity(
     )
   songs = len(found.ids)
   return rows, {
-    "song": np.tile(found.ids, len(rows)),
+    "song": np.tile(list(map(file_names.shown, found.ids)), len(rows)),
     "change": np.repeat([row["change"] for row in rows], songs),
     "strength": np.repeat([float(row["strength"]) for row in rows], songs),
     "cosine": np.concatenate(cosines).astype(np.float64),

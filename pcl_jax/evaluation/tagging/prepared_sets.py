@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Float16, Int
@@ -12,6 +11,7 @@ import numpy as np
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
@@ -69,7 +69,7 @@ class TaggingSet:
       InputError: it is no prepared set, or its feature has other settings
         than the feature of this code and its encoders.
     """
-    self.directory = pathlib.Path(directory)
+    self.directory = file_names.path(directory)
     path = self.directory / METADATA
     if not path.exists():
       raise errors.InputError(

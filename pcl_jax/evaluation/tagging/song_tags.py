@@ -83,7 +83,8 @@ def write(
   probabilities: np.ndarray,
 ) -> None:
   """Writes a table of songs with a column for each tag."""
-  columns = {"id": table.ids, "path": table.paths}
+  columns = embedding_table.name_columns({"id": table.ids, "path": table.paths})
   columns |= {f"tag {tag}": probabilities[:, i] for i, tag in enumerate(tags)}
   with storage.write_aside(out) as partial:
-    parquet.write_table(pyarrow.table(columns), partial)
+    with open(partial, "wb") as file:  # Whose name may be no text.
+      parquet.write_table(pyarrow.table(columns), file)
