@@ -149,7 +149,8 @@ def evaluate(
   data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
   options = options or task_base.Options()
   learned = learned_songs.read(workdir)
-  notes = _leave_out_learned(data, learned, options.split)
+  chosen, notes = tagging_tasks.without_melon_50(chosen, data)
+  notes += _leave_out_learned(data, learned, options.split)
   seed = meta["config"]["seed"]
   context = task_base.Context(
     data, seed=seed, options=options, chosen=tuple(chosen)

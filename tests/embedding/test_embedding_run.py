@@ -304,9 +304,10 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
 
 
 def test_a_table_has_the_exact_name_of_a_file_whatever_its_bytes(
-  made, tmp_path, monkeypatch
+  made, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  file_names.print_any_text()  # As a command does.
   music = tmp_path / "music"
   music.mkdir()
   wav = (made / "music/b/song.WAV").read_bytes()
@@ -327,6 +328,10 @@ def test_a_table_has_the_exact_name_of_a_file_whatever_its_bytes(
   assert found["id_bytes"].to_pylist() == [None, None, *contents[2:]]
   exact = [os.fsencode(music) + b"/" + one for one in contents[2:]]
   assert found["path_bytes"].to_pylist() == [None, None, *exact]
+  shutil.copy(made / "music/a/short.wav", music / "z.wav")
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert "1 are new or changed, 4 are as they were" in capsys.readouterr().out
+  assert embedding_table.read_table(out).ids == [*names, "z.wav"]
 
 
 def test_where_nothing_can_be_read_there_is_no_table(made, tmp_path):

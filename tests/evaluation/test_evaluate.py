@@ -25,6 +25,8 @@ from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.tagging import fine_tune
+from pcl_jax.evaluation.tagging import probes
+from pcl_jax.library import music_files
 from pcl_jax.training import setup
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -161,6 +163,21 @@ def test_a_data_set_with_nothing_to_look_up_is_refused(trained, tmp_path):
   with pytest.raises(errors.InputError, match="no test song") as error:
     evaluator.evaluate(trained[1], str(other), tasks="none")
   assert str(other) in str(error.value)
+
+
+def test_melon_50_is_left_out_of_a_library_of_audio_files(
+  trained, tmp_path, monkeypatch
+):
+  data = tmp_path / "data"
+  shutil.copytree(trained[0].data.dir, data)
+  monkeypatch.setattr(probes, "train_probe", lambda *_, **__: 1 / 0)
+  (data / music_files.IDS).write_text("{}")
+  names = "artist,melon_50,melon_50_linear"
+  found = evaluator.evaluate(trained[1], str(data), tasks=names)
+  assert list(found.results["tasks"]) == list(found.tasks) == ["artist"]
+  text = report.format_evaluation(found)
+  assert text.count("Melon-50") == 1
+  assert f"its tags are Melon's sub-genres, and {data} is made of" in text
 
 
 @pytest.mark.parametrize("made", [False, True])

@@ -1,7 +1,7 @@
 """Tagging as evaluation tasks: Melon-50 and public sets."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import re
@@ -13,6 +13,7 @@ import tqdm
 
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.data import dataset
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
@@ -23,6 +24,7 @@ from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import prepared_sets
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import probes
+from pcl_jax.library import music_files
 
 SHOWN = ("accuracy", "roc_auc", "average_precision")
 INTERVAL = "mean of the splits' intervals"
@@ -116,6 +118,20 @@ MELON_50: dict[str, task_base.Task] = {
   "melon_50_few_labels": FewLabels(),
   "melon_50_fine_tune": FineTune(),
 }
+
+
+def without_melon_50(
+  tasks: Mapping[str, task_base.Task], data: dataset.DataSet
+) -> tuple[dict[str, task_base.Task], list[str]]:
+  """Leaves out Melon-50 where the songs are not Melon's; returns why, too."""
+  if not (data.directory / music_files.IDS).exists():
+    return dict(tasks), []
+  kept = {k: task for k, task in tasks.items() if k not in MELON_50}
+  why = (
+    "Melon-50 is left out: its tags are Melon's sub-genres, and "
+    f"{data.directory} is made of a folder of audio files."
+  )
+  return kept, [why] * (len(kept) < len(tasks))
 
 
 def _mean_of(results: Sequence[task_base.Result]) -> task_base.Result:
