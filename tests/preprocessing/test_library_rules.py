@@ -1,4 +1,4 @@
-"""Tests of own_library's rules: short tracks, albums, artists."""
+"""Tests of own_library's rules: windows, short tracks, albums, artists."""
 
 import shutil
 
@@ -27,6 +27,37 @@ def decoded(monkeypatch):
 
   monkeypatch.setattr(decode, "read_feature", noting)
   return names
+
+
+def test_a_window_is_taken_of_every_track_and_short_ones_are_left_out(tmp_path):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  for i in range(8):
+    seconds = 0.5 if i == 7 else 2.0 + 0.5 * i
+    tiny_library.write_song(audio / f"{i}.flac", 200 + 50 * i, seconds=seconds)
+  report = library_build.build_library(
+    audio, data, from_s=1.0, to_s=3.0, **tiny_library.SMALL
+  )
+  assert (report["songs"], report["left_out"]) == (7, 1)
+  (short,) = tiny_library.read_json(data / "skipped.json")
+  assert short["file"] == "7.flac"
+  assert "ends at 0.50 s" in short["reason"] and "from_s" in short["reason"]
+  store = song_store.SongStore(data / "songs.lmdb")
+  assert store.frames.tolist() == [64, 95, 126, 126, 126, 126, 126]
+  assert store.meta["source"]["from_s"] == 1.0
+  assert store.meta["source"]["to_s"] == 3.0
+
+
+@pytest.mark.parametrize(
+  "window",
+  [(-1.0, None), (1.0, 1.0), (0.0, float("nan")), (float("inf"), None)],
+)
+def test_a_window_without_anything_in_it_is_refused(tmp_path, window):
+  audio = tiny_library.make(tmp_path / "music", artists=1, songs=1)
+  with pytest.raises(errors.InputError, match="--(from|to)_s is"):
+    library_build.build_library(
+      audio, tmp_path / "data", from_s=window[0], to_s=window[1]
+    )
+  assert not (tmp_path / "data").exists()
 
 
 def test_short_tracks_are_left_out_said_and_counted(tmp_path):
