@@ -16,6 +16,8 @@ from pcl_jax.models import playlist_encoder
 from tests.support import golden_weights
 from tests.support import oracles
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 BACKBONES = ("resnet", "sc_cnn")
 # Allowed differences from the golden numbers, as parts of the largest number of
 # an array; measured on one CPU: 1.7e-6 in evaluation, 6.6e-6 in training (batch
@@ -66,7 +68,7 @@ def golden():
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
-def golden_run(request, golden):
+def golden_run(request, golden, quick_compilation):
   """An encoder with golden weights, its outputs, and it after training."""
   name = request.param
   encoder = torch_names.load_encoder(golden_weights.draw_state_dict(name))

@@ -19,6 +19,8 @@ from tests import conftest
 from tests.support import real_library
 from tests.support import tiny_run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PIECE_S = 8.0
 
 
