@@ -9,6 +9,7 @@ import os
 import pathlib
 
 from pcl_jax.audio import decode
+from pcl_jax.common import file_names
 from pcl_jax.library import playlist_files
 
 IDS = "song_ids.json"  # Path -> id of each song of an own library.
@@ -60,7 +61,7 @@ class Found:
           f"{len(paths)} {words} ({', '.join(paths[:_SHOWN])}{more})"
         )
     text = f"files passed over: {', '.join(parts)}" if parts else ""
-    return text.encode(errors="backslashreplace").decode()
+    return file_names.shown(text)
 
 
 def _is_hidden(name: str) -> bool:
