@@ -24,7 +24,7 @@ VECTORS = {
   "genre_w2v": (GENRE_VECTORS, "mode G (genre_w2v)"),
 }
 # What a strategy may need of a catalogue, and where a library gets it from.
-_NEEDS = {
+NEEDS = {
   "Playlist": (
     "playlists",
     "add playlists (own library: m3u, pls, csv, jspf or xspf files)",
@@ -97,8 +97,13 @@ class DataSet:
   def check(self, strategy: strategies.Strategy) -> None:
     """Raises InputError if this data set cannot give a strategy's pairs."""
     needed = {strategy.pair_method} - {""}
+    if (
+      "cf" in strategy.modes
+      and not (self.directory / PLAYLIST_VECTORS).exists()
+    ):
+      needed.add("Playlist")  # What they are made of.
     for kind in sorted(needed | ({"Genre"} if strategy.needs_tags else set())):
-      lists, remedy = _NEEDS[kind]
+      lists, remedy = NEEDS[kind]
       if not len(getattr(self.catalogue, lists).values):
         raise errors.InputError(
           f"strategy {strategy.name} needs {lists} and {self.directory} has "

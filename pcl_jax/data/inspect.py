@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 import datetime
 import json
 import pathlib
+import re
 import textwrap
 from typing import Any
+import warnings
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import programs
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
@@ -27,10 +30,14 @@ from pcl_jax.data import dataset
 from pcl_jax.data import pairs
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
+from pcl_jax.library import music_files
+from pcl_jax.library import song_names
 
 _TOP = 20  # Most genres and reasons that are listed.
 _BAR_CHARS = 30
-_REASON_CHARS = 40
+_REASON_CHARS = 60
+_TITLE_CHARS = 90
+_SHARED = {"Playlist": "a playlist", "Artist": "an artist", "Genre": "a genre"}
 _REPORTS = ("data_split", "playlist_vectors", "genre_vectors", "library")
 _CODE_NAMES = "kakao_meta/genre_gn_all.json"
 _FRAME_S = (
@@ -70,6 +77,16 @@ def _by_size(sizes: np.ndarray) -> list[tuple[str, int]]:
   return [("0", zeros), *zip(["1", "2", *longer], counts, strict=False)]
 
 
+def _kind(left_out: dict[str, Any]) -> str:
+  """Returns why a song is left out, without what is of this song alone."""
+  reason = str(left_out.get("reason"))
+  if "duplicate_of" in left_out:
+    reason = "it has the same audio as another song"
+  reason = re.sub(r" ?\(.*", "", reason.split(": ")[0])
+  reason = re.sub(r"\d+([.,]\d+)*", "N", reason)
+  return textwrap.shorten(reason, _REASON_CHARS, placeholder="...")
+
+
 def _songs(data: dataset.DataSet) -> Iterator[str]:
   frames = data.store.frames
   hours = float(frames.sum(dtype=np.int64)) * _FRAME_S / 3600
@@ -85,15 +102,12 @@ def _songs(data: dataset.DataSet) -> Iterator[str]:
   )
   left_out = _read_json(data.directory / "skipped.json")
   if isinstance(left_out, list):
-    reasons = collections.Counter(
-      textwrap.shorten(str(one.get("reason")), _REASON_CHARS, placeholder="...")
-      for one in left_out
-    )
+    reasons = collections.Counter(map(_kind, left_out))
     yield f"left out (skipped.json): {len(left_out):,}"
     yield from _bars(reasons.most_common(_TOP))
 
 
-def _split(made: catalogues.Catalogue) -> Iterator[str]:
+def _parts(made: catalogues.Catalogue) -> Iterator[str]:
   yield "split"
   parts = [*enumerate(catalogues.SPLIT_NAMES), (catalogues.NO_SPLIT, "unused")]
   counts = [(name, int((made.split == one).sum())) for one, name in parts]
@@ -139,6 +153,57 @@ def _playlists(made: catalogues.Catalogue) -> Iterator[str]:
   yield from _bars(_by_size(used))
 
 
+def _obstacle(data: dataset.DataSet, strategy: strategies.Strategy) -> str:
+  """Returns why a strategy cannot be trained, with the remedy; or nothing."""
+  try:
+    data.tables(strategy, max_num_tags=10)
+  except errors.InputError as error:
+    return str(error)
+  made, method = data.catalogue, strategy.pair_method
+  parts = {"training": catalogues.TRAIN, "validation": catalogues.VALIDATION}
+  if not method:
+    for name, part in parts.items():
+      songs = int((made.split == part).sum())
+      if songs < 2:
+        return f"{songs} {name} songs, and a batch needs two: {_split(data)}"
+    return ""
+  shared, lists = _SHARED[method], made.pair_lists(method)
+  if lists.lengths.max(initial=0) < 2:
+    remedy = dataset.NEEDS[method][1]
+    return f"no two songs share {shared}: {remedy} and prepare it again"
+  given = {
+    "training": len(_pairs(made, method)),
+    "validation": len(made.validation_pairs.get(method, ())),
+  }
+  for name, number in given.items():
+    if number < 2:
+      count = "only two" if number else "no two"
+      return f"{count} {name} songs share {shared}: {_split(data, name)}"
+  return ""
+
+
+def _split(data: dataset.DataSet, few: str = "validation") -> str:
+  """Returns how to divide songs so that there are more of a part."""
+  share = "a larger" if few == "validation" else "smaller --test_share and"
+  command = f"preprocessing.data_split --data={data.directory}"
+  if (data.directory / music_files.IDS).exists():
+    command = f"preprocessing.own_library --audio=... --out={data.directory}"
+  return (
+    f"split again with {share} --validation_share (python -m {command} "
+    "--force), or add songs"
+  )
+
+
+def _pairs(made: catalogues.Catalogue, method: str) -> np.ndarray:
+  """Draws the pairs of an epoch."""
+  return pairs.draw_pairs(
+    made.pair_lists(method),
+    made.split == catalogues.TRAIN,
+    once=pairs.ONCE_AN_EPOCH[method],
+    rng=np.random.default_rng(0),
+  )
+
+
 def _coverage(data: dataset.DataSet) -> Iterator[str]:
   made = data.catalogue
   _, rows = vector_sources.learned_entries(made)
@@ -150,29 +215,16 @@ def _coverage(data: dataset.DataSet) -> Iterator[str]:
   yield "what can be trained"
   for combos, method in _STRATEGIES:
     strategy = strategies.parse(combos, method)
-    if method and not len(made.validation_pairs.get(method, ())):
-      yield (
-        f"  {strategy.name}: no. no two validation songs share what makes a "
-        "pair: split again with a larger --validation_share"
-      )
-      continue
-    try:
-      data.tables(strategy, max_num_tags=10)
-    except errors.InputError as error:
-      yield f"  {strategy.name}: no. {error}"
+    obstacle = _obstacle(data, strategy)
+    if obstacle:
+      yield f"  {strategy.name}: no. {obstacle}"
       continue
     details = "".join(
       f"; {shares[mode]:.1%} of the songs have what mode {mode} is made of"
       for mode in strategy.modes
     )
     if method:
-      drawn = pairs.draw_pairs(
-        made.pair_lists(method),
-        made.split == catalogues.TRAIN,
-        once=pairs.ONCE_AN_EPOCH[method],
-        rng=np.random.default_rng(0),
-      )
-      details += f"; about {len(drawn):,} pairs an epoch"
+      details += f"; about {len(_pairs(made, method)):,} pairs an epoch"
     yield f"  {strategy.name}: yes{details}"
 
 
@@ -200,22 +252,39 @@ def _provenance(data: dataset.DataSet) -> Iterator[str]:
 def describe(data: dataset.DataSet) -> str:
   """Returns a description of an opened data set: text and bars, many lines."""
   made = data.catalogue
-  parts = [_songs(data), _split(made), _genres(data), _artists(made)]
+  parts = [_songs(data), _parts(made), _genres(data), _artists(made)]
   parts += [_playlists(made), _coverage(data), _provenance(data)]
   return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _labels(data: dataset.DataSet, songs: Sequence[int]) -> list[str]:
+  """Returns what people know songs by: artist and title, or the file."""
+  numbers = data.store.song_ids[songs].tolist()
+  paths, _ = song_names.audio_paths(data.directory)
+  titles = song_names.titles(data.directory, numbers) or [""] * len(numbers)
+  labels = []
+  for number, title in zip(numbers, titles, strict=True):
+    file = paths.get(number, "")
+    known = [one for one in (title, pathlib.Path(file).name) if one]
+    label = ": ".join([f"song {number}", ", ".join(known)]) if known else ""
+    label = file_names.shown(label or f"song {number}")
+    labels.append(textwrap.shorten(label, _TITLE_CHARS, placeholder="..."))
+  return labels
 
 
 def _draw_spectrograms(figure: Any, data: dataset.DataSet) -> None:
   spread = np.linspace(0, len(data.store) - 1, _SPECTROGRAMS)
   songs = np.unique(spread.astype(int)).tolist()
   subplots = figure.subplots(len(songs), squeeze=False).flat
-  for axes, song in zip(subplots, songs, strict=True):
+  labels = _labels(data, songs)
+  for axes, song, label in zip(subplots, songs, labels, strict=True):
     feature = data.store.read_song(song)[:_SHOWN_FRAMES].astype(np.float32)
     end_s, bands = len(feature) * _FRAME_S, feature.shape[1]
     how = {"aspect": "auto", "origin": "lower", "extent": (0, end_s, 0, bands)}
     image = axes.imshow(feature.T, **how)
     figure.colorbar(image, ax=axes, label="log10(0.01 + power)")
-    axes.set(ylabel="mel band", title=f"song {data.store.song_ids[song]}")
+    axes.set_ylabel("mel band")
+    axes.set_title(label, parse_math=False)  # A name may have dollars.
   axes.set_xlabel("seconds")
 
 
@@ -252,7 +321,12 @@ def draw(data: dataset.DataSet, folder: pathlib.Path) -> list[pathlib.Path]:
   ):
     made = figure.Figure((11.0, height_inches), layout="constrained")
     draw_into(made, data)
-    with storage.write_aside(folder / name) as partial:
+    with (
+      storage.write_aside(folder / name) as partial,
+      warnings.catch_warnings(),
+    ):
+      # A box stands for what the font lacks.
+      warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
       made.savefig(partial, format="png", dpi=110)
     paths.append(folder / name)
   return paths

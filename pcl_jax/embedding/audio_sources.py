@@ -13,12 +13,10 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.library import audio_digests
 from pcl_jax.library import music_files
-
-_METADATA = pathlib.Path("kakao_meta", "song_meta.json")
+from pcl_jax.library import song_names
 
 _Path = str | os.PathLike[str]
 
@@ -127,30 +125,6 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
   )
 
 
-def _audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
-  """Returns the path of each song of an own library, and its folder."""
-  index = folder / music_files.IDS
-  if not index.exists():
-    return {}, []
-  content = storage.read_made_json(index)
-  root = content["audio_dir"]
-  found: dict[int, str] = {}
-  for name, number in content["ids"].items():
-    found.setdefault(number, os.path.join(root, name))
-  return found, [root]
-
-
-def _names(folder: pathlib.Path, numbers: list[int]) -> tuple[str, ...]:
-  """Returns artist and title of each song, where the data set knows them."""
-  path, found = folder / _METADATA, {}
-  for one in storage.read_made_json(path) if path.exists() else ():
-    artists = ", ".join(map(str, one.get("artist_name_basket") or ()))
-    words = artists, str(one.get("song_name") or "")
-    # A title may be the name of a file.
-    found[one.get("id")] = file_names.shown(" - ".join(filter(None, words)))
-  return tuple(found.get(number, "") for number in numbers) if found else ()
-
-
 def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   """Returns the songs of a prepared data set, checked as they are read.
 
@@ -161,7 +135,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   path = folder / song_store.FILE_NAME
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()
-  known, roots = _audio_paths(folder)
+  known, roots = song_names.audio_paths(folder)
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
     return song_patches.whole_patches([store.read_song(number)])
@@ -187,5 +161,5 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     ],
     content=lambda _: "",
     pieces=pieces,
-    names=_names(folder, numbers),
+    names=song_names.titles(folder, numbers),
   )

@@ -110,6 +110,28 @@ def test_left_out_songs_and_names_of_codes_are_told(data_dir, tmp_path):
   assert f"{code} Ballad" in text
 
 
+def test_reasons_of_one_kind_are_counted_together(data_dir, tmp_path):
+  copy = shutil.copytree(data_dir, tmp_path / "data")
+  left_out = [
+    *(
+      {"reason": f"it is {i}.5 s long, shorter than --min_s=30"} for i in "123"
+    ),
+    *({"reason": f"it is damaged: decoding fails {i} s in (x)"} for i in "12"),
+    {"reason": "it cannot be opened (libsndfile: a (b); FFmpeg: c)"},
+    *({"reason": f"same as {i}", "duplicate_of": i} for i in "ab"),
+  ]
+  (copy / "skipped.json").write_text(json.dumps(left_out))
+  lines = inspect.describe(dataset.DataSet(copy)).splitlines()
+  begin = lines.index("left out (skipped.json): 8")
+  found = [line.rstrip("# ").strip() for line in lines[begin + 1 : begin + 5]]
+  assert [tuple(line.rsplit(None, 1)) for line in found] == [
+    ("it is N s long, shorter than --min_s=N", "3"),
+    ("it is damaged", "2"),
+    ("it has the same audio as another song", "2"),
+    ("it cannot be opened", "1"),
+  ]
+
+
 def test_a_damaged_report_is_passed_over(data_dir, tmp_path):
   copy = shutil.copytree(data_dir, tmp_path / "data")
   (copy / "skipped.json").write_text("[{")
@@ -136,10 +158,67 @@ def test_an_absent_data_set_is_refused(tmp_path):
     inspect.main([str(tmp_path / "none")])
 
 
-def test_a_pair_method_without_validation_pairs_is_said(data_dir, tmp_path):
+@pytest.fixture
+def changed(data_dir, tmp_path):
+  """Describes a copy of the data set whose catalogue differs."""
   copy = shutil.copytree(data_dir, tmp_path / "data")
+
+  def describe(**fields) -> str:
+    made = catalogues.load(data_dir)
+    dataclasses.replace(made, **fields).save(copy)
+    return inspect.describe(dataset.DataSet(copy))
+
+  return copy, describe
+
+
+def test_a_strategy_that_cannot_be_trained_has_its_reason_and_remedy(changed):
+  copy, describe = changed
   made = catalogues.load(copy)
-  made.validation_pairs["Artist"] = np.empty((0, 2), np.int32)
-  made.save(copy)
-  text = inspect.describe(dataset.DataSet(copy))
-  assert "  A-IM Artist: no. no two validation songs" in text
+  none = ragged.Ragged.from_lists([[]] * len(made))
+  alone = ragged.Ragged.from_lists([[song] for song in range(len(made))])
+  pairs = made.validation_pairs
+  text = describe(validation_pairs=pairs | {"Artist": pairs["Artist"][:0]})
+  assert "  A-IM Artist: no. no two validation songs share an artist: " in text
+  assert f"preprocessing.data_split --data={copy} --force" in text
+  text = describe(validation_pairs=pairs | {"Artist": pairs["Artist"][:1]})
+  assert "  A-IM Artist: no. only two validation songs share" in text
+  text = describe(artists=alone)
+  assert "  A-IM Artist: no. no two songs share an artist: put each" in text
+  text = describe(artists=none, validation_pairs={})
+  assert "  A-IM Artist: no. strategy A-IM Artist needs artists" in text
+  (copy / "song_ids.json").write_text(
+    json.dumps({"audio_dir": "/music", "ids": {}})
+  )
+  text = describe(split=np.where(made.split == 1, 0, made.split))
+  assert "  SS: no. 0 validation songs, and a batch needs two: split" in text
+  assert f"preprocessing.own_library --audio=... --out={copy} --force" in text
+  (copy / "playlist_vectors.npy").unlink()
+  text = describe(
+    playlists=ragged.Ragged.from_lists([]), playlist_files=np.zeros(0, np.int8)
+  )
+  assert "  CM A,P: no. strategy CM A,P needs playlists" in text
+
+
+def test_pictures_name_the_files(data_dir, tmp_path):
+  copy = shutil.copytree(data_dir, tmp_path / "data")
+  data = dataset.DataSet(copy)
+  first, second, third = numbers = data.store.song_ids[:3].tolist()
+  assert inspect._labels(data, [0]) == [f"song {first}"]
+  files = {"a/x$1.mp3": first, "b/\udcff.mp3": second}
+  (copy / "song_ids.json").write_text(
+    json.dumps({"audio_dir": "/music", "ids": files})
+  )
+  (copy / "kakao_meta").mkdir()
+  (copy / "kakao_meta" / "song_meta.json").write_text(
+    json.dumps(
+      [
+        {"id": number, "song_name": name, "artist_name_basket": ["Ann"]}
+        for number, name in zip(numbers, ("One", "", "Three"), strict=True)
+      ]
+    )
+  )
+  assert inspect._labels(data, [0, 1, 2]) == [
+    f"song {first}: Ann - One, x$1.mp3",
+    f"song {second}: Ann, \\xff.mp3",
+    f"song {third}: Ann - Three",
+  ]
