@@ -16,7 +16,7 @@ from preprocessing.melon import conversion
 from preprocessing.melon import melon_ledger
 from tests.support import tiny_melon
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from preprocessing.melon import melon_spectrogram
 from preprocessing.melon import tar_reader
 from tests.support import tiny_melon
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _skipped(data_dir: pathlib.Path) -> dict[int, dict]:

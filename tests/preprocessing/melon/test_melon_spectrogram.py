@@ -99,7 +99,7 @@ class _Executed(BaseException):
 class _Bomb:
   def __reduce__(self):
     return exec, (
-      "from tests.preprocessing import test_melon_spectrogram as t\n"
+      "from tests.preprocessing.melon import test_melon_spectrogram as t\n"
       "raise t._Executed",
     )
 
