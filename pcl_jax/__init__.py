@@ -15,8 +15,8 @@ if TYPE_CHECKING:
   from pcl_jax.common.errors import RunError
   from pcl_jax.embedding.embedding_table import Table
   from pcl_jax.embedding.embedding_table import read_table
+  from pcl_jax.embedding.encoder_loading import load
   from pcl_jax.embedding.song_encoder import SongEncoder
-  from pcl_jax.embedding.song_encoder import load
 
 __all__ = [
   "InputError",
@@ -31,7 +31,7 @@ _HOMES = {
   "RunError": "pcl_jax.common.errors",
   "SongEncoder": "pcl_jax.embedding.song_encoder",
   "Table": "pcl_jax.embedding.embedding_table",
-  "load": "pcl_jax.embedding.song_encoder",
+  "load": "pcl_jax.embedding.encoder_loading",
   "read_table": "pcl_jax.embedding.embedding_table",
 }
 

@@ -43,6 +43,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 
 _SHOWN_FAILURES = 20
@@ -84,7 +85,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   parser = command_line.parser("pcl_jax.embed", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
   count, layers = {"type": command_line.count}, song_encoder.LAYERS
-  add("--workdir", **path, required=True, help="folder of the run")
+  add("--workdir", required=True, help="folder of the run, or a bundle")
   what = parser.add_mutually_exclusive_group(required=True)
   text = "audio files, and folders of them"
   what.add_argument("--audio", **path, nargs="+", help=text)
@@ -108,7 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   jax_setup.start()
   audio, data = flags.pop("audio"), flags.pop("data")
   out = flags.pop("out")
-  encoder = song_encoder.load(flags.pop("workdir"), flags.pop("checkpoint"))
+  encoder = encoder_loading.load(
+    flags.pop("workdir"),
+    flags.pop("checkpoint"),
+    batch_patches=flags["batch_patches"],
+  )
   songs = audio if data is None else audio_sources.data_set_songs(data)
   report = encoder.embed_files(songs, out, **flags)
   if report is None:

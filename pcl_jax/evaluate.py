@@ -35,7 +35,7 @@ from pcl_jax.evaluation.tagging import tagging_tasks
 
 _TASKS = f"{registry.ALL} (default), {registry.NONE}, or any of"
 _HELP = {
-  "workdir": "folder of the run",
+  "workdir": "folder of the run, or a bundle",
   "compare": "folders of evaluated runs; each is tested against the first",
   "checkpoint": "the best one by validation loss, or the latest (%(default)s)",
   "data": "data set (default: the one the run trained on)",

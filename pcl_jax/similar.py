@@ -46,7 +46,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--title", help="which playlist of a file that holds several")
   text = "how many to find (%(default)s)"
   add("-k", type=command_line.count, default=10, help=text)
-  add("--workdir", help="the run of the table's encoder, if it was moved")
+  add(
+    "--workdir", help="the run or bundle of the table's encoder, if not there"
+  )
   text = "find silent songs, too (column silent of the table)"
   add("--keep_silent", action="store_true", help=text)
   add("--csv", **path, help="also write the songs as a table")

@@ -27,6 +27,8 @@ INDEX = "index.json"
 TRASH = ".trash"
 LOSS = "total"  # The validation loss that ranks steps, by its name.
 ENCODER, REST, META, METRICS = "encoder", "rest", "meta", "metrics"
+# Of a bundle: an encoder as a folder, without a run.
+BUNDLE_WEIGHTS, BUNDLE_GOLDEN = "model.safetensors", "golden.npz"
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _ITEMS = (ENCODER, REST, META, METRICS)
 _JSON = {META: "metadata", METRICS: "metrics"}
@@ -44,6 +46,21 @@ def best_of(losses: dict[int, float]) -> int | None:
   """Returns the step of the lowest finite loss, the latest of equal ones."""
   finite = [step for step in losses if math.isfinite(losses[step])]
   return min(finite, key=lambda step: (losses[step], -step), default=None)
+
+
+def is_bundle(folder: str | os.PathLike[str]) -> bool:
+  """Tells whether a folder is a bundle, whole or not."""
+  path = pathlib.Path(folder)
+  return any((path / n).is_file() for n in (BUNDLE_WEIGHTS, BUNDLE_GOLDEN))
+
+
+def refuse_bundle(folder: str | os.PathLike[str]) -> None:
+  """Raises InputError where a folder is a bundle, and a run is needed."""
+  if is_bundle(folder):
+    raise errors.InputError(
+      f"{folder} is a bundle, an encoder without a run: it has no checkpoints "
+      "and nothing to go on with. Give the workdir of a run."
+    )
 
 
 def _files_of(folder: pathlib.Path, items: tuple[str, ...]) -> list[str]:
@@ -88,6 +105,7 @@ class CheckpointFiles:
 
   def check_exists(self) -> None:
     """Raises InputError where the folder is not the workdir of a run."""
+    refuse_bundle(self._workdir)
     if not self.path.is_dir():
       raise errors.InputError(
         f"{self._workdir} has no folder {FOLDER}, so it is not the workdir of "

@@ -8,6 +8,7 @@ COMMANDS = {
   "train": "launch",
   "embed": "pcl_jax.embed",
   "similar": "pcl_jax.similar",
+  "export": "pcl_jax.export",
   "evaluate": "pcl_jax.evaluate",
   "tag": "pcl_jax.evaluation.tag",
   "robustness": "pcl_jax.evaluation.robustness",

@@ -1,4 +1,4 @@
-"""The encoder of a run, compiled: files, samples and songs to vectors."""
+"""The encoder of a run or bundle, compiled: files and samples to vectors."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
@@ -14,7 +14,6 @@ import numpy as np
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
@@ -25,6 +24,9 @@ from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import table_update
+from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.embedding.bundles import golden_audio
+from pcl_jax.embedding.bundles import model_card
 from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
@@ -88,7 +90,7 @@ def embed_songs(
 
 
 class SongEncoder:
-  """The audio encoder of a run, which embeds files and samples.
+  """The audio encoder of a run or bundle, which embeds files and samples.
 
   A song is cut into whole patches of 4.096 s, end to end, from its beginning.
   Each becomes a vector; the song's vector is their mean. The frames after the
@@ -99,16 +101,21 @@ class SongEncoder:
     network: the audio encoder itself, a flax module.
     about: which encoder this is: workdir, step, SHA-256 of the weights,
       architecture, settings of the feature, versions; plain values.
+    meta: what its checkpoint, or its bundle, says about itself.
     features: length of the vectors of the layer `features`.
     projection: length of the vectors of the layer `projection`.
   """
 
   def __init__(
-    self, network: audio_encoder.AudioEncoder, about: dict[str, Any]
+    self,
+    network: audio_encoder.AudioEncoder,
+    about: dict[str, Any],
+    meta: dict[str, Any],
   ):
-    """Wraps a network; `load` gets it from a run."""
+    """Wraps a network; `load` gets it from a run or a bundle."""
     self.network = network
     self.about = about
+    self.meta = meta
     self.features: int = network.backbone.features
     rows = jax.ShapeDtypeStruct((1, self.features), np.float32)
     outputs = nnx.eval_shape(lambda x: network.projection(x, False), rows)
@@ -163,7 +170,7 @@ class SongEncoder:
         silent.append(melspectrogram.is_silent(piece.patches))
         yield 0, piece.patches
 
-    batches = song_patches.gathered(patches(), _checked_batch(batch_patches))
+    batches = song_patches.gathered(patches(), checked_batch(batch_patches))
     found = list(song_patches.encoded(self._embedder(layer), batches))
     if all(silent):
       console.warn(
@@ -221,7 +228,7 @@ class SongEncoder:
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,
-      "batch_patches": _checked_batch(batch_patches),
+      "batch_patches": checked_batch(batch_patches),
       "songs_sha256": source.digest,
       "roots": list(source.roots),
     }
@@ -251,8 +258,52 @@ class SongEncoder:
       update=update,
     )
 
+  @jax_setup.in_own_types
+  def save(
+    self,
+    out: _Path,
+    *,
+    license: str = model_card.NO_LICENSE,
+    force: bool = False,
+  ) -> str:
+    """Writes the encoder as a bundle, a folder that `load` takes as well.
+
+    docs/weights.md has its files. The model card has what results.json of the
+    run says, if it is of these weights.
+
+    Args:
+      out: the folder; its name becomes that of the model.
+      license: identifier of the weights' licence, such as cc-by-nc-4.0.
+      force: replaces the files of a bundle that is there.
+
+    Returns:
+      Why the card has no results; empty where it has.
+
+    Raises:
+      InputError: `out` is something else, weights are not finite, or the
+        licence is no identifier.
+    """
+    out = file_names.path(out).absolute()
+    bundle_files.check_free(out, force=force)
+    digest = self.about["weights_sha256"]
+    found, reason = model_card.read_evaluation(
+      pathlib.Path(self.about["workdir"]), digest
+    )
+    meta = self.meta
+    if found or not meta.get("evaluation"):
+      meta = meta | {"evaluation": found}
+    bundle_files.write(
+      out,
+      self.network,
+      bundle_files.config_of(self.network, meta, digest),
+      golden_audio.make(self, BATCH_PATCHES),
+      license=license,
+      force=force,
+    )
+    return "" if meta["evaluation"] else reason
+
   def _embedder(self, layer: str) -> Callable:
-    _check_choice("layer", layer, LAYERS)
+    check_choice("layer", layer, LAYERS)
     return make_embedder(self.network, layer)
 
 
@@ -279,33 +330,16 @@ def _has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
   return any(about[key] != there.get(key) for key in _OF_SONGS)
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  """Raises InputError where a value is none of the choices."""
   if value not in choices:
     raise errors.InputError(
       f"{name} is {value!r}: give one of {', '.join(choices)}."
     )
 
 
-def _checked_batch(patches: int) -> int:
+def checked_batch(patches: int) -> int:
+  """Returns a number of patches; raises InputError where it is below 1."""
   if patches < 1:
     raise errors.InputError(f"batch_patches is {patches}: give at least 1.")
   return patches
-
-
-@jax_setup.in_own_types
-def load(workdir: _Path, which: str = "best") -> SongEncoder:
-  """Loads the encoder of a run.
-
-  Args:
-    workdir: folder of the run.
-    which: the `best` checkpoint by validation loss, or the `latest`.
-
-  Raises:
-    InputError: there is no checkpoint, it is damaged, its feature has other
-      settings, or `which` is neither.
-  """
-  _check_choice("which", which, CHECKPOINTS)
-  workdir = file_names.path(workdir)
-  network, meta = restore.load_encoder(workdir, which)
-  about = embedding_table.provenance(network, meta, workdir)
-  return SongEncoder(network, about | {"checkpoint": which})

@@ -14,8 +14,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import search
-from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import hub_downloads
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
 
@@ -107,12 +108,15 @@ def embed_query(
   """
   about = table.about
   workdir = workdir or about["workdir"]
-  if not file_names.path(workdir).is_dir():
+  on_hub = hub_downloads.is_address(workdir)
+  if not on_hub and not file_names.path(workdir).is_dir():
     raise errors.InputError(
       f"{workdir} does not exist, and {path} has to be embedded with the "
       "encoder of that run: give its folder as --workdir."
     )
-  encoder = song_encoder.load(workdir, about["checkpoint"])
+  encoder = encoder_loading.load(
+    workdir, about["checkpoint"], batch_patches=about["batch_patches"]
+  )
   embedding_table.check_same_encoder(
     about,
     str(table.path),

@@ -7,11 +7,11 @@ import time
 
 from absl import logging
 
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import learned_songs
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
@@ -131,7 +131,7 @@ def evaluate(
   """Runs tasks on a run's encoder, and on the baselines.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or of a bundle.
     data_dir: data set to evaluate on; None for the one the run trained on.
     tasks: names in the registry, separated by commas, `all` or `none`.
     tagging: folders of prepared public tagging sets.
@@ -145,8 +145,8 @@ def evaluate(
   """
   chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
   chosen |= tagging_tasks.tasks_of(tagging)
-  encoder, meta = restore.load_encoder(workdir, which)
-  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
+  encoder, meta = encoder_loading.load_network(workdir, which)
+  data = task_base.open_data(workdir, meta, data_dir)
   options = options or task_base.Options()
   learned = learned_songs.read(workdir)
   chosen, notes = tagging_tasks.without_melon_50(chosen, data)

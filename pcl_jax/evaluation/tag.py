@@ -49,7 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   what.add_argument("--probe_out", **path, help=text)
   text = "apply the trained probe in this file"
   what.add_argument("--probe", **path, help=text)
-  add("--workdir", **path, help="folder of the run, with --probe_out")
+  add("--workdir", **path, help="the run, or a bundle, with --probe_out")
   add("--data", help="data set (default: the one the run trained on)")
   add(
     "--kind",

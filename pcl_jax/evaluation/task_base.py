@@ -8,6 +8,7 @@ where this data set or representation cannot give one.
 import abc
 from collections.abc import Callable, Mapping
 import dataclasses
+import pathlib
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -22,6 +23,28 @@ from pcl_jax.models import audio_encoder
 Embeddings = Float[np.ndarray, "songs d"]
 EMBEDDINGS = "embeddings"  # What is averaged over the patches of a clip.
 _Made = TypeVar("_Made")
+
+
+def open_data(
+  workdir: pathlib.Path, meta: dict[str, Any], data_dir: str | None
+) -> dataset.DataSet:
+  """Opens the data set to evaluate an encoder on.
+
+  Args:
+    workdir: folder of the run or bundle, for the message.
+    meta: what it says about itself.
+    data_dir: the data set; None for the one the run trained on.
+
+  Raises:
+    InputError: there is none, or a bundle is to say which.
+  """
+  directory = data_dir or meta["config"]["data"]["dir"]
+  if not directory:
+    raise errors.InputError(
+      f"{workdir} is a bundle, which does not say where its data set is: give "
+      "--data."
+    )
+  return dataset.DataSet(directory)
 
 
 class NotAvailable(Exception):

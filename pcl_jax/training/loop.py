@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import tqdm
 
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import console
 from pcl_jax.common import errors
@@ -322,6 +323,7 @@ def train_and_evaluate(
     RunError: loss or weights are no longer finite.
   """
   path = file_names.path(workdir)
+  checkpoint_files.refuse_bundle(path)
   jax_setup.check_types()
   flat = config_check.flatten(json.loads(config.to_json()))
   hosts.check_same(flat | versions.installed())

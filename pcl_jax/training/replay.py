@@ -91,6 +91,7 @@ def _restore_before(
   run: setup.Setup, workdir: str | os.PathLike[str], step: int
 ) -> tuple[train_step.State, setup.Progress]:
   """Returns the newest state on file from before a step."""
+  checkpoint_files.refuse_bundle(workdir)
   files = checkpoint_files.CheckpointFiles(workdir)
   before = [one for one in files.steps() if one < step]
   if not before:

@@ -17,6 +17,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import mel_baselines
@@ -321,3 +322,26 @@ def test_an_unknown_task_is_refused_before_anything_is_computed(workdir):
   with pytest.raises(errors.InputError, match="min_playlists=0"):
     evaluate.main([f"--workdir={workdir}", "--min_playlists=0"])
   assert not (workdir / report.FILE_NAME).exists()
+
+
+def test_a_bundle_is_evaluated_as_its_run_is(trained, workdir, tmp_path):
+  config, run = trained
+  bundle = tmp_path / "my-encoder"
+  encoder_loading.load(run).save(bundle)
+  with pytest.raises(errors.InputError, match="my-encoder is a bundle.*--data"):
+    evaluator.evaluate(bundle, tasks="none")
+  theirs = evaluator.evaluate(run, tasks="none").results
+  found = evaluator.evaluate(bundle, config.data.dir, tasks="none").results
+  times = "seconds", "certificate"
+  assert {k: v for k, v in found.items() if k not in times} == {
+    k: v for k, v in theirs.items() if k not in times
+  }
+  # What was measured comes into the model card of the next export.
+  flags = [f"--workdir={bundle}", f"--data={config.data.dir}", "--tasks=hubs"]
+  evaluate.main(flags)
+  assert encoder_loading.load(bundle).save(tmp_path / "measured") == ""
+  card = (tmp_path / "measured" / "README.md").read_text()
+  skewness = json.loads((bundle / report.FILE_NAME).read_text())["tasks"][
+    "hubs"
+  ]["trained (SS)"]["metrics"]["occurrence_skewness"]["value"]
+  assert f"| hubs | occurrence_skewness | {skewness:.3f} |" in card

@@ -99,6 +99,8 @@ def is_training_data(meta: dict[str, Any], data: dataset.DataSet) -> bool:
     meta: the metadata of a checkpoint of the run.
     data: the data set.
   """
+  if meta["data"]["fingerprint"] is None:  # Weights that no run trained.
+    return False
   try:
     return data.fingerprint(_strategy(meta)) == meta["data"]["fingerprint"]
   except errors.InputError:  # It lacks the vectors that the run learned from.
@@ -112,6 +114,8 @@ def _training_data(
   if is_training_data(meta, data):
     return data
   directory = meta["config"]["data"]["dir"]
+  if not directory:
+    raise errors.InputError("a bundle does not say where its data set is")
   if not file_names.path(directory).is_dir():
     raise errors.InputError(
       f"{directory}, which the run trained on, does not exist"

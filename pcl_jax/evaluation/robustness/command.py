@@ -21,7 +21,6 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
@@ -29,6 +28,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.robustness import audio_changes
@@ -78,7 +78,7 @@ def measure(
   """Measures the robustness of a run's best encoder.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or of a bundle.
     source: the recordings.
     changes: names of changes, separated by commas, or `all`.
     seconds: length of the beginning of each recording that is used.
@@ -93,7 +93,7 @@ def measure(
   if not 0 < seconds < math.inf:
     raise errors.InputError(f"--seconds is {seconds:g}; it must be above 0.")
   chosen, missing = choose_changes(changes)
-  encoder, meta = restore.load_encoder(workdir)
+  encoder, meta = encoder_loading.load_network(workdir)
   found = robustness_measures.embed_changes(
     song_encoder.make_embedder(encoder),
     source,
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   """Parses the command line, prints the table, writes files."""
   parser = command_line.parser("pcl_jax.evaluation.robustness", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  add("--workdir", **path, required=True, help="folder of the run")
+  add("--workdir", **path, required=True, help="folder of the run, or a bundle")
   text = "audio files, or folders"
   add("--audio", **path, required=True, nargs="+", help=text)
   known = ", ".join(change.name for change in audio_changes.CHANGES)

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import storage
-from pcl_jax.data import dataset
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
@@ -25,7 +24,7 @@ def train(
   """Trains a probe on Melon-50 for a run's best encoder and writes it.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or of a bundle.
     data_dir: data set; None for the one the run trained on.
     kind: kind of the probe, `linear` or `mlp`.
     out: file to write; it gets the seed's probe that is best on validation.
@@ -36,8 +35,8 @@ def train(
   Raises:
     InputError: there is no checkpoint or data set, or it has too few songs.
   """
-  encoder, meta = restore.load_encoder(workdir)
-  data = dataset.DataSet(data_dir or meta["config"]["data"]["dir"])
+  encoder, meta = encoder_loading.load_network(workdir)
+  data = task_base.open_data(workdir, meta, data_dir)
   labelled, rows = melon_50.melon_50(data.catalogue)
   features = song_encoder.embed_songs(encoder, data.store, rows)
   result, trained = probes.train_probe(features, labelled, kind=kind)

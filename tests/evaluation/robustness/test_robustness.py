@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from pcl_jax.audio import melspectrogram
-from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.robustness import command
@@ -114,7 +114,7 @@ def run(library, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   meta = {"progress": {"step": 7}}
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(restore, "load_encoder", lambda *_: (None, meta))
+    patch.setattr(encoder_loading, "load_network", lambda *_: (None, meta))
     patch.setattr(song_encoder, "make_embedder", lambda _: _bands)
     quick = {"rates": (1e-2,), "decays": (0.0,), "rounds": 30, "seeds": (0,)}
     train_probe = functools.partial(probes.train_probe, **quick)

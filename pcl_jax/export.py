@@ -1,0 +1,57 @@
+"""Writes an encoder as a bundle: a folder that anyone can use.
+
+  python -m pcl_jax.export --workdir=runs/h --out=my-encoder
+  python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
+
+The folder has the weights (model.safetensors), every setting (config.json), a
+model card (README.md) and a few seconds of generated audio with the embedding
+that they must give (golden.npz). pcl_jax.load and every command that needs an
+encoder alone take it in place of a --workdir, and refuse it where it gives
+another embedding. It names no path of this machine, and can be uploaded to a
+model hub as it is: docs/weights.md.
+
+The licence of the weights is yours to decide, as far as the rights in the
+music that they were learned from allow it; --license writes it into the card.
+"""
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from pcl_jax.common import command_line
+from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
+from pcl_jax.embedding import encoder_loading
+from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import model_card
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and writes the bundle."""
+  parser = command_line.parser("pcl_jax.export", __doc__)
+  add, path = parser.add_argument, {"type": command_line.path}
+  add("--workdir", required=True, help="folder of the run, or a bundle")
+  add("--out", **path, required=True, help="the folder to write")
+  which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
+  add("--checkpoint", choices=which, default=which[0], help=text)
+  text = "identifier of the weights' licence, such as cc-by-nc-4.0"
+  add("--license", default=model_card.NO_LICENSE, help=text)
+  add("--force", action="store_true", help="replace the files of a bundle")
+  flags = parser.parse_args(argv)
+  jax_setup.start()
+  encoder = encoder_loading.load(flags.workdir, flags.checkpoint)
+  reason = encoder.save(flags.out, license=flags.license, force=flags.force)
+  about = encoder.about
+  print(
+    f"{flags.out}: step {about['step']} of {about['strategy']}, weights "
+    f"{about['weights_sha256'][:12]}"
+  )
+  if reason:
+    print(f"the model card has no results: {reason}")
+  if flags.license == model_card.NO_LICENSE:
+    print("the model card says that no licence was decided; give --license")
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of reading only.
+  errors.run_command(main)

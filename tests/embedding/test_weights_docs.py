@@ -1,0 +1,55 @@
+"""Runs every snippet and command of docs/weights.md."""
+
+import importlib
+import pathlib
+import re
+import shlex
+import shutil
+
+import pytest
+
+import pcl_jax
+from tests.support import quick_backbone
+from tests.support import quick_run
+from tests.support import tiny_library
+
+DOC = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
+_RUN = re.compile(
+  r"^```python\n(?P<code>.*?)^```|^    \.venv/bin/python -m (?P<command>.*?)$",
+  re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> pathlib.Path:
+  """The current folder, with a run and audio, and a hub with the bundle."""
+  quick_backbone.register(monkeypatch)
+  quick_run.save(tmp_path / "runs" / "demo")
+  song = tiny_library.write_song(tmp_path / "music" / "1.mp3", seconds=9.0)
+  shutil.copy(song, tmp_path / "song.mp3")
+  hub = pytest.importorskip("huggingface_hub")
+  kept = tmp_path / ("0" * 40)
+
+  def snapshot_download(name, **_):
+    assert name == "user/name"
+    return shutil.copytree(tmp_path / "my-encoder", kept, dirs_exist_ok=True)
+
+  monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def test_snippets_and_commands_run_one_after_another(folder):
+  text = DOC.read_text()
+  found = list(_RUN.finditer(text))
+  assert len(found) == text.count("```python") + text.count("    .venv/")
+  names: dict = {}
+  for one in found:
+    if one["code"]:
+      exec(compile(one["code"], str(DOC), "exec"), names)
+    else:
+      module, *words = shlex.split(one["command"])
+      importlib.import_module(module).main(words)
+  assert pcl_jax.read_table("music.parquet").ids == ["1.mp3"]
+  names = {path.name for path in (folder / "my-encoder").iterdir()}
+  assert all(f"| `{name}` |" in text for name in names)
