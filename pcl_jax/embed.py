@@ -68,6 +68,11 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
       f"each other out: {report.silent} (column silent; similar does not find "
       "them)"
     )
+  if report.damaged:
+    lines.append(
+      f"songs damaged or cut short, used as they are: {report.damaged} (named "
+      "in the warnings)"
+    )
   failures = report.failures
   if failures:
     lines.append(f"{len(failures)} songs cannot be read:")

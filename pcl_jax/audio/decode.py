@@ -4,55 +4,72 @@ Files are decoded a block at a time, in bounded memory; channels are averaged
 and soxr resamples the stream, so that the result does not depend on the blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+import itertools
+import operator
 import os
 from typing import Any
 
-from jaxtyping import Float16
+from jaxtyping import Float16, Float32
 import numpy as np
 import soxr
 
 from pcl_jax.audio import containers
 from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import sample_reader
+from pcl_jax.common import console
 from pcl_jax.common import errors
 
 BLOCK_SAMPLES = 1 << 16  # Of every channel, at the file's own rate.
 _FEATURE_FRAMES = 1024  # Computed at a time; fixed, so that results are, too.
-# Less may be missing: the length in an MP3's header is often a little off.
-_MISSING_SHARE = 0.01
-_MISSING_S = 1.0
+_REFUSED_SHARE, _REFUSED_S = 0.01, 1.0  # More must not be missing.
+_TOLD_S = 0.1  # Less is not worth a warning.
 
 FORMATS = containers.FORMATS
 UnreadableAudio = containers.UnreadableAudio
 probe = containers.probe
+Warn = Callable[[containers.Path, str], None]
 _Path = containers.Path
+_Blocks = Iterator[Float32[np.ndarray, " n"]]
 _Features = Iterator[Float16[np.ndarray, "frames bands"]]
 
 
-def _decoded(
-  path: _Path, source: containers.Source, from_s: float
-) -> containers.Blocks:
-  """Yields the audio of a source; checks that it is all there."""
-  decoded = 0
-  for block in source.blocks:
-    decoded += len(block)
-    yield block
-  stated_s, decoded_s = source.stated_s, decoded / source.rate_hz
-  if decoded == 0 and stated_s is None and from_s:
-    raise containers.ends_before(path, from_s, None)
-  if decoded == 0:
-    raise UnreadableAudio(path, "no audio can be decoded from it")
-  stated_s = stated_s or 0.0
-  if stated_s - decoded_s > max(_MISSING_S, _MISSING_SHARE * stated_s):
+def _warn(path: _Path, reason: str) -> None:
+  console.warn(f"{os.fspath(path)}: {reason}")
+
+
+def _check_loss(path: _Path, loss: sample_reader.Loss, decoded_s: float) -> str:
+  """Returns what to tell of what is missing; refuses a file that lacks much."""
+  if decoded_s == 0:
+    why = f" ({'; '.join(loss.doubts[:1])})" if loss.doubts else ""
+    raise UnreadableAudio(path, f"no audio can be decoded from it{why}")
+  whole_s = decoded_s + loss.missing_s
+  if loss.missing_s > max(_REFUSED_S, _REFUSED_SHARE * whole_s):
     raise UnreadableAudio(
       path,
-      f"it is damaged or cut short: it says {stated_s:.1f} s and has "
-      f"{decoded_s:.1f} s",
+      f"it is damaged or cut short: {loss.missing_s:.1f} s of {whole_s:.1f} s "
+      f"are missing ({'; '.join(loss.reasons)})",
     )
+  if loss.missing_s > _TOLD_S:
+    return (
+      f"{loss.missing_s:.1f} s of {whole_s:.1f} s are missing "
+      f"({'; '.join(loss.reasons)}); the rest is used"
+    )
+  if loss.doubts:
+    return f"it may be damaged or cut short ({loss.doubts[0]}); it is used"
+  return ""
 
 
-def _resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
-  """Yields the stream at 16 kHz; at least one sample if there was any."""
+def _resampled(
+  blocks: Iterable[tuple[int, Float32[np.ndarray, " n"]]],
+) -> _Blocks:
+  """Yields blocks of any sample rates at 16 kHz."""
+  for rate_hz, run in itertools.groupby(blocks, operator.itemgetter(0)):
+    yield from _resampled_run((samples for _, samples in run), rate_hz)
+
+
+def _resampled_run(blocks: _Blocks, rate_hz: int) -> _Blocks:
+  """Yields a stream at 16 kHz; at least one sample if there was any."""
   target_hz = melspectrogram.SETTINGS.sample_rate_hz
   if rate_hz == target_hz:
     yield from blocks
@@ -75,26 +92,49 @@ def _resampled(blocks: containers.Blocks, rate_hz: int) -> containers.Blocks:
     yield last
 
 
+def _counted(
+  path: _Path,
+  blocks: Iterator[sample_reader.Block],
+  loss: sample_reader.Loss,
+  warn: Warn,
+) -> Iterator[sample_reader.Block]:
+  """Yields blocks; then judges what is missing."""
+  decoded_s = 0.0
+  for block in blocks:
+    decoded_s += len(block.samples) / block.rate_hz
+    yield block
+  told = _check_loss(path, loss, decoded_s)
+  if told:
+    warn(path, told)
+
+
 def audio_blocks(
-  path: _Path, from_s: float = 0.0, to_s: float | None = None
-) -> containers.Blocks:
+  path: _Path,
+  from_s: float = 0.0,
+  to_s: float | None = None,
+  warn: Warn = _warn,
+) -> _Blocks:
   """Yields a file's audio, or a part of it, piece by piece, mono at 16 kHz.
 
   Laid end to end, the pieces do not depend on `BLOCK_SAMPLES`; n samples at r
   Hz become n * 16000 / r, rounded, and at least one.
 
   Args:
-    path: an audio file of any format that libsndfile or FFmpeg reads, with any
-      sample rate from 1 kHz and any number of channels.
-    from_s: where the part begins, in seconds, exact to the sample.
+    path: an audio file of any format that FFmpeg reads, with any sample rate
+      from 1 kHz and any number of channels; both may change.
+    from_s: where the part begins, in seconds of decoded sound, exact to the
+      sample.
     to_s: where it ends, in seconds; by default, and at most, at the file's end.
+    warn: called with the path and the reason where a little is missing of a
+      file; by default it prints them.
 
   Yields:
     Pieces of float32 audio of full scale 1, none of them empty.
 
   Raises:
-    UnreadableAudio: the file is absent, empty, not audio, damaged, cut short,
-      has samples that are not finite or ends before the part begins.
+    UnreadableAudio: the file is absent, empty or not audio; of more than 1 s
+      and 1 % of it is known that they are missing; it has samples that are not
+      finite, or ends before the part begins.
     InputError: the part is empty whatever the file is.
   """
   # Written so that not-a-number is refused.
@@ -103,35 +143,47 @@ def audio_blocks(
       f"the part from {from_s} s to {to_s} s of {os.fspath(path)} is empty: "
       "from_s is at least 0 and to_s is greater."
     )
-  with containers.open_part(path, from_s, to_s, BLOCK_SAMPLES) as source:
-    yield from _resampled(_decoded(path, source, from_s), source.rate_hz)
+  loss = sample_reader.Loss()
+  blocks = sample_reader.read_blocks(path, from_s, to_s, BLOCK_SAMPLES, loss)
+  yield from _resampled(_counted(path, blocks, loss, warn))
 
 
-def _features_of(blocks: containers.Blocks) -> _Features:
+def _features_of(blocks: _Blocks) -> _Features:
   """Yields the feature of a stream, some frames at a time."""
   # A frame is centred at its hop and reaches one hop to either side. `held`
   # begins one hop before the next frame's centre, so frame 0 of `held` is done.
   hop = melspectrogram.SETTINGS.hop_samples
   full = (_FEATURE_FRAMES + 1) * hop
-  held = np.zeros(hop, np.float32)
+  held, count = [np.zeros(hop, np.float32)], hop
   for block in blocks:
-    held = np.concatenate([held, block])
-    while len(held) >= full:
-      feature = melspectrogram.log_mel(held[:full])[1 : _FEATURE_FRAMES + 1]
+    held.append(block)
+    count += len(block)
+    if count < full:
+      continue
+    joined = np.concatenate(held)
+    while len(joined) >= full:
+      feature = melspectrogram.log_mel(joined[:full])[1 : _FEATURE_FRAMES + 1]
       yield feature.astype(np.float16)
-      held = held[_FEATURE_FRAMES * hop :]
-  yield melspectrogram.log_mel(held)[1:].astype(np.float16)
+      joined = joined[_FEATURE_FRAMES * hop :]
+    held, count = [joined], len(joined)
+  yield melspectrogram.log_mel(np.concatenate(held))[1:].astype(np.float16)
 
 
 def feature_blocks(
-  path: _Path, from_s: float = 0.0, to_s: float | None = None
+  path: _Path,
+  from_s: float = 0.0,
+  to_s: float | None = None,
+  warn: Warn = _warn,
 ) -> _Features:
   """Yields what `read_feature` returns, some frames at a time."""
-  return _features_of(audio_blocks(path, from_s, to_s))
+  return _features_of(audio_blocks(path, from_s, to_s, warn))
 
 
 def read_feature(
-  path: _Path, from_s: float = 0.0, to_s: float | None = None
+  path: _Path,
+  from_s: float = 0.0,
+  to_s: float | None = None,
+  warn: Warn = _warn,
 ) -> Float16[np.ndarray, "frames bands"]:
   """Computes the feature of a file, or of a part of it, as a song store has it.
 
@@ -142,7 +194,7 @@ def read_feature(
     The log-mel feature of the part as if it were a file of its own, float16
     [ceil(samples / 256) + 1, 48].
   """
-  return np.concatenate(list(feature_blocks(path, from_s, to_s)))
+  return np.concatenate(list(feature_blocks(path, from_s, to_s, warn)))
 
 
 def sample_blocks(
@@ -161,12 +213,12 @@ def sample_blocks(
   """
   samples = _checked(np.asarray(samples), sample_rate_hz)
   blocks = (
-    containers.mean_of_channels(
-      samples[begin : begin + BLOCK_SAMPLES].astype(np.float32)
+    sample_reader.mean_of_channels(
+      list(samples[begin : begin + BLOCK_SAMPLES].T)
     )
     for begin in range(0, len(samples), BLOCK_SAMPLES)
   )
-  return _features_of(_resampled(blocks, sample_rate_hz))
+  return _features_of(_resampled_run(blocks, sample_rate_hz))
 
 
 def _checked(samples, sample_rate_hz):
@@ -176,10 +228,10 @@ def _checked(samples, sample_rate_hz):
       "samples were given without sample_rate_hz: give it, for example "
       "sample_rate_hz=44_100."
     )
-  if not containers.LOWEST_RATE_HZ <= sample_rate_hz < np.inf:
+  if not sample_reader.LOWEST_RATE_HZ <= sample_rate_hz < np.inf:
     raise errors.InputError(
       f"sample_rate_hz is {sample_rate_hz}: give how many samples a second "
-      f"there are, at least {containers.LOWEST_RATE_HZ}."
+      f"there are, at least {sample_reader.LOWEST_RATE_HZ}."
     )
   if not np.issubdtype(samples.dtype, np.floating):
     raise errors.InputError(
@@ -197,7 +249,7 @@ def _checked(samples, sample_rate_hz):
       f"the samples have shape {shape}, more channels than samples: give "
       "[samples, channels], perhaps by samples.T."
     )
-  most = containers.LARGEST_SAMPLE
+  most = sample_reader.LARGEST_SAMPLE
   # Written so that NaN is refused.
   if not -most <= samples.min() <= samples.max() <= most:
     raise errors.InputError(

@@ -38,6 +38,8 @@ class Source:
   # moment, where the song cannot be read.
   pieces: Callable[[int], Iterator[song_patches.Piece]]
   names: tuple[str, ...] = ()  # Artist and title of each song, or none at all.
+  # Path -> what is missing of a song that was read all the same.
+  damaged: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def columns(self, songs: list[int]) -> dict[str, list[str]]:
     """Returns what a table says of songs, given by their numbers."""
@@ -108,9 +110,15 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
     )
   paths = list(found)
   stamps = list(map(music_files.stamp, paths))
+  damaged: dict[str, str] = {}
+
+  def warn(path: _Path, reason: str) -> None:
+    damaged[os.fspath(path)] = reason
+    console.warn(f"{_text(os.fspath(path))}: {reason}")
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
-    return song_patches.whole_patches(decode.feature_blocks(paths[number]))
+    blocks = decode.feature_blocks(paths[number], warn=warn)
+    return song_patches.whole_patches(blocks)
 
   return Source(
     ids=list(found.values()),
@@ -122,6 +130,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
     stamps=[f"{size} bytes, {time_ns} ns" for size, time_ns in stamps],
     content=lambda number: audio_digests.digest(paths[number]),
     pieces=pieces,
+    damaged=damaged,
   )
 
 

@@ -49,6 +49,7 @@ class Report(NamedTuple):
   failures: list[dict[str, str]]  # id, path and reason of each.
   kept: int = 0  # Songs that were in the table, and stay as they were.
   gone: int = 0  # Songs that were in the table, and are no longer there.
+  damaged: int = 0  # Songs used though a little of them is missing; warned of.
 
 
 def failures_path(out: pathlib.Path) -> pathlib.Path:
@@ -261,7 +262,8 @@ def embed_source(
       f"{failures_path(out)}."
     )
   known = (len(update.kept), update.gone) if update else ()
-  return Report(songs, *_count(out, like), failures, *known)
+  report = Report(songs, *_count(out, like), failures, *known)
+  return report._replace(damaged=len(source.damaged))
 
 
 def _count(out: pathlib.Path, like: pa.Schema) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ FORMAT_VERSION = 1
 _ABOUT_SONGS = ("name", "stamp", "content")
 _KEY = b"pcl_jax.embeddings"
 _NAMES, _BYTES = ("id", "path"), "_bytes"
-_VERSIONS_OF = ("jax", "flax", "numpy", "soundfile", "soxr", "pyarrow")
+_VERSIONS_OF = ("jax", "flax", "numpy", "av", "soxr", "pyarrow")
 
 
 def weights_digest(encoder: audio_encoder.AudioEncoder) -> str:

@@ -20,11 +20,13 @@ class Decoded:
     feature: float16 [frames, 48], or None.
     reason: why there is none, or empty.
     needs: what is missing to read the file, or empty.
+    damage: what is missing of the feature, or empty.
   """
 
   feature: Float16[np.ndarray, "frames bands"] | None
   reason: str = ""
   needs: str = ""
+  damage: str = ""
 
 
 def default_threads() -> int:
@@ -46,8 +48,12 @@ def decode(
     return Decoded(
       None, "it is no longer in the folder, or is a link to nowhere"
     )
+  damage: list[str] = []
   try:
-    return Decoded(audio_file.read_feature(path, from_s, to_s))
+    feature = audio_file.read_feature(
+      path, from_s, to_s, lambda _, reason: damage.append(reason)
+    )
+    return Decoded(feature, damage="; ".join(damage))
   except audio_file.UnreadableAudio as error:
     return Decoded(None, error.reason, error.needs)
   # One strange file must not end a run of hours.

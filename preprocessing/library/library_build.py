@@ -131,6 +131,11 @@ def _write_metadata(
     "too_short": sum(one.short_s is not None for one in records.values()),
     "hours": float(store.frames.sum(dtype=np.int64)) * frames_s / 3600,
     "duplicates": duplicates,
+    "damaged": {
+      path: one.damage
+      for path, one in records.items()
+      if one.damage and not one.reason
+    },
     **found,
   }
 

@@ -93,6 +93,19 @@ def left_out(report: dict[str, Any], folder: pathlib.Path) -> list[str]:
   return [f"{report['left_out']} songs left out ({words}): {where} says why"]
 
 
+def _damaged(report: dict[str, Any]) -> list[str]:
+  """Describes the songs of which a little is missing."""
+  damaged = report.get("damaged")  # None in those of earlier versions.
+  if not damaged:
+    return []
+  some = [f"{path}: {reason}" for path, reason in damaged.items()]
+  lines = [
+    f"{len(damaged)} songs are damaged or cut short and used as they are; "
+    f"{REPORT} lists them:"
+  ]
+  return lines + [f"  {_printable(one)}" for one in some[:_SHOWN_FILES]]
+
+
 def _shown(names: Iterable[str], what: str = "names") -> str:
   """Returns how many names there are, and the first of them."""
   names = list(names)
@@ -202,7 +215,8 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
   ]
   lines += _most_songs(report["names"]) + about_artists(report["names"])
   lines += [report["passed_over"]] if report["passed_over"] else []
-  lines += left_out(report, data_dir) + _about_playlists(report)
+  lines += left_out(report, data_dir) + _damaged(report)
+  lines += _about_playlists(report)
   if report["tags_unreadable"]:
     number = len(report["tags_unreadable"])
     lines.append(f"files with unreadable tags: {number}; {REPORT} lists them")

@@ -88,7 +88,7 @@ def _decode(
   feature, reason = found.feature, found.reason
   if feature is not None:
     audio = recognition.digest(audio_dir / record.path)
-    record = dataclasses.replace(record, audio=audio)
+    record = dataclasses.replace(record, audio=audio, damage=found.damage)
     length_s = window.from_s + (len(feature) - 1) * _FRAME_S
     if window.is_short(length_s):
       return _too_short(record, length_s, window), None

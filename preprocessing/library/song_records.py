@@ -32,6 +32,7 @@ class SongFile:
     short_s: its length, if it is left out since it is too short.
     audio: the digest of its encoded audio (`library.audio_digests`); empty if
       it has no feature, or was read by an earlier version.
+    damage: what is missing of its sound, though it is a song; mostly empty.
   """
 
   path: str
@@ -44,6 +45,7 @@ class SongFile:
   needs: str = ""
   short_s: float | None = None
   audio: str = ""
+  damage: str = ""
 
   @property
   def stamp(self) -> music_files.Stamp:

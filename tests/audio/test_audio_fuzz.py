@@ -13,6 +13,7 @@ import soundfile
 from pcl_jax.audio import decode
 from pcl_jax.library import audio_tags
 from tests.support import encoded_audio
+from tests.support import sound_kinds
 
 _SNDFILE = ("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")
 _SUFFIXES = (*_SNDFILE, "m4a", "wma", "wv", "mka")
@@ -48,7 +49,7 @@ def _mutated(content: bytes, edits: list[tuple]) -> bytes:
   return bytes(data)
 
 
-def _fuzzed(examples: int) -> Callable:
+def _fuzzed(examples: int, edits: st.SearchStrategy | None = None) -> Callable:
   """Returns a decorator: so many examples, others each time where many."""
   settings = hypothesis.settings(
     max_examples=examples,
@@ -57,7 +58,9 @@ def _fuzzed(examples: int) -> Callable:
     derandomize=examples < _LONG,
     suppress_health_check=list(hypothesis.HealthCheck),
   )
-  given = hypothesis.given(st.lists(_edits, max_size=4))
+  if edits is None:
+    edits = st.lists(_edits, max_size=4)
+  given = hypothesis.given(edits=edits)
   return lambda test: settings(given(test))
 
 
@@ -111,6 +114,56 @@ def test_a_damaged_song_is_read_or_refused(songs, suffix, edits):
 @_fuzzed(_LONG)
 def test_many_damaged_songs_are_read_or_refused(songs, suffix, edits):
   _check(_mutated(songs[suffix], edits), suffix)
+
+
+@pytest.fixture(scope="module")
+def whole_songs(tmp_path_factory) -> dict[str, bytes]:
+  """The bytes of 1.8 s in every format that states its length for certain."""
+  folder = tmp_path_factory.mktemp("whole")
+  return {
+    suffix: sound_kinds.Kinds(folder, suffix).first
+    for suffix, form in sound_kinds.FORMATS.items()
+    if form.own_length
+  }
+
+
+_STATED = [one for one, form in sound_kinds.FORMATS.items() if form.own_length]
+_late_edits = st.lists(
+  st.tuples(
+    st.sampled_from(["flip", "take out", "cut off"]),
+    st.floats(0.5, 1.0),
+    st.integers(1, 255),
+  ),
+  max_size=3,
+)
+
+
+def _check_told(content: bytes, suffix: str, edits: list[tuple]) -> None:
+  """Damages the second half of a song; what is lost has to be told."""
+  places = [(kind, int(at * len(content)), by) for kind, at, by in edits]
+  told: list[str] = []
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / f"a.{suffix}"
+    path.write_bytes(_mutated(content, places))
+    try:
+      blocks = decode.audio_blocks(path, warn=lambda _, why: told.append(why))
+      length_s = sum(map(len, blocks)) / 16_000
+    except decode.UnreadableAudio:
+      return
+  assert told or length_s > sound_kinds.SECONDS[0] - 0.11
+
+
+@pytest.mark.parametrize("suffix", _STATED)
+@_fuzzed(_QUICK, _late_edits)
+def test_what_damage_takes_is_told(whole_songs, suffix, edits):
+  _check_told(whole_songs[suffix], suffix, edits)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", _STATED)
+@_fuzzed(_LONG, _late_edits)
+def test_what_much_damage_takes_is_told(whole_songs, suffix, edits):
+  _check_told(whole_songs[suffix], suffix, edits)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a"])

@@ -1,0 +1,66 @@
+"""Tests of pcl_jax.audio.stated_lengths: what is believed, what is not."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from pcl_jax.audio import decode
+from tests.support import sound_kinds
+
+
+def _read(path, content):
+  path.write_bytes(content)
+  told: list[str] = []
+  blocks = decode.audio_blocks(path, warn=lambda _, why: told.append(why))
+  return sum(map(len, blocks)) / 16_000, told
+
+
+def _with_xing(content, frames):
+  """Returns an MP3 whose header counts this many frames."""
+  place = next(content.find(n) for n in (b"Xing", b"Info") if n in content)
+  data = bytearray(content)
+  struct.pack_into(">I", data, place + 8, frames)
+  return bytes(data)
+
+
+@pytest.mark.parametrize(
+  "frames, is_told", [(0, False), (10, False), (90, True)]
+)
+def test_frames_of_an_mp3_are_believed_where_they_are_more(
+  tmp_path, frames, is_told
+):
+  song = sound_kinds.Kinds(tmp_path, "mp3").first
+  length_s, told = _read(tmp_path / "a.mp3", _with_xing(song, frames))
+  assert abs(length_s - sound_kinds.SECONDS[0]) < 0.1
+  assert bool(told) == is_told
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFF_FFFF, 0x7FFF_F024])
+def test_a_wav_of_unknown_size_is_read_to_its_end(tmp_path, size):
+  song = bytearray(sound_kinds.Kinds(tmp_path, "wav").first)
+  struct.pack_into("<I", song, song.find(b"data") + 4, size)
+  struct.pack_into("<I", song, 4, size)
+  length_s, told = _read(tmp_path / "a.wav", bytes(song))
+  assert abs(length_s - sound_kinds.SECONDS[0]) < 0.01
+  assert not told
+
+
+def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path):
+  song = bytearray(sound_kinds.Kinds(tmp_path, "flac").first)
+  song[21] &= 0xF0  # The 36 bits of total samples of STREAMINFO.
+  song[22:26] = bytes(4)
+  length_s, told = _read(tmp_path / "a.flac", bytes(song))
+  assert abs(length_s - sound_kinds.SECONDS[0]) < 0.01
+  assert not told
+
+
+def test_more_than_a_second_missing_is_refused_with_both_lengths(tmp_path):
+  samples = np.concatenate([sound_kinds.song(0, 6.0)])
+  path = tmp_path / "a.wav"
+  song = sound_kinds.encode(path, samples, sound_kinds.FORMATS["wav"])
+  path.write_bytes(song[: len(song) // 2])
+  with pytest.raises(
+    decode.UnreadableAudio, match="3.0 s of 6.0 s are missing"
+  ):
+    list(decode.audio_blocks(path))
