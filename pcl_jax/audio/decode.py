@@ -19,6 +19,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import sample_reader
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 
 BLOCK_SAMPLES = 1 << 16  # Of every channel, at the file's own rate.
 _FEATURE_FRAMES = 1024  # Computed at a time; fixed, so that results are, too.
@@ -35,7 +36,7 @@ _Features = Iterator[Float16[np.ndarray, "frames bands"]]
 
 
 def _warn(path: _Path, reason: str) -> None:
-  console.warn(f"{os.fspath(path)}: {reason}")
+  console.warn(f"{file_names.shown(os.fspath(path))}: {reason}")
 
 
 def _check_loss(path: _Path, loss: sample_reader.Loss, decoded_s: float) -> str:

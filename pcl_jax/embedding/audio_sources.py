@@ -114,7 +114,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
 
   def warn(path: _Path, reason: str) -> None:
     damaged[os.fspath(path)] = reason
-    console.warn(f"{_text(os.fspath(path))}: {reason}")
+    console.warn(f"{file_names.shown(path)}: {reason}")
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
     blocks = decode.feature_blocks(paths[number], warn=warn)

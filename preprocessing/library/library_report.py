@@ -103,7 +103,7 @@ def _damaged(report: dict[str, Any]) -> list[str]:
     f"{len(damaged)} songs are damaged or cut short and used as they are; "
     f"{REPORT} lists them:"
   ]
-  return lines + [f"  {_printable(one)}" for one in some[:_SHOWN_FILES]]
+  return lines + [f"  {file_names.shown(one)}" for one in some[:_SHOWN_FILES]]
 
 
 def _shown(names: Iterable[str], what: str = "names") -> str:
