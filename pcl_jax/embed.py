@@ -37,6 +37,7 @@ from typing import Any
 
 from absl import logging
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
@@ -66,7 +67,7 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
     lines.append(
       "songs that are silent from beginning to end, or whose channels cancel "
       f"each other out: {report.silent} (column silent; similar does not find "
-      "them)"
+      "them; --channels=left or loudest takes one channel)"
     )
   if report.damaged:
     lines.append(
@@ -96,6 +97,9 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   what.add_argument("--audio", **path, nargs="+", help=text)
   what.add_argument("--data", **path, help="a prepared data set's folder")
   add("--out", **path, required=True, help="the table, a Parquet file")
+  text = "of several channels: the mean, or the left or the loudest one"
+  choices = channel_mix.CHOICES
+  add("--channels", choices=choices, default=choices[0], help=text)
   add("--layer", choices=layers, default=layers[0], help="see above")
   add("--per_patch", action="store_true", help="a row for each patch")
   which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"

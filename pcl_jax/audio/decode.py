@@ -14,6 +14,7 @@ from jaxtyping import Float16, Float32
 import numpy as np
 import soxr
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import containers
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import sample_reader
@@ -114,6 +115,7 @@ def audio_blocks(
   from_s: float = 0.0,
   to_s: float | None = None,
   warn: Warn = _warn,
+  channels: str = channel_mix.MEAN,
 ) -> _Blocks:
   """Yields a file's audio, or a part of it, piece by piece, mono at 16 kHz.
 
@@ -128,6 +130,9 @@ def audio_blocks(
     to_s: where it ends, in seconds; by default, and at most, at the file's end.
     warn: called with the path and the reason where a little is missing of a
       file; by default it prints them.
+    channels: what is taken of several channels, one of `channel_mix.CHOICES`:
+      the mean, the first, or the one with the most energy in the part, for
+      which the file is decoded twice.
 
   Yields:
     Pieces of float32 audio of full scale 1, none of them empty.
@@ -144,8 +149,15 @@ def audio_blocks(
       f"the part from {from_s} s to {to_s} s of {os.fspath(path)} is empty: "
       "from_s is at least 0 and to_s is greater."
     )
-  loss = sample_reader.Loss()
-  blocks = sample_reader.read_blocks(path, from_s, to_s, BLOCK_SAMPLES, loss)
+  loss, part = sample_reader.Loss(), (path, from_s, to_s, BLOCK_SAMPLES)
+  channel_mix.check(channels)
+  mix = channel_mix.Mix(None if channels == channel_mix.MEAN else 0)
+  if channels == channel_mix.LOUDEST:  # Which one it is, the end tells.
+    energies = channel_mix.Energies()
+    for _ in sample_reader.read_blocks(*part, sample_reader.Loss(), energies):
+      pass
+    mix = channel_mix.Mix(energies.loudest())
+  blocks = sample_reader.read_blocks(*part, loss, mix)
   yield from _resampled(_counted(path, blocks, loss, warn))
 
 
@@ -175,9 +187,10 @@ def feature_blocks(
   from_s: float = 0.0,
   to_s: float | None = None,
   warn: Warn = _warn,
+  channels: str = channel_mix.MEAN,
 ) -> _Features:
   """Yields what `read_feature` returns, some frames at a time."""
-  return _features_of(audio_blocks(path, from_s, to_s, warn))
+  return _features_of(audio_blocks(path, from_s, to_s, warn, channels))
 
 
 def read_feature(
@@ -185,6 +198,7 @@ def read_feature(
   from_s: float = 0.0,
   to_s: float | None = None,
   warn: Warn = _warn,
+  channels: str = channel_mix.MEAN,
 ) -> Float16[np.ndarray, "frames bands"]:
   """Computes the feature of a file, or of a part of it, as a song store has it.
 
@@ -195,30 +209,40 @@ def read_feature(
     The log-mel feature of the part as if it were a file of its own, float16
     [ceil(samples / 256) + 1, 48].
   """
-  return np.concatenate(list(feature_blocks(path, from_s, to_s, warn)))
+  blocks = feature_blocks(path, from_s, to_s, warn, channels)
+  return np.concatenate(list(blocks))
 
 
 def sample_blocks(
-  samples: Any, sample_rate_hz: int | float | None
+  samples: Any,
+  sample_rate_hz: int | float | None,
+  channels: str = channel_mix.MEAN,
 ) -> _Features:
   """Returns what `feature_blocks` yields of a file with these samples.
 
   Args:
     samples: floating-point numbers of full scale 1, [samples] or [samples,
-      channels], of which the mean over the channels is taken.
+      channels].
     sample_rate_hz: how many samples a second there are.
+    channels: what is taken of several, as `audio_blocks` has it.
 
   Raises:
     InputError: they are not of this type or shape, none, too large or not
       finite; or the rate is missing or too low.
   """
   samples = _checked(np.asarray(samples), sample_rate_hz)
-  blocks = (
-    sample_reader.mean_of_channels(
-      list(samples[begin : begin + BLOCK_SAMPLES].T)
-    )
+  channel_mix.check(channels)
+  mix = channel_mix.Mix(None if channels == channel_mix.MEAN else 0)
+  parts = [
+    list(samples[begin : begin + BLOCK_SAMPLES].T)
     for begin in range(0, len(samples), BLOCK_SAMPLES)
-  )
+  ]
+  if channels == channel_mix.LOUDEST:
+    energies = channel_mix.Energies()
+    for part in parts:
+      energies(part)
+    mix = channel_mix.Mix(energies.loudest())
+  blocks = map(mix, parts)
   return _features_of(_resampled_run(blocks, sample_rate_hz))
 
 

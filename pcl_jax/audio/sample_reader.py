@@ -14,6 +14,7 @@ import av
 from jaxtyping import Float32
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import containers
 from pcl_jax.audio import joined_files
 from pcl_jax.audio import stated_lengths
@@ -61,35 +62,16 @@ class Loss:
   doubts: list[str] = dataclasses.field(default_factory=list)
 
 
-def mean_of_channels(
-  channels: list[np.ndarray], scale: float = 1.0
+def _mono(
+  frame: av.AudioFrame, mix: channel_mix.Mix
 ) -> Float32[np.ndarray, " n"]:
-  """Returns the mean of the channels, added in their order, as float32.
-
-  Args:
-    channels: samples of any type.
-    scale: the number that is full scale.
-  """
-  as_float = {"dtype": np.float32, "casting": "unsafe"}
-  if len(channels) == 1:
-    mono = channels[0].astype(np.float32)
-  else:
-    mono = np.add(channels[0], channels[1], **as_float)
-  for channel in channels[2:]:
-    np.add(mono, channel, out=mono, **as_float)
-  if scale * len(channels) != 1.0:
-    mono /= np.float32(scale * len(channels))
-  return mono
-
-
-def _mono(frame: av.AudioFrame) -> Float32[np.ndarray, " n"]:
-  """Returns the mean of a frame's channels."""
+  """Returns one channel for all of a frame."""
   name, count = frame.format.name, frame.layout.nb_channels
   kind = name.removesuffix("p")
   if kind not in _TYPES:
     raise ValueError(f"samples of the type {name} are not read")
   if frame.format.is_planar:
-    channels = [
+    planes = [
       np.frombuffer(plane, _TYPES[kind], frame.samples)
       for plane in frame.planes
     ]
@@ -97,10 +79,10 @@ def _mono(frame: av.AudioFrame) -> Float32[np.ndarray, " n"]:
     samples = np.frombuffer(
       frame.planes[0], _TYPES[kind], frame.samples * count
     )
-    channels = list(samples.reshape(-1, count).T)
+    planes = list(samples.reshape(-1, count).T)
   if kind == "u8":
-    channels = [channel.astype(np.float32) - 128 for channel in channels]
-  return mean_of_channels(channels, _FULL_SCALE.get(kind, 1.0))
+    planes = [plane.astype(np.float32) - 128 for plane in planes]
+  return mix(planes, _FULL_SCALE.get(kind, 1.0))
 
 
 def _is_tag(packet: av.Packet) -> bool:
@@ -216,7 +198,14 @@ class _Stream:
 class _Window:
   """Cuts a part out of frames and gathers them to blocks."""
 
-  def __init__(self, from_s: float, to_s: float | None, block_samples: int):
+  def __init__(
+    self,
+    from_s: float,
+    to_s: float | None,
+    block_samples: int,
+    mix: channel_mix.Mix,
+  ):
+    self._mix = mix
     self._from_s, self._to_s = Fraction(from_s), to_s and Fraction(to_s)
     self._block_samples = block_samples
     self._before_s = Fraction(0)  # Of sound of other rates or channels.
@@ -252,7 +241,7 @@ class _Window:
       return []
     begin = self._place - frame.samples
     end = None if self._end == math.inf else max(self._end - begin, 0)
-    mono = _mono(frame)[max(self._begin - begin, 0) : end]
+    mono = _mono(frame, self._mix)[max(self._begin - begin, 0) : end]
     return [Block(self._kind[0], mono)] if len(mono) else []
 
   def add(self, passed_s: Any, frame: av.AudioFrame) -> list[Block]:
@@ -311,6 +300,7 @@ def read_blocks(
   to_s: float | None,
   block_samples: int,
   loss: Loss,
+  mix: channel_mix.Mix | None = None,
 ) -> Iterator[Block]:
   """Yields a part of a file, decoded, in blocks of about `block_samples`.
 
@@ -320,13 +310,14 @@ def read_blocks(
     to_s: where it ends; None for the file's end.
     block_samples: how many samples a block has at least, but for some.
     loss: told what is missing, once all blocks are read.
+    mix: makes one channel of all; by default their mean.
 
   Raises:
     UnreadableAudio: the file cannot be opened or decoded, or ends before the
       part begins.
   """
   containers.check_readable(path)
-  window = _Window(from_s, to_s, block_samples)
+  window = _Window(from_s, to_s, block_samples, mix or channel_mix.Mix())
   parts = joined_files.parts(path)
   for begin, end in parts:
     container, found = _opened(path, begin, end, len(parts) > 1)

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import Any
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
 from pcl_jax.common import console
@@ -89,12 +90,15 @@ def _find_audio(places: list[pathlib.Path]) -> dict[str, str]:
   return found
 
 
-def audio_files(places: _Path | Iterable[_Path]) -> Source:
+def audio_files(
+  places: _Path | Iterable[_Path], channels: str = channel_mix.MEAN
+) -> Source:
   """Returns audio files, decoded in bounded memory however long they are.
 
   Of folders, the audio files at any depth are meant. If one folder is given, an
   id is the path in it, else the path as it is given. A file that is found twice
-  is one song.
+  is one song. `channels` is what is taken of several channels, as
+  `decode.audio_blocks` has it.
 
   Raises:
     InputError: a place does not exist, or there is no audio file at all.
@@ -117,7 +121,7 @@ def audio_files(places: _Path | Iterable[_Path]) -> Source:
     console.warn(f"{file_names.shown(path)}: {reason}")
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
-    blocks = decode.feature_blocks(paths[number], warn=warn)
+    blocks = decode.feature_blocks(paths[number], warn=warn, channels=channels)
     return song_patches.whole_patches(blocks)
 
   return Source(

@@ -11,6 +11,7 @@ import jax
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
@@ -127,6 +128,7 @@ class SongEncoder:
     audio: Any,
     *,
     sample_rate_hz: int | float | None = None,
+    channels: str = channel_mix.MEAN,
     per_patch: bool = False,
     layer: str = "features",
     batch_patches: int = BATCH_PATCHES,
@@ -139,6 +141,9 @@ class SongEncoder:
         mean over the channels is embedded.
       sample_rate_hz: how many samples a second there are, at least 1,000; for
         samples only, since a file says so itself.
+      channels: what is taken of several channels: their `mean`, which training
+        takes and which is silent where they cancel each other out; the `left`
+        one; or the `loudest`, for which a file is decoded twice.
       per_patch: gives the vector of each patch in place of their mean.
       layer: `features`, what the backbone gives: for search and classifiers;
         or `projection`, what the loss saw in training.
@@ -160,9 +165,9 @@ class SongEncoder:
           f"sample_rate_hz is {sample_rate_hz} for the file {audio}, which has "
           "its own: leave it out."
         )
-      blocks = decode.feature_blocks(file_names.path(audio))
+      blocks = decode.feature_blocks(file_names.path(audio), channels=channels)
     else:
-      blocks = decode.sample_blocks(audio, sample_rate_hz)
+      blocks = decode.sample_blocks(audio, sample_rate_hz, channels)
     silent = []
 
     def patches() -> Iterator[tuple[int, np.ndarray]]:
@@ -189,6 +194,7 @@ class SongEncoder:
     paths: _Path | Iterable[_Path] | audio_sources.Source,
     out: _Path,
     *,
+    channels: str = channel_mix.MEAN,
     layer: str = "features",
     per_patch: bool = False,
     batch_patches: int = BATCH_PATCHES,
@@ -206,6 +212,8 @@ class SongEncoder:
         the songs of a data set, by `audio_sources.data_set_songs`.
       out: the table, a Parquet file; docs/embeddings.md has its columns. Songs
         that cannot be read are listed in OUT.failures.json.
+      channels: as `embed` has them; recorded with the feature's settings. A
+        data set has its own.
       layer: `features` or `projection`, as `embed` has them.
       per_patch: writes a row for each patch in place of one for each song.
       batch_patches: patches encoded at once.
@@ -222,13 +230,22 @@ class SongEncoder:
     """
     source = paths
     if not isinstance(paths, audio_sources.Source):
-      source = audio_sources.audio_files(paths)
+      source = audio_sources.audio_files(paths, channels)
+    elif channels != channel_mix.MEAN:
+      raise errors.InputError(
+        f"channels is {channels!r} for the songs of a data set, which are "
+        "features already: leave it out, or give audio files."
+      )
+    channel_mix.check(channels)
     embedder = self._embedder(layer)
     out = file_names.path(out)
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,
       "batch_patches": checked_batch(batch_patches),
+      # As tables of earlier versions, those of the mean do not say so.
+      "feature": self.about["feature"]
+      | ({} if channels == channel_mix.MEAN else {"channels": channels}),
       "songs_sha256": source.digest,
       "roots": list(source.roots),
     }

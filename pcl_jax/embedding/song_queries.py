@@ -10,6 +10,7 @@ import unicodedata
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
@@ -124,7 +125,10 @@ def embed_query(
     f"the {about['checkpoint']} checkpoint now",
   )
   return encoder.embed(
-    path, layer=about["layer"], batch_patches=about["batch_patches"]
+    path,
+    channels=about["feature"].get("channels", channel_mix.MEAN),
+    layer=about["layer"],
+    batch_patches=about["batch_patches"],
   )
 
 

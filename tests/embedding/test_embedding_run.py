@@ -95,6 +95,16 @@ def test_songs_without_sound_are_marked_and_counted(made, tmp_path, capsys):
     assert marked == {"cancels.wav", "silent.wav", "too late.wav"}
     printed = capsys.readouterr().out
     assert "channels cancel each other out: 3 (column silent" in printed
+  for channels in ("left", "loudest"):
+    out = tmp_path / f"{channels}.parquet"
+    flags = [f"--audio={music}", BATCH, f"--channels={channels}"]
+    assert not _embed(made, *flags, out=out)
+    table = embedding_table.read_table(out)
+    assert table.about["feature"]["channels"] == channels
+    assert table.silent == {2, 4}
+    np.testing.assert_array_equal(table.vectors[0], table.vectors[1])
+    with pytest.raises(errors.InputError, match="channels"):
+      _embed(made, *flags[:2], out=out)
   # An update keeps what is known of the songs that stay.
   (music / "left.wav").unlink()
   out = tmp_path / "music0.parquet"

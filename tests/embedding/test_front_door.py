@@ -123,6 +123,14 @@ def test_audio_without_sound_is_warned_of(encoder, song, capsys):
   samples[:, 1] = -samples[:, 0]
   encoder.embed(samples, sample_rate_hz=RATE_HZ, batch_patches=BATCH)
   assert "channels cancel each other out" in capsys.readouterr().err
+  expected = encoder.embed(samples[:, 1], sample_rate_hz=RATE_HZ)
+  samples[:, 0] *= 0.5
+  loudest = {"sample_rate_hz": RATE_HZ, "channels": "loudest"}
+  found = encoder.embed(samples, **loudest)
+  np.testing.assert_array_equal(found, expected)
+  with pytest.raises(pcl_jax.InputError, match="channels is 'right'"):
+    encoder.embed(samples, sample_rate_hz=RATE_HZ, channels="right")
+  capsys.readouterr()
   encoder.embed(samples[:, 0], sample_rate_hz=RATE_HZ, batch_patches=BATCH)
   assert not capsys.readouterr().err
 

@@ -1,0 +1,70 @@
+"""Which of the channels of a recording are taken for its one.
+
+The mean of channels that cancel each other out is silence, where one of them
+is music.
+"""
+
+from jaxtyping import Float32
+import numpy as np
+
+from pcl_jax.common import errors
+
+MEAN, LEFT, LOUDEST = CHOICES = ("mean", "left", "loudest")
+
+
+def check(channels: str) -> None:
+  """Raises InputError where channels are none of `CHOICES`."""
+  if channels not in CHOICES:
+    raise errors.InputError(
+      f"channels is {channels!r}: give one of {', '.join(CHOICES)}."
+    )
+
+
+class Mix:
+  """Takes one channel of blocks, or the mean of all."""
+
+  def __init__(self, channel: int | None = None):
+    """Takes a channel, from 0, or the last where there are fewer."""
+    self._channel = channel
+
+  def __call__(
+    self, channels: list[np.ndarray], scale: float = 1.0
+  ) -> Float32[np.ndarray, " n"]:
+    """Returns the mean of channels, added in their order, as float32.
+
+    Args:
+      channels: samples of any type.
+      scale: the number that is full scale.
+    """
+    if self._channel is not None:
+      channels = [channels[min(self._channel, len(channels) - 1)]]
+    mono = channels[0].astype(np.float32)
+    for channel in channels[1:]:
+      np.add(mono, channel, out=mono, dtype=np.float32, casting="unsafe")
+    if scale * len(channels) != 1.0:
+      mono /= np.float32(scale * len(channels))
+    return mono
+
+
+class Energies(Mix):
+  """Finds the channel with the most energy of all blocks."""
+
+  def __init__(self):
+    """Begins without any block."""
+    super().__init__()
+    self._energies = np.zeros(0)
+
+  def __call__(
+    self, channels: list[np.ndarray], scale: float = 1.0
+  ) -> Float32[np.ndarray, " n"]:
+    """Adds blocks of channels; returns their mean, as `Mix` does."""
+    more = max(len(channels) - len(self._energies), 0)
+    self._energies = np.pad(self._energies, (0, more))
+    for number, channel in enumerate(channels):
+      energy = np.square(channel, dtype=np.float64).sum()
+      self._energies[number] += energy / scale**2
+    return super().__call__(channels, scale)
+
+  def loudest(self) -> int:
+    """Returns the channel; of several alike, the first."""
+    return int(np.argmax(self._energies)) if len(self._energies) else 0
