@@ -51,24 +51,27 @@ def plan(
     source: the songs.
     threads: files read at once.
   """
-  there = embedding_table.read_songs(out)
+  there, present = embedding_table.read_songs(out), set(source.ids)
   kept = {
     song: name
     for song, name in enumerate(source.ids)
     if name in there and there[name].stamp == source.stamps[song]
   }
-  by_content = {
-    one.content: name for name, one in reversed(there.items()) if one.content
-  }
+  # Of files alike, those that are no longer there are taken first: the last.
+  by_content: dict[str, list[str]] = {}
+  for name in sorted(there, key=lambda name: name not in present):
+    by_content.setdefault(there[name].content, []).append(name)
+  by_content.pop("", None)
   rest = [song for song in range(len(source.ids)) if song not in kept]
   for song, content in _contents(source, rest if by_content else [], threads):
     name = source.ids[song]
     if name in there and there[name].content == content:
       kept[song] = name
     elif content in by_content:
-      kept[song] = by_content[content]
+      names = by_content[content]
+      kept[song] = names.pop() if len(names) > 1 else names[0]
   todo = [song for song in rest if song not in kept]
-  gone = there.keys() - {*kept.values(), *source.ids}
+  gone = there.keys() - present - set(kept.values())
   return Update(kept, todo, len(gone))
 
 

@@ -86,6 +86,21 @@ def test_a_library_in_another_place_keeps_its_vectors(
   assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
 
 
+def test_of_files_alike_one_that_was_moved_is_not_called_gone(
+  made, tmp_path, capsys, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  for name in ("a.wav", "b.wav"):
+    tiny_library.write_song(music / name, 300.0, seconds=5.0)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  (music / "b.wav").rename(music / "c.wav")
+  read_files.clear()
+  capsys.readouterr()
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  assert not read_files and "; 0 songs of the table" in capsys.readouterr().out
+  assert embedding_table.read_table(out).ids == ["a.wav", "c.wav"]
+
+
 def test_an_interrupted_update_goes_on(made, tmp_path, monkeypatch, read_files):
   monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
   music, out = tmp_path / "music", tmp_path / "music.parquet"
