@@ -2,6 +2,7 @@
 
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
+  python -m pcl_jax.export --workdir=runs/h --out=h.safetensors --format=torch
 
 The folder has the weights (model.safetensors), every setting (config.json), a
 model card (README.md) and a few seconds of generated audio with the embedding
@@ -9,6 +10,9 @@ that they must give (golden.npz). pcl_jax.load and every command that needs an
 encoder alone take it in place of a --workdir, and refuse it where it gives
 another embedding. It names no path of this machine, and can be uploaded to a
 model hub as it is: docs/weights.md.
+
+With --format=torch a state dict of the published PyTorch implementation is
+written instead: a file .safetensors, or .pt if PyTorch is installed.
 
 The licence of the weights is yours to decide, as far as the rights in the
 music that they were learned from allow it; --license writes it into the card.
@@ -24,6 +28,7 @@ from pcl_jax.common import jax_setup
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import model_card
+from pcl_jax.interop import torch_files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,10 +41,18 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--checkpoint", choices=which, default=which[0], help=text)
   text = "identifier of the weights' licence, such as cc-by-nc-4.0"
   add("--license", default=model_card.NO_LICENSE, help=text)
+  text = "a bundle, or the state dict of the PyTorch implementation"
+  add("--format", choices=("bundle", "torch"), default="bundle", help=text)
   add("--force", action="store_true", help="replace the files of a bundle")
   flags = parser.parse_args(argv)
   jax_setup.start()
+  if flags.format == "torch":
+    torch_files.check_out(flags.out, force=flags.force)
   encoder = encoder_loading.load(flags.workdir, flags.checkpoint)
+  if flags.format == "torch":
+    torch_files.write(flags.out, encoder.network, force=flags.force)
+    print(f"written to {flags.out}")
+    return
   reason = encoder.save(flags.out, license=flags.license, force=flags.force)
   about = encoder.about
   print(

@@ -9,6 +9,7 @@ COMMANDS = {
   "embed": "pcl_jax.embed",
   "similar": "pcl_jax.similar",
   "export": "pcl_jax.export",
+  "import": "pcl_jax.import_weights",
   "evaluate": "pcl_jax.evaluate",
   "tag": "pcl_jax.evaluation.tag",
   "robustness": "pcl_jax.evaluation.robustness",

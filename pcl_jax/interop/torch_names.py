@@ -31,6 +31,25 @@ _TABLE = "embeddings.weight"
 _COUNTER = "num_batches_tracked"  # Used only without momentum, so never here.
 
 
+def architecture_of(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Tells backbone, width and the projection's sizes from names and shapes.
+
+  Returns:
+    Arguments of an AudioEncoder; those that no array tells are the default's.
+
+  Raises:
+    InputError: the names are of no known backbone.
+  """
+  backbone = _backbone_type(state_dict)
+  first = _PREFIXES[backbone] + _FIRST_CONVOLUTION[backbone]
+  return {
+    "backbone_type": backbone,
+    "width": _rows(state_dict, first),
+    "fc_hidden_dim": _rows(state_dict, _PROJECTION + "0.weight") or 128,
+    "fc_output_dim": _rows(state_dict, _PROJECTION + "3.weight") or 128,
+  }
+
+
 def load_encoder(
   state_dict: Mapping[str, np.ndarray],
   *,
@@ -53,16 +72,11 @@ def load_encoder(
     InputError: the names are of no known backbone; or it lists every missing
       and unknown name and every wrong shape.
   """
-  backbone = _backbone_type(state_dict)
-  first = _PREFIXES[backbone] + _FIRST_CONVOLUTION[backbone]
-  hidden = _rows(state_dict, _PROJECTION + "0.weight") or 128
+  built = architecture_of(state_dict)
   # Only the shapes: all values are replaced.
   encoder = nnx.eval_shape(
     lambda: audio_encoder.AudioEncoder(
-      backbone,
-      width=_rows(state_dict, first),
-      fc_hidden_dim=hidden,
-      fc_output_dim=_rows(state_dict, _PROJECTION + "3.weight") or 128,
+      **built,
       fc_dropout=fc_dropout,
       compute_dtype=compute_dtype,
       rngs=nnx.Rngs(0),

@@ -9,9 +9,10 @@ import shutil
 import pytest
 
 import pcl_jax
-from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_library
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DOC = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
 _RUN = re.compile(
@@ -23,8 +24,9 @@ _RUN = re.compile(
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> pathlib.Path:
   """The current folder, with a run and audio, and a hub with the bundle."""
-  quick_backbone.register(monkeypatch)
-  quick_run.save(tmp_path / "runs" / "demo")
+  # A network that PyTorch's names are known of.
+  audio = {"backbone_type": "sc_cnn", "width": 1, "fc_output_dim": 4}
+  quick_run.save(tmp_path / "runs" / "demo", audio=audio)
   song = tiny_library.write_song(tmp_path / "music" / "1.mp3", seconds=9.0)
   shutil.copy(song, tmp_path / "song.mp3")
   hub = pytest.importorskip("huggingface_hub")
@@ -53,3 +55,8 @@ def test_snippets_and_commands_run_one_after_another(folder):
   assert pcl_jax.read_table("music.parquet").ids == ["1.mp3"]
   names = {path.name for path in (folder / "my-encoder").iterdir()}
   assert all(f"| `{name}` |" in text for name in names)
+  told = [
+    pcl_jax.load(name).about["weights_sha256"]
+    for name in ("runs/demo", "my-encoder", "imported")
+  ]
+  assert len(set(told)) == 1

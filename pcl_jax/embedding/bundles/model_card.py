@@ -148,9 +148,13 @@ def make(config: dict[str, Any], license: str, name: str) -> str:
   """
   built, layers = config["architecture"], config["layers"]
   origin, data = config["origin"], config["origin"]["data"]
-  songs = f"{data['songs']} songs" if data.get("songs") else "unknown songs"
+  songs = f"{data.get('songs')} songs"
   mark = data.get("fingerprint")
   fingerprint = f" (data set `{mark[:12]}`)" if mark else ""
+  training = f"Strategy {origin['strategy']}, step {origin['step']}, on {songs}"
+  training += f"{fingerprint}."
+  if not mark:
+    training = "That is not on record: the weights were imported."
   terms = f"The licence of the weights is `{license}`."
   if license == NO_LICENSE:
     terms = (
@@ -169,8 +173,7 @@ def make(config: dict[str, Any], license: str, name: str) -> str:
     "Loading computes the embedding of `golden.npz`, and refuses weights or "
     "software that give another one.\n",
     "## What it was trained on\n",
-    f"Strategy {origin['strategy']}, step {origin['step']}, on {songs}"
-    f"{fingerprint}. The network is `{built['backbone_type']}` of width "
+    f"{training} The network is `{built['backbone_type']}` of width "
     f"{built['width']}.\n",
     "## Input\n",
     f"Mono audio at {config['sample_rate_hz']} Hz; "

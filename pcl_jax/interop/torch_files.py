@@ -1,0 +1,127 @@
+"""State dicts of PyTorch on disk, in the published names.
+
+`.safetensors` needs no PyTorch; `.pt` does. Of a `.pt` only the arrays are
+read: code inside is refused, not run.
+"""
+
+from collections.abc import Mapping
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.interop import torch_names
+from pcl_jax.models import audio_encoder
+
+SAFE = ".safetensors"
+_PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+_INSIDE = ("state_dict", "model_state_dict", "model")  # Of a trainer's file.
+
+
+def check_out(out: pathlib.Path, *, force: bool) -> None:
+  """Raises InputError where a state dict cannot be written to a place."""
+  if out.suffix not in (SAFE, ".pt"):
+    raise errors.InputError(
+      f"{out} ends in neither {SAFE} nor .pt, the forms of a PyTorch state "
+      "dict: give such an --out."
+    )
+  if os.path.lexists(out) and not (force and out.is_file()):
+    raise errors.InputError(
+      f"{out} exists: give another --out, or --force to replace a file."
+    )
+  if out.suffix != SAFE:
+    _torch(out)
+
+
+def _torch(path: pathlib.Path) -> Any:
+  try:
+    import torch
+  except ImportError as error:
+    raise errors.InputError(
+      f"{path} needs PyTorch, which is not installed: install it with pip "
+      f"install torch, or use a file that ends in {SAFE}."
+    ) from error
+  return torch
+
+
+def write(
+  out: pathlib.Path,
+  encoder: audio_encoder.AudioEncoder,
+  *,
+  force: bool = False,
+) -> None:
+  """Writes an encoder's state dict; `out` ends in .safetensors or .pt.
+
+  Raises:
+    InputError: the file exists and is not to be replaced, has another suffix
+      or needs PyTorch, which is not installed.
+    OSError: it cannot be written.
+  """
+  check_out(out, force=force)
+  arrays = torch_names.state_dict(encoder)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with storage.write_aside(out) as partial:
+    if out.suffix == SAFE:
+      safetensors.numpy.save_file(arrays, partial, {"format": "pt"})
+    else:
+      torch = _torch(out)
+      tensors = {n: torch.from_numpy(one.copy()) for n, one in arrays.items()}
+      torch.save(tensors, partial)
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads a state dict.
+
+  Returns:
+    Its arrays by name.
+
+  Raises:
+    InputError: the file cannot be read, holds code or anything but arrays, or
+      needs PyTorch, which is not installed.
+  """
+  if not path.is_file():
+    raise errors.InputError(f"{path} is not a file: give a state dict.")
+  if path.suffix == SAFE:
+    return bundle_files.read_tensors(path)
+  if path.suffix not in _PICKLED:
+    raise errors.InputError(
+      f"{path} ends in none of {', '.join((SAFE, *_PICKLED))}, by which "
+      "PyTorch's files are known."
+    )
+  torch = _torch(path)
+  try:
+    found = torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as error:  # Whatever a damaged or hostile pickle causes.
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise errors.InputError(
+      f"{path} cannot be read as arrays alone ({reason[:160]}): save the "
+      "model's state_dict(), and no other objects, with torch.save."
+    ) from error
+  return _arrays_in(found, path, torch)
+
+
+def _arrays_in(
+  found: Any, path: pathlib.Path, torch: Any
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of what torch.load gave."""
+  for key in _INSIDE if isinstance(found, Mapping) else ():
+    if isinstance(found.get(key), Mapping):
+      found = found[key]
+      break
+  odd = ["it is no dict"]
+  if isinstance(found, Mapping):
+    odd = [k for k, v in found.items() if not isinstance(v, torch.Tensor)]
+  if odd:
+    raise errors.InputError(
+      f"{path} is not the state_dict of a model ({', '.join(map(str, odd[:5]))}"
+      " hold no arrays): save model.state_dict() with torch.save."
+    )
+  return {
+    str(name): (one.float() if one.is_floating_point() else one).numpy()
+    for name, one in found.items()
+  }
