@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ["README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_TEST = re.compile(r"(tests/\w+/test_\w+\.py)?::(test_\w+)")
+_TEST = re.compile(r"(tests/[\w/]+/test_\w+\.py)?::(test_\w+)")
 _FILE = re.compile(
   r"\b(?:tests|pcl_jax|preprocessing|configs|benchmarks)/[\w/]+\.py\b"
 )
