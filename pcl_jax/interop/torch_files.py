@@ -10,7 +10,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -67,7 +66,7 @@ def write(
   out.parent.mkdir(parents=True, exist_ok=True)
   with storage.write_aside(out) as partial:
     if out.suffix == SAFE:
-      safetensors.numpy.save_file(arrays, partial, {"format": "pt"})
+      bundle_files.write_tensors(partial, arrays, "pt")
     else:
       torch = _torch(out)
       tensors = {n: torch.from_numpy(one.copy()) for n, one in arrays.items()}

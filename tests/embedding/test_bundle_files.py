@@ -106,6 +106,7 @@ def test_a_bundle_of_a_bundle_is_the_same_bundle(whole, tmp_path):
 
 def test_a_bundle_names_no_path_of_the_machine(whole, run):
   assert sorted(path.name for path in whole.iterdir()) == FILES
+  assert len({path.stat().st_mode for path in whole.iterdir()}) == 1
   for path in whole.iterdir():
     content = path.read_bytes()
     for word in (run.parent.name, "my_songs", str(pathlib.Path.home())):

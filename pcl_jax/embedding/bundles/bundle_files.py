@@ -201,6 +201,15 @@ def _check_digest(path: pathlib.Path, config: dict[str, Any]) -> None:
     )
 
 
+def write_tensors(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], kind: str
+) -> None:
+  """Writes arrays as safetensors, whose header says what kind they are of."""
+  whole = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
+  # The library's own writing hides the file from all other users.
+  path.write_bytes(safetensors.numpy.save(whole, {"format": kind}))
+
+
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads a file of safetensors.
 
@@ -357,11 +366,7 @@ def write(
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir()
   try:
-    safetensors.numpy.save_file(
-      {name: np.ascontiguousarray(one) for name, one in arrays.items()},
-      partial / WEIGHTS,
-      {"format": FORMAT},
-    )
+    write_tensors(partial / WEIGHTS, arrays, FORMAT)
     golden_audio.write(partial / GOLDEN, golden)
     files = {
       name: {"sha256": storage.sha256(partial / name)}
