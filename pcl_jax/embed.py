@@ -97,9 +97,8 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   what.add_argument("--audio", **path, nargs="+", help=text)
   what.add_argument("--data", **path, help="a prepared data set's folder")
   add("--out", **path, required=True, help="the table, a Parquet file")
-  text = "of several channels: the mean, or the left or the loudest one"
-  choices = channel_mix.CHOICES
-  add("--channels", choices=choices, default=choices[0], help=text)
+  text = "of several: mean, left or loudest (what the encoder has learned from)"
+  add("--channels", choices=channel_mix.CHOICES, help=text)
   add("--layer", choices=layers, default=layers[0], help="see above")
   add("--per_patch", action="store_true", help="a row for each patch")
   which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "strategy": "unknown",
     "progress": {"step": 0},
     "architecture": {"audio": torch_names.architecture_of(arrays)},
+    "feature": melspectrogram.SETTINGS.as_dict(),
   }
   about = embedding_table.provenance(network, meta, flags.torch)
   encoder = song_encoder.SongEncoder(network, about, meta)

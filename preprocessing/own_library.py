@@ -8,8 +8,9 @@ Songs are the audio files anywhere in the folder, of 30 s or more (--min_s),
 whatever their suffix: WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and
 others. Names that begin with a dot, and files that are no sound, are passed
 over and counted. With --from_s and --to_s, that part of every track is used (in
-seconds). Files that cannot be used are left out with the reason. Of files with
-the same audio, the first is the song; the others are listed.
+seconds). Of several channels the mean is taken, or the left or the loudest one
+(--channels). Files that cannot be used are left out with the reason. Of files
+with the same audio, the first is the song; the others are listed.
 
 Artists are those of the tag ARTISTS, or else of ARTIST, or else of ALBUMARTIST;
 `A feat. B` and `A; B` are two, and `A & B` is two where both are artists of the
@@ -53,6 +54,7 @@ others, it decodes nothing. Other rules for names and another --min_s need no
 import argparse
 from collections.abc import Sequence
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
@@ -91,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = library_settings.DEFAULTS[name]
     text = f"{text} (as it is in --out; at first {default})"
     add(f"--{name}", type=type(default), help=text)
+  text = "of several: mean, left or loudest (as it is in --out; at first mean)"
+  add("--channels", choices=channel_mix.CHOICES, help=text)
   text = "make each album of two songs or more a playlist, too"
   boolean = argparse.BooleanOptionalAction
   add("--albums_as_playlists", action=boolean, default=None, help=text)

@@ -1,8 +1,12 @@
 """Which of the channels of a recording are taken for its one.
 
 The mean of channels that cancel each other out is silence, where one of them
-is music.
+is music. The choice travels with the settings of the feature, under the key
+`channels`; without it, it is the mean.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float32
 import numpy as np
@@ -17,6 +21,34 @@ def check(channels: str) -> None:
   if channels not in CHOICES:
     raise errors.InputError(
       f"channels is {channels!r}: give one of {', '.join(CHOICES)}."
+    )
+
+
+def of(feature: Mapping[str, Any]) -> str:
+  """Returns the choice that settings of the feature name."""
+  return feature.get("channels", MEAN)
+
+
+def check_same(
+  there: Mapping[str, Any], where: str, learned: Mapping[str, Any]
+) -> None:
+  """Refuses songs of other channels than an encoder has learned from.
+
+  Args:
+    there: settings of the songs' feature.
+    where: where they lie, for the message.
+    learned: settings of the feature that the encoder has learned from.
+
+  Raises:
+    InputError: with both choices.
+  """
+  ours = of(learned)
+  if of(there) != ours:
+    raise errors.InputError(
+      f"{where} holds a feature of other settings (channels: there "
+      f"{of(there)!r}, the encoder's {ours!r}), and the two are not to be "
+      f"mixed: give a data set that own_library has made with "
+      f"--channels={ours}, or train on this one in a new --workdir."
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float, Float16, Num
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 
@@ -30,9 +31,14 @@ class MelSettings:
   mel_scale: str = "slaney, unit area"
   stored_as: str = "log10(0.01 + mel power)"
 
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain values, fit for json."""
-    return dataclasses.asdict(self)
+  def as_dict(self, channels: str = channel_mix.MEAN) -> dict[str, Any]:
+    """Returns plain values, fit for json.
+
+    What is taken of several channels is named unless it is the mean, which
+    features of earlier versions are of.
+    """
+    said = {} if channels == channel_mix.MEAN else {"channels": channels}
+    return dataclasses.asdict(self) | said
 
 
 SETTINGS = MelSettings()
@@ -46,6 +52,8 @@ _ROWS = 16  # Of one matrix product.
 def check_settings(found: dict[str, Any], where: str) -> None:
   """Refuses a feature made with other settings than this code's.
 
+  Of several channels, any choice of `channel_mix.CHOICES` is accepted.
+
   Args:
     found: settings read from a song store or a checkpoint.
     where: the file they were read from, for the message.
@@ -53,7 +61,10 @@ def check_settings(found: dict[str, Any], where: str) -> None:
   Raises:
     InputError: with every differing setting and both values.
   """
-  differing = storage.differences(found, SETTINGS.as_dict())
+  channels = channel_mix.of(found)
+  if channels not in channel_mix.CHOICES:
+    channels = channel_mix.MEAN
+  differing = storage.differences(found, SETTINGS.as_dict(channels))
   if differing:
     raise errors.InputError(
       f"{where} holds a feature of other settings ({'; '.join(differing)}). "

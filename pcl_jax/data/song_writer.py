@@ -13,6 +13,7 @@ from jaxtyping import Float16
 import lmdb
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -122,8 +123,12 @@ class SongWriter:
           "goes on."
         ) from error
 
-  def finish(self, source: dict[str, Any]) -> None:
+  def finish(
+    self, source: dict[str, Any], channels: str = channel_mix.MEAN
+  ) -> None:
     """Records where the songs came from and gives the store its name.
+
+    Of several channels, the songs are `channels`, one of `channel_mix.CHOICES`.
 
     Raises:
       InputError: no song was added.
@@ -136,7 +141,7 @@ class SongWriter:
       )
     meta = {
       "format_version": song_store.FORMAT_VERSION,
-      "feature": melspectrogram.SETTINGS.as_dict(),
+      "feature": melspectrogram.SETTINGS.as_dict(channels),
       "dtype": "float16, little-endian, [frames, mel bands]",
       "checksum": "crc32 of the value",
       "songs": len(songs),

@@ -39,6 +39,7 @@ class Source:
   # moment, where the song cannot be read.
   pieces: Callable[[int], Iterator[song_patches.Piece]]
   names: tuple[str, ...] = ()  # Artist and title of each song, or none at all.
+  channels: str = channel_mix.MEAN  # What is taken of several.
   # Path -> what is missing of a song that was read all the same.
   damaged: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -134,6 +135,7 @@ def audio_files(
     stamps=[f"{size} bytes, {time_ns} ns" for size, time_ns in stamps],
     content=lambda number: audio_digests.digest(paths[number]),
     pieces=pieces,
+    channels=channels,
     damaged=damaged,
   )
 
@@ -175,4 +177,5 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     content=lambda _: "",
     pieces=pieces,
     names=song_names.titles(folder, numbers),
+    channels=channel_mix.of(store.meta["feature"]),
   )

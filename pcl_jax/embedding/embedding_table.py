@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
@@ -71,7 +70,7 @@ def provenance(
     "step": meta["progress"]["step"],
     "strategy": meta["strategy"],
     "architecture": meta["architecture"]["audio"],
-    "feature": melspectrogram.SETTINGS.as_dict(),
+    "feature": meta["feature"],
     "versions": versions.installed(*_VERSIONS_OF),
     "device": jax.devices()[0].device_kind,
   }

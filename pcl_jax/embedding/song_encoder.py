@@ -103,6 +103,7 @@ class SongEncoder:
     about: which encoder this is: workdir, step, SHA-256 of the weights,
       architecture, settings of the feature, versions; plain values.
     meta: what its checkpoint, or its bundle, says about itself.
+    channels: what its training took of several, of `channel_mix.CHOICES`.
     features: length of the vectors of the layer `features`.
     projection: length of the vectors of the layer `projection`.
   """
@@ -117,6 +118,7 @@ class SongEncoder:
     self.network = network
     self.about = about
     self.meta = meta
+    self.channels = channel_mix.of(meta["feature"])
     self.features: int = network.backbone.features
     rows = jax.ShapeDtypeStruct((1, self.features), np.float32)
     outputs = nnx.eval_shape(lambda x: network.projection(x, False), rows)
@@ -128,7 +130,7 @@ class SongEncoder:
     audio: Any,
     *,
     sample_rate_hz: int | float | None = None,
-    channels: str = channel_mix.MEAN,
+    channels: str | None = None,
     per_patch: bool = False,
     layer: str = "features",
     batch_patches: int = BATCH_PATCHES,
@@ -137,13 +139,13 @@ class SongEncoder:
 
     Args:
       audio: the path of a file of any format and length; or floating-point
-        samples of full scale 1, [samples] or [samples, channels], of which the
-        mean over the channels is embedded.
+        samples of full scale 1, [samples] or [samples, channels].
       sample_rate_hz: how many samples a second there are, at least 1,000; for
         samples only, since a file says so itself.
-      channels: what is taken of several channels: their `mean`, which training
-        takes and which is silent where they cancel each other out; the `left`
-        one; or the `loudest`, for which a file is decoded twice.
+      channels: what is taken of several channels: their `mean`, which is silent
+        where they cancel each other out; the `left` one; or the `loudest`, for
+        which a file is decoded twice. By default what the encoder has learned
+        from, the mean if its data set does not say otherwise.
       per_patch: gives the vector of each patch in place of their mean.
       layer: `features`, what the backbone gives: for search and classifiers;
         or `projection`, what the loss saw in training.
@@ -159,6 +161,7 @@ class SongEncoder:
       InputError: the file cannot be read, the samples are not as above, or an
         argument has no such value.
     """
+    channels = self.channels if channels is None else channels
     if isinstance(audio, str | os.PathLike):
       if sample_rate_hz is not None:
         raise errors.InputError(
@@ -194,7 +197,7 @@ class SongEncoder:
     paths: _Path | Iterable[_Path] | audio_sources.Source,
     out: _Path,
     *,
-    channels: str = channel_mix.MEAN,
+    channels: str | None = None,
     layer: str = "features",
     per_patch: bool = False,
     batch_patches: int = BATCH_PATCHES,
@@ -213,7 +216,7 @@ class SongEncoder:
       out: the table, a Parquet file; docs/embeddings.md has its columns. Songs
         that cannot be read are listed in OUT.failures.json.
       channels: as `embed` has them; recorded with the feature's settings. A
-        data set has its own.
+        data set has its own. Others than the encoder's are warned of.
       layer: `features` or `projection`, as `embed` has them.
       per_patch: writes a row for each patch in place of one for each song.
       batch_patches: patches encoded at once.
@@ -228,24 +231,14 @@ class SongEncoder:
         of other songs or by another encoder, or another process is writing it.
       RunError: not one song can be read.
     """
-    source = paths
-    if not isinstance(paths, audio_sources.Source):
-      source = audio_sources.audio_files(paths, channels)
-    elif channels != channel_mix.MEAN:
-      raise errors.InputError(
-        f"channels is {channels!r} for the songs of a data set, which are "
-        "features already: leave it out, or give audio files."
-      )
-    channel_mix.check(channels)
+    source = self._source(paths, channels)
     embedder = self._embedder(layer)
     out = file_names.path(out)
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,
       "batch_patches": checked_batch(batch_patches),
-      # As tables of earlier versions, those of the mean do not say so.
-      "feature": self.about["feature"]
-      | ({} if channels == channel_mix.MEAN else {"channels": channels}),
+      "feature": melspectrogram.SETTINGS.as_dict(source.channels),
       "songs_sha256": source.digest,
       "roots": list(source.roots),
     }
@@ -318,6 +311,31 @@ class SongEncoder:
       force=force,
     )
     return "" if meta["evaluation"] else reason
+
+  def _source(
+    self,
+    paths: _Path | Iterable[_Path] | audio_sources.Source,
+    channels: str | None,
+  ) -> audio_sources.Source:
+    """Returns the songs, of the channels that are asked for."""
+    if isinstance(paths, audio_sources.Source):
+      if channels not in (None, paths.channels):
+        raise errors.InputError(
+          f"channels is {channels!r} for the songs of a data set, which are "
+          f"features of {paths.channels!r} already: leave it out, or give "
+          "audio files."
+        )
+      ours, theirs = self.meta["feature"], {"channels": paths.channels}
+      channel_mix.check_same(theirs, "the data set", ours)
+      return paths
+    channels = self.channels if channels is None else channels
+    channel_mix.check(channels)
+    if channels != self.channels:
+      console.warn(
+        f"channels is {channels!r}, and the encoder has learned from "
+        f"{self.channels!r}: leave it out to embed songs as it knows them"
+      )
+    return audio_sources.audio_files(paths, channels)
 
   def _embedder(self, layer: str) -> Callable:
     check_choice("layer", layer, LAYERS)

@@ -126,7 +126,7 @@ def embed_query(
   )
   return encoder.embed(
     path,
-    channels=about["feature"].get("channels", channel_mix.MEAN),
+    channels=channel_mix.of(about["feature"]),
     layer=about["layer"],
     batch_patches=about["batch_patches"],
   )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -36,7 +37,8 @@ def open_data(
     data_dir: the data set; None for the one the run trained on.
 
   Raises:
-    InputError: there is none, or a bundle is to say which.
+    InputError: there is none, a bundle is to say which, or it has other
+      channels than the encoder has learned from.
   """
   directory = data_dir or meta["config"]["data"]["dir"]
   if not directory:
@@ -44,7 +46,10 @@ def open_data(
       f"{workdir} is a bundle, which does not say where its data set is: give "
       "--data."
     )
-  return dataset.DataSet(directory)
+  data = dataset.DataSet(directory)
+  where = str(data.store.path)
+  channel_mix.check_same(data.store.meta["feature"], where, meta["feature"])
+  return data
 
 
 class NotAvailable(Exception):

@@ -9,6 +9,7 @@ from typing import Any
 from flax import traverse_util
 import ml_collections
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import strategies
@@ -205,6 +206,7 @@ def check_changes(
       "but its training cannot go on. Give another --workdir."
     )
   melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
+  channel_mix.check_same(now["feature"], "the data set", then["feature"])
   a, b = (
     flatten(meta["config"]) | flatten({"data": meta["data"]})
     for meta in (then, now)

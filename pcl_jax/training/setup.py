@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import versions
@@ -232,7 +233,9 @@ def _meta_of(batches: Batches, architecture: dict[str, Any]) -> dict[str, Any]:
     "format_version": config_check.FORMAT_VERSION,
     "strategy": batches.strategy.name,
     "architecture": architecture,
-    "feature": melspectrogram.SETTINGS.as_dict(),
+    "feature": melspectrogram.SETTINGS.as_dict(
+      channel_mix.of(batches.data.store.meta["feature"])
+    ),
     "config": json.loads(batches.config.to_json()),
     "data": {
       "fingerprint": batches.data.fingerprint(batches.strategy),

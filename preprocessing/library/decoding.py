@@ -7,6 +7,7 @@ import pathlib
 from jaxtyping import Float16
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode as audio_file
 
 MAX_THREADS = 8
@@ -35,7 +36,10 @@ def default_threads() -> int:
 
 
 def decode(
-  path: pathlib.Path, from_s: float = 0.0, to_s: float | None = None
+  path: pathlib.Path,
+  from_s: float = 0.0,
+  to_s: float | None = None,
+  channels: str = channel_mix.MEAN,
 ) -> Decoded:
   """Computes the feature of a file, or of a part of it; never raises.
 
@@ -43,6 +47,7 @@ def decode(
     path: an audio file.
     from_s: where the part begins, in seconds.
     to_s: where it ends; None for the file's end.
+    channels: what is taken of several, one of `channel_mix.CHOICES`.
   """
   if not path.exists():
     return Decoded(
@@ -51,7 +56,7 @@ def decode(
   damage: list[str] = []
   try:
     feature = audio_file.read_feature(
-      path, from_s, to_s, lambda _, reason: damage.append(reason)
+      path, from_s, to_s, lambda _, reason: damage.append(reason), channels
     )
     return Decoded(feature, damage="; ".join(damage))
   except audio_file.UnreadableAudio as error:

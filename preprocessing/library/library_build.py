@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -136,6 +137,7 @@ def _write_metadata(
       for path, one in records.items()
       if one.damage and not one.reason
     },
+    **song_records.count_silent(records.values()),
     **found,
   }
 
@@ -260,7 +262,7 @@ def _make(
         anew=plan.wanted["anew"],
       )
     window = library_store.Window(
-      *(settings[name] for name in ("from_s", "to_s", "min_s"))
+      *(settings[name] for name in ("from_s", "to_s", "min_s", "channels"))
     )
     library_store.write_store(audio_dir, folder, base, window, threads)
   report = _write_metadata(audio_dir, folder, tags, settings)
@@ -322,6 +324,7 @@ def build_library(
   from_s: float = 0.0,
   to_s: float | None = None,
   min_s: float | None = None,
+  channels: str | None = None,
   force: bool = False,
   threads: int | None = None,
   test_share: float | None = None,
@@ -353,6 +356,7 @@ def build_library(
     min_s: tracks that are shorter by more than half a second are left out. If
       this or what follows is another than before, nothing that is a song is
       decoded.
+    channels: what is taken of several, one of `channel_mix.CHOICES`.
     albums_as_playlists: makes a playlist of each album of two songs or more.
     **names: fields of `credits.Rules`: how artists, albums and genres are taken
       from tags and folders.
@@ -368,7 +372,8 @@ def build_library(
     raise errors.InputError(
       f"{audio_dir} is not a folder: give the folder of your music as --audio."
     )
-  window = library_store.Window(from_s, to_s, min_s or 0.0)
+  some = channel_mix.MEAN if channels is None else channels
+  window = library_store.Window(from_s, to_s, min_s or 0.0, some)
   library_settings.check_window(window)
   credits.Rules(**{k: v for k, v in names.items() if v is not None}).check()
   staging.move(data_dir)
@@ -382,6 +387,7 @@ def build_library(
     "dims": dims,
     "genre_dims": genre_dims,
     "seed": seed,
+    "channels": channels,
     "min_s": None if min_s is None else float(min_s),
     "albums_as_playlists": albums_as_playlists,
     **names,

@@ -25,6 +25,8 @@ _UNSAID: dict[str, Any] = {
   },
   "albums_as_playlists": 0,
   "too_short": 0,
+  "silent": 0,
+  "silent_mix": 0,
   "passed_over": "",
 }
 
@@ -85,6 +87,10 @@ def left_out(report: dict[str, Any], folder: pathlib.Path) -> list[str]:
     "no longer there": report["gone"],
     f"shorter than {report['settings'].get('min_s', 0):g} s, --min_s": report[
       "too_short"
+    ],
+    "silent": report["silent"],
+    "silent but for their loudest channel, --channels=loudest --force": report[
+      "silent_mix"
     ],
   }
   parts["not usable"] = report["left_out"] - sum(parts.values())

@@ -5,6 +5,7 @@ import math
 import pathlib
 from typing import Any
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from preprocessing.library import credits
 from preprocessing.library import library_store
@@ -13,12 +14,13 @@ from preprocessing.melon import catalogue_maker
 # What decides split and vectors, but not the songs; not asked for, it stays as
 # it is in the data set.
 OF_SPLIT = catalogue_maker.SHARES
-OF_DECODING = ("audio_dir", "from_s", "to_s")
+OF_DECODING = ("audio_dir", "from_s", "to_s", "channels")
 OF_NAMES = tuple(field.name for field in dataclasses.fields(credits.Rules))
 # Others than before are no reason to stop: nothing is decoded but tracks that
 # were too short.
 LIGHT = {"min_s", "albums_as_playlists", *OF_NAMES}
 DEFAULTS = {
+  "channels": channel_mix.MEAN,
   "min_s": 30.0,  # Shorter ones are mostly sound effects and jingles.
   "albums_as_playlists": False,
   **dataclasses.asdict(credits.Rules()),
@@ -32,6 +34,7 @@ DEFAULTS = {
 
 def check_window(window: library_store.Window) -> None:
   """Raises InputError where no part of a track can be meant."""
+  channel_mix.check(window.channels)
   # Written so that not-a-number is refused.
   if not 0 <= window.min_s < math.inf:
     raise errors.InputError(
@@ -61,7 +64,8 @@ def of_data_set(
     return {}
   settings = report.get("settings", {"audio_dir": report["audio_dir"]})
   # Data sets of earlier versions have tracks of any length.
-  return {"min_s": 0.0} | settings | catalogue_maker.read_shares(data_dir)
+  earlier = {"min_s": 0.0, "channels": channel_mix.MEAN}
+  return earlier | settings | catalogue_maker.read_shares(data_dir)
 
 
 def complete(asked: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:

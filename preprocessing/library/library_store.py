@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 import tqdm
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
@@ -37,17 +38,19 @@ _Decoded = tuple[SongFile, np.ndarray | None]
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """The part of every track that is used.
+  """The part of every track that is used, and of which channels.
 
   Attributes:
     from_s: its begin, in seconds.
     to_s: its end; None for the track's end.
     min_s: how long a track is at least; one that reaches `to_s` is long enough.
+    channels: what is taken of several, one of `channel_mix.CHOICES`.
   """
 
   from_s: float = 0.0
   to_s: float | None = None
   min_s: float = 0.0
+  channels: str = channel_mix.MEAN
 
   def is_short(self, length_s: float) -> bool:
     """Returns whether a track is too short; clips of 30 s have 29.9 or so."""
@@ -84,7 +87,8 @@ def _decode(
   audio_dir: pathlib.Path, record: SongFile, window: Window
 ) -> _Decoded:
   """Returns a file's record and feature, or the record with the reason."""
-  found = decoding.decode(audio_dir / record.path, window.from_s, window.to_s)
+  part = audio_dir / record.path, window.from_s, window.to_s
+  found = decoding.decode(*part, window.channels)
   feature, reason = found.feature, found.reason
   if feature is not None:
     audio = recognition.digest(audio_dir / record.path)
@@ -95,7 +99,11 @@ def _decode(
     if not melspectrogram.is_silent(feature):
       digest = hashlib.sha256(np.ascontiguousarray(feature, "<f2")).hexdigest()
       return dataclasses.replace(record, sha256=digest), feature
-    reason = "it is silent from beginning to end"
+    reason = song_records.SILENT
+    if window.channels != channel_mix.LOUDEST:
+      loud = decoding.decode(*part, channel_mix.LOUDEST).feature
+      if loud is not None and not melspectrogram.is_silent(loud):
+        reason = song_records.SILENT_MIX[window.channels]
   return dataclasses.replace(record, reason=reason, needs=found.needs), None
 
 
@@ -315,8 +323,10 @@ def write_store(
     )
     _write_lists(audio_dir, folder, ids, records)
     _check_songs(writer, folder, audio_dir)
+    source = dataclasses.asdict(window)
+    channels = source.pop("channels")  # One of the feature's settings.
     made_by = {"made_by": "preprocessing.own_library"}
-    writer.finish(made_by | dataclasses.asdict(window))
+    writer.finish(made_by | source, channels)
   finally:
     writer.close()
 

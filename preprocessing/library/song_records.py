@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import containers
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -14,6 +15,14 @@ from pcl_jax.library import music_files
 
 FILE_NAME = "song_files.jsonl"
 SKIPPED = "skipped.json"
+# Reasons: of a silent song, and of one that is not by its loudest channel.
+SILENT = "it is silent from beginning to end"
+SILENT_MIX = {
+  channel_mix.MEAN: "its channels cancel each other out; --channels=loudest "
+  "takes one",
+  channel_mix.LEFT: "its left channel is silent; --channels=loudest takes one "
+  "that is not",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +60,15 @@ class SongFile:
   def stamp(self) -> music_files.Stamp:
     """The file's length and time of change."""
     return self.bytes, self.mtime_ns
+
+
+def count_silent(records: Iterable[SongFile]) -> dict[str, int]:
+  """Counts the files left out since they are silent, by key of library.json."""
+  reasons = [one.reason for one in records]
+  return {
+    "silent": reasons.count(SILENT),
+    "silent_mix": sum(map(reasons.count, SILENT_MIX.values())),
+  }
 
 
 def write_records(path: pathlib.Path, records: Iterable[SongFile]) -> None:

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
@@ -52,7 +53,10 @@ def begun(data_dir: pathlib.Path) -> dict[str, Any] | None:
     with contextlib.closing(song_writer.SongWriter(store)) as writer:
       if not writer.done:
         return None
-  return storage.read_made_json(path) if path.exists() else None
+  if not path.exists():
+    return None
+  # Those of earlier versions are of the mean, and do not say so.
+  return {"channels": channel_mix.MEAN} | storage.read_made_json(path)
 
 
 def check_same(

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 
@@ -95,7 +96,12 @@ def test_feature_of_db_is_the_formula():
 
 
 def test_equal_settings_are_accepted():
-  melspectrogram.check_settings(melspectrogram.SETTINGS.as_dict(), "there")
+  for channels in channel_mix.CHOICES:
+    found = melspectrogram.SETTINGS.as_dict(channels)
+    melspectrogram.check_settings(found, "there")
+    assert channel_mix.of(found) == channels
+  with pytest.raises(errors.InputError, match="channels: there 'right'"):
+    melspectrogram.check_settings(found | {"channels": "right"}, "there")
 
 
 def test_other_settings_are_refused_with_both_values():

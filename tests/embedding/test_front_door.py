@@ -11,6 +11,8 @@ import soundfile
 
 import pcl_jax
 from pcl_jax import embed
+from pcl_jax.audio import channel_mix
+from pcl_jax.audio import melspectrogram
 from pcl_jax.embedding import song_encoder
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -133,6 +135,34 @@ def test_audio_without_sound_is_warned_of(encoder, song, capsys):
   capsys.readouterr()
   encoder.embed(samples[:, 0], sample_rate_hz=RATE_HZ, batch_patches=BATCH)
   assert not capsys.readouterr().err
+
+
+def test_an_encoder_takes_the_channels_it_has_learned_from(
+  run, encoder, song, tmp_path, capsys
+):
+  feature = melspectrogram.SETTINGS.as_dict("left")
+  left = quick_run.save(tmp_path / "left", step=7, feature=feature)
+  pcl_jax.load(left).save(tmp_path / "bundle")
+  expected = encoder.embed(song, channels="left", batch_patches=BATCH)
+  for folder in (left, tmp_path / "bundle"):
+    found = pcl_jax.load(folder)
+    assert (found.channels, encoder.channels) == ("left", "mean")
+    assert found.about["feature"] == feature
+    vector = found.embed(song, batch_patches=BATCH)
+    np.testing.assert_array_equal(vector, expected)
+  flags = [f"--workdir={left}", f"--audio={song}", f"--batch_patches={BATCH}"]
+  capsys.readouterr()
+  for channels, warnings in ((None, 0), ("left", 0), ("mean", 1)):
+    out = tmp_path / f"{channels}.parquet"
+    more = [f"--channels={channels}"] * bool(channels)
+    embed.main([*flags, f"--out={out}", *more])
+    table = pcl_jax.read_table(out)
+    said = capsys.readouterr().err
+    assert said.count("has learned from 'left'") == warnings
+    assert channel_mix.of(table.about["feature"]) == (channels or "left")
+    asked = {"channels": channels, "batch_patches": BATCH}
+    vector = pcl_jax.load(left).embed(song, **asked)
+    np.testing.assert_array_equal(table.vectors[0], vector)
 
 
 def test_one_sample_is_enough(encoder):

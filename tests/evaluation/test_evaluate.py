@@ -17,6 +17,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import evaluator
@@ -28,17 +29,19 @@ from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.tagging import fine_tune
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.library import music_files
+from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_data
 
 
-def _prepare(directory, **changes):
+def _prepare(directory, channels="mean", **changes):
   """Writes a prepared data set; returns its folder."""
   directory.mkdir()
   catalogue = dataclasses.replace(tiny_data.tiny_catalogue(), **changes)
-  tiny_data.tiny_store(directory / song_store.FILE_NAME, catalogue, (200, 300))
+  path = directory / song_store.FILE_NAME
+  tiny_data.tiny_store(path, catalogue, (200, 300), channels=channels)
   catalogue.save(directory)
   return directory
 
@@ -197,6 +200,27 @@ def test_an_encoder_of_other_feature_settings_is_refused(trained, tmp_path):
     errors.InputError, match="hop_samples: there 160, here 256"
   ):
     evaluate.main([f"--workdir={other}", f"--data={trained[0].data.dir}"])
+
+
+def test_songs_of_other_channels_are_neither_evaluated_on_nor_gone_on_with(
+  trained, workdir, tmp_path
+):
+  data = _prepare(tmp_path / "left", channels="left")
+  said = "channels: there 'left', the encoder's 'mean'"
+  with pytest.raises(errors.InputError, match=said):
+    evaluate.main([f"--workdir={workdir}", f"--data={data}"])
+  with pytest.raises(errors.InputError, match=said):
+    songs = audio_sources.data_set_songs(data)
+    encoder_loading.load(workdir).embed_files(songs, tmp_path / "a.parquet")
+  config = trained[0].copy_and_resolve_references()
+  config.data.dir = str(data)
+  devices = jax.devices()[:1]
+  run = setup.build(config, devices)
+  assert run.meta["feature"] == melspectrogram.SETTINGS.as_dict("left")
+  with pytest.raises(errors.InputError, match=said):
+    loop.train_and_evaluate(
+      config, workdir, devices=devices, allow_change=["data"]
+    )
 
 
 def test_fine_tuning_has_a_row_from_scratch_among_the_baselines(

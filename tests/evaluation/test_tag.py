@@ -35,7 +35,7 @@ def made(tmp_path_factory):
   tiny_data.tiny_store(root / "data" / song_store.FILE_NAME, catalogue, 256)
   split = np.full(60, catalogues.TEST, np.int8)
   dataclasses.replace(catalogue, split=split).save(root / "data")
-  meta = {"progress": {"step": 7}}
+  meta = {"progress": {"step": 7}, "feature": {}}
   search = probe_training.Search
   quick = {"seeds": (0,), "rates": (0.01,), "decays": (0.0,), "rounds": 3}
   with (

@@ -123,7 +123,7 @@ def test_files_that_cannot_be_used_are_left_out_with_their_reasons(tmp_path):
   assert "0 bytes" in reasons["empty.mp3"]
   assert "silent" in reasons["silent.wav"]
   assert "cannot be opened" in reasons["song.m4a"]
-  assert "(3 not usable)" in library_report.summary(report, data)
+  assert "(1 silent, 2 not usable)" in library_report.summary(report, data)
 
 
 def test_a_library_too_small_for_its_shares_says_what_was_left_out(tmp_path):
@@ -135,7 +135,9 @@ def test_a_library_too_small_for_its_shares_says_what_was_left_out(tmp_path):
   with pytest.raises(errors.InputError, match="3 songs are too few") as caught:
     library_build.build_library(audio, data, **shares | {"min_s": 0.85})
   message = str(caught.value)
-  assert "2 songs left out (1 shorter than 0.85 s, --min_s, 1 not" in message
+  assert (
+    "2 songs left out (1 shorter than 0.85 s, --min_s, 1 silent)" in message
+  )
   assert "skipped.json says why" in message
 
 

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
@@ -95,6 +96,7 @@ def tiny_store(
   catalogue: catalogues.Catalogue,
   frames: int | tuple[int, int] = (260, 420),
   seed: int = 0,
+  channels: str = channel_mix.MEAN,
 ) -> song_store.SongStore:
   """Writes a song store of random features for the songs of a catalogue.
 
@@ -103,6 +105,7 @@ def tiny_store(
     catalogue: its songs are stored.
     frames: length of every song, or the range it is drawn from (end excluded).
     seed: of the lengths and the features.
+    channels: what the store says that was taken of several.
 
   Returns:
     The store, opened.
@@ -116,5 +119,5 @@ def tiny_store(
     feature = rng.uniform(melspectrogram.SILENCE, 1.0, shape)
     songs.append((song_id, feature.astype(np.float16)))
   writer.add(songs)
-  writer.finish({"kind": "random features of a test", "seed": seed})
+  writer.finish({"kind": "random features of a test", "seed": seed}, channels)
   return song_store.SongStore(path)

@@ -200,6 +200,7 @@ def _meta(**changes):
     ("architecture__cf", {"dropout": 0.1}, "cf.dropout was None and is 0.1"),
     ("data__fingerprint", "b", "data.fingerprint was 'a' and is 'b' now"),
     ("feature__hop_samples", 128, "hop_samples"),
+    ("feature__channels", "left", "there 'mean', the encoder's 'left'"),
     ("format_version", 1, "has format version 1 and this program trains with"),
     ("config__seed", 1, "seed was 0 and is 1 now"),
     ("config__data__batch_size", 4, "data.batch_size was 8 and is 4 now"),

@@ -304,7 +304,7 @@ def config_of(
       "mel_bands": song_patches.BANDS,
       "seconds": song_patches.SECONDS,
     },
-    "feature": settings.as_dict(),
+    "feature": meta["feature"],
     "weights_sha256": digest,
     "origin": {
       "strategy": meta["strategy"],

@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
@@ -100,6 +101,7 @@ def measure(
     chosen,
     seconds=seconds,
     batch_patches=_BATCH_PATCHES,
+    channels=channel_mix.of(meta["feature"]),
   )
   rows, table = robustness_measures.measure_similarity(found)
   units = {change.name: change.unit for change in chosen}

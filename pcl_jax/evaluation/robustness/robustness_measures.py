@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
@@ -63,6 +64,7 @@ def embed_changes(
   *,
   seconds: float,
   batch_patches: int,
+  channels: str = channel_mix.MEAN,
 ) -> Embedded:
   """Embeds the beginning of each recording, clean and after each change.
 
@@ -72,6 +74,7 @@ def embed_changes(
     changes: changes to try.
     seconds: length of the beginning of each recording that is used.
     batch_patches: number of patches encoded at once.
+    channels: what is taken of several, one of `channel_mix.CHOICES`.
 
   Raises:
     InputError: no recording can be read.
@@ -83,7 +86,9 @@ def embed_changes(
   def pieces() -> Iterator[tuple[int, np.ndarray]]:
     for song, path in enumerate(source.paths):
       try:
-        blocks = list(decode.audio_blocks(path, to_s=seconds))
+        blocks = list(
+          decode.audio_blocks(path, to_s=seconds, channels=channels)
+        )
       except errors.InputError as error:
         failures[source.ids[song]] = getattr(error, "reason", str(error))
         continue

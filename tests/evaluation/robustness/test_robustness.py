@@ -112,7 +112,7 @@ def test_folders_are_the_classes_and_small_ones_are_left_out():
 def run(library, tmp_path_factory):
   """What the command gives with a stand-in for the encoder."""
   workdir = tmp_path_factory.mktemp("run")
-  meta = {"progress": {"step": 7}}
+  meta = {"progress": {"step": 7}, "feature": {}}
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(encoder_loading, "load_network", lambda *_: (None, meta))
     patch.setattr(song_encoder, "make_embedder", lambda _: _bands)

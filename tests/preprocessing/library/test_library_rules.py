@@ -2,9 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import soundfile
 
 from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
@@ -12,6 +15,7 @@ from preprocessing import own_library
 from preprocessing.library import library_build
 from preprocessing.library import library_report
 from preprocessing.library import library_settings
+from preprocessing.library import library_store
 from preprocessing.vectors import playlist_factors
 from tests.support import tiny_library
 
@@ -215,3 +219,80 @@ def test_other_rules_for_names_need_no_decoding(tmp_path, decoded):
     )
     assert report["artists"] == artists
   assert not decoded
+
+
+def test_of_channels_that_cancel_one_is_taken_where_that_is_asked_for(
+  tmp_path, decoded, capsys
+):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  data = tmp_path / "data"
+  sound, _ = soundfile.read(audio / "Artist 0" / "0.wav")
+  for name, gains in (
+    ("cancels", [-0.25, 0.25]),
+    ("right", [0.0, 0.5]),
+    ("silent", [0.0, 0.0]),
+  ):
+    soundfile.write(audio / f"{name}.flac", np.outer(sound, gains), 16_000)
+  flags = [f"--audio={audio}", f"--out={data}", *tiny_library.FLAGS]
+  own_library.main(flags)
+  out = capsys.readouterr().out
+  assert "2 songs left out (1 silent, 1 silent but for their loudest" in out
+  assert "--channels=loudest --force" in out
+  reasons = [
+    one["reason"] for one in tiny_library.read_json(data / "skipped.json")
+  ]
+  assert "channels cancel each other out; --channels=loudest" in reasons[0]
+  assert reasons[1] == "it is silent from beginning to end"
+  # As before this could be chosen, the mean is not named.
+  report = tiny_library.read_json(data / "library.json")
+  assert report["settings"].pop("channels") == "mean"
+  storage.write_json(data / "library.json", report)
+  store = song_store.SongStore(data / "songs.lmdb")
+  assert store.meta["feature"] == melspectrogram.SETTINGS.as_dict()
+  assert "channels" not in store.meta["source"]
+  decoded.clear()
+  own_library.main(flags)
+  with pytest.raises(errors.InputError, match="'mean', here 'loudest'"):
+    own_library.main([*flags, "--channels=loudest"])
+  assert not decoded
+  for channels, songs in (("left", 10), ("loudest", 11)):
+    own_library.main([*flags, f"--channels={channels}", "--force"])
+    own_library.main(flags)  # As before.
+    assert "nothing to do" in capsys.readouterr().out
+    store = song_store.SongStore(data / "songs.lmdb")
+    assert store.meta["feature"]["channels"] == channels
+    number = tiny_library.ids_of(data)["cancels.flac"]
+    song = store.read_song(store.song_ids.tolist().index(number))
+    part = audio / "cancels.flac", 0.0, None, print, channels
+    expected = decode.read_feature(*part)
+    np.testing.assert_array_equal(song, expected)
+    assert tiny_library.read_json(data / "library.json")["songs"] == songs
+
+
+def test_an_update_keeps_the_channels_and_an_interrupted_run_is_held_to_them(
+  tmp_path, monkeypatch
+):
+  audio = tiny_library.make(tmp_path / "music", artists=3, songs=3)
+  data = tmp_path / "data"
+  monkeypatch.setattr(library_store, "_COMMIT_SONGS", 3)
+  left = {**tiny_library.SMALL, "threads": 1, "channels": "left"}
+  with monkeypatch.context() as patch:
+    read = decode.read_feature
+
+    def interrupted(path, *part):
+      if path.name == "2.wav" and path.parent.name == "Artist 2":
+        raise KeyboardInterrupt
+      return read(path, *part)
+
+    patch.setattr(decode, "read_feature", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      library_build.build_library(audio, data, **left)
+  with pytest.raises(errors.InputError, match="channels: there 'left', here"):
+    library_build.build_library(audio, data, **tiny_library.SMALL)
+  library_build.build_library(audio, data, **left)
+  tiny_library.write_song(audio / "new.wav", 900.0)
+  library_build.build_library(audio, data, **tiny_library.SMALL)
+  store = song_store.SongStore(data / "songs.lmdb")
+  assert store.meta["feature"]["channels"] == "left" and len(store) == 10
+  with pytest.raises(errors.InputError, match="channels is 'right'"):
+    library_build.build_library(audio, data, channels="right")
