@@ -70,8 +70,12 @@ class Mix:
     """
     if self._channel is not None:
       channels = [channels[min(self._channel, len(channels) - 1)]]
-    mono = channels[0].astype(np.float32)
-    for channel in channels[1:]:
+    first, *others = channels
+    if others:  # Passes over memory are what this takes.
+      mono = np.add(first, others[0], dtype=np.float32, casting="unsafe")
+    else:
+      mono = first.astype(np.float32)
+    for channel in others[1:]:
       np.add(mono, channel, out=mono, dtype=np.float32, casting="unsafe")
     if scale * len(channels) != 1.0:
       mono /= np.float32(scale * len(channels))

@@ -7,7 +7,7 @@ stamps, and from a length that the container knows for certain.
 from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
-import math
+import sys
 from typing import Any, NamedTuple
 
 import av
@@ -159,39 +159,47 @@ class _Stream:
     Yields:
       How many seconds were passed over before the frame, and the frame.
     """
-    good_s, good_bytes = 0.0, 1  # Of the last packet that was decoded.
-    decode = self._decoder.decode
+    good: tuple[av.AudioFrame, av.Packet] | None = None  # The last ones.
+    decode, note = self._decoder.decode, self._note
     for packet in self._packets(near_s):
       try:
         frames = decode(packet)
       except av.FFmpegError as error:
         if packet is not None and not _is_tag(packet):
-          self.refused_s += good_s
-          about_s = good_s * packet.size / good_bytes
-          if about_s > 1.5 * good_s:  # What is no packet is not a known loss.
-            self.doubts.append(f"about {about_s:.1f} s: {error.strerror}")
+          self._refuse(packet, good, error)
         continue
       for frame in frames:
-        passed_s = self._note(frame)
+        passed_s = note(frame)
         if frame.samples:
           yield passed_s, frame
       if frames and packet is not None and packet.size:
-        good_s, good_bytes = frame.samples / frame.sample_rate, packet.size
+        good = frame, packet
+
+  def _refuse(self, packet, good, error: av.FFmpegError) -> None:
+    """Adds up what is refused, by the last packet that was not."""
+    if good is None:
+      return
+    good_s = good[0].samples / good[0].sample_rate
+    self.refused_s += good_s
+    about_s = good_s * packet.size / good[1].size
+    if about_s > 1.5 * good_s:  # What is no packet is not a known loss.
+      self.doubts.append(f"about {about_s:.1f} s: {error.strerror}")
 
   def _note(self, frame: av.AudioFrame) -> Fraction | int:
     """Adds up gaps; returns how many seconds were passed over on purpose."""
-    passed_s, pts = 0, frame.pts
+    passed_s, pts, end_pts = 0, frame.pts, self.end_pts
     if not self._ticks or pts is None:
       return passed_s
-    if self.end_pts is not None and pts != self.end_pts:
-      ahead_s = (pts - self.end_pts) * self._stream.time_base
+    self._frames += 1
+    self.end_pts = pts + frame.samples * self._ticks
+    if pts != end_pts and end_pts is not None:
+      ahead_s = (pts - end_pts) * self._stream.time_base
       if self._passed_over:
         passed_s = ahead_s
       elif ahead_s > _LEAST_GAP_S and self._kind in _GAPLESS:
         self.gaps_s += float(ahead_s)
-    self._passed_over = max(self._passed_over - 1, 0)
-    self._frames += 1
-    self.end_pts = pts + frame.samples * self._ticks
+    if self._passed_over:
+      self._passed_over -= 1
     return passed_s
 
 
@@ -212,7 +220,7 @@ class _Window:
     self._kind: tuple[int, int, str] | None = None
     self._fifo = av.AudioFifo()
     self._place = 0  # Of the next sample, behind what is in the fifo.
-    self._begin, self._end = 0, math.inf
+    self._begin, self._end = 0, sys.maxsize
     self.is_over = False
 
   @property
@@ -234,33 +242,36 @@ class _Window:
       if not self._before_s:
         self._end = max(self._end, self._begin + 1)
 
-  def drain(self) -> list[Block]:
+  def _drain(self) -> list[Block]:
     """Takes out what is in the fifo; no block or one."""
     frame = self._fifo.read()
     if frame is None:
       return []
     begin = self._place - frame.samples
-    end = None if self._end == math.inf else max(self._end - begin, 0)
+    end = max(self._end - begin, 0)
     mono = _mono(frame, self._mix)[max(self._begin - begin, 0) : end]
     return [Block(self._kind[0], mono)] if len(mono) else []
 
-  def add(self, passed_s: Any, frame: av.AudioFrame) -> list[Block]:
-    """Takes a frame, and what was passed over; returns the blocks now full."""
-    full: list[Block] = []
-    kind = frame.sample_rate, frame.layout.nb_channels, frame.format.name
-    if kind != self._kind:
-      full = self.drain()
-      self._start(kind)
-    self._place += frame.samples
-    if passed_s:
-      self._place += round(passed_s * kind[0])
-    if self._place > self._begin:
+  def blocks(self, frames) -> Iterator[Block]:
+    """Takes frames, with what was passed over before each; yields blocks."""
+    for passed_s, frame in frames:
+      kind = frame.sample_rate, frame.layout.nb_channels, frame.format.name
+      if kind != self._kind:
+        yield from self._drain()
+        self._start(kind)
+      self._place += frame.samples
+      if passed_s:
+        self._place += round(passed_s * kind[0])
+      if self._place <= self._begin:
+        continue
       frame.pts = None  # The fifo would compare it.
       self._fifo.write(frame)
-      self.is_over = self._place >= self._end
-      if self._fifo.samples >= self._block_samples or self.is_over:
-        full += self.drain()
-    return full
+      if self._fifo.samples >= self._block_samples or self._place >= self._end:
+        yield from self._drain()
+      if self._place >= self._end:
+        self.is_over = True
+        return
+    yield from self._drain()
 
 
 def _checked(path: containers.Path, block: Block) -> Block:
@@ -329,13 +340,8 @@ def read_blocks(
       before_s = window.decoded_s
       near_s = from_s - _BEFORE_S if len(parts) == 1 else 0.0
       try:
-        for passed_s, frame in sound.frames(near_s):
-          full = window.add(passed_s, frame)
-          if full:
-            yield from (_checked(path, block) for block in full)
-          if window.is_over:
-            break
-        yield from (_checked(path, block) for block in window.drain())
+        for block in window.blocks(sound.frames(near_s)):
+          yield _checked(path, block)
       except (av.FFmpegError, ValueError) as error:
         raise _failure(path, window.decoded_s, error) from error
       ended = stated_lengths.Place(window.decoded_s - before_s, sound.end_pts)

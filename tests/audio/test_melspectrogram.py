@@ -38,6 +38,18 @@ def test_mel_power_agrees_with_the_data_sets_own(recording):
   np.testing.assert_allclose(actual, power.T, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("shape", [(1,), (50_000,), (2, 3, 700)])
+def test_mel_power_has_the_bits_of_numpys_transform(shape, monkeypatch):
+  samples = np.random.default_rng(len(shape)).normal(size=shape)
+  found = melspectrogram.mel_power(samples)
+  monkeypatch.setattr(
+    melspectrogram.scipy.fft,
+    "rfft",
+    lambda windowed: np.fft.rfft(windowed.astype(np.float32)),
+  )
+  np.testing.assert_array_equal(melspectrogram.mel_power(samples), found)
+
+
 def test_db_agrees_with_the_data_sets_own(recording):
   _, power, db = recording
   actual = melspectrogram.power_to_db(power)
