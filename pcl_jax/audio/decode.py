@@ -24,7 +24,7 @@ from pcl_jax.common import file_names
 
 BLOCK_SAMPLES = 1 << 16  # Of every channel, at the file's own rate.
 _FEATURE_FRAMES = 1024  # Computed at a time; fixed, so that results are, too.
-_REFUSED_SHARE, _REFUSED_S = 0.01, 1.0  # More must not be missing.
+_REFUSED_SHARE, _REFUSED_S = 0.01, 1.0  # More must not be damaged.
 _TOLD_S = 0.1  # Less is not worth a warning.
 
 FORMATS = containers.FORMATS
@@ -45,16 +45,17 @@ def _check_loss(path: _Path, loss: sample_reader.Loss, decoded_s: float) -> str:
   if decoded_s == 0:
     why = f" ({'; '.join(loss.doubts[:1])})" if loss.doubts else ""
     raise UnreadableAudio(path, f"no audio can be decoded from it{why}")
-  whole_s = decoded_s + loss.missing_s
+  missing_s = loss.missing_s + loss.cut_s
+  whole_s = decoded_s + missing_s
   if loss.missing_s > max(_REFUSED_S, _REFUSED_SHARE * whole_s):
     raise UnreadableAudio(
       path,
-      f"it is damaged or cut short: {loss.missing_s:.1f} s of {whole_s:.1f} s "
-      f"are missing ({'; '.join(loss.reasons)})",
+      f"it is damaged: {missing_s:.1f} s of {whole_s:.1f} s are missing "
+      f"({'; '.join(loss.reasons)})",
     )
-  if loss.missing_s > _TOLD_S:
+  if missing_s > _TOLD_S:
     return (
-      f"{loss.missing_s:.1f} s of {whole_s:.1f} s are missing "
+      f"{missing_s:.1f} s of {whole_s:.1f} s are missing "
       f"({'; '.join(loss.reasons)}); the rest is used"
     )
   if loss.doubts:
@@ -138,9 +139,9 @@ def audio_blocks(
     Pieces of float32 audio of full scale 1, none of them empty.
 
   Raises:
-    UnreadableAudio: the file is absent, empty or not audio; of more than 1 s
-      and 1 % of it is known that they are missing; it has samples that are not
-      finite, or ends before the part begins.
+    UnreadableAudio: the file is absent, empty or not audio; more than 1 s and
+      1 % of it cannot be decoded (a file that is cut short is used, and told);
+      it has samples that are not finite, or ends before the part begins.
     InputError: the part is empty whatever the file is.
   """
   # Written so that not-a-number is refused.

@@ -32,6 +32,7 @@ _DECODED_THROUGH = ("rm", "avi", "voc", "nut")
 _FIRST_FRAMES = 2  # The time stamps of the first frame may be off.
 _GAPLESS = ("flac", "mov", "ogg")  # A gap between time stamps is a loss.
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # No sound, no damage.
+_PADDING_S = 10.0  # Zeros behind the sound are no loss, if not more than this.
 _LEAST_GAP_S = 0.05  # Time stamps of Ogg are a little off at the ends.
 
 
@@ -52,12 +53,14 @@ class Loss:
   """What a file lacks; filled in while it is read.
 
   Attributes:
-    missing_s: how much is known to be missing, in seconds.
+    missing_s: how much is known to be damaged or left out, in seconds.
+    cut_s: how much more its header counts, behind the end.
     reasons: what says so, in words.
     doubts: signs of a loss of unknown length.
   """
 
   missing_s: float = 0.0
+  cut_s: float = 0.0
   reasons: list[str] = dataclasses.field(default_factory=list)
   doubts: list[str] = dataclasses.field(default_factory=list)
 
@@ -160,30 +163,38 @@ class _Stream:
       How many seconds were passed over before the frame, and the frame.
     """
     good: tuple[av.AudioFrame, av.Packet] | None = None  # The last ones.
+    refused: list[tuple] = []  # Since then.
     decode, note = self._decoder.decode, self._note
     for packet in self._packets(near_s):
       try:
         frames = decode(packet)
       except av.FFmpegError as error:
         if packet is not None and not _is_tag(packet):
-          self._refuse(packet, good, error)
+          refused.append((packet, good, error))
         continue
+      if frames and refused:
+        self._refuse(refused)
+        refused = []
       for frame in frames:
         passed_s = note(frame)
         if frame.samples:
           yield passed_s, frame
       if frames and packet is not None and packet.size:
         good = frame, packet
+    self._refuse(refused, is_end=True)
 
-  def _refuse(self, packet, good, error: av.FFmpegError) -> None:
+  def _refuse(self, refused: list[tuple], is_end: bool = False) -> None:
     """Adds up what is refused, by the last packet that was not."""
-    if good is None:
-      return
-    good_s = good[0].samples / good[0].sample_rate
-    self.refused_s += good_s
-    about_s = good_s * packet.size / good[1].size
-    if about_s > 1.5 * good_s:  # What is no packet is not a known loss.
-      self.doubts.append(f"about {about_s:.1f} s: {error.strerror}")
+    for packet, good, error in refused:
+      if good is None:
+        continue
+      good_s = good[0].samples / good[0].sample_rate
+      about_s = good_s * packet.size / good[1].size
+      if is_end and about_s < _PADDING_S and not any(bytes(packet)):
+        continue
+      self.refused_s += good_s
+      if about_s > 1.5 * good_s:  # What is no packet is not a known loss.
+        self.doubts.append(f"about {about_s:.1f} s: {error.strerror}")
 
   def _note(self, frame: av.AudioFrame) -> Fraction | int:
     """Adds up gaps; returns how many seconds were passed over on purpose."""
@@ -366,8 +377,9 @@ def _add(loss: Loss, sound: _Stream, stated_s: float, reason: str) -> None:
     loss.reasons.append(reason)
   elif reason:
     loss.doubts.append(reason)
+  loss.missing_s += inside_s
   # A count of all samples has what was refused in it, too.
-  loss.missing_s += max(inside_s, stated_s)
+  loss.cut_s += max(stated_s - inside_s, 0.0)
   loss.doubts += sound.doubts
 
 

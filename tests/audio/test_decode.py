@@ -214,11 +214,26 @@ def test_a_bad_file_is_refused_with_name_reason_and_remedy(
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])
-def test_a_file_cut_in_half_is_refused(tmp_path, suffix):
+def test_a_file_cut_in_half_is_used_and_told(tmp_path, suffix):
   path = _write(tmp_path / f"a.{suffix}", _tone(RATE_HZ, seconds=20.0))
   content = path.read_bytes()
   path.write_bytes(content[: len(content) // 2])
-  with pytest.raises(decode.UnreadableAudio, match="damaged"):
+  told = []
+  blocks = decode.audio_blocks(path, warn=lambda _, why: told.append(why))
+  assert abs(sum(map(len, blocks)) - 10 * RATE_HZ) < RATE_HZ
+  assert len(told) == 1 and "of 20.0 s are missing (" in told[0]
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+def test_a_file_with_a_large_hole_is_refused(tmp_path, suffix):
+  noise = np.random.default_rng(0).normal(0, 0.1, 20 * RATE_HZ)
+  path = _write(tmp_path / f"a.{suffix}", noise)
+  content = bytearray(path.read_bytes())
+  tenth = len(content) // 10
+  for place in range(3 * tenth, 7 * tenth, 100):
+    content[place : place + 50] = bytes(50)
+  path.write_bytes(content)
+  with pytest.raises(decode.UnreadableAudio, match="it is damaged: "):
     encoded_audio.read(path)
 
 

@@ -287,9 +287,11 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   music = tmp_path / "music"
   shutil.copytree(made / "music", music)
   (music / "a/broken.mp3").write_text("this is not music")
-  whole = (music / "b/c/long.flac").read_bytes()
+  holed = bytearray((music / "b/c/long.flac").read_bytes())
   # Patches of its first half are encoded before the damage is met.
-  (music / "b/cut.flac").write_bytes(whole[: len(whole) // 2])
+  begin, end = len(holed) // 2, len(holed) * 9 // 10
+  holed[begin:end] = bytes(end - begin)
+  (music / "b/damaged.flac").write_bytes(holed)
   # A name that is not text.
   os.symlink("nowhere.wav", os.fsencode(music / "b/go") + b"\xffne.wav")
   out = tmp_path / "music.parquet"
@@ -303,7 +305,7 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
   gone = os.fsdecode(b"b/go\xffne.wav")
-  assert names == ["a/broken.mp3", "b/cut.flac", gone]
+  assert names == ["a/broken.mp3", "b/damaged.flac", gone]
   printed = capsys.readouterr().out
   for one in failures:
     assert one["path"] == str(music / one["id"])
