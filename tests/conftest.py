@@ -29,9 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
   """Keeps what is compiled for the session: many tests train alike.
 
   The folder is one for all workers and for the commands that tests start; a
-  bound on its size is what makes JAX lock it. The long tests have programs as
-  users have them; the others take XLA's former emitters of code, where it has
-  them still, since they compile in half the time.
+  bound on its size is what makes JAX lock it.
   """
   if not hasattr(config, "workerinput"):
     folder = tempfile.TemporaryDirectory(prefix="pcl_jax-compiled-")
@@ -42,9 +40,6 @@ def pytest_configure(config: pytest.Config) -> None:
       JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
       JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
     )
-    if config.option.markexpr == "not long" and jax.__version_info__ < (0, 11):
-      flags = os.environ.get("XLA_FLAGS", "")
-      os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
   for key in (
     "jax_compilation_cache_dir",
     "jax_compilation_cache_max_size",

@@ -101,13 +101,10 @@ def run(name: str, steps: int) -> list[dict[str, float]]:
   recipe = train_step.Recipe(strategy, CODES, 0.1, mixup_alpha=None)
   graphdef, state = train_step.new_state(model, optimizer)
   mesh = train_step.make_mesh(jax.devices()[:1])
-  # As users' programs are compiled; see conftest.
-  former = jax.__version_info__ < (0, 11)
   step = jax.jit(
     lambda state, batch: train_step.update(
       graphdef, optimizer, recipe, mesh, state, batch, jax.random.key(0)
-    ),
-    compiler_options={"xla_cpu_use_fusion_emitters": True} if former else None,
+    )
   )
   losses = []
   for batch in itertools.islice(batches(name), steps):
