@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import av
 
 from pcl_jax.audio import joined_files
+from pcl_jax.audio import unknown_sizes
 from pcl_jax.common import errors
 
 FORMATS = (
@@ -70,6 +71,7 @@ def open_part(path: Path, begin: int = 0, end: int | None = None) -> Container:
 
   Raises:
     av.FFmpegError or ValueError: it is nothing that can be demuxed.
+    OSError: it cannot be read.
   """
   # With its protocol and absolute, so that no name is taken for an address.
   address = "file:" + os.path.abspath(path)
@@ -80,7 +82,8 @@ def open_part(path: Path, begin: int = 0, end: int | None = None) -> Container:
     "format_whitelist": _CONTAINERS,
     "max_probe_packets": "16",  # Else the whole of a WAV is searched for DTS.
   }
-  return av.open(address, options=options, **_METADATA)
+  file = unknown_sizes.repaired(path) if end is None else None
+  return av.open(file or address, options=options, **_METADATA)
 
 
 class Sound(NamedTuple):

@@ -46,6 +46,30 @@ def test_a_wav_of_unknown_size_is_read_to_its_end(tmp_path, size):
   assert not told
 
 
+@pytest.mark.parametrize(
+  "suffix, places",
+  [
+    ("aiff", {b"FORM": 4, b"SSND": 4, b"COMM": 10}),
+    ("au", {b".snd": 8}),
+    ("w64", {b"riff": 16, b"data": 16}),
+    ("caf", {b"data": 4}),
+  ],
+)
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"])
+def test_a_file_of_unknown_size_is_read_to_its_end(
+  tmp_path, suffix, places, filling
+):
+  song = bytearray(sound_kinds.Kinds(tmp_path, suffix).first)
+  size = 8 if suffix in ("w64", "caf") else 4
+  for name, behind in places.items():
+    place = song.find(name) + behind
+    song[place : place + size] = filling * size
+  for path in (tmp_path / f"a.{suffix}", tmp_path / "a"):
+    length_s, told = _read(path, bytes(song))
+    assert abs(length_s - sound_kinds.SECONDS[0]) < 0.01
+    assert not told
+
+
 def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path):
   song = bytearray(sound_kinds.Kinds(tmp_path, "flac").first)
   song[21] &= 0xF0  # The 36 bits of total samples of STREAMINFO.
