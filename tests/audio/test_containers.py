@@ -1,12 +1,16 @@
 """Tests of pcl_jax.audio.containers: formats that need no libsndfile."""
 
+import av
+import mutagen.id3
 import numpy as np
 import pytest
 import soundfile
 
+from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from tests.support import encoded_audio
+from tests.support import sound_kinds
 
 RATE_HZ = 48_000
 
@@ -87,3 +91,45 @@ def test_what_plays_other_files_is_not_followed(files, tmp_path, content):
   path = tmp_path / "http: a song.m4a"
   path.write_bytes(content.replace(b"PATH", bytes(files["wav"])))
   assert "it cannot be opened (Invalid " in _reason(path)
+
+
+def test_a_cover_is_no_sound(tmp_path):
+  path = tmp_path / "a.mp3"
+  path.write_bytes(sound_kinds.Kinds(tmp_path, "mp3").first)
+  expected = encoded_audio.read(path)
+  picture = b"\xff\xd8\xff\xe0" + np.random.default_rng(0).bytes(20_000)
+  tags = mutagen.id3.ID3()
+  tags.add(mutagen.id3.APIC(mime="image/jpeg", type=3, data=picture))
+  tags.save(path)
+  np.testing.assert_array_equal(encoded_audio.read(path), expected)
+  with containers.open_part(path) as container:
+    assert container.streams.video
+
+
+def test_of_several_tracks_the_first_is_read(tmp_path):
+  path = tmp_path / "a.mka"
+  tracks = [sound_kinds.song(number, 2.0 - number) for number in (0, 1)]
+  with av.open(path, "w", format="matroska") as out:
+    streams = [
+      out.add_stream("pcm_s16le", rate=sound_kinds.RATE_HZ, layout="stereo")
+      for _ in tracks
+    ]
+    for stream, track in zip(streams, tracks, strict=True):
+      pcm16 = np.round(track * 32767).astype(np.int16).reshape(1, -1)
+      frame = av.AudioFrame.from_ndarray(pcm16, "s16", "stereo")
+      frame.sample_rate, frame.pts = sound_kinds.RATE_HZ, 0
+      out.mux(stream.encode(frame))
+      out.mux(stream.encode(None))
+  found = encoded_audio.read(path)
+  assert len(found) == 2 * 16_000
+  expected = tmp_path / "a.wav"
+  soundfile.write(expected, tracks[0], sound_kinds.RATE_HZ, subtype="FLOAT")
+  np.testing.assert_allclose(found, encoded_audio.read(expected), atol=1e-3)
+
+
+def test_amr_is_read(tmp_path):
+  frame = b"\x3c" + np.random.default_rng(0).bytes(31)  # 20 ms at 12.2 kbit/s.
+  path = tmp_path / "a.3ga"
+  path.write_bytes(b"#!AMR\n" + 100 * frame)
+  assert decode.probe(path) == "amrnb"
+  assert len(encoded_audio.read(path)) == 2 * 16_000
