@@ -164,7 +164,7 @@ class _Stream:
     """
     good: tuple[av.AudioFrame, av.Packet] | None = None  # The last ones.
     refused: list[tuple] = []  # Since then.
-    decode, note = self._decoder.decode, self._note
+    decode = self._decoder.decode
     for packet in self._packets(near_s):
       try:
         frames = decode(packet)
@@ -176,7 +176,7 @@ class _Stream:
         self._refuse(refused)
         refused = []
       for frame in frames:
-        passed_s = note(frame)
+        passed_s = self._note(frame)
         if frame.samples:
           yield passed_s, frame
       if frames and packet is not None and packet.size:
@@ -185,9 +185,7 @@ class _Stream:
 
   def _refuse(self, refused: list[tuple], is_end: bool = False) -> None:
     """Adds up what is refused, by the last packet that was not."""
-    for packet, good, error in refused:
-      if good is None:
-        continue
+    for packet, good, error in (one for one in refused if one[1]):
       good_s = good[0].samples / good[0].sample_rate
       about_s = good_s * packet.size / good[1].size
       if is_end and about_s < _PADDING_S and not any(bytes(packet)):
@@ -351,8 +349,8 @@ def read_blocks(
       before_s = window.decoded_s
       near_s = from_s - _BEFORE_S if len(parts) == 1 else 0.0
       try:
-        for block in window.blocks(sound.frames(near_s)):
-          yield _checked(path, block)
+        blocks = window.blocks(sound.frames(near_s))
+        yield from (_checked(path, block) for block in blocks)
       except (av.FFmpegError, ValueError) as error:
         raise _failure(path, window.decoded_s, error) from error
       ended = stated_lengths.Place(window.decoded_s - before_s, sound.end_pts)
