@@ -1,4 +1,4 @@
-"""Writes an encoder as a bundle: a folder that anyone can use.
+"""Writes an encoder as a bundle, a folder that anyone can use, or as a file.
 
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
@@ -18,7 +18,9 @@ The licence of the weights is yours to decide, as far as the rights in the
 music that they were learned from allow it; --license writes it into the card.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from absl import logging
 
@@ -27,42 +29,75 @@ from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import torch_files
 
 
+class _Format(NamedTuple):
+  """A form in which an encoder is written.
+
+  Attributes:
+    check_out: (out, force=...) -> None; raises InputError, before anything is
+      loaded, where --out cannot be written.
+    write: writes the encoder by the flags; returns the lines to print.
+  """
+
+  check_out: Callable[..., None]
+  write: Callable[[song_encoder.SongEncoder, argparse.Namespace], list[str]]
+
+
+def _write_bundle(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace
+) -> list[str]:
+  reason = encoder.save(flags.out, license=flags.license, force=flags.force)
+  about = encoder.about
+  told = [
+    f"{flags.out}: step {about['step']} of {about['strategy']}, weights "
+    f"{about['weights_sha256'][:12]}"
+  ]
+  if reason:
+    told.append(f"the model card has no results: {reason}")
+  if flags.license == model_card.NO_LICENSE:
+    told.append(
+      "the model card says that no licence was decided; give --license"
+    )
+  return told
+
+
+def _write_torch(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace
+) -> list[str]:
+  torch_files.write(flags.out, encoder.network, force=flags.force)
+  return [f"written to {flags.out}"]
+
+
+_FORMATS = {
+  "bundle": _Format(bundle_files.check_free, _write_bundle),
+  "torch": _Format(torch_files.check_out, _write_torch),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-  """Parses the command line and writes the bundle."""
+  """Parses the command line and writes the encoder."""
   parser = command_line.parser("pcl_jax.export", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
   add("--workdir", required=True, help="folder of the run, or a bundle")
-  add("--out", **path, required=True, help="the folder to write")
+  add("--out", **path, required=True, help="the folder or file to write")
   which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
   add("--checkpoint", choices=which, default=which[0], help=text)
   text = "identifier of the weights' licence, such as cc-by-nc-4.0"
   add("--license", default=model_card.NO_LICENSE, help=text)
-  text = "a bundle, or the state dict of the PyTorch implementation"
-  add("--format", choices=("bundle", "torch"), default="bundle", help=text)
-  add("--force", action="store_true", help="replace the files of a bundle")
+  text = "what is written, as above (default bundle)"
+  add("--format", choices=tuple(_FORMATS), default="bundle", help=text)
+  add("--force", action="store_true", help="replace what is there")
   flags = parser.parse_args(argv)
   jax_setup.start()
-  if flags.format == "torch":
-    torch_files.check_out(flags.out, force=flags.force)
+  form = _FORMATS[flags.format]
+  form.check_out(flags.out, force=flags.force)
   encoder = encoder_loading.load(flags.workdir, flags.checkpoint)
-  if flags.format == "torch":
-    torch_files.write(flags.out, encoder.network, force=flags.force)
-    print(f"written to {flags.out}")
-    return
-  reason = encoder.save(flags.out, license=flags.license, force=flags.force)
-  about = encoder.about
-  print(
-    f"{flags.out}: step {about['step']} of {about['strategy']}, weights "
-    f"{about['weights_sha256'][:12]}"
-  )
-  if reason:
-    print(f"the model card has no results: {reason}")
-  if flags.license == model_card.NO_LICENSE:
-    print("the model card says that no licence was decided; give --license")
+  for line in form.write(encoder, flags):
+    print(line)
 
 
 if __name__ == "__main__":
