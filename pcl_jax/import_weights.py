@@ -13,16 +13,12 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from pcl_jax.audio import melspectrogram
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import torch_files
-from pcl_jax.interop import torch_names
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,21 +33,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = parser.parse_args(argv)
   jax_setup.start()
   bundle_files.check_free(flags.out, force=flags.force)
-  arrays = torch_files.read(flags.torch)
-  network = torch_names.load_encoder(arrays)
-  meta = {
-    "strategy": "unknown",
-    "progress": {"step": 0},
-    "architecture": {"audio": torch_names.architecture_of(arrays)},
-    "feature": melspectrogram.SETTINGS.as_dict(),
-  }
-  about = embedding_table.provenance(network, meta, flags.torch)
-  encoder = song_encoder.SongEncoder(network, about, meta)
+  encoder = torch_files.load(flags.torch)
   encoder.save(flags.out, license=flags.license, force=flags.force)
-  built = meta["architecture"]["audio"]
+  built = encoder.about["architecture"]
   print(
     f"{flags.out}: {built['backbone_type']} of width {built['width']}, weights "
-    f"{about['weights_sha256'][:12]}"
+    f"{encoder.about['weights_sha256'][:12]}"
   )
 
 

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
@@ -102,6 +105,25 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       "model's state_dict(), and no other objects, with torch.save."
     ) from error
   return _arrays_in(found, path, torch)
+
+
+def load(path: pathlib.Path) -> song_encoder.SongEncoder:
+  """Loads an encoder from a state dict, whose training is not on record.
+
+  Raises:
+    InputError: the file cannot be read, or does not hold such an encoder; all
+      that is missing, unknown or of another shape is listed.
+  """
+  arrays = read(path)
+  network = torch_names.load_encoder(arrays)
+  meta = {
+    "strategy": "unknown",
+    "progress": {"step": 0},
+    "architecture": {"audio": torch_names.architecture_of(arrays)},
+    "feature": melspectrogram.SETTINGS.as_dict(),
+  }
+  about = embedding_table.provenance(network, meta, path)
+  return song_encoder.SongEncoder(network, about, meta)
 
 
 def _arrays_in(
