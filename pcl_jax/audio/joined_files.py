@@ -12,6 +12,7 @@ import struct
 
 Path = str | os.PathLike[str]
 
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # No sound, no damage.
 _BLOCK_BYTES = 1 << 18
 _MARGIN_BYTES = 256  # That a file's beginning is recognised by.
 _SIZED = {b"RIFF": "<I", b"FORM": ">I"}  # Which say where they end.

@@ -11,6 +11,7 @@ import sys
 from typing import Any, NamedTuple
 
 import av
+from av.audio import plane
 from jaxtyping import Float32
 import numpy as np
 
@@ -31,7 +32,6 @@ _SEEKABLE = ("wav", "w64", "aiff", "au", "caf", "flac", "mov")
 _DECODED_THROUGH = ("rm", "avi", "voc", "nut")
 _FIRST_FRAMES = 2  # The time stamps of the first frame may be off.
 _GAPLESS = ("flac", "mov", "ogg")  # A gap between time stamps is a loss.
-_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # No sound, no damage.
 _PADDING_S = 10.0  # Zeros behind the sound are no loss, if not more than this.
 _LEAST_GAP_S = 0.05  # Time stamps of Ogg are a little off at the ends.
 
@@ -73,24 +73,25 @@ def _mono(
   kind = name.removesuffix("p")
   if kind not in _TYPES:
     raise ValueError(f"samples of the type {name} are not read")
+  # frame.planes reads beyond its list where a frame has 8 channels or more.
   if frame.format.is_planar:
     planes = [
-      np.frombuffer(plane, _TYPES[kind], frame.samples)
-      for plane in frame.planes
+      np.frombuffer(plane.AudioPlane(frame, k), _TYPES[kind], frame.samples)
+      for k in range(count)
     ]
   else:
     samples = np.frombuffer(
-      frame.planes[0], _TYPES[kind], frame.samples * count
+      plane.AudioPlane(frame, 0), _TYPES[kind], frame.samples * count
     )
     planes = list(samples.reshape(-1, count).T)
   if kind == "u8":
-    planes = [plane.astype(np.float32) - 128 for plane in planes]
+    planes = [one.astype(np.float32) - 128 for one in planes]
   return mix(planes, _FULL_SCALE.get(kind, 1.0))
 
 
 def _is_tag(packet: av.Packet) -> bool:
   """Returns whether a packet holds no sound; the last one is empty."""
-  return not packet.size or bytes(packet).startswith(_TAGS)
+  return not packet.size or bytes(packet).startswith(joined_files.TAGS)
 
 
 class _Stream:

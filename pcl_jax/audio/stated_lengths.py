@@ -15,7 +15,9 @@ _COUNTED = "flac mov wv tta ape mpc mpc8 tak aiff au dsf shn bonk osq".split()
 _HEAD_BYTES = 1 << 16
 _UNKNOWN_BYTES = 0x7FFF_0000  # sox and ffmpeg write the like into a pipe.
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_LAST_PAGE, _CONTINUED = 4, -1
+# Of Ogg: a page's flag and granule, and the bytes of its header.
+_LAST_PAGE, _CONTINUED, _PAGE_BYTES = 4, -1, 27
+_IN_PAGE = "it ends within a page"
 
 
 class Place(NamedTuple):
@@ -151,14 +153,19 @@ def _in_ogg(file, begin, end, stream, place) -> tuple[float, str]:
   file.seek(tail)
   data = file.read(end - tail)
   found = data.rfind(b"OggS\0")
-  if found < 0 or found + 27 > len(data):
+  if found < 0:
     return 0.0, ""
-  flags = data[found + 5]
-  segments = data[found + 26]
-  sizes = data[found + 27 : found + 27 + segments]
-  if found + 27 + segments + sum(sizes) > len(data) and not flags & _LAST_PAGE:
-    return 0.0, "it ends within a page"
-  (granule,) = struct.unpack_from("<q", data, found + 6)
+  page = data[found:]
+  if len(page) < _PAGE_BYTES:
+    return 0.0, _IN_PAGE
+  flags, (granule,) = page[5], struct.unpack_from("<q", page, 6)
+  sizes = page[_PAGE_BYTES : _PAGE_BYTES + page[_PAGE_BYTES - 1]]
+  behind = page[_PAGE_BYTES + len(sizes) + sum(sizes) :]
+  if not flags & _LAST_PAGE:
+    if len(page) < _PAGE_BYTES + page[_PAGE_BYTES - 1] + sum(sizes):
+      return 0.0, _IN_PAGE
+    if any(behind) and not behind.startswith(joined_files.TAGS):
+      return 0.0, _IN_PAGE
   if granule == _CONTINUED or place.end_pts is None:
     return 0.0, ""
   behind_s = float((granule - place.end_pts) * stream.time_base)

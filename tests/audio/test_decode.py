@@ -79,6 +79,16 @@ def test_channels_are_averaged(tmp_path, channels):
   np.testing.assert_allclose(encoded_audio.read(path), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [7, 8, 9, 29])
+def test_planes_of_many_channels_are_averaged(tmp_path, channels):
+  """Whose list PyAV does not end, which has ended the process."""
+  tones = [_tone(RATE_HZ, hz=100.0 * k, level=0.2) for k in range(channels)]
+  path = _write(tmp_path / "a.ogg", np.stack(tones, axis=1))
+  audio = encoded_audio.read(path)[: len(tones[0])]
+  expected = np.mean(tones, axis=0)
+  np.testing.assert_allclose(audio[999:-999], expected[999:-999], atol=0.02)
+
+
 @pytest.mark.parametrize("rate_hz", [16000, 22050, 48000])
 def test_the_result_does_not_depend_on_the_blocks(tmp_path, rate_hz):
   rng = np.random.default_rng(0)

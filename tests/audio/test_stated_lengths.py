@@ -94,3 +94,20 @@ def test_zeros_behind_an_mp3_are_no_damage(tmp_path, behind):
   length_s, told = _read(tmp_path / "a.mp3", song + behind)
   assert abs(length_s - sound_kinds.SECONDS[0]) < 0.1
   assert not told
+
+
+@pytest.mark.parametrize("left", [-9, 1, 3, 6, 26])
+def test_an_ogg_file_cut_off_in_a_page_is_told(tmp_path, left):
+  song = sound_kinds.Kinds(tmp_path, "ogg").first
+  last_page = song.rfind(b"OggS")
+  _, told = _read(tmp_path / "a.ogg", song[: last_page + left])
+  assert told
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(500), b"TAG" + bytes(125)])
+def test_an_ogg_file_without_an_end_flag_is_whole(tmp_path, behind):
+  """As recorders of broadcasts write it, and with what taggers add."""
+  song = sound_kinds.Kinds(tmp_path, "ogg").first
+  whole = song[: song.rfind(b"OggS")]
+  _, told = _read(tmp_path / "a.ogg", whole + behind)
+  assert not told
