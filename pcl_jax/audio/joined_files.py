@@ -81,8 +81,12 @@ def _first_possible(file, head: bytes) -> int:
     return _end_of_tag(file, 0)
   if head[:4] in _SIZED and len(head) >= 8:
     (size,) = struct.unpack(_SIZED[head[:4]], head[4:8])
+    file.seek(8 + size)
+    behind = file.read(_MARGIN_BYTES).lstrip(b"\0")
     file.seek(0, os.SEEK_END)
-    return 8 + size if 8 + size <= file.tell() else 1
+    # Else another file may begin before this one's stated end.
+    is_end = not behind or behind.startswith((*_SIZED, *TAGS))
+    return 8 + size if is_end and 8 + size <= file.tell() else 1
   return 1
 
 

@@ -15,8 +15,9 @@ _COUNTED = "flac mov wv tta ape mpc mpc8 tak aiff au dsf shn bonk osq".split()
 _HEAD_BYTES = 1 << 16
 _UNKNOWN_BYTES = 0x7FFF_0000  # sox and ffmpeg write the like into a pipe.
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-# Of Ogg: a page's flag and granule, and the bytes of its header.
-_LAST_PAGE, _CONTINUED, _PAGE_BYTES = 4, -1, 27
+# Of Ogg: a page's flag, its granule, where it has its stream's number, and the
+# bytes of its header.
+_LAST_PAGE, _CONTINUED, _SERIAL, _PAGE_BYTES = 4, -1, slice(14, 18), 27
 _IN_PAGE = "it ends within a page"
 
 
@@ -59,7 +60,7 @@ def missing_s(
     file.seek(begin)
     head = file.read(min(_HEAD_BYTES, end - begin))
     if kind == "ogg" and len(container.streams) == 1:
-      return _in_ogg(file, begin, end, stream, place)
+      return _in_ogg(file, begin, end, stream, place, head[_SERIAL])
     stated_s = _xing_s(file, begin, stream) if kind == "mp3" else None
   stated_bytes = None
   if kind in _COUNTED and stream.duration:
@@ -147,7 +148,7 @@ _BYTES = {
 }
 
 
-def _in_ogg(file, begin, end, stream, place) -> tuple[float, str]:
+def _in_ogg(file, begin, end, stream, place, serial) -> tuple[float, str]:
   """Compares with the place that the last page states."""
   tail = max(begin, end - 2 * _HEAD_BYTES)
   file.seek(tail)
@@ -158,6 +159,8 @@ def _in_ogg(file, begin, end, stream, place) -> tuple[float, str]:
   page = data[found:]
   if len(page) < _PAGE_BYTES:
     return 0.0, _IN_PAGE
+  if page[_SERIAL] != serial:
+    return 0.0, "its last page is another file's"
   flags, (granule,) = page[5], struct.unpack_from("<q", page, 6)
   sizes = page[_PAGE_BYTES : _PAGE_BYTES + page[_PAGE_BYTES - 1]]
   behind = page[_PAGE_BYTES + len(sizes) + sum(sizes) :]

@@ -36,3 +36,15 @@ def test_what_is_hardly_a_file_is_one_part(tmp_path, content):
   path = tmp_path / "a"
   path.write_bytes(content)
   assert joined_files.parts(path) == [(0, len(content))]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff"])
+@pytest.mark.parametrize("left", [0.3, 0.9])
+def test_a_file_behind_one_that_is_cut_short_is_found(tmp_path, suffix, left):
+  """Whose header says that the second one is still its own sound."""
+  made = sound_kinds.Kinds(tmp_path, suffix)
+  cut = made.first[: int(left * len(made.first))]
+  path = tmp_path / "joined"
+  path.write_bytes(cut + made.first)
+  whole = len(cut + made.first)
+  assert joined_files.parts(path) == [(0, len(cut)), (len(cut), whole)]
