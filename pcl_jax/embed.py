@@ -23,6 +23,10 @@ again); with --per_patch a row for each patch, with start_s in place of patches.
 Its metadata names the encoder: the run, the step, a hash of the weights, the
 feature's settings, versions.
 
+With --runtime=onnx the network is computed by onnxruntime on the CPU, which is
+the faster one on some processors (docs/embeddings.md); the table says so, and
+is only brought up to date by the runtime that made it.
+
 Interrupted at any moment, the same command goes on; finished parts lie in
 OUT.parts until the end. Given once more after that, it embeds what is new or
 changed, drops what is no longer there, and says so; with another encoder or
@@ -46,6 +50,7 @@ from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
+from pcl_jax.interop import onnx_runtime
 
 _SHOWN_FAILURES = 20
 
@@ -106,6 +111,8 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   text = "patches encoded at once (%(default)s); GPUs are faster with more"
   default = song_encoder.BATCH_PATCHES
   add("--batch_patches", **count, default=default, help=text)
+  text = "what computes the network: jax, or onnxruntime on the CPU"
+  add("--runtime", choices=("jax", "onnx"), default="jax", help=text)
   add("--threads", **count, help="files decoded at once (cores, at most 8)")
   add("--force", action="store_true", help="replace a finished table")
   return vars(parser.parse_args(argv))
@@ -116,12 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   flags = _arguments(argv)
   jax_setup.start()
   audio, data = flags.pop("audio"), flags.pop("data")
-  out = flags.pop("out")
+  out, runtime = flags.pop("out"), flags.pop("runtime")
+  if runtime == "onnx":
+    onnx_runtime.check_installed()
   encoder = encoder_loading.load(
     flags.pop("workdir"),
     flags.pop("checkpoint"),
     batch_patches=flags["batch_patches"],
   )
+  if runtime == "onnx":
+    encoder = onnx_runtime.run_by_onnx(encoder)
   songs = audio if data is None else audio_sources.data_set_songs(data)
   report = encoder.embed_files(songs, out, **flags)
   if report is None:

@@ -3,6 +3,7 @@
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
   python -m pcl_jax.export --workdir=runs/h --out=h.safetensors --format=torch
+  python -m pcl_jax.export --workdir=runs/h --out=h.onnx --format=onnx
 
 The folder has the weights (model.safetensors), every setting (config.json), a
 model card (README.md) and a few seconds of generated audio with the embedding
@@ -13,6 +14,9 @@ model hub as it is: docs/weights.md.
 
 With --format=torch a state dict of the published PyTorch implementation is
 written instead: a file .safetensors, or .pt if PyTorch is installed.
+
+With --format=onnx one file is written that onnxruntime runs: 16 kHz samples of
+any length in, the vectors of their patches out.
 
 The licence of the weights is yours to decide, as far as the rights in the
 music that they were learned from allow it; --license writes it into the card.
@@ -31,6 +35,7 @@ from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
+from pcl_jax.interop import onnx_files
 from pcl_jax.interop import torch_files
 
 
@@ -72,9 +77,17 @@ def _write_torch(
   return [f"written to {flags.out}"]
 
 
+def _write_onnx(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace
+) -> list[str]:
+  onnx_files.write(flags.out, encoder, license=flags.license, force=flags.force)
+  return [f"written to {flags.out}"]
+
+
 _FORMATS = {
   "bundle": _Format(bundle_files.check_free, _write_bundle),
   "torch": _Format(torch_files.check_out, _write_torch),
+  "onnx": _Format(onnx_files.check_out, _write_onnx),
 }
 
 

@@ -99,8 +99,11 @@ def _slaney_to_hz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 @functools.cache
-def _mel_filters() -> Float[np.ndarray, "bins bands"]:
-  """Returns the mel filter bank, [257, 48], triangles of unit area in Hz."""
+def mel_filters() -> Float[np.ndarray, "bins bands"]:
+  """Returns the mel filter bank, [257, 48], triangles of unit area in Hz.
+
+  It is float32, and the caller leaves it as it is.
+  """
   s = SETTINGS
   ends = _hz_to_slaney(np.array([s.low_hz, s.high_hz]))
   corners = _slaney_to_hz(np.linspace(ends[0], ends[1], s.mel_bands + 2))
@@ -112,13 +115,19 @@ def _mel_filters() -> Float[np.ndarray, "bins bands"]:
   return (triangles * (2.0 / (high - low))[None]).astype(np.float32)
 
 
+@functools.cache
+def window() -> Float[np.ndarray, " n"]:
+  """Returns the window of a frame, [512], float32, not to be changed."""
+  return np.hanning(SETTINGS.frame_samples).astype(np.float32)
+
+
 def _to_bands(
   power: Float[np.ndarray, "*batch bins"],
 ) -> Float[np.ndarray, "*batch bands"]:
-  """Returns power @ _mel_filters(), computed by the calling thread alone."""
+  """Returns power @ mel_filters(), computed by the calling thread alone."""
   # Larger products wake the threads of numpy's matrix library, which then spin
   # on cores that others compute on.
-  filters = _mel_filters()
+  filters = mel_filters()
   rows = power.reshape(-1, len(filters))
   slabs = np.zeros((-(-len(rows) // _ROWS), _ROWS, len(filters)), np.float32)
   slabs.reshape(-1, len(filters))[: len(rows)] = rows
@@ -130,14 +139,13 @@ def _power(
   windows: Float[np.ndarray, "*batch frames n"],
 ) -> Float[np.ndarray, "*batch frames bins"]:
   """Returns the power spectrum of frames that are not windowed yet."""
-  window = np.hanning(windows.shape[-1]).astype(np.float32)
   shape = (*windows.shape[:-1], windows.shape[-1] // 2 + 1)
   power = np.empty(shape, np.float32)
   # The bits of numpy's transform in a third of its time: several frames at a
   # time, and no more than the cache holds.
   for begin in range(0, shape[-2], _FRAMES):
     some = np.s_[..., begin : begin + _FRAMES, :]
-    windowed = (windows[some] * window).astype(np.float64)
+    windowed = (windows[some] * window()).astype(np.float64)
     spectrum = scipy.fft.rfft(windowed).astype(np.complex64)
     power[some] = spectrum.real**2 + spectrum.imag**2
   return power

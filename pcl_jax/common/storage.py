@@ -83,6 +83,14 @@ def read_made_json(path: str | os.PathLike[str]) -> Any:
     ) from error
 
 
+def check_free(path: pathlib.Path, *, force: bool) -> None:
+  """Raises InputError where a file may not be written to a place."""
+  if os.path.lexists(path) and not (force and path.is_file()):
+    raise errors.InputError(
+      f"{path} exists: give another --out, or --force to replace a file."
+    )
+
+
 def link_or_copy(
   path: str | os.PathLike[str], target: str | os.PathLike[str]
 ) -> None:

@@ -113,8 +113,19 @@ class SongEncoder:
     network: audio_encoder.AudioEncoder,
     about: dict[str, Any],
     meta: dict[str, Any],
+    *,
+    make_embedder: Callable = make_embedder,
   ):
-    """Wraps a network; `load` gets it from a run or a bundle."""
+    """Wraps a network; `load` gets it from a run or a bundle.
+
+    Args:
+      network: the audio encoder.
+      about: which encoder this is.
+      meta: what its checkpoint, or its bundle, says about itself.
+      make_embedder: (network, layer) -> a function as `make_embedder` of this
+        module returns; another one runs the network by other means.
+    """
+    self._make_embedder = make_embedder
     self.network = network
     self.about = about
     self.meta = meta
@@ -339,7 +350,7 @@ class SongEncoder:
 
   def _embedder(self, layer: str) -> Callable:
     check_choice("layer", layer, LAYERS)
-    return make_embedder(self.network, layer)
+    return self._make_embedder(self.network, layer)
 
 
 def _flat(about: dict[str, Any]) -> dict[str, Any]:

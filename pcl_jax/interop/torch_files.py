@@ -5,7 +5,6 @@ read: code inside is refused, not run.
 """
 
 from collections.abc import Mapping
-import os
 import pathlib
 from typing import Any
 
@@ -32,10 +31,7 @@ def check_out(out: pathlib.Path, *, force: bool) -> None:
       f"{out} ends in neither {SAFE} nor .pt, the forms of a PyTorch state "
       "dict: give such an --out."
     )
-  if os.path.lexists(out) and not (force and out.is_file()):
-    raise errors.InputError(
-      f"{out} exists: give another --out, or --force to replace a file."
-    )
+  storage.check_free(out, force=force)
   if out.suffix != SAFE:
     _torch(out)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from pcl_jax.models import cpu_conv
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _MOMENTUM = 0.1  # Share of the new batch in the running statistics.
 
 Conv = functools.partial(
@@ -106,7 +106,7 @@ class BatchNorm(nnx.Module):
     else:
       mean, var = self.mean[...], self.var[...]
     # One product and one sum: half the passes of centring first.
-    factor = self.scale[...] * lax.rsqrt(var + _EPSILON)
+    factor = self.scale[...] * lax.rsqrt(var + EPSILON)
     offset = self.bias[...] - mean * factor
     shape = (1,) * (x.ndim - 1) + (-1,)
     y = wide * factor.reshape(shape) + offset.reshape(shape)

@@ -92,7 +92,7 @@ def test_silence_is_the_value_that_pads_short_songs():
 
 
 def test_filters_are_triangles_of_unit_area():
-  filters = melspectrogram._mel_filters()
+  filters = melspectrogram.mel_filters()
   bin_hz = 16_000 / 512
   # Wide triangles only: low ones are about as narrow as a bin.
   np.testing.assert_allclose(filters.sum(axis=0)[30:] * bin_hz, 1, atol=0.01)

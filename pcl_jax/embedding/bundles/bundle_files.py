@@ -85,7 +85,8 @@ def _with_arrays(
   return nnx.merge(graphdef, *trees)
 
 
-def _check_finite(arrays: Mapping[str, Any], where: str) -> None:
+def check_finite(arrays: Mapping[str, Any], where: str) -> None:
+  """Raises InputError where numbers of an encoder's arrays are not finite."""
   bad = [name for name, one in arrays.items() if not np.isfinite(one).all()]
   if bad:
     raise errors.InputError(
@@ -112,7 +113,7 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
   for name in (WEIGHTS, GOLDEN) if verify else ():
     _check_digest(folder / name, config)
   arrays = _read_weights(folder / WEIGHTS, network)
-  _check_finite(arrays, str(folder / WEIGHTS))
+  check_finite(arrays, str(folder / WEIGHTS))
   golden = golden_audio.read(folder / GOLDEN)
   origin = config["origin"]
   meta = {
@@ -360,7 +361,7 @@ def write(
   check_free(out, force=force)
   model_card.check_license(license)
   arrays = {name: np.asarray(one) for name, one in arrays_of(network).items()}
-  _check_finite(arrays, "the encoder")
+  check_finite(arrays, "the encoder")
   out.parent.mkdir(parents=True, exist_ok=True)
   partial = out.with_name(out.name + storage.PARTIAL)
   shutil.rmtree(partial, ignore_errors=True)
