@@ -8,6 +8,7 @@ page states. Not believed is what a demuxer makes of the bit rate.
 
 import struct
 from typing import Any, NamedTuple
+import zlib
 
 from pcl_jax.audio import joined_files
 
@@ -18,6 +19,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # Of Ogg: a page's flag, its granule, where it has its stream's number, and the
 # bytes of its header.
 _LAST_PAGE, _CONTINUED, _SERIAL, _PAGE_BYTES = 4, -1, slice(14, 18), 27
+_MIRRORED = bytes(int(f"{one:08b}"[::-1], 2) for one in range(256))
 _IN_PAGE = "it ends within a page"
 
 
@@ -60,7 +62,7 @@ def missing_s(
     file.seek(begin)
     head = file.read(min(_HEAD_BYTES, end - begin))
     if kind == "ogg" and len(container.streams) == 1:
-      return _in_ogg(file, begin, end, stream, place, head[_SERIAL])
+      return _in_ogg(file, begin, end, stream, place, head)
     stated_s = _xing_s(file, begin, stream) if kind == "mp3" else None
   stated_bytes = None
   if kind in _COUNTED and stream.duration:
@@ -148,26 +150,58 @@ _BYTES = {
 }
 
 
-def _in_ogg(file, begin, end, stream, place, serial) -> tuple[float, str]:
+def _page(data: bytes, begin: int) -> tuple[bytes, int]:
+  """Returns a page of Ogg, as far as it is there, and its whole size."""
+  segments = data[begin + _PAGE_BYTES - 1]
+  sizes = data[begin + _PAGE_BYTES :][:segments]
+  size = _PAGE_BYTES + segments + sum(sizes)
+  return data[begin : begin + size], size
+
+
+def _checksum(page: bytes) -> int:
+  """Returns Ogg's CRC of a page; zlib's is of mirrored bits, and inverted."""
+  blank = page[:22] + bytes(4) + page[26:]
+  mirrored = zlib.crc32(blank.translate(_MIRRORED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+  return int(f"{mirrored:032b}"[::-1], 2)
+
+
+def _begins_damaged(head: bytes) -> bool:
+  """Returns whether the first page with sound is left out for its checksum.
+
+  Nothing else tells: what is recorded from a broadcast begins at any place.
+  """
+  begin = 0
+  while begin + _PAGE_BYTES <= len(head):
+    page, size = _page(head, begin)
+    if len(page) < size:
+      return False
+    granule, stated = struct.unpack_from("<q8xI", page, 6)
+    if page[:4] != b"OggS" or granule > 0:
+      return _checksum(page) != stated
+    begin += size
+  return False
+
+
+def _in_ogg(file, begin, end, stream, place, head) -> tuple[float, str]:
   """Compares with the place that the last page states."""
   tail = max(begin, end - 2 * _HEAD_BYTES)
   file.seek(tail)
   data = file.read(end - tail)
+  if _begins_damaged(head):
+    return 0.0, "its first page of sound is damaged"
   found = data.rfind(b"OggS\0")
   if found < 0:
     return 0.0, ""
-  page = data[found:]
-  if len(page) < _PAGE_BYTES:
+  if found + _PAGE_BYTES > len(data):
     return 0.0, _IN_PAGE
-  if page[_SERIAL] != serial:
+  page, size = _page(data, found)
+  if page[_SERIAL] != head[_SERIAL]:
     return 0.0, "its last page is another file's"
   flags, (granule,) = page[5], struct.unpack_from("<q", page, 6)
-  sizes = page[_PAGE_BYTES : _PAGE_BYTES + page[_PAGE_BYTES - 1]]
-  behind = page[_PAGE_BYTES + len(sizes) + sum(sizes) :]
   if not flags & _LAST_PAGE:
-    if len(page) < _PAGE_BYTES + page[_PAGE_BYTES - 1] + sum(sizes):
-      return 0.0, _IN_PAGE
-    if any(behind) and not behind.startswith(joined_files.TAGS):
+    behind = data[found + size :]
+    is_tag = behind.startswith(joined_files.TAGS)
+    if len(page) < size or (any(behind) and not is_tag):
       return 0.0, _IN_PAGE
   if granule == _CONTINUED or place.end_pts is None:
     return 0.0, ""

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import re
 import unicodedata
 
 # Before NFKC, which takes some of these for a space and an accent.
@@ -16,20 +17,31 @@ _SAME[0x301C] = "~"  # What Windows has for it is no dash.
 # Blanks that are neither spaces nor controls.
 _BLANKS = "\u034f\u115f\u1160\u2800\u3164\uffa0"
 
+_BYTES = re.compile("[\udc80-\udcff]")  # As Python reads a file's name.
+
 
 def _visible(one: str) -> str:
   """Returns a character, a space for a kind of space, or nothing."""
   if one.isspace() or one in _BLANKS:
     return " " if one.isspace() or one == "\u2800" else ""
   kind = unicodedata.category(one)
-  if kind == "Cs":  # A byte of a file's name that is no text.
+  if kind == "Cs":
     return "\ufffd"
   return "" if kind in ("Cc", "Cf") and one not in _JOINERS else one
 
 
+def _western(found: re.Match) -> str:
+  """Returns what a byte of a file's name is in Western European text."""
+  return bytes([ord(found[0]) - 0xDC00]).decode("cp1252", errors="replace")
+
+
 def clean(name: str) -> str:
-  """Returns a name with composed accents, single spaces, nothing invisible."""
+  """Returns a name with composed accents, single spaces, nothing invisible.
+
+  Bytes of a file's name that are no UTF-8 are read as Western European ones.
+  """
   if not (name.isascii() and name.isprintable()):
+    name = _BYTES.sub(_western, name)
     name = "".join(map(_visible, unicodedata.normalize("NFC", name)))
   return " ".join(name.split())
 

@@ -136,8 +136,15 @@ _joins = st.lists(
 )
 
 
+class _Songs(list[tuple[bytes, float]]):
+  """Which are not printed where a test fails."""
+
+  def __repr__(self) -> str:
+    return f"{len(self)} songs"
+
+
 @pytest.fixture(scope="module")
-def whole_songs(tmp_path_factory) -> dict[str, list[tuple[bytes, float]]]:
+def whole_songs(tmp_path_factory) -> dict[str, _Songs]:
   """Songs and their seconds in every format that states a length for certain.
 
   They are two of two channels and one of one.
@@ -148,7 +155,9 @@ def whole_songs(tmp_path_factory) -> dict[str, list[tuple[bytes, float]]]:
     kinds = sound_kinds.Kinds(folder, suffix)
     songs = (kinds.first, kinds.second, kinds.mono().content)
     of = (0, 1, 0)
-    made[suffix] = [(songs[k], sound_kinds.SECONDS[of[k]]) for k in range(3)]
+    made[suffix] = _Songs(
+      (songs[k], sound_kinds.SECONDS[of[k]]) for k in range(3)
+    )
   return made
 
 

@@ -1,5 +1,6 @@
 """Tests of pcl_jax.audio.stated_lengths: what is believed, what is not."""
 
+import re
 import struct
 
 import numpy as np
@@ -111,3 +112,13 @@ def test_an_ogg_file_without_an_end_flag_is_whole(tmp_path, behind):
   whole = song[: song.rfind(b"OggS")]
   _, told = _read(tmp_path / "a.ogg", whole + behind)
   assert not told
+
+
+def test_a_damaged_first_page_of_an_ogg_file_is_told(tmp_path):
+  """Without it the sound begins later, as a part of a broadcast does."""
+  song = bytearray(sound_kinds.Kinds(tmp_path, "ogg").first)
+  pages = [one.start() for one in re.finditer(b"OggS", song)]
+  song[(pages[2] + pages[3]) // 2] ^= 1
+  length_s, told = _read(tmp_path / "a.ogg", bytes(song))
+  assert length_s < sound_kinds.SECONDS[0] - 0.1
+  assert told

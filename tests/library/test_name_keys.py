@@ -60,5 +60,8 @@ def test_the_most_frequent_spelling_is_shown():
   assert names.merged() == {"ACDC": {"ACDC": 2, "acdc": 1, "AcDc": 1}}
 
 
-def test_bytes_that_are_no_text_are_shown_as_replaced():
-  assert name_keys.clean("Bj\udcf6rk") == "Bj\ufffdrk"
+def test_bytes_that_are_no_utf_8_are_western_european():
+  assert name_keys.clean("Bj\udcf6rk") == "Björk"
+  assert name_keys.key("BEYONC\udcc9") == name_keys.key("Beyoncé")
+  assert name_keys.key("Beyonc\udce8") != name_keys.key("Beyoncé")
+  assert name_keys.clean("A\udca0B\udc81") == "A B\ufffd"
