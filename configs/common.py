@@ -43,6 +43,9 @@ _PAPER_WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
 def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   """Returns every key with its default, for one of `BACKBONES`."""
   config = ml_collections.ConfigDict()
+  # Whose audio encoder the run begins with: a bundle, the workdir of a run,
+  # hf://USER/NAME, or a PyTorch state dict; empty for newly drawn weights.
+  config.init_from = ""
   config.seed = 0  # Decides weights, batches, mixup and dropout.
   config.epochs = 150
   config.early_stop_patience = 25  # Epochs without a better validation loss.

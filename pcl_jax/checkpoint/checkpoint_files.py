@@ -27,6 +27,8 @@ INDEX = "index.json"
 TRASH = ".trash"
 LOSS = "total"  # The validation loss that ranks steps, by its name.
 ENCODER, REST, META, METRICS = "encoder", "rest", "meta", "metrics"
+# Of a config, and of the meta of a run that began with an encoder's weights.
+INIT_FROM = "init_from"
 # Of a bundle: an encoder as a folder, without a run.
 BUNDLE_WEIGHTS, BUNDLE_GOLDEN = "model.safetensors", "golden.npz"
 _UNFINISHED = ".orbax-checkpoint-tmp"

@@ -71,34 +71,48 @@ class LearnedSongs:
       np.minimum.at(split, rows, songs["part"])
     return split
 
+  def joined(self, other: "LearnedSongs") -> "LearnedSongs":
+    """Returns the songs of both, each data set and song once."""
+    directories = list(dict.fromkeys(self.directories + other.directories))
+    songs = other.songs.copy()
+    numbers = [directories.index(one) for one in other.directories]
+    songs["data_set"] = np.array(numbers, "<i4")[songs["data_set"]]
+    songs = np.unique(np.concatenate([self.songs, songs]))
+    return LearnedSongs(tuple(directories), songs)
 
-def record(workdir: pathlib.Path, data: dataset.DataSet) -> None:
+
+def record(
+  workdir: pathlib.Path,
+  data: dataset.DataSet,
+  earlier: LearnedSongs | None = None,
+) -> None:
   """Adds the songs that a data set trains and validates on to those on file.
+
+  Args:
+    workdir: folder of the run.
+    data: the data set.
+    earlier: songs that the weights which the run began with have learned from.
 
   Raises:
     InputError: the file that is there cannot be read.
     OSError: the file cannot be written.
   """
   there = read(workdir) or LearnedSongs()
-  directories = list(there.directories)
-  directory = os.path.abspath(data.directory)
-  if directory not in directories:
-    directories.append(directory)
   rows = np.flatnonzero(data.catalogue.learned)
   songs = np.zeros(len(rows), _ROW)
-  songs["data_set"] = directories.index(directory)
   songs["song_id"] = data.catalogue.song_ids[rows]
   songs["part"] = data.catalogue.split[rows]
   songs["frames"] = data.store.frames[rows]
   songs["checksum"] = data.store.checksums[rows]
-  songs = np.unique(np.concatenate([there.songs, songs]))
-  if len(songs) == len(there.songs):
+  own = LearnedSongs((os.path.abspath(data.directory),), songs)
+  known = there.joined(earlier or LearnedSongs()).joined(own)
+  if len(known.songs) == len(there.songs):
     return
   with (
     storage.write_aside(workdir / FILE_NAME) as partial,
     open(partial, "wb") as file,
   ):
-    np.savez(file, songs=songs, directories=np.array(directories))
+    np.savez(file, songs=known.songs, directories=np.array(known.directories))
 
 
 def read(workdir: str | os.PathLike[str]) -> LearnedSongs | None:

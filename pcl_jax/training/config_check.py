@@ -85,6 +85,8 @@ HARMLESS = (
   "train.compilation_cache",
 )
 DATA_SET = "data.fingerprint"
+# Keys that checkpoints of earlier versions lack, and what held without them.
+_FORMERLY = {"init_from": ""}
 # An epoch starts again from its beginning where one of these has changed.
 _DECIDE_BATCHES = (
   "seed",
@@ -208,7 +210,7 @@ def check_changes(
   melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
   channel_mix.check_same(now["feature"], "the data set", then["feature"])
   a, b = (
-    flatten(meta["config"]) | flatten({"data": meta["data"]})
+    _FORMERLY | flatten(meta["config"]) | flatten({"data": meta["data"]})
     for meta in (then, now)
   )
   _check_known(allowed, a.keys() | b.keys())

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 import sys
 import time
 from typing import Any
@@ -27,6 +28,7 @@ from pcl_jax.common import versions
 from pcl_jax.data import learned_songs
 from pcl_jax.data import plans
 from pcl_jax.training import config_check
+from pcl_jax.training import initial_weights
 from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
 from pcl_jax.training import preemption
@@ -222,15 +224,18 @@ def _restore(
   run: setup.Setup,
   checkpoints: manager.Checkpoints,
   allow_change: Collection[str],
-) -> tuple[train_step.State, setup.Progress]:
-  """Returns where the last start of this run stopped, or its beginning."""
+) -> tuple[setup.Setup, train_step.State, setup.Progress]:
+  """Returns where the last start of this run stopped, or its beginning.
+
+  The run says of itself what its checkpoints say of the weights it began with.
+  """
 
   def check(meta: dict[str, Any]) -> config_check.Changes:
     return config_check.check_changes(meta, run.meta, allow_change)
 
   restored = checkpoints.restore_newest(run.state, check)
   if restored is None:
-    return run.state, setup.Progress()
+    return run, run.state, setup.Progress()
   state, meta = restored
   progress = setup.Progress(**meta["progress"])
   console.say(f"going on from step {progress.step}, epoch {progress.epoch}")
@@ -243,7 +248,17 @@ def _restore(
       f"epoch {progress.epoch} has other batches now and starts from its "
       "beginning"
     )
-  return state, progress
+  run = dataclasses.replace(run, meta=initial_weights.recalled(meta) | run.meta)
+  return run, state, progress
+
+
+def _write_beginning(
+  run: setup.Setup, path: pathlib.Path, earlier: learned_songs.LearnedSongs
+) -> None:
+  """Writes down the config, and the songs that are learned from."""
+  text = run.config.to_json(indent=2) + "\n"
+  storage.write_text(path / "config.json", text)
+  learned_songs.record(path, run.batches.data, earlier)
 
 
 def _validate_and_record(
@@ -336,17 +351,15 @@ def train_and_evaluate(
     ahead = prefetch.Planner(run.batches.plan_epoch)
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.
+    run, learned_before = initial_weights.begin(run, path)
     stack.enter_context(hosts.hold_workdir(path))
     checkpoints = manager.Checkpoints(path)
     stack.callback(checkpoints.close)
     hosts.check_same(run.meta["data"])
-    state, progress = _restore(run, checkpoints, allow_change)
+    run, state, progress = _restore(run, checkpoints, allow_change)
     hosts.check_same({"first step": progress.step})
-    if hosts.is_first():
-      # Not before: it may have been refused.
-      text = config.to_json(indent=2) + "\n"
-      storage.write_text(path / "config.json", text)
-      learned_songs.record(path, run.batches.data)
+    if hosts.is_first():  # Not before: it may have been refused.
+      _write_beginning(run, path, learned_before)
     run_messages.say_beginning(run, progress)
     stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
     writer = metric_writers.MetricWriter(path, progress.step)

@@ -29,6 +29,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import plans
 from pcl_jax.training import config_check
+from pcl_jax.training import initial_weights
 from pcl_jax.training import setup
 from pcl_jax.training import train_step
 
@@ -96,12 +97,25 @@ def _restore_before(
   before = [one for one in files.steps() if one < step]
   if not before:
     console.say("no checkpoint before the step is kept: training from step 0")
-    return run.state, setup.Progress()
+    return _beginning(run, files), setup.Progress()
   meta = restore.read_meta(files, max(before))
   config_check.check_changes(meta, run.meta)
   state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
   return state, setup.Progress(**meta["progress"])
+
+
+def _beginning(
+  run: setup.Setup, files: checkpoint_files.CheckpointFiles
+) -> train_step.State:
+  """Returns the state before the first step."""
+  if not run.config.init_from:
+    return run.state
+  run, _ = initial_weights.with_weights(run)
+  latest = files.latest()
+  meta = run.meta if latest is None else restore.read_meta(files, latest)
+  initial_weights.check_same(meta, run.meta)
+  return run.state
 
 
 def _train_up_to(

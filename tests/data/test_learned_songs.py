@@ -61,6 +61,28 @@ def test_a_run_that_goes_on_after_another_split_has_learned_from_both(
   np.testing.assert_array_equal(learned.split_of(everything), expected)
 
 
+def test_what_the_weights_learned_from_joins_what_the_run_learns_from(
+  data, tmp_path
+):
+  run, source = tmp_path / "run", tmp_path / "source"
+  for folder in (run, source):
+    folder.mkdir()
+  before = data.catalogue.split
+  other = _split(data, 2 - before)
+  other.directory = tmp_path / "elsewhere"
+  learned_songs.record(source, other)
+  earlier = learned_songs.read(source)
+  learned_songs.record(run, data, earlier)
+  learned = learned_songs.read(run)
+  assert learned.directories == (str(other.directory), str(data.directory))
+  everything = _split(data, np.full_like(before, catalogues.TEST))
+  expected = np.where(before == catalogues.VALIDATION, before, catalogues.TRAIN)
+  np.testing.assert_array_equal(learned.split_of(everything), expected)
+  size = (run / learned_songs.FILE_NAME).stat().st_size
+  learned_songs.record(run, data, earlier)
+  assert (run / learned_songs.FILE_NAME).stat().st_size == size
+
+
 def test_equal_ids_mean_equal_songs_only_where_the_songs_agree(data, tmp_path):
   learned_songs.record(tmp_path, data)
   learned = learned_songs.read(tmp_path)

@@ -242,6 +242,16 @@ def test_more_epochs_ask_where_the_learning_rate_falls_until_the_last():
   assert config_check.check_changes(then, now, ["epochs"]).lines
 
 
+def test_a_checkpoint_from_before_a_key_existed_goes_on_with_its_default():
+  assert (
+    config_check.check_changes(_meta(), _meta(config__init_from="")).lines == []
+  )
+  with pytest.raises(
+    errors.InputError, match="init_from was '' and is 'x' now"
+  ):
+    config_check.check_changes(_meta(), _meta(config__init_from="x"))
+
+
 def test_an_unchanged_run_has_no_changes():
   assert config_check.check_changes(_meta(), _meta()).lines == []
 

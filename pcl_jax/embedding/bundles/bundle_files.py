@@ -38,6 +38,7 @@ WEIGHTS = checkpoint_files.BUNDLE_WEIGHTS
 GOLDEN = checkpoint_files.BUNDLE_GOLDEN
 CONFIG, CARD = "config.json", "README.md"
 FILES = (WEIGHTS, GOLDEN, CARD, CONFIG)
+_BEGUN = checkpoint_files.INIT_FROM
 _SIZES = ("width", "fc_hidden_dim", "fc_output_dim")
 _AGAIN = "download or export the bundle again."
 
@@ -116,7 +117,7 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
   check_finite(arrays, str(folder / WEIGHTS))
   golden = golden_audio.read(folder / GOLDEN)
   origin = config["origin"]
-  meta = {
+  meta = _begun_of(origin) | {
     "strategy": origin["strategy"],
     "progress": {"step": origin["step"]},
     "architecture": origin["other_encoders"]
@@ -128,6 +129,11 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
     "evaluation": origin["evaluation"],
   }
   return Bundle(_with_arrays(network, arrays), meta, golden)
+
+
+def _begun_of(about: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the entry on the weights that a run began with, if it did."""
+  return {_BEGUN: about[_BEGUN]} if _BEGUN in about else {}
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -151,6 +157,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
       raise ValueError(f"its step is {step!r}")
     for key in ("other_encoders", "data", "config", "versions"):
       _ = {} | origin[key]
+    _ = {} | origin.get(_BEGUN, {})
     melspectrogram.check_settings({} | config["feature"], str(path))
     rate_hz = config["sample_rate_hz"]
     if rate_hz != config["feature"]["sample_rate_hz"]:
@@ -275,7 +282,7 @@ def _without_paths(value: Any, key: str = "") -> Any:
   if isinstance(value, list | tuple):
     return [_without_paths(one) for one in value]
   is_path = isinstance(value, str) and ("/" in value or "\\" in value)
-  return "" if is_path or key == "dir" else value
+  return "" if is_path or key in ("dir", _BEGUN) else value
 
 
 def config_of(
@@ -316,7 +323,8 @@ def config_of(
       | _without_paths(meta.get("config") or {}),
       "versions": meta.get("versions") or {},
       "evaluation": meta.get("evaluation"),
-    },
+    }
+    | _begun_of(meta),
   }
 
 

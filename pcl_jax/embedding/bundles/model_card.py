@@ -153,6 +153,11 @@ def make(config: dict[str, Any], license: str, name: str) -> str:
   fingerprint = f" (data set `{mark[:12]}`)" if mark else ""
   training = f"Strategy {origin['strategy']}, step {origin['step']}, on {songs}"
   training += f"{fingerprint}."
+  if begun := origin.get("init_from"):
+    digest = str(begun.get("weights_sha256"))[:12]
+    training += (
+      f" It began with the weights `{digest}` of `{begun.get('name')}`."
+    )
   if not mark:
     training = "That is not on record: the weights were imported."
   terms = f"The licence of the weights is `{license}`."

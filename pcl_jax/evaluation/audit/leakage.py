@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Int
 import numpy as np
 
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
@@ -259,6 +260,15 @@ def _check_recorded(
   ]
 
 
+def _check_beginning(meta: dict[str, Any]) -> list[Check]:
+  """Tells where a run began with weights whose songs are not on record."""
+  begun = meta.get(checkpoint_files.INIT_FROM)
+  if begun is None or begun["songs_on_record"]:
+    return []
+  found = f"which songs {begun['name']} has learned from is not on record"
+  return [Check("weights at the beginning", None, found)]
+
+
 def check(
   meta: dict[str, Any],
   data: dataset.DataSet,
@@ -272,12 +282,13 @@ def check(
     learned: the songs that the run's folder has on file, which are checked
       where the data set has changed since.
   """
+  checks = _check_beginning(meta)
   try:
     trained_on = _training_data(meta, data)
   except errors.InputError as error:
-    checks = [Check("training data", None, str(error))]
+    checks += [Check("training data", None, str(error))]
     return checks + (_check_recorded(learned, data) if learned else [])
-  checks = [_check_copies(data, trained_on)]
+  checks.append(_check_copies(data, trained_on))
   try:
     checks += _check_batches(meta, trained_on)
   except errors.InputError as error:
