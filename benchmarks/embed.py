@@ -3,7 +3,8 @@
 python -m benchmarks.embed
 python -m benchmarks.embed --encoder=sc_cnn --songs=16 --rounds=3
 
-Needs `pip install torch`, which nothing else does. Makes MP3 files of 30 s in
+Needs PyTorch, and onnx and onnxruntime (`pip install torch "pcl_jax[onnx]"`).
+Makes MP3 files of 30 s in
 stereo at 44.1 kHz and a song store of the same songs in a temporary folder,
 then embeds all of them in turn, within one run:
 
@@ -14,6 +15,8 @@ then embeds all of them in turn, within one run:
   torch       the batches in memory through the same network in plain PyTorch,
               evaluation mode, float32
   torch last  the same with channels last
+  onnx        the batches in memory through onnxruntime, as --runtime=onnx does
+  onnx files  the files, as `pcl_jax.embed --audio --runtime=onnx` does
 
 Prints the median, least and most of the seconds, and of the ratios round by
 round, and the processor time of a song, which other work on the machine changes
@@ -45,6 +48,7 @@ from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
+from pcl_jax.interop import onnx_runtime
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 
@@ -133,7 +137,9 @@ def make_runs(
   networks = importlib.import_module("benchmarks.torch_networks")
   networks.torch.manual_seed(0)
   weights = networks.arrays_of(networks.AudioEncoder(encoder_name, width))
-  embedder = song_encoder.make_embedder(torch_names.load_encoder(weights))
+  network = torch_names.load_encoder(weights)
+  embedder = song_encoder.make_embedder(network)
+  by_onnx = onnx_runtime.make_embedder(network)
   files = audio_sources.audio_files([folder / "music"])
   store = audio_sources.data_set_songs(folder)
   batches = _batches(store, batch)
@@ -143,14 +149,19 @@ def make_runs(
   theirs = _torch_runs(networks, weights, images, encoder_name, width)
   expected = theirs["torch"]()[0]
   features = np.asarray(embedder(batches[0].patches))
-  np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
+  for found in (features, by_onnx(batches[0].patches)):
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
   like = embedding_table.schema(features.shape[1], {"of": "a benchmark"})
-  runs = {"encoder": lambda: list(song_patches.encoded(embedder, batches))}
-  for name, source in (("store", store), ("files", files)):
+  runs: dict[str, Callable] = {}
+  for name, run in (("encoder", embedder), ("onnx", by_onnx)):
+    runs[name] = lambda run=run: list(song_patches.encoded(run, batches))
+  for name, source, run in (
+    ("store", store, embedder),
+    ("files", files, embedder),
+    ("onnx files", files, by_onnx),
+  ):
     out = folder / f"{name}.parquet"
-    runs[name] = lambda source=source, out=out: _embed_source(
-      source, embedder, like, out, batch
-    )
+    runs[name] = functools.partial(_embed_source, source, run, like, out, batch)
   runs["reading"] = lambda: _batches(files, batch)
   return runs | theirs, sum(len(one.song_index) for one in batches)
 
@@ -195,7 +206,7 @@ def _report(
       f"{_line(name, values, 's')}; {songs / median:,.2f} songs/s, "
       f"{patches / median:,.1f} patches/s"
     )
-  for name in ("store", "files", "torch", "torch last"):
+  for name in ("store", "files", "torch", "torch last", "onnx", "onnx files"):
     pairs = zip(seconds["encoder"], seconds[name], strict=True)
     ratios = [bare / other for bare, other in pairs]
     print(_line(f"rate {name} / encoder", ratios, "times"))
@@ -203,6 +214,9 @@ def _report(
     pairs = zip(seconds[name], seconds["files"], strict=True)
     ratios = [theirs / ours for theirs, ours in pairs]
     print(_line(f"rate files / {name}", ratios, "times"))
+  pairs = zip(seconds["files"], seconds["onnx files"], strict=True)
+  ratios = [ours / theirs for ours, theirs in pairs]
+  print(_line("rate onnx files / files", ratios, "times"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

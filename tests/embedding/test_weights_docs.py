@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 
 import pcl_jax
@@ -30,6 +31,8 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
   song = tiny_library.write_song(tmp_path / "music" / "1.mp3", seconds=9.0)
   shutil.copy(song, tmp_path / "song.mp3")
   hub = pytest.importorskip("huggingface_hub")
+  pytest.importorskip("onnx")
+  pytest.importorskip("onnxruntime")
   kept = tmp_path / ("0" * 40)
 
   def snapshot_download(name, **_):
@@ -39,6 +42,12 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
   monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
   monkeypatch.chdir(tmp_path)
   return tmp_path
+
+
+def _assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+  """Compares vectors of one MP3 that was decoded by two libraries."""
+  limit = 1e-3 * np.abs(expected).max()
+  np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
 
 
 def test_snippets_and_commands_run_one_after_another(folder):
@@ -53,10 +62,11 @@ def test_snippets_and_commands_run_one_after_another(folder):
       module, *words = shlex.split(one["command"])
       importlib.import_module(module).main(words)
   assert pcl_jax.read_table("music.parquet").ids == ["1.mp3"]
-  names = {path.name for path in (folder / "my-encoder").iterdir()}
-  assert all(f"| `{name}` |" in text for name in names)
+  files = {path.name for path in (folder / "my-encoder").iterdir()}
+  assert all(f"| `{name}` |" in text for name in files)
   told = [
     pcl_jax.load(name, verify=False).about["weights_sha256"]
     for name in ("runs/demo", "my-encoder", "imported")
   ]
   assert len(set(told)) == 1
+  _assert_near(names["onnx_vector"], names["vector"])

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -109,6 +110,41 @@ def test_onnxruntime_computes_the_network_as_jax_does(encoder):
   ours = song_encoder.make_embedder(encoder.network)(patches)
   theirs = onnx_runtime.make_embedder(encoder.network)(patches)
   _assert_alike(theirs, np.asarray(ours))
+
+
+_ALONE = """
+import sys
+import numpy as np
+import onnxruntime
+import soundfile
+import soxr
+model, song, out = sys.argv[1:]
+audio, rate_hz = soundfile.read(song, dtype="float32", always_2d=True)
+samples = soxr.resample(audio.mean(axis=1), rate_hz, 16_000)
+session = onnxruntime.InferenceSession(model)
+features, _ = session.run(None, {"samples": samples})
+np.save(out, features.mean(axis=0))
+assert not {"jax", "pcl_jax", "onnx", "scipy"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["resnet", "sc_cnn"])
+def test_a_recording_has_our_vector_where_onnxruntime_is_alone(
+  name, shared_dir, tmp_path
+):
+  network = torch_names.load_encoder(golden_weights.draw_state_dict(name))
+  encoder = song_encoder.SongEncoder(
+    network,
+    {"weights_sha256": "", "strategy": "SS", "step": 0},
+    {"feature": melspectrogram.SETTINGS.as_dict()},
+  )
+  model, out = tmp_path / "a.onnx", tmp_path / "vector.npy"
+  onnx_files.write(model, encoder)
+  for song in sorted((shared_dir / "audio").glob("*.ogg")):
+    command = [sys.executable, "-c", _ALONE, model, song, out]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    _assert_alike(np.load(out), encoder.embed(song, batch_patches=16))
 
 
 def _refused(out: pathlib.Path, message: str, *flags: str) -> None:
