@@ -32,7 +32,7 @@ _SEEKABLE = ("wav", "w64", "aiff", "au", "caf", "flac", "mov")
 _DECODED_THROUGH = ("rm", "avi", "voc", "nut")
 _FIRST_FRAMES = 2  # The time stamps of the first frame may be off.
 _GAPLESS = ("flac", "mov", "ogg")  # A gap between time stamps is a loss.
-_PADDING_S = 10.0  # Zeros behind the sound are no loss, if not more than this.
+_PADDING, _PADDING_S = b"\0\xff", 10.0  # Behind the sound, and at most.
 _LEAST_GAP_S = 0.05  # Time stamps of Ogg are a little off at the ends.
 
 
@@ -189,7 +189,7 @@ class _Stream:
     for packet, good, error in (one for one in refused if one[1]):
       good_s = good[0].samples / good[0].sample_rate
       about_s = good_s * packet.size / good[1].size
-      if is_end and about_s < _PADDING_S and not any(bytes(packet)):
+      if is_end and about_s < _PADDING_S and not bytes(packet).strip(_PADDING):
         continue
       self.refused_s += good_s
       if about_s > 1.5 * good_s:  # What is no packet is not a known loss.
