@@ -28,12 +28,6 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 PATCH = 65_536  # Samples.
 
 
-@pytest.fixture(scope="module", params=["resnet", "sc_cnn"])
-def encoder(request, narrow_encoders) -> song_encoder.SongEncoder:
-  """A narrow encoder of either kind."""
-  return narrow_encoders[request.param]
-
-
 @pytest.fixture(scope="module")
 def session(encoder, tmp_path_factory) -> onnxruntime.InferenceSession:
   """Its file, opened as anyone would."""
