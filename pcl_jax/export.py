@@ -4,6 +4,7 @@
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
   python -m pcl_jax.export --workdir=runs/h --out=h.safetensors --format=torch
   python -m pcl_jax.export --workdir=runs/h --out=h.onnx --format=onnx
+  python -m pcl_jax.export --workdir=runs/h --out=h.stablehlo --format=stablehlo
 
 The folder has the weights (model.safetensors), every setting (config.json), a
 model card (README.md) and a few seconds of generated audio with the embedding
@@ -16,7 +17,9 @@ With --format=torch a state dict of the published PyTorch implementation is
 written instead: a file .safetensors, or .pt if PyTorch is installed.
 
 With --format=onnx one file is written that onnxruntime runs: 16 kHz samples of
-any length in, the vectors of their patches out.
+any length in, the vectors of their patches out. With --format=stablehlo it is
+one that JAX alone runs, compiled for CPU, GPU or TPU: 16 kHz samples of patches
+in.
 
 The licence of the weights is yours to decide, as far as the rights in the
 music that they were learned from allow it; --license writes it into the card.
@@ -36,6 +39,7 @@ from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import onnx_files
+from pcl_jax.interop import stablehlo_files
 from pcl_jax.interop import torch_files
 
 
@@ -84,10 +88,21 @@ def _write_onnx(
   return [f"written to {flags.out}"]
 
 
+def _write_stablehlo(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace
+) -> list[str]:
+  stablehlo_files.write(flags.out, encoder, force=flags.force)
+  told = [f"written to {flags.out}"]
+  if flags.license != model_card.NO_LICENSE:
+    told.append("the file has no place for --license; say it beside the file")
+  return told
+
+
 _FORMATS = {
   "bundle": _Format(bundle_files.check_free, _write_bundle),
   "torch": _Format(torch_files.check_out, _write_torch),
   "onnx": _Format(onnx_files.check_out, _write_onnx),
+  "stablehlo": _Format(stablehlo_files.check_out, _write_stablehlo),
 }
 
 

@@ -173,7 +173,7 @@ def _pad(x: Array, before: int, rows: int = 0, columns: int = 0) -> Array:
 
 
 def _seen_by(
-  padded: Array, row: Any, column: Any, shape: tuple[int, ...], stride: int
+  padded: Array, row: Any, column: Any, shape: tuple[Any, ...], stride: int
 ) -> Array:
   """Returns the pixels one tap of the kernel meets, for outputs of a shape."""
   batch, rows, columns, _ = shape

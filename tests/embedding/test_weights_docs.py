@@ -33,6 +33,7 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
   hub = pytest.importorskip("huggingface_hub")
   pytest.importorskip("onnx")
   pytest.importorskip("onnxruntime")
+  pytest.importorskip("flatbuffers")
   kept = tmp_path / ("0" * 40)
 
   def snapshot_download(name, **_):
