@@ -37,7 +37,10 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run: config, checkpoints, metrics."
+  "workdir",
+  None,
+  "Folder of the run: config, checkpoints, metrics. By default runs/NAME, if "
+  "config.wandb_params.run_name gives a name.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -70,7 +73,7 @@ _REPLAY = flags.DEFINE_string(
   "A file of WORKDIR/nonfinite. Prints which value of that batch was the first "
   "that is infinite or not a number, and trains nothing.",
 )
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def _describe(error: BaseException) -> str:
@@ -104,6 +107,25 @@ def _with_home(word: str) -> str:
   return f"{flag}{equals}{value}"
 
 
+def _workdir() -> str:
+  """Returns --workdir, or the folder that the run's name stands for."""
+  if _WORKDIR.value is not None:
+    return _WORKDIR.value
+  name = _CONFIG.value.wandb_params.run_name
+  if not name:
+    raise errors.InputError(
+      "--workdir is missing: give a folder for the run, as in "
+      "--workdir=runs/mine, or a name, as in "
+      "--config.wandb_params.run_name=mine."
+    )
+  if name in (".", "..") or re.search(r"[/\\]", name):
+    raise errors.InputError(
+      f"config.wandb_params.run_name is {name!r}, and no folder can have this "
+      "name: give a --workdir."
+    )
+  return os.path.join("runs", name)
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; a bad flag is one line and exit code 2."""
   file_names.print_any_text()
@@ -118,6 +140,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     rest = flags.FLAGS(list(map(_with_home, argv)))
     _ = _CONFIG.value.seed  # A missing config file is reported on first use.
+    _workdir()
     if len(rest) > 1:
       raise errors.InputError(f"{rest[1]!r} is not a flag; see --help.")
     return rest
@@ -152,12 +175,12 @@ def main(argv: Sequence[str]) -> None:
       )
     )
     if _REPLAY.value is not None:
-      replay.replay(_CONFIG.value, _WORKDIR.value, _REPLAY.value)
+      replay.replay(_CONFIG.value, _workdir(), _REPLAY.value)
       return
     keys = ",".join(_ALLOW_CHANGE.value).split(",")
     loop.train_and_evaluate(
       _CONFIG.value,
-      _WORKDIR.value,
+      _workdir(),
       profile=_PROFILE.value,
       allow_change=[key for key in keys if key],
     )

@@ -79,6 +79,14 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
     "tile": 1024,
   }
   config.train = _train()
+  # Who gets the numbers of metrics.jsonl too: tensorboard, wandb, mlflow.
+  config.trackers = ("tensorboard",)
+  config.wandb_params = {
+    "project": "",  # On wandb, and MLflow's experiment; empty for pcl_jax.
+    # Empty for the workdir's name; a run without --workdir is in runs/run_name.
+    "run_name": "",
+    "run_id": "",  # A run of wandb to go on with; empty for the workdir's own.
+  }
   config.log_every_steps = 50
   config.save_every_steps = 500  # In addition to the end of each epoch.
   return config

@@ -3,9 +3,10 @@
 python launch.py --config=configs/published_yaml.py:my.yaml --workdir=runs/my
 
 A key that the file leaves out keeps its default of configs/common.py. Settings
-without a meaning here (GPU numbers, worker processes, cache files, wandb) are
-named in one warning; files that the file points to must exist. The data itself
-is read from --config.data.dir.
+without a meaning here (GPU numbers, worker processes, cache files) are named in
+one warning; files that the file points to must exist. The data itself is read
+from --config.data.dir. `wandb_params` names the run where wandb is among the
+--config.trackers, and `run_name` the workdir where none is given.
 """
 
 import contextlib
@@ -31,11 +32,16 @@ _WITHOUT_MEANING = (
   "devices",
   "min_cache_batches",
   "save_model_loc",
-  "wandb_params",
   "dataloader_params.shared.num_workers",
   "dataloader_params.shared.num_read_ind_batches",
   "model_params.cf.input_dim",  # The vectors have it.
   "model_params.genre_w2v.d_model",
+)
+_MAY_BE_BLANK = (
+  "audio_contrast_params.pair_generation_method",
+  "wandb_params.project",
+  "wandb_params.run_name",
+  "wandb_params.run_id",
 )
 # Files of the published preparation; the data set's folder replaces them.
 _FILES = (
@@ -92,14 +98,14 @@ def _check_file(path: str, key: str, value: Any) -> None:
 
 def _set(config: ml_collections.ConfigDict, path: str, key: str, value: Any):
   name = _RENAMED.get(key, key)
-  if name == "contrast_combos" and isinstance(value or [], list):
+  known = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  if isinstance(known.get(name), tuple) and isinstance(value or [], list):
     # A flat pair of modes is accepted later; here lists become tuples.
     value = tuple(
       tuple(one) if isinstance(one, list) else one for one in value or ()
     )
-  if name == "audio_contrast_params.pair_generation_method":
+  if name in _MAY_BE_BLANK:
     value = value or ""
-  known = traverse_util.flatten_dict(config.to_dict(), sep=".")
   if name not in known:
     raise errors.InputError(
       f"{path}: the key {key} is unknown. Known keys are those of the "

@@ -14,6 +14,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.data import strategies
 from pcl_jax.training import optimizers
+from pcl_jax.training import trackers
 
 _ABOVE_0 = (
   "epochs",
@@ -72,6 +73,10 @@ HARMLESS = (
   "early_stop_patience",
   "log_every_steps",
   "save_every_steps",
+  "trackers",
+  "wandb_params.project",
+  "wandb_params.run_name",
+  "wandb_params.run_id",
   "data.dir",
   "data.threads",
   "data.stall_s",
@@ -86,7 +91,13 @@ HARMLESS = (
 )
 DATA_SET = "data.fingerprint"
 # Keys that checkpoints of earlier versions lack, and what held without them.
-_FORMERLY = {"init_from": ""}
+_FORMERLY = {
+  "init_from": "",
+  "trackers": ["tensorboard"],
+  "wandb_params.project": "",
+  "wandb_params.run_name": "",
+  "wandb_params.run_id": "",
+}
 # An epoch starts again from its beginning where one of these has changed.
 _DECIDE_BATCHES = (
   "seed",
@@ -138,6 +149,7 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
       raise errors.InputError(
         f"config.{key} is {values[key]!r}; it is one of {', '.join(choices)}."
       )
+  trackers.check(config.trackers)
   return strategies.parse(
     config.contrast_combos, config.audio_contrast_params.pair_generation_method
   )

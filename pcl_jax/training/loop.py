@@ -35,6 +35,7 @@ from pcl_jax.training import preemption
 from pcl_jax.training import profiling
 from pcl_jax.training import run_messages
 from pcl_jax.training import setup
+from pcl_jax.training import trackers
 from pcl_jax.training import train_step
 
 CACHE = ".compiled"  # Next to the workdir, for all runs there.
@@ -362,15 +363,15 @@ def train_and_evaluate(
       _write_beginning(run, path, learned_before)
     run_messages.say_beginning(run, progress)
     stop.prepare(run.batches.sharding, several=jax.process_count() > 1)
-    writer = metric_writers.MetricWriter(path, progress.step)
+    followers = trackers.open_all(config, path, progress.step)
+    writer = metric_writers.MetricWriter(path, progress.step, followers)
     stack.callback(writer.close)
     trace = profiling.Trace(path / "profile" if profile else None)
     stack.callback(trace.close)
     watch = nonfinite.Watch(run, path, writer, progress)
     session = _Session(run, progress, checkpoints, writer, trace, watch, stop)
     if not sys.stdout.isatty():
-      beat = run_messages.Heartbeat(session.describe)
-      stack.callback(beat.close)
+      stack.callback(run_messages.Heartbeat(session.describe).close)
     with _advising_on_memory():
       _train(session, state, ahead, validation_plan)
     checkpoints.finish()

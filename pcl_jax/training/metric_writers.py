@@ -1,10 +1,6 @@
-"""Where the numbers of a run go: metrics.jsonl, TensorBoard and the terminal.
+"""Where the numbers of a run go: metrics.jsonl, trackers and the terminal."""
 
-metrics.jsonl has all of them. TensorBoard's event files are written as well,
-for those who like curves.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import errno
 import json
@@ -15,11 +11,11 @@ import time
 from typing import Any
 
 import jax
-import tensorboardX
 
 from pcl_jax.common import console
 from pcl_jax.common import hosts
 from pcl_jax.common import storage
+from pcl_jax.training import trackers
 
 FILE_NAME = "metrics.jsonl"
 _MUCH_WAITING = 0.2  # Share of the time.
@@ -83,55 +79,31 @@ class _Rows:
       console.warn(f"{rows} rows of {self._path} could not be written")
 
 
-class _Curves:
-  """TensorBoard events, which may fail: training does not need them."""
-
-  def __init__(self, folder: pathlib.Path, first_step: int):
-    self._folder, self._writer = folder, None
-    purge = first_step + 1 if first_step else None
-    self._writer = self._attempt(
-      lambda: tensorboardX.SummaryWriter(
-        os.fspath(folder), purge_step=purge, flush_secs=10
-      )
-    )
-
-  def _attempt(self, act: Callable[[], Any]) -> Any:
-    try:
-      # Its thread writes; a dead one would let the queue fill up and block.
-      writer = self._writer
-      if writer and not writer.file_writer.event_writer._worker.is_alive():
-        raise RuntimeError("its thread has died")
-      return act()
-    except Exception as error:  # noqa: BLE001  Whatever a tracker raises.
-      self._writer = None
-      console.warn(
-        f"no more TensorBoard events are written into {self._folder} "
-        f"({error!r}). Training goes on; {FILE_NAME} has all numbers"
-      )
-
-  def add(self, name: str, value: float | int, step: int) -> None:
-    if self._writer is not None:
-      self._attempt(lambda: self._writer.add_scalar(name, value, step))
-
-  def close(self) -> None:
-    if self._writer is not None:
-      self._attempt(lambda: self._writer.close())
-
-
 class MetricWriter:
-  """Writes rows of numbers, one a line, and the same as TensorBoard events.
+  """Writes rows of numbers, one a line, and gives the same to trackers.
 
   The first process writes; in others nothing happens.
   """
 
-  def __init__(self, workdir: str | os.PathLike[str], first_step: int):
-    """Opens a run's numbers; rows after `first_step` are dropped."""
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    first_step: int,
+    followers: Sequence[trackers.Tracker] = (),
+  ):
+    """Opens a run's numbers; rows after `first_step` are dropped.
+
+    Args:
+      workdir: folder of the run.
+      first_step: the step that it goes on from.
+      followers: what gets all finite numbers as well.
+    """
     self._has_advised = False
     if hosts.is_first():
       path = pathlib.Path(workdir) / FILE_NAME
       drop_after(path, first_step)
       self._rows = _Rows(path)
-      self._curves = _Curves(path.parent / "tensorboard", first_step)
+      self._followers = followers
 
   def write(self, kind: str, step: int, row: dict[str, Any]) -> None:
     """Writes one row of numbers by name, after so many steps.
@@ -142,9 +114,9 @@ class MetricWriter:
       return
     finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
     self._rows.write(json.dumps({"kind": kind, "step": step} | finite))
-    for name, value in finite.items():
-      if value is not None:
-        self._curves.add(f"{kind}/{name}", value, step)
+    shown = {f"{kind}/{k}": v for k, v in finite.items() if v is not None}
+    for one in self._followers:
+      one.add(shown, step)
 
   def write_step(
     self, row: dict[str, Any], losses: dict[str, float], left: str = ""
@@ -176,7 +148,8 @@ class MetricWriter:
     """Flushes and closes."""
     if hosts.is_first():
       self._rows.close()
-      self._curves.close()
+      for one in self._followers:
+        one.close()
 
 
 class Meter:

@@ -118,6 +118,24 @@ def test_two_processes_train_as_one_with_as_many_devices(
   assert "device(s)" not in printed[1]
 
 
+@pytest.mark.long
+def test_two_processes_begin_with_the_weights_that_one_begins_with(
+  data_dir, unbroken, tmp_path
+):
+  config = tiny_run.quick_config(
+    data_dir, epochs=1, init_from=str(unbroken), trackers=()
+  )
+  codes, printed = _train(config, tmp_path / "two", 1)
+  assert codes == [0, 0], printed
+  assert "begins with weights" in printed[0]
+  assert "begins with weights" not in printed[1]
+  loop.train_and_evaluate(config, tmp_path / "one", devices=jax.devices()[:2])
+  one, two = (tiny_run.rows_of(tmp_path / name) for name in ("one", "two"))
+  np.testing.assert_allclose(
+    [row["total"] for row in two], [row["total"] for row in one], rtol=1e-5
+  )
+
+
 def _at_row(workdir, number, act):
   """Returns what acts on the processes once so many rows are written."""
 

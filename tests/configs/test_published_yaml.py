@@ -24,9 +24,6 @@ IGNORED = {
   "devices",
   "min_cache_batches",
   "save_model_loc",
-  "wandb_params.project",
-  "wandb_params.run_id",
-  "wandb_params.run_name",
   "dataloader_params.shared.num_workers",
   "dataloader_params.shared.num_read_ind_batches",
   "dataloader_params.shared.data_split_files.train",
@@ -165,6 +162,12 @@ def test_the_published_file_loads_with_its_values(folder):
     "weight_decay": 1e-4,
   }
   assert config.loss_params.contrastive_temperature == 0.1
+  assert config.wandb_params.to_dict() == {
+    "project": "p",
+    "run_name": "n",
+    "run_id": "",
+  }
+  assert config.trackers == ("tensorboard",)
   assert config_check.check_values(config).name == "Hybrid Playlist + A,G,P"
 
 
@@ -246,6 +249,14 @@ def test_self_supervision_is_read_in_both_forms(folder, combos):
     audio_contrast_params__pair_generation_method=None,
   )
   assert config_check.check_values(config).name == "SS"
+
+
+def test_lists_of_names_are_taken(folder):
+  config = _load(
+    folder, trackers=[], loss_params__exclude_sharing=["playlist", "artist"]
+  )
+  assert config.trackers == ()
+  assert config.loss_params.exclude_sharing == ("playlist", "artist")
 
 
 def test_empty_combos_leave_pairs_alone(folder):

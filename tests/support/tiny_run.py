@@ -121,7 +121,7 @@ _LOOP_KEYS = dict.fromkeys(
     "train.max_nonfinite_steps",
   ),
   1,
-) | {"init_from": ""}
+) | {"init_from": "", "trackers": ()}
 _built: dict[tuple, tuple[setup.Setup, Any]] = {}
 _build = setup.build
 

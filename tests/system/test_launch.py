@@ -66,6 +66,11 @@ def _launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
     ),
     (["--workdir=w"], ["--config"]),
     (["--config=configs/ss_resnet.py"], ["--workdir"]),
+    pytest.param(
+      ["--config=configs/ss_resnet.py", "--config.wandb_params.run_name=a/b"],
+      ["run_name is 'a/b'", "--workdir"],
+      marks=pytest.mark.long,
+    ),
     (
       ["--config=configs/ss_resnet.py", "--workdir=w", "--wordir=w"],
       ["wordir", "workdir"],
@@ -135,3 +140,25 @@ def test_a_run_is_trained_and_the_same_command_finds_it_done(
   again = _run(*arguments, **quick)
   assert again.returncode == 0, again.stderr
   assert "going on from step 4" in again.stdout
+
+
+@pytest.mark.long
+def test_a_run_with_a_name_and_no_workdir_is_in_a_folder_of_this_name(
+  data_dir, tmp_path
+):
+  done = subprocess.run(
+    [sys.executable, "-c", launching.PROGRAM]
+    + [f"--config={launching.ROOT / 'configs' / 'ss_sc_cnn.py'}:smoke"]
+    + [f"--config.data.dir={data_dir}", "--config.epochs=1"]
+    + [f"--config.model_params.audio.backbone_type={quick_backbone.NAME}"]
+    + ["--config.wandb_params.run_name=mine"],
+    cwd=tmp_path,
+    env=os.environ
+    | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(launching.ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / "runs" / "mine" / "config.json").exists()

@@ -10,7 +10,9 @@ import pytest
 import tensorboardX
 from tensorboardX import event_file_writer
 
+from configs import common
 from pcl_jax.training import metric_writers
+from pcl_jax.training import trackers
 from tests.support import event_files
 
 
@@ -19,8 +21,15 @@ def _rows(workdir):
   return [json.loads(line) for line in lines]
 
 
+def _writer(workdir, first_step=0, names=("tensorboard",)):
+  config = common.get_config()
+  config.trackers = names
+  followers = trackers.open_all(config, workdir, first_step)
+  return metric_writers.MetricWriter(workdir, first_step, followers)
+
+
 def _write(workdir, first_step, steps):
-  writer = metric_writers.MetricWriter(workdir, first_step)
+  writer = _writer(workdir, first_step)
   for step in steps:
     writer.write("train", step, {"total": step / 2})
   writer.close()
@@ -69,7 +78,7 @@ def test_nothing_is_dropped_where_there_is_no_file(tmp_path):
 
 
 def test_what_is_not_finite_is_null_in_json_and_absent_from_curves(tmp_path):
-  writer = metric_writers.MetricWriter(tmp_path, 0)
+  writer = _writer(tmp_path)
   writer.write("train", 1, {"total": math.nan, "other": 2.0})
   writer.close()
   text = (tmp_path / metric_writers.FILE_NAME).read_text()
@@ -94,7 +103,7 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   if when == "opening":
     monkeypatch.setattr(tensorboardX, "SummaryWriter", fail)
   others = set(threading.enumerate())
-  writer = metric_writers.MetricWriter(tmp_path, 0)
+  writer = _writer(tmp_path)
   begun = set(threading.enumerate()) - others
   if when == "writing":
     monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", fail)
@@ -113,7 +122,7 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   writer.close()
   assert [row["step"] for row in _rows(tmp_path)] == list(range(1, 40))
   said = capsys.readouterr().err
-  assert said.count("warning: no more TensorBoard events") == 1
+  assert said.count("warning: no more numbers are given to TensorBoard") == 1
 
 
 @pytest.mark.parametrize("part", [0, 5])
