@@ -70,4 +70,5 @@ def test_snippets_and_commands_run_one_after_another(folder):
     for name in ("runs/demo", "my-encoder", "imported")
   ]
   assert len(set(told)) == 1
-  _assert_near(names["onnx_vector"], names["vector"])
+  for name in ("song_vector", "onnx_vector"):
+    _assert_near(names[name], names["vector"])
