@@ -83,8 +83,12 @@ def read_made_json(path: str | os.PathLike[str]) -> Any:
     ) from error
 
 
-def check_free(path: pathlib.Path, *, force: bool) -> None:
-  """Raises InputError where a file may not be written to a place."""
+def check_free(path: pathlib.Path, *, force: bool, suffix: str = "") -> None:
+  """Raises InputError where a file may not be written or is named otherwise."""
+  if suffix and path.suffix != suffix:
+    raise errors.InputError(
+      f"{path} does not end in {suffix}: give such an --out."
+    )
   if os.path.lexists(path) and not (force and path.is_file()):
     raise errors.InputError(
       f"{path} exists: give another --out, or --force to replace a file."

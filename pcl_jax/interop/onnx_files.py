@@ -5,7 +5,6 @@ import pathlib
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
-from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.embedding import song_encoder
@@ -18,11 +17,7 @@ SUFFIX = ".onnx"
 
 def check_out(out: pathlib.Path, *, force: bool) -> None:
   """Raises InputError where an ONNX file cannot be written to a place."""
-  if out.suffix != SUFFIX:
-    raise errors.InputError(
-      f"{out} does not end in {SUFFIX}: give such an --out."
-    )
-  storage.check_free(out, force=force)
+  storage.check_free(out, force=force, suffix=SUFFIX)
   onnx_graph.imported()
 
 

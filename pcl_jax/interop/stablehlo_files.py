@@ -34,11 +34,7 @@ _HALF_BITS = {"exponent_bits": 5, "mantissa_bits": 10}  # Of float16.
 
 def check_out(out: pathlib.Path, *, force: bool) -> None:
   """Raises InputError where a file cannot be written to a place."""
-  if out.suffix != SUFFIX:
-    raise errors.InputError(
-      f"{out} does not end in {SUFFIX}: give such an --out."
-    )
-  storage.check_free(out, force=force)
+  storage.check_free(out, force=force, suffix=SUFFIX)
   try:
     importlib.import_module("flatbuffers")
   except ImportError as error:

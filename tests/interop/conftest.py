@@ -28,6 +28,12 @@ def _narrow_encoder(name: str) -> song_encoder.SongEncoder:
   return song_encoder.SongEncoder(network, about, meta)
 
 
+@pytest.fixture(scope="session")
+def narrow_encoders() -> dict[str, song_encoder.SongEncoder]:
+  """A narrow encoder of either kind; tests leave them as they are."""
+  return {name: _narrow_encoder(name) for name in ("resnet", "sc_cnn")}
+
+
 @pytest.fixture(
   scope="module",
   params=[pytest.param("resnet", marks=pytest.mark.long), "sc_cnn"],
