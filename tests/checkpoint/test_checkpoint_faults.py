@@ -277,7 +277,7 @@ def test_damaged_digests_are_damage(workdir):
     assert files.fault(4) is not None
 
 
-@pytest.mark.long  # test_devices and test_loop_resuming have short forms of it.
+@pytest.mark.long  # A program for each number of devices; see test_train_step.
 def test_a_run_goes_on_with_other_devices_and_the_same_batches(
   tmp_path, monkeypatch
 ):

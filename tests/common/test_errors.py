@@ -18,6 +18,7 @@ from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
+from tests.support import quick_backbone
 from tests.support import tiny_data
 from tests.support import tiny_run
 
@@ -29,6 +30,11 @@ def data_dir(tmp_path_factory):
   return tiny_run.make_data_set(tmp_path_factory.mktemp("run") / "data")
 
 
+@pytest.fixture(autouse=True)
+def _quick_network(monkeypatch):
+  quick_backbone.register(monkeypatch)
+
+
 @pytest.fixture
 def own_data(tmp_path):
   """A data set that a test may spoil."""
@@ -36,7 +42,7 @@ def own_data(tmp_path):
 
 
 def _config(data_dir, *, combos=SS, method="", **keys):
-  config = tiny_run.small_config(data_dir, **keys)
+  config = tiny_run.quick_config(data_dir, **keys)
   config.contrast_combos = combos
   config.audio_contrast_params.pair_generation_method = method
   return config

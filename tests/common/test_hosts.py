@@ -96,9 +96,8 @@ def _train(
   return _run_all(commands, devices, **how)
 
 
-@pytest.mark.parametrize(
-  "devices", [2, pytest.param(4, marks=pytest.mark.long)]
-)
+@pytest.mark.long  # Each process compiles.
+@pytest.mark.parametrize("devices", [1, 2, 4])
 def test_two_processes_train_as_one_with_as_many_devices(
   data_dir, devices, tmp_path, quickly
 ):
@@ -294,7 +293,9 @@ def test_processes_that_differ_are_refused_with_what_differs(config, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize(
+  "failing", [0, pytest.param(1, marks=pytest.mark.long)]
+)
 def test_a_process_that_fails_ends_the_other_and_prints_its_traceback(failing):
   program = """
 import sys

@@ -56,6 +56,7 @@ def test_a_platform_that_is_not_there_is_named(monkeypatch, raised, reason):
   assert reason in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_command_without_its_devices_ends_with_one_line():
   done = subprocess.run(
     [sys.executable, "-m", "pcl_jax.similar", "--embeddings=a", "--query=b"],

@@ -119,6 +119,7 @@ def test_a_bundle_names_no_path_of_the_machine(whole, run):
   assert config["architecture"]["fc_hidden_dim"] == 128
 
 
+@pytest.mark.long
 def test_every_width_and_size_comes_back(tmp_path, monkeypatch):
   quick_backbone.register(monkeypatch)
   audio = quick_run.AUDIO | {"width": 3, "fc_hidden_dim": 5, "fc_dropout": 0.5}

@@ -162,7 +162,9 @@ def _published(first, second, songs, weights=None):
 SONGS = np.array([3, 1, 5, 3, 5, 2, 7, 0], np.int32)
 
 
-@pytest.mark.parametrize("tiled_above", [99, 0])
+@pytest.mark.parametrize(
+  "tiled_above", [99, pytest.param(0, marks=pytest.mark.long)]
+)
 def test_a_song_that_is_twice_in_a_batch_is_no_negative_of_itself(tiled_above):
   excluded = loss_terms.NoNegatives(songs=jnp.asarray(SONGS))
   x = {mode: np.asarray(z) for mode, z in _projections().items()}

@@ -21,6 +21,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 GOLDEN = {"n4_d16_t0.1": 0.1, "n8_d128_t0.5": 0.5, "n32_d128_t0.1": 0.1,
           "n96_d128_t0.1": 0.1}  # fmt: skip
+# Each shape is a program.
+SHORT = ("n8_d128_t0.5", "n96_d128_t0.1")
+CELLS = [
+  pytest.param(name, marks=[] if name in SHORT else pytest.mark.long)
+  for name in GOLDEN
+]
 OFFSET = 1e-5
 TAGS, CODES, GROUPS = 2, 4, 4
 # Anchors, dimensions, rows of a tile, temperature, positives, pairs left out,
@@ -118,7 +124,7 @@ def _assert_close_gradients(actual, expected, tolerance=1e-5):
   np.testing.assert_allclose(actual / unit, expected / unit, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", CELLS)
 def test_loss_and_gradient_are_those_measured_on_the_published_code(
   golden_dir, name
 ):
@@ -128,7 +134,7 @@ def test_loss_and_gradient_are_those_measured_on_the_published_code(
   _assert_close_gradients(grad, golden["grad"])
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", CELLS)
 def test_genre_weighted_loss_is_the_published_one_by_rows_or_columns(
   golden_dir, name
 ):
@@ -141,7 +147,9 @@ def test_genre_weighted_loss_is_the_published_one_by_rows_or_columns(
     _assert_close_gradients(grad, golden[f"genre_grad_{scaled}"])
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize(
+  "temperature", [0.1, pytest.param(1.0, marks=pytest.mark.long)]
+)
 def test_loss_agrees_with_optax_but_for_the_offset_of_the_positive(temperature):
   z = _random()
   pair = jnp.tile(jnp.arange(4), 2)
@@ -159,7 +167,10 @@ def test_loss_of_a_collapsed_encoder_is_the_log_of_the_choices():
   np.testing.assert_allclose(actual, np.log(7), rtol=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 10.0])
+@pytest.mark.parametrize(
+  "temperature",
+  [0.01, 0.1, pytest.param(10.0, marks=pytest.mark.long)],
+)
 def test_loss_agrees_with_float64_at_any_temperature(temperature):
   z = _random()
   partner = np.roll(np.eye(8, dtype=np.float32), 4, axis=1)
@@ -289,13 +300,26 @@ def _assert_as_at_once(inputs, case):
     np.testing.assert_allclose(one / unit, other / unit, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=9)
-@given(
-  case=st.sampled_from(CASES),
-  seed=st.integers(0, 2**32 - 1),
-  spread=st.sampled_from([0.0, 0.1, 1.0, 10.0]),
-)
+def _drawn(cases, examples):
+  drawn = given(
+    case=st.sampled_from(cases),
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([0.0, 0.1, 1.0, 10.0]),
+  )
+  return lambda test: settings(deadline=None, max_examples=examples)(
+    drawn(test)
+  )
+
+
+@_drawn(CASES[1:3], 8)
 def test_value_and_gradient_by_tiles_are_those_at_once(case, seed, spread):
+  n, d, *_ = case
+  _assert_as_at_once(_inputs(seed, n, d, spread), case)
+
+
+@pytest.mark.long
+@_drawn(CASES, 100)
+def test_by_tiles_of_any_size_they_are_those_at_once(case, seed, spread):
   n, d, *_ = case
   _assert_as_at_once(_inputs(seed, n, d, spread), case)
 
@@ -322,7 +346,13 @@ def test_a_batch_without_any_positive_has_loss_and_gradient_0_by_tiles():
   np.testing.assert_array_equal(grads, 0.0)
 
 
-@pytest.mark.parametrize("kind", [(0.1, None, None), (0.1, "genres", None)])
+@pytest.mark.parametrize(
+  "kind",
+  [
+    pytest.param((0.1, None, None), marks=pytest.mark.long),
+    (0.1, "genres", None),
+  ],
+)
 def test_all_pairs_at_once_do_not_depend_on_the_number_of_devices(kind):
   inputs = _inputs(0, 16, 16)
   split = jax.device_put(inputs, jax.NamedSharding(_mesh(8), jax.P("data")))
@@ -377,15 +407,22 @@ def _lowered(devices: int, rows: int, tile: int):
   )
 
 
-def test_one_device_communicates_nothing_and_eight_gather_nothing():
-  def collectives(devices):
-    text = _lowered(devices, 64, 8).as_text()
-    return set(re.findall(r" (all-\w+|collective-\w+|reduce-scatter)\(", text))
+@pytest.mark.parametrize(
+  "devices, expected",
+  [
+    pytest.param(1, set(), marks=pytest.mark.long),
+    (8, {"collective-permute", "all-reduce"}),
+  ],
+)
+def test_one_device_communicates_nothing_and_eight_gather_nothing(
+  devices, expected
+):
+  text = _lowered(devices, 64, 8).as_text()
+  found = re.findall(r" (all-\w+|collective-\w+|reduce-scatter)\(", text)
+  assert set(found) == expected
 
-  assert collectives(1) == set()
-  assert collectives(8) == {"collective-permute", "all-reduce"}
 
-
+@pytest.mark.long
 def test_memory_grows_with_the_rows_and_not_with_the_pairs():
   small, largest = (
     _lowered(1, size, 1024).memory_analysis() for size in (16384, 65536)

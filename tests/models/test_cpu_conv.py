@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Batch, height, width, inputs, outputs; parts of the batch, None to choose.
 SHAPES = [
   (2, 9, 6, 3, 5, 2),
-  (3, 1, 1, 4, 2, None),
+  pytest.param(3, 1, 1, 4, 2, None, marks=pytest.mark.long),
   (4, 8, 2, 40, 32, None),
-  (6, 31, 24, 33, 32, 2),
+  pytest.param(6, 31, 24, 33, 32, 2, marks=pytest.mark.long),
 ]
 SAME = ((1, 1), (1, 1))
 
@@ -30,7 +30,13 @@ def assert_near(got, want):
 
 @pytest.mark.parametrize(
   ("inputs", "outputs", "size", "stride"),
-  [(1, 5, 7, 2), (1, 4, 3, 1), (3, 40, 3, 2), (3, 40, 1, 2), (3, 4, 3, 1)],
+  [
+    (1, 5, 7, 2),
+    pytest.param(1, 4, 3, 1, marks=pytest.mark.long),
+    pytest.param(3, 40, 3, 2, marks=pytest.mark.long),
+    (3, 40, 1, 2),
+    (3, 4, 3, 1),
+  ],
 )
 def test_a_convolution_and_its_gradients_are_those_of_lax(
   inputs, outputs, size, stride

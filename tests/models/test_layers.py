@@ -38,7 +38,10 @@ def windows(window, strides, padding):
     ),
   ],
 )
-@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (2, 7, 5, 3)])
+@pytest.mark.parametrize(
+  "shape",
+  [pytest.param((2, 8, 6, 3), marks=pytest.mark.long), (2, 7, 5, 3)],
+)
 def test_a_max_pool_and_its_gradient_are_those_of_reduce_window(
   ours, oracle, shape
 ):
@@ -64,6 +67,7 @@ def test_batch_norm_in_training_refuses_a_single_element():
     layers.BatchNorm(3)(oracles.normal(1, 1, 3), training=True)
 
 
+@pytest.mark.long  # test_train_step has a short form of it.
 def test_a_batch_over_eight_devices_normalises_and_learns_as_on_one():
   conv = functools.partial(
     layers.Conv, kernel_init=layers.he_fan_out, padding=1, rngs=nnx.Rngs(0)

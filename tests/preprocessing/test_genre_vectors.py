@@ -70,6 +70,7 @@ def test_codes_of_test_songs_alone_keep_a_random_row_and_are_counted(
   assert "1 of 12 codes" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_same_bits_come_out_under_any_hash_seed(tmp_path):
   vectors = made(saved(tmp_path))
   other = tmp_path / "other"

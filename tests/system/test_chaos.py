@@ -13,10 +13,10 @@ from tests.support import chaos
 from tests.support import small_state
 
 
+@pytest.mark.long  # Each start is a process that trains.
 @pytest.mark.parametrize(
   "kills, seed",
-  # Three are ended once in each way.
-  [(3, 0), pytest.param(30, 1, marks=pytest.mark.long)],
+  [(3, 0), (30, 1)],  # Three are ended once in each way.
 )
 def test_a_run_killed_again_and_again_ends_bitwise_as_the_unbroken_one(
   kills, seed, tmp_path

@@ -3,6 +3,7 @@
 import tarfile
 
 import numpy as np
+import pytest
 
 from configs import sample
 from pcl_jax.data import catalogues
@@ -26,6 +27,7 @@ def _pack(melon_dir, packed) -> None:
       tar.add(folder, arcname=f"arena_mel/{folder.name}")
 
 
+@pytest.mark.long  # The sample is made by the same commands.
 def test_tars_become_a_data_set_that_trains(
   smoke_sample, tmp_path, capsys, quickly
 ):

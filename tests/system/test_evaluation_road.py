@@ -96,6 +96,7 @@ def _check_results(workdir, table: embedding_table.Table, data) -> list[str]:
   return measured
 
 
+@pytest.mark.long
 def test_a_run_is_embedded_searched_measured_by_all_tasks_and_compared(
   runs, gtzan_set, smoke_sample, tmp_path, capsys
 ):

@@ -56,9 +56,8 @@ def _mean_average_precision(encoder, data: dataset.DataSet) -> float:
   return float(np.nanmean(found["artist"]["average_precision"]))
 
 
-@pytest.mark.parametrize(
-  "strategy", ["SS", pytest.param("A-IM Artist", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["SS", "A-IM Artist"])
 def test_training_brings_pieces_of_one_recording_together(
   library, tmp_path, strategy
 ):

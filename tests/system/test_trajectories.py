@@ -4,7 +4,24 @@ import pytest
 
 from tests.support import trajectories
 
+SHORT = "hybrid_playlist_g_p_sc_cnn"  # It has all kinds of terms.
 
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[] if name == SHORT else pytest.mark.long)
+    for name in trajectories.names()
+  ],
+)
+def test_terms_before_the_first_update_are_the_published_ones(
+  name, quick_compilation
+):
+  """Gradients and updates have oracles in the tests of their rooms."""
+  trajectories.assert_agrees_before_training(name)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(
   "name", ["cm_a_p_resnet", "hybrid_playlist_g_p_sc_cnn"]
 )

@@ -99,6 +99,7 @@ def _expected(workdir: pathlib.Path) -> np.ndarray:
   return encoder.embed(samples, sample_rate_hz=22_050, batch_patches=2)
 
 
+@pytest.mark.long
 def test_an_installed_wheel_embeds_an_array(installed, workdir, tmp_path):
   out = tmp_path / "vector.npy"
   _good([installed / "python", "-c", _EMBED, workdir, out], tmp_path)
@@ -115,6 +116,7 @@ def test_configs_come_with_the_wheel_and_are_named_by_it(installed, tmp_path):
   assert "python -m" not in done.stderr
 
 
+@pytest.mark.long
 def test_data_sets_are_prepared_by_an_installed_wheel(installed, tmp_path):
   told = _good(
     [installed / "pcl-jax", "prepare", "own_library", "-h"], tmp_path

@@ -128,7 +128,7 @@ def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
   assert losses[0].keys() == {TERM, "total"} | COLLAPSE
 
 
-@pytest.mark.long  # test_devices and test_loop_resuming have short forms of it.
+@pytest.mark.long  # test_train_step has a short form of it.
 def test_a_run_on_eight_devices_is_that_on_one(unbroken, config, tmp_path):
   loop.train_and_evaluate(config, tmp_path, devices=jax.devices())
   for one, eight in zip(
@@ -220,6 +220,7 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
   assert row["total"] < plain["total"]
 
 
+@pytest.mark.long
 def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
   config = tiny_run.quick_config(
     data_dir,
@@ -233,6 +234,7 @@ def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
   assert [row["step"] for row in tiny_run.rows_of(tmp_path)] == [1, 2, 3, 4, 4]
 
 
+@pytest.mark.long
 def test_a_run_in_bfloat16_follows_the_one_in_float32(
   data_dir, unbroken, tmp_path
 ):

@@ -85,6 +85,7 @@ def test_mixing_is_linear_and_keeps_what_all_patches_share():
   np.testing.assert_allclose(_mix(silence, gains, order), -2.0, rtol=1e-6)
 
 
+@pytest.mark.long  # test_train_step has a short form of it.
 def test_a_batch_split_over_8_devices_is_mixed_like_one_on_1():
   one, eight = _mixed_on(1), _mixed_on(8)
   np.testing.assert_array_equal(eight[1], one[1])

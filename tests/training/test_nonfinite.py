@@ -81,7 +81,12 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_written_down(
 
 
 @pytest.mark.parametrize(
-  "stop_at", [2, 5, pytest.param(7, marks=pytest.mark.long)]
+  "stop_at",
+  [
+    pytest.param(2, marks=pytest.mark.long),
+    5,
+    pytest.param(7, marks=pytest.mark.long),
+  ],
 )
 def test_a_run_with_skipped_steps_is_resumed_bitwise(
   stop_at, skipping, config, tmp_path, monkeypatch

@@ -113,12 +113,10 @@ def test_a_schedule_that_does_not_exist_is_refused(config):
 
 
 def test_a_step_moves_weights_by_its_rate_and_statistics_in_any_case(config):
-  config.opt_params.lr_schedule = "constant"  # Its first rate is 0.
+  """The first rate of a warm-up is 0."""
   run = setup.build(config, jax.devices()[:1])
   before = jax.device_get(run.state)
-  batch = {
-    "audio": jax.random.normal(jax.random.key(0), (16, 128, 48), jnp.float32)
-  }
+  batch = next(iter(run.batches.load(run.batches.plan_epoch(0))))
   after, _ = run.train_step(run.state, batch, run.key)
   jax.tree.map(np.testing.assert_array_equal, before["params"], after["params"])
   moved, _ = run.train_step(after, batch, run.key)

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[2]
   [
     (signal.SIGTERM, 2),
     (signal.SIGINT, 3),
-    (signal.SIGTERM, 4),
+    pytest.param(signal.SIGTERM, 4, marks=pytest.mark.long),
     pytest.param(signal.SIGINT, 2, marks=pytest.mark.long),
     pytest.param(signal.SIGTERM, 3, marks=pytest.mark.long),
     pytest.param(signal.SIGINT, 4, marks=pytest.mark.long),
@@ -50,7 +50,10 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(
   tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
 
 
-@pytest.mark.parametrize("number", preemption.SIGNALS)
+@pytest.mark.parametrize(
+  "number",
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)],
+)
 def test_a_second_signal_ends_the_process_at_once_whatever_it_does(number):
   program = f"""
 import ctypes, os, threading

@@ -26,13 +26,13 @@ def _mesh(devices):
 
 
 @functools.cache
-def _gradient(count, devices=1, training=False):
-  """Returns loss, gradients and new statistics of a Hybrid step in parts."""
+def _gradient(strategy, count, devices=1, training=False):
+  """Returns loss, gradients and new statistics of a step in parts."""
   model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
   graphdef, state = train_step.new_state(model, optax.identity())
   mesh = _mesh(devices)
   recipe = dataclasses.replace(
-    small_step.recipe(mixup_alpha=5.0), microbatches=count
+    small_step.recipe(strategy, mixup_alpha=5.0), microbatches=count
   )
 
   def loss(params, batch):
@@ -60,19 +60,20 @@ def _gradient(count, devices=1, training=False):
 
 
 @pytest.mark.parametrize(
-  "count, devices",
+  "strategy, count, devices",
   [
-    pytest.param(2, 1, marks=pytest.mark.long),
-    pytest.param(8, 1, marks=pytest.mark.long),
-    (4, 2),
+    (SS, 4, 2),
+    pytest.param(small_step.HYBRID, 2, 1, marks=pytest.mark.long),
+    pytest.param(small_step.HYBRID, 8, 1, marks=pytest.mark.long),
+    pytest.param(small_step.HYBRID, 4, 2, marks=pytest.mark.long),
   ],
 )
 def test_with_frozen_statistics_gradients_are_those_of_the_whole_batch(
-  count, devices
+  strategy, count, devices
 ):
   """Mixup, which crosses the parts, is drawn for the whole batch."""
-  (loss, _), gradients = _gradient(count, devices)
-  (expected_loss, _), expected = _gradient(1)
+  (loss, _), gradients = _gradient(strategy, count, devices)
+  (expected_loss, _), expected = _gradient(strategy, 1)
   np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
   assert any(map(np.any, jax.tree.leaves(expected)))
   small_step.assert_close(gradients, expected, 1e-5)
@@ -128,6 +129,22 @@ def _resnet_gradient(count, rows=64, **audio):
 
 
 def test_blocks_computed_twice_give_the_same_gradient(one_block):
+  mel = jax.random.normal(jax.random.key(0), (4, 16, 48))
+  gradients = []
+  for remat in (True, False):
+    network = resnet.ResNet18(width=2, remat=remat, rngs=nnx.Rngs(0))
+    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+
+    def total(params, graphdef=graphdef, stats=stats):
+      network = nnx.merge(graphdef, params, stats, copy=True)
+      return (network(mel, training=True) ** 2).sum()
+
+    gradients.append(nnx.to_pure_dict(jax.jit(jax.grad(total))(params)))
+  small_step.assert_close(*gradients, 1e-5)
+
+
+@pytest.mark.long
+def test_a_step_of_blocks_computed_twice_has_the_same_gradient(one_block):
   small_step.assert_close(
     _resnet_gradient(1, 8, remat=True), _resnet_gradient(1, 8), 1e-5
   )

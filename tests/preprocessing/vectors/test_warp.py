@@ -277,6 +277,7 @@ def optimised():
   jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.long
 def test_no_step_copies_a_table(optimised):
   pairs = planted(64, 96, 8, clusters=2)
   entries = warp.Entries.from_pairs(pairs[:, 0], pairs[:, 1])
