@@ -7,6 +7,8 @@ NEWEST ?= python3.13
 VENV := .venv
 RUN := $(VENV)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes, which would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-long test-newest short lint clean
 

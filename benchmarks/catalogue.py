@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from benchmarks import loader as loader_benchmark
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.data import catalogues

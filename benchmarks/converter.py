@@ -29,7 +29,7 @@ import time
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import file_names

@@ -134,7 +134,7 @@ def make_runs(
     width: of the network; None for the paper's.
     batch: patches encoded at once.
   """
-  networks = importlib.import_module("benchmarks.torch_networks")
+  networks = importlib.import_module("benchmarks.parts.torch_networks")
   networks.torch.manual_seed(0)
   weights = networks.arrays_of(networks.AudioEncoder(encoder_name, width))
   network = torch_names.load_encoder(weights)
@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--batch", type=int, default=song_encoder.BATCH_PATCHES, help="patches")
   add("--rounds", type=int, default=5)
   flags = parser.parse_args(argv)
-  torch = importlib.import_module("benchmarks.torch_networks").torch
+  torch = importlib.import_module("benchmarks.parts.torch_networks").torch
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   print(
     f"{flags.encoder}, {flags.songs} songs of {_SECONDS} s, batch "

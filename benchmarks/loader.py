@@ -24,7 +24,7 @@ import jax
 import lmdb
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import loader

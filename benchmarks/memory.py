@@ -13,8 +13,8 @@ import argparse
 from collections.abc import Sequence
 import itertools
 
-from benchmarks import machine
-from benchmarks import step_forms
+from benchmarks.parts import machine
+from benchmarks.parts import step_forms
 from pcl_jax.common import errors
 
 

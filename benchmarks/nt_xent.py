@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.common import errors
 from pcl_jax.losses import loss_terms
 from pcl_jax.losses import nt_xent

@@ -23,7 +23,7 @@ import time
 import numpy as np
 
 from benchmarks import loader as loader_benchmark
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.data import plans
@@ -91,8 +91,7 @@ def _measure(
   )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Parses the command line and measures."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -108,7 +107,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     type=file_names.path,
     help="where the store is made (a temporary folder)",
   )
-  flags = parser.parse_args(argv)
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and measures."""
+  flags = _parse(argv)
   orders = {
     "shuffled": None,
     "blocks": read_order.Blocks(flags.num_blocks, flags.cached_batches),

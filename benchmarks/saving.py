@@ -20,7 +20,7 @@ import time
 from flax import nnx
 import jax
 
-from benchmarks import step_forms
+from benchmarks.parts import step_forms
 from configs import common
 from pcl_jax.checkpoint import manager
 from pcl_jax.common import errors

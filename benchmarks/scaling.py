@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import jax
 
-from benchmarks import machine
-from benchmarks import step_forms
+from benchmarks.parts import machine
+from benchmarks.parts import step_forms
 from pcl_jax.common import errors
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
-from benchmarks import strategy_runs
-from benchmarks import strategy_table
+from benchmarks.parts import machine
+from benchmarks.parts import strategy_runs
+from benchmarks.parts import strategy_table
 from configs import common
 from configs import sample
 from pcl_jax.common import errors
@@ -172,8 +172,7 @@ def _seeds(text: str) -> list[int]:
   return seeds
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Parses the command line, trains what is missing, prints the tables."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -216,7 +215,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--write", type=pathlib.Path, help="file whose table is to be replaced"
   )
-  flags = parser.parse_args(argv)
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line, trains what is missing, prints the tables."""
+  flags = _parse(argv)
   seconds = sample.get_config().data.sample_seconds
   sample_data.make_where_absent(flags.data, songs=flags.songs, seconds=seconds)
   tables = measure(flags)

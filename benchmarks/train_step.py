@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.common import errors
 from pcl_jax.data import strategies
 from pcl_jax.interop import torch_names
@@ -113,7 +113,7 @@ def our_step(
 
 def both_steps(encoder: Any, *, mixup: tuple[float, float] | None) -> tuple:
   """Returns PyTorch's step and ours, from the same weights."""
-  networks = importlib.import_module("benchmarks.torch_networks")
+  networks = importlib.import_module("benchmarks.parts.torch_networks")
   ours, _ = our_step(networks.arrays_of(encoder), mixup=mixup)
   return networks.make_step(encoder, **SETTINGS, mixup=mixup), ours
 
@@ -125,7 +125,7 @@ def _steps(
 
   Also operations of a step, by XLA, for ours.
   """
-  networks = importlib.import_module("benchmarks.torch_networks")
+  networks = importlib.import_module("benchmarks.parts.torch_networks")
   torch = networks.torch
   device = "cuda" if jax.default_backend() == "gpu" else "cpu"
   torch.manual_seed(0)
@@ -158,7 +158,7 @@ def _steps(
 
 def count_operations(name: str, batch: int, width: int | None) -> int:
   """Returns PyTorch's count of a plain step's floating point operations."""
-  networks = importlib.import_module("benchmarks.torch_networks")
+  networks = importlib.import_module("benchmarks.parts.torch_networks")
   counter = importlib.import_module("torch.utils.flop_counter")
   # Of shapes alone: nothing is computed.
   with (
@@ -260,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before any of them starts threads, which inherit it.
     cores = sorted(os.sched_getaffinity(0))[: flags.threads]
     os.sched_setaffinity(0, cores)
-  torch = importlib.import_module("benchmarks.torch_networks").torch
+  torch = importlib.import_module("benchmarks.parts.torch_networks").torch
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   default = _ON_CPU if jax.default_backend() == "cpu" else _VARIANTS
   variants = flags.variants.split(",") if flags.variants else default

@@ -21,7 +21,7 @@ import time
 import numpy as np
 import scipy.sparse
 
-from benchmarks import machine
+from benchmarks.parts import machine
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.data import catalogues

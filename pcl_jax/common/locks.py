@@ -19,7 +19,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 
 FILES = _LOCK, _HOLDER = ".lock", ".lock.holder"
-_WAIT_S = 0.1  # A holder that ends may be removing the file just now.
+_WAIT_S = 0.5  # A holder that ends may be removing the file just now.
 
 
 @contextlib.contextmanager

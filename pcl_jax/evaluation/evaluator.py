@@ -118,6 +118,15 @@ def _leave_out_learned(
   return notes
 
 
+def _check_any(measured: _Measured, data: dataset.DataSet) -> None:
+  if not any(measured.items.values()) and not any(measured.precision.values()):
+    raise errors.InputError(
+      f"{data.directory} has no test song that shares an artist or a sub-genre "
+      "with another song: there is nothing to look up. Split it again with a "
+      "larger --test_share."
+    )
+
+
 def evaluate(
   workdir: pathlib.Path,
   data_dir: str | None = None,
@@ -161,12 +170,7 @@ def evaluate(
   _measure_representations(rows, context, runs, measured, baselines=baselines)
   if baselines:
     notes += _measure_baselines(chosen, context, runs, measured)
-  if not any(measured.items.values()) and not any(measured.precision.values()):
-    raise errors.InputError(
-      f"{data.directory} has no test song that shares an artist or a sub-genre "
-      "with another song: there is nothing to look up. Split it again with a "
-      "larger --test_share."
-    )
+  _check_any(measured, data)
   results = {
     "format_version": FORMAT_VERSION,
     "checkpoint": which,

@@ -113,22 +113,28 @@ def compute_loss(
     tiled_above=recipe.tiled_above,
     tile=recipe.tile,
   )
-  excluded, shared = None, None
-  if entries is not None:
-    shared = loss_terms.false_negatives(entries, audio.shape[0])
-  if songs is not None or shared is not None:
-    excluded = loss_terms.NoNegatives(songs, shared)
   terms = loss_terms.loss_terms(
     recipe.strategy,
     projections,
     batch.get("genre_w2v"),
     num_codes=recipe.num_codes,
     contrast=contrast,
-    excluded=excluded,
+    excluded=_no_negatives(songs, entries, audio.shape[0]),
   )
   if not training:
     terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)
   return terms["total"], (terms, new_stats)
+
+
+def _no_negatives(
+  songs: jax.Array | None, entries: jax.Array | None, rows: int
+) -> loss_terms.NoNegatives | None:
+  shared = None
+  if entries is not None:
+    shared = loss_terms.false_negatives(entries, rows)
+  if songs is None and shared is None:
+    return None
+  return loss_terms.NoNegatives(songs, shared)
 
 
 def embed_in_parts(

@@ -12,8 +12,8 @@ import soundfile
 
 from pcl_jax.audio import decode
 from pcl_jax.library import audio_tags
-from tests.support import encoded_audio
-from tests.support import sound_kinds
+from tests.support.audio_files import encoded_audio
+from tests.support.audio_files import sound_kinds
 
 _SNDFILE = ("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")
 _SUFFIXES = (*_SNDFILE, "m4a", "wma", "wv", "mka")

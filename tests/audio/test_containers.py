@@ -9,8 +9,8 @@ import soundfile
 from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
-from tests.support import encoded_audio
-from tests.support import sound_kinds
+from tests.support.audio_files import encoded_audio
+from tests.support.audio_files import sound_kinds
 
 RATE_HZ = 48_000
 

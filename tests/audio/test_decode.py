@@ -11,7 +11,7 @@ from pcl_jax.audio import containers
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
-from tests.support import encoded_audio
+from tests.support.audio_files import encoded_audio
 
 RATE_HZ = 16_000
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pcl_jax.audio import joined_files
-from tests.support import sound_kinds
+from tests.support.audio_files import sound_kinds
 
 _FOUND = "wav flac ogg opus m4a aiff au caf w64 wv tta wma mka webm".split()
 

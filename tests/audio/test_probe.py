@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from pcl_jax.audio import decode
-from tests.support import encoded_audio
+from tests.support.audio_files import encoded_audio
 
 RATE_HZ = 44_100
 

@@ -7,7 +7,7 @@ import pytest
 import soxr
 
 from pcl_jax.audio import decode
-from tests.support import sound_kinds
+from tests.support.audio_files import sound_kinds
 
 RATE_HZ = 16_000
 _SHORT = "wav flac mp3 ogg opus m4a aac aiff w64 wv wma mka".split()

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from pcl_jax.audio import decode
-from tests.support import sound_kinds
+from tests.support.audio_files import sound_kinds
 
 pytestmark = pytest.mark.long
 _HZ = 16_000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pcl_jax.audio import decode
-from tests.support import sound_kinds
+from tests.support.audio_files import sound_kinds
 
 
 def _read(path, content):

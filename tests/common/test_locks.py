@@ -22,6 +22,11 @@ with locks.hold(sys.argv[1], "a test"):
 """
 
 
+@pytest.fixture(autouse=True)
+def _refuse_at_once(monkeypatch):
+  monkeypatch.setattr(locks, "_WAIT_S", 0.0)
+
+
 def _start(folder: pathlib.Path) -> subprocess.Popen:
   holder = subprocess.Popen(
     [sys.executable, "-c", _HOLDER, os.fspath(folder)],
@@ -68,8 +73,10 @@ def test_a_lock_that_its_holder_removed_in_between_is_not_taken_for_one(
     flock(descriptor, how)
 
   monkeypatch.setattr(fcntl, "flock", removed_first)
+  monkeypatch.setattr(locks, "_WAIT_S", 600.0)  # It is tried again at once.
   with locks.hold(tmp_path, "a test"):
     assert len(opened) > 1 and path.exists()
+    monkeypatch.setattr(locks, "_WAIT_S", 0.0)
     with pytest.raises(errors.InputError, match="a test"):
       with locks.hold(tmp_path, "another"):
         pass

@@ -385,30 +385,3 @@ def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):
   assert "is damaged" in failure["reason"]
   assert failure["reason"] in capsys.readouterr().out
   assert len(embedding_table.read_table(out).ids) == 59
-
-
-def test_bad_input_is_refused_in_one_message(made, tmp_path):
-  out = tmp_path / "out.parquet"
-  (tmp_path / "empty").mkdir()
-  for flags, message in {
-    f"--audio={tmp_path / 'absent'}": "absent does not exist",
-    f"--audio={tmp_path / 'empty'}": "empty has no audio file",
-    f"--data={tmp_path / 'empty'}": "not a song store",
-  }.items():
-    with pytest.raises(errors.InputError, match=message):
-      _embed(made, flags, out=out)
-  music = f"--audio={made / 'music'}"
-  with pytest.raises(errors.InputError, match="not the workdir of a run"):
-    embed.main([f"--workdir={tmp_path / 'empty'}", music, f"--out={out}"])
-  other = quick_run.save(tmp_path / "other", feature={"mel_bands": 96})
-  with pytest.raises(errors.InputError, match="mel_bands: there 96, here 48"):
-    embed.main([f"--workdir={other}", music, f"--out={out}"])
-  assert not out.exists()
-
-
-def test_a_file_that_is_not_ours_is_not_overwritten(made, tmp_path):
-  out = tmp_path / "out.parquet"
-  out.write_text("precious")
-  with pytest.raises(errors.InputError, match="cannot be read as a Parquet"):
-    _embed(made, f"--audio={made / 'music'}", out=out)
-  assert out.read_text() == "precious"

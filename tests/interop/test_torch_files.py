@@ -15,7 +15,7 @@ from pcl_jax import import_weights
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.interop import torch_files
 from pcl_jax.interop import torch_names
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -9,7 +9,7 @@ from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import playlist_encoder
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 MAKERS = {
   "resnet": lambda: audio_encoder.AudioEncoder("resnet", rngs=nnx.Rngs(0)),

@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import torch_networks  # noqa: E402
 from benchmarks import train_step as benchmark  # noqa: E402
+from benchmarks.parts import torch_networks  # noqa: E402
 from pcl_jax.interop import torch_names  # noqa: E402
-from tests.support import golden_weights  # noqa: E402
+from tests.support.published import golden_weights  # noqa: E402
 
 WIDTHS = {"resnet": 4, "sc_cnn": 8}
 

@@ -13,8 +13,8 @@ from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import playlist_encoder
-from tests.support import golden_weights
 from tests.support import oracles
+from tests.support.published import golden_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

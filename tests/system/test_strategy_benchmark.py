@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import strategies
-from benchmarks import strategy_runs
-from benchmarks import strategy_table
+from benchmarks.parts import strategy_runs
+from benchmarks.parts import strategy_table
 from configs import sample
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import trajectories
+from tests.support.published import trajectories
 
 SHORT = "hybrid_playlist_g_p_sc_cnn"  # It has all kinds of terms.
 

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-REFERENCE = pathlib.Path(__file__).parents[1] / "golden" / "reference.json"
+REFERENCE = pathlib.Path(__file__).parents[2] / "golden" / "reference.json"
 
 
 def reference() -> dict:

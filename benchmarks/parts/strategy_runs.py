@@ -18,7 +18,7 @@ from flax import nnx
 import ml_collections
 import numpy as np
 
-from benchmarks import strategy_table
+from benchmarks.parts import strategy_table
 from configs import sample
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore

@@ -14,7 +14,7 @@ from pcl_jax.interop import torch_names
 from pcl_jax.models import encoders
 from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 ROWS, STEPS, PAIRS, CODES = 12, 12, 6, 249
 WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
