@@ -1,5 +1,6 @@
 """Eight CPU devices and strict JAX, set before anything touches a device."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -51,12 +52,21 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update(key, value if key.endswith("dir") else kind(value))
 
 
+@contextlib.contextmanager
+def _compiling_quickly():
+  before = jax.config.jax_disable_most_optimizations
+  jax.config.update("jax_disable_most_optimizations", True)
+  try:
+    yield
+  finally:
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
   """Compiles without optimising, for tests that take few steps."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+  with _compiling_quickly():
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +127,7 @@ def smoke_sample(
   shared = tmp_path_factory.getbasetemp()
   if "PYTEST_XDIST_WORKER" in os.environ:
     shared = shared.parent
-  with filelock.FileLock(shared / "sample.lock"):
+  with filelock.FileLock(shared / "sample.lock"), _compiling_quickly():
     sample_data.make_where_absent(
       shared / "sample",
       songs=config.data.sample_songs,

@@ -26,10 +26,21 @@ def _steps(workdir):
   "losses, kept, best",
   [
     ([3.0, 1.0, 2.0, 4.0, 5.0], [2, 3, 4, 5], 2),
-    ([2.0, None, None, None], [1, 3, 4], 1),
-    ([None, None, None], [2, 3], 3),
-    ([1.0, math.nan, 2.0, math.nan, math.nan], [1, 3, 4, 5], 1),
-    ([math.inf, 5.0, -math.inf, None, 6.0, 7.0, 8.0], [2, 5, 6, 7], 2),
+    pytest.param([2.0, None, None, None], [1, 3, 4], 1, marks=pytest.mark.long),
+    pytest.param([None, None, None], [2, 3], 3, marks=pytest.mark.long),
+    ([1.0, math.nan, 2.0, None, math.nan], [1, 3, 4, 5], 1),
+    pytest.param(
+      [1.0, math.nan, 2.0, math.nan, math.nan],
+      [1, 3, 4, 5],
+      1,
+      marks=pytest.mark.long,
+    ),
+    pytest.param(
+      [math.inf, 5.0, -math.inf, None, 6.0, 7.0, 8.0],
+      [2, 5, 6, 7],
+      2,
+      marks=pytest.mark.long,
+    ),
     ([1.0, 1.0, 1.0, 2.0, 2.0], [2, 3, 4, 5], 3),
   ],
 )

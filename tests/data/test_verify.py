@@ -58,7 +58,9 @@ def test_damaged_songs_are_named_all_and_alone(data_dir, tmp_path, capsys):
     assert line.startswith(f"song {store.song_ids[song]} of {spoiled}")
 
 
-@pytest.mark.parametrize("kept", [0.99, 0.0])
+@pytest.mark.parametrize(
+  "kept", [0.99, pytest.param(0.0, marks=pytest.mark.long)]
+)
 def test_a_truncated_store_is_named(data_dir, tmp_path, kept):
   spoiled = _copy(data_dir, tmp_path)
   path = spoiled / "songs.lmdb" / "data.mdb"
@@ -78,7 +80,10 @@ def _flipped(content: bytes, seed: int) -> bytes:
   return bytes(spoiled)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+  "seed",
+  [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))],
+)
 def test_flipped_bytes_are_reported_or_change_nothing(data_dir, tmp_path, seed):
   content = (data_dir / "songs.lmdb" / "data.mdb").read_bytes()
   _assert_reported_or_same(data_dir, tmp_path, _flipped(content, seed))

@@ -14,6 +14,11 @@ from tests.support import tiny_data
 from tests.support import tiny_library
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quickly_compiled(quick_compilation):
+  """The tests of a folder compile many small programs, and run them once."""
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
   """Folder of a run, and of audio; the quick backbone stays registered."""

@@ -206,7 +206,14 @@ preparation.prepare(clips, folder / "audio", folder / "out", threads=1)
   assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
-@pytest.mark.parametrize("where", ["finish", "rename", "tidy"])
+@pytest.mark.parametrize(
+  "where",
+  [
+    "finish",
+    "rename",
+    pytest.param("tidy", marks=pytest.mark.long),
+  ],
+)
 def test_a_preparation_stopped_at_its_end_is_completed(
   tmp_path, whole, gtzan_sized, small_shards, monkeypatch, where
 ):
