@@ -9,7 +9,7 @@ from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import torch_names
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 
 @functools.cache

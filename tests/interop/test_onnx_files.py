@@ -19,7 +19,7 @@ from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.interop import torch_names
 from pcl_jax.models import layers
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
