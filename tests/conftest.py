@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @contextlib.contextmanager
 def _compiling_quickly():
-  before = jax.config.jax_disable_most_optimizations
+  before = jax.config.values["jax_disable_most_optimizations"]
   jax.config.update("jax_disable_most_optimizations", True)
   try:
     yield

@@ -146,8 +146,8 @@ for arguments in json.load(sys.stdin):
     child = os.fork()
     if not child:
       os.dup2(said.fileno(), 2)
-      argv = ["launch.py", *arguments]
-      app.run(launch.main, argv, flags_parser=launch.parse_flags)
+      sys.argv = ["launch.py", *arguments]
+      app.run(launch.main, flags_parser=launch.parse_flags)
     _, status = os.waitpid(child, 0)
     said.seek(0)
     answers.append((os.waitstatus_to_exitcode(status), said.read()))
