@@ -22,10 +22,10 @@ from pcl_jax.interop import torch_files
 from pcl_jax.training import initial_weights
 from pcl_jax.training import loop
 from pcl_jax.training import setup
-from tests.support import golden_weights
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support import tiny_run
+from tests.support.published import golden_weights
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
