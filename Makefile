@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.installed-dev
-	$(RUN) -m pytest -q -m long
+	$(RUN) -m pytest -q -n 2 --dist load -m long
 
 test-newest:
 	$(MAKE) PYTHON=$(NEWEST) VENV=.venv-newest short

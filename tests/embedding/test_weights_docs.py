@@ -45,16 +45,13 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
   return tmp_path
 
 
-<<<<<<< HEAD
 def _assert_near(found: np.ndarray, expected: np.ndarray) -> None:
   """Compares vectors of one MP3 that was decoded by two libraries."""
   limit = 1e-3 * np.abs(expected).max()
   np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
 
 
-=======
 @pytest.mark.long
->>>>>>> 6f7c069 (Tests: one representative of a property in make test, exhaustive forms long)
 def test_snippets_and_commands_run_one_after_another(folder):
   text = DOC.read_text()
   found = list(_RUN.finditer(text))

@@ -16,7 +16,7 @@ from pcl_jax import export
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.interop import stablehlo_files
 from pcl_jax.interop import torch_names
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 pytest.importorskip("flatbuffers")
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -19,7 +19,7 @@ from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import torch_names
-from tests.support import golden_weights
+from tests.support.published import golden_weights
 
 pytest.importorskip("onnx")
 pytestmark = [

@@ -33,64 +33,6 @@ def _launch(*words: str, **environment: str) -> subprocess.CompletedProcess:
   return _run("launch.py", *words, **environment)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-  ("arguments", "words"),
-  [
-    (["--config=~/configs/cm_resnet.py:x", "--workdir=w"], ["'x'", "a_g_p"]),
-    (["--config=configs/nothing.py", "--workdir=w"], ["configs/nothing.py"]),
-    (
-      [
-        "--config=configs/ss_resnet.py",
-        "--workdir=w",
-        "--config.opt_params.lrr=1",
-      ],
-      ["--config.KEY", "lrr", "Did you mean lr?"],
-    ),
-    (
-      [
-        "--config=configs/ss_resnet.py",
-        "--workdir=w",
-        "--config.opt_params.lr=high",
-      ],
-      ["config.opt_params.lr", "high"],
-    ),
-    (
-      ["--config", "configs/ss_resnet.py", "--workdir", "w"]
-      + ["--config.opt_params.lrr", "1"],
-      ["--config.KEY", "lrr", "Did you mean lr?"],
-    ),
-    (
-      ["--config=configs/ss_resnet.py", "--workdir=w", "--config.seed.x=1"],
-      ["--config.KEY", "seed.x"],
-    ),
-    (["--config=", "--workdir=w"], ["--config: the config file", "empty"]),
-    (["--config=configs", "--workdir=w"], ["'configs'", "directory"]),
-    (["--config=configs/published_yaml.py", "--workdir=w"], [":my.yaml"]),
-    (
-      ["--config=configs/published_yaml.py:no.yaml", "--workdir=w"],
-      ["no.yaml cannot be read"],
-    ),
-    (["--workdir=w"], ["--config"]),
-    (["--config=configs/ss_resnet.py"], ["--workdir"]),
-    pytest.param(
-      ["--config=configs/ss_resnet.py", "--config.wandb_params.run_name=a/b"],
-      ["run_name is 'a/b'", "--workdir"],
-      marks=pytest.mark.long,
-    ),
-    (
-      ["--config=configs/ss_resnet.py", "--workdir=w", "--wordir=w"],
-      ["wordir", "workdir"],
-    ),
-    (["--config=configs/ss_resnet.py", "--workdir=w", "more"], ["'more'"]),
-  ],
-)
-def test_a_bad_command_line_is_one_message_and_exit_code_2(arguments, words):
-  done = _launch(*arguments, HOME=str(launching.ROOT))
-  assert done.returncode == 2
-  assert "Traceback" not in done.stderr
-  assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-=======
 BAD = [
   (["--config=~/configs/cm_resnet.py:x", "--workdir=w"], ["'x'", "a_g_p"]),
   (["--config=configs/nothing.py", "--workdir=w"], ["configs/nothing.py"]),
@@ -128,6 +70,10 @@ BAD = [
   ),
   (["--workdir=w"], ["--config"]),
   (["--config=configs/ss_resnet.py"], ["--workdir"]),
+  (
+    ["--config=configs/ss_resnet.py", "--config.wandb_params.run_name=a/b"],
+    ["run_name is 'a/b'", "--workdir"],
+  ),
   (
     ["--config=configs/ss_resnet.py", "--workdir=w", "--wordir=w"],
     ["wordir", "workdir"],
@@ -173,7 +119,6 @@ def test_a_bad_command_line_is_one_message_and_exit_code_2(
   assert code == 2
   assert "Traceback" not in said
   assert said.startswith("error: ") and said.count("\n") == 1
->>>>>>> 6f7c069 (Tests: one representative of a property in make test, exhaustive forms long)
   for word in words:
     assert word in said
 
@@ -229,10 +174,10 @@ def test_a_run_is_trained_and_the_same_command_finds_it_done(
   # Neither progress bars, where nobody watches, nor the libraries' talk.
   assert done.stderr == ""
   assert (tmp_path / "run" / "config.json").exists()
-<<<<<<< HEAD
-  again = _run(*arguments, **quick)
-  assert again.returncode == 0, again.stderr
-  assert "going on from step 4" in again.stdout
+  if again:  # In this process test_loop_resuming sees it.
+    done = _run(*arguments, **quick)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step 4" in done.stdout
 
 
 @pytest.mark.long
@@ -255,9 +200,3 @@ def test_a_run_with_a_name_and_no_workdir_is_in_a_folder_of_this_name(
   )
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "runs" / "mine" / "config.json").exists()
-=======
-  if again:  # In this process test_loop_resuming sees it.
-    done = _run(*arguments, **quick)
-    assert done.returncode == 0, done.stderr
-    assert "going on from step 4" in done.stdout
->>>>>>> 6f7c069 (Tests: one representative of a property in make test, exhaustive forms long)
