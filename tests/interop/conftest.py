@@ -1,7 +1,8 @@
-"""Fixtures of tests that write encoders in other forms."""
+"""Encoders for tests that give them other forms."""
 
 import functools
 
+from flax import nnx
 import pytest
 
 from pcl_jax.audio import melspectrogram
@@ -9,6 +10,8 @@ from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import torch_names
+from pcl_jax.models import audio_encoder
+from tests.support import quick_backbone
 from tests.support.published import golden_weights
 
 
@@ -48,4 +51,22 @@ def narrow_run(monkeypatch) -> str:
   """A --workdir from which commands load the narrow short-chunk CNN."""
   encoder = _narrow_encoder("sc_cnn")
   monkeypatch.setattr(encoder_loading, "load", lambda *_, **__: encoder)
+  return "run"
+
+
+@pytest.fixture(scope="module")
+def quick_encoder(quick_compilation) -> song_encoder.SongEncoder:
+  """An encoder that compiles at once."""
+  built = {"backbone_type": quick_backbone.NAME, "width": 2}
+  with pytest.MonkeyPatch.context() as patch:
+    quick_backbone.register(patch)
+    network = audio_encoder.AudioEncoder(**built, rngs=nnx.Rngs(0))
+  meta = {"feature": melspectrogram.SETTINGS.as_dict()}
+  return song_encoder.SongEncoder(network, {"weights_sha256": "0" * 64}, meta)
+
+
+@pytest.fixture
+def quick_run(quick_encoder, monkeypatch) -> str:
+  """A folder from which adapters load it."""
+  monkeypatch.setattr(encoder_loading, "load", lambda _: quick_encoder)
   return "run"
