@@ -2,6 +2,7 @@
 
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder
   python -m pcl_jax.export --workdir=runs/h --out=my-encoder --license=mit
+  python -m pcl_jax.export --workdir=runs/h --out=my-module --format=torch
   python -m pcl_jax.export --workdir=runs/h --out=h.safetensors --format=torch
   python -m pcl_jax.export --workdir=runs/h --out=h.onnx --format=onnx
   python -m pcl_jax.export --workdir=runs/h --out=h.stablehlo --format=stablehlo
@@ -13,8 +14,10 @@ encoder alone take it in place of a --workdir, and refuse it where it gives
 another embedding. It names no path of this machine, and can be uploaded to a
 model hub as it is: docs/weights.md.
 
-With --format=torch a state dict of the published PyTorch implementation is
-written instead: a file .safetensors, or .pt if PyTorch is installed.
+With --format=torch the folder is for PyTorch: the weights have the names of the
+published implementation, and modeling_pcl.py computes the same vectors without
+this project. An --out that ends in .safetensors, or in .pt if PyTorch is
+installed, is a file with the state dict alone.
 
 With --format=onnx one file is written that onnxruntime runs: 16 kHz samples of
 any length in, the vectors of their patches out. With --format=stablehlo it is
@@ -40,7 +43,7 @@ from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import onnx_files
 from pcl_jax.interop import stablehlo_files
-from pcl_jax.interop import torch_files
+from pcl_jax.interop import torch_export
 
 
 class _Format(NamedTuple):
@@ -60,6 +63,13 @@ def _write_bundle(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
   reason = encoder.save(flags.out, license=flags.license, force=flags.force)
+  return _told(encoder, flags, reason)
+
+
+def _told(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace, reason: str
+) -> list[str]:
+  """Returns what is said of a folder with a model card."""
   about = encoder.about
   told = [
     f"{flags.out}: step {about['step']} of {about['strategy']}, weights "
@@ -77,8 +87,12 @@ def _write_bundle(
 def _write_torch(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
-  torch_files.write(flags.out, encoder.network, force=flags.force)
-  return [f"written to {flags.out}"]
+  reason = torch_export.write(
+    flags.out, encoder, license=flags.license, force=flags.force
+  )
+  if flags.out.is_file():
+    return [f"written to {flags.out}"]
+  return _told(encoder, flags, reason)
 
 
 def _write_onnx(
@@ -100,7 +114,7 @@ def _write_stablehlo(
 
 _FORMATS = {
   "bundle": _Format(bundle_files.check_free, _write_bundle),
-  "torch": _Format(torch_files.check_out, _write_torch),
+  "torch": _Format(torch_export.check_out, _write_torch),
   "onnx": _Format(onnx_files.check_out, _write_onnx),
   "stablehlo": _Format(stablehlo_files.check_out, _write_stablehlo),
 }

@@ -4,9 +4,9 @@
 
 The file is the state dict of an audio encoder in the published names, of either
 network and of any width: .safetensors, or .pt, for which PyTorch must be
-installed (code in such a file is never run). Whatever is missing, unknown or
-of another shape is listed. The bundle is then used as any other:
-docs/weights.md.
+installed (code in such a file is never run); or the folder that pcl_jax.export
+--format=torch has written. Whatever is missing, unknown or of another shape is
+listed. The bundle is then used as any other: docs/weights.md.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and writes the bundle."""
   parser = command_line.parser("pcl_jax.import_weights", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  add("--torch", **path, required=True, help="the file with the state dict")
+  add("--torch", **path, required=True, help="the state dict, a file or folder")
   add("--out", **path, required=True, help="the folder to write")
   text = "identifier of the weights' licence, such as cc-by-nc-4.0"
   add("--license", default=model_card.NO_LICENSE, help=text)

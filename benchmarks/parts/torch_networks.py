@@ -1,7 +1,7 @@
 """The audio encoders and their training step in plain PyTorch, to time against.
 
-Images are [batch, 1, mel, time]. The names of parameters and buffers are those
-that `pcl_jax.interop.torch_names` knows, so that both take the same weights.
+Images are [batch, 1, mel, time]. The backbones are those of the module that is
+exported, so that all take the same weights by the same names.
 """
 
 from collections.abc import Callable
@@ -27,99 +27,16 @@ def _imported() -> types.ModuleType:
 
 torch = _imported()
 nn = torch.nn
-functional = torch.nn.functional
+# Only here, since it imports PyTorch itself.
+modeling_pcl = importlib.import_module("pcl_jax.interop.modeling_pcl")
 
 _MIN_NORM = 1e-8
 _POSITIVE_OFFSET = 1e-5
 
 
-class BasicBlock(nn.Module):
-  """Two 3x3 convolutions around which the input is added."""
-
-  def __init__(self, inputs: int, outputs: int, stride: int):
-    super().__init__()
-    self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-    self.bn1 = nn.BatchNorm2d(outputs)
-    self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-    self.bn2 = nn.BatchNorm2d(outputs)
-    self.relu = nn.ReLU(inplace=True)
-    self.downsample = None
-    if stride != 1 or inputs != outputs:
-      self.downsample = nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-        nn.BatchNorm2d(outputs),
-      )
-
-  def forward(self, x):
-    """Returns [batch, outputs, mel / stride, time / stride]."""
-    y = self.relu(self.bn1(self.conv1(x)))
-    y = self.bn2(self.conv2(y))
-    y += x if self.downsample is None else self.downsample(x)
-    return self.relu(y)
-
-
-class ResNet18(nn.Module):
-  """[batch, 1, mel, time] to average and maximum, [batch, 16 width]."""
-
-  def __init__(self, width: int):
-    super().__init__()
-    self.features = 16 * width
-    self.conv1 = nn.Conv2d(1, width, 7, 2, 3, bias=False)
-    self.bn1 = nn.BatchNorm2d(width)
-    self.relu = nn.ReLU(inplace=True)
-    self.maxpool = nn.MaxPool2d(3, 2, 1)
-    inputs = width
-    for stage in range(4):
-      outputs = width * 2**stage
-      blocks = nn.Sequential(
-        BasicBlock(inputs, outputs, 2 if stage else 1),
-        BasicBlock(outputs, outputs, 1),
-      )
-      self.add_module(f"layer{stage + 1}", blocks)
-      inputs = outputs
-    for module in self.modules():
-      if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-
-  def forward(self, x):
-    """Returns the averages, then the maxima, of the last feature map."""
-    x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-    x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-    average = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-    return torch.cat(
-      [average, functional.adaptive_max_pool2d(x, 1).flatten(1)], dim=1
-    )
-
-
-class ConvBlock(nn.Module):
-  """A 3x3 convolution, batch norm, ReLU and max pool."""
-
-  def __init__(self, inputs: int, outputs: int, pool: tuple[int, int]):
-    super().__init__()
-    self.conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
-    self.bn = nn.BatchNorm2d(outputs)
-    self.relu = nn.ReLU(inplace=True)
-    self.pool = nn.MaxPool2d(pool)
-
-  def forward(self, x):
-    """Returns [batch, outputs, mel / pool[0], time / pool[1]]."""
-    return self.pool(self.relu(self.bn(self.conv(x))))
-
-
-class ScCnn(nn.Sequential):
-  """[batch, 1, mel, time] to the flattened last feature map."""
-
-  def __init__(self, width: int):
-    channels = [1] + [width * times for times in (1, 1, 2, 2, 2, 2, 4)]
-    pools = [(2, 2)] * 4 + [(1, 2)] * 2 + [(2, 2)]
-    blocks = map(ConvBlock, channels[:-1], channels[1:], pools)
-    super().__init__(nn.BatchNorm2d(1), *blocks, nn.Flatten())
-    self.features = 8 * width
-
-
 _BACKBONES = {
-  "resnet": ("resnet_model", ResNet18, 64),
-  "sc_cnn": ("audio_backbone", ScCnn, 128),
+  "resnet": ("resnet_model", modeling_pcl.ResNet18, 64),
+  "sc_cnn": ("audio_backbone", modeling_pcl.ScCnn, 128),
 }
 
 

@@ -71,7 +71,7 @@ def _resampled(
     yield from _resampled_run((samples for _, samples in run), rate_hz)
 
 
-def _resampled_run(blocks: _Blocks, rate_hz: int) -> _Blocks:
+def _resampled_run(blocks: _Blocks, rate_hz: int | float) -> _Blocks:
   """Yields a stream at 16 kHz; at least one sample if there was any."""
   target_hz = melspectrogram.SETTINGS.sample_rate_hz
   if rate_hz == target_hz:

@@ -306,6 +306,20 @@ class SongEncoder:
     """
     out = file_names.path(out).absolute()
     bundle_files.check_free(out, force=force)
+    config, golden, reason = self.described()
+    arrays = bundle_files.arrays_of(self.network)
+    bundle_files.write(out, arrays, config, golden, license=license)
+    return reason
+
+  @jax_setup.in_own_types
+  def described(self) -> tuple[dict[str, Any], golden_audio.Golden, str]:
+    """Returns what a published encoder says about itself.
+
+    Returns:
+      What config.json of a bundle holds, without its files; golden audio and
+      its vectors; and why there are no results of an evaluation, empty where
+      there are.
+    """
     digest = self.about["weights_sha256"]
     found, reason = model_card.read_evaluation(
       pathlib.Path(self.about["workdir"]), digest
@@ -313,15 +327,9 @@ class SongEncoder:
     meta = self.meta
     if found or not meta.get("evaluation"):
       meta = meta | {"evaluation": found}
-    bundle_files.write(
-      out,
-      self.network,
-      bundle_files.config_of(self.network, meta, digest),
-      golden_audio.make(self, BATCH_PATCHES),
-      license=license,
-      force=force,
-    )
-    return "" if meta["evaluation"] else reason
+    config = bundle_files.config_of(self.network, meta, digest)
+    golden = golden_audio.make(self, BATCH_PATCHES)
+    return config, golden, "" if meta["evaluation"] else reason
 
   def _source(
     self,

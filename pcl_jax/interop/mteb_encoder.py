@@ -54,7 +54,6 @@ class MtebEncoder(AbsEncoder):
         "embed_dim": getattr(self.model, self.windows.layer),
         "modalities": ["audio"],
         "framework": ["JAX"],
-        "similarity_fn_name": "cosine",
       }
     )
 

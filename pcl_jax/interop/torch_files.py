@@ -21,6 +21,7 @@ from pcl_jax.models import audio_encoder
 
 SAFE = ".safetensors"
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+SUFFIXES = (SAFE, *_PICKLED)
 _INSIDE = ("state_dict", "model_state_dict", "model")  # Of a trainer's file.
 
 
@@ -73,7 +74,7 @@ def write(
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a state dict.
+  """Reads a state dict, of a file or of a folder that was exported.
 
   Returns:
     Its arrays by name.
@@ -82,13 +83,15 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     InputError: the file cannot be read, holds code or anything but arrays, or
       needs PyTorch, which is not installed.
   """
+  if path.is_dir():
+    path = path / bundle_files.WEIGHTS
   if not path.is_file():
     raise errors.InputError(f"{path} is not a file: give a state dict.")
   if path.suffix == SAFE:
     return bundle_files.read_tensors(path)
   if path.suffix not in _PICKLED:
     raise errors.InputError(
-      f"{path} ends in none of {', '.join((SAFE, *_PICKLED))}, by which "
+      f"{path} ends in none of {', '.join(SUFFIXES)}, by which "
       "PyTorch's files are known."
     )
   torch = _torch(path)

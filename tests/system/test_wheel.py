@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import sysconfig
+import zipfile
 
 import numpy as np
 import pytest
@@ -97,6 +98,13 @@ def _expected(workdir: pathlib.Path) -> np.ndarray:
   samples = np.random.default_rng(0).normal(0, 0.1, 200_000)
   encoder = pcl_jax.load(workdir)
   return encoder.embed(samples, sample_rate_hz=22_050, batch_patches=2)
+
+
+@pytest.mark.long
+def test_the_module_for_pytorch_comes_with_the_wheel(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    found = archive.read("pcl_jax/interop/modeling_pcl.py")
+  assert found == (ROOT / "pcl_jax/interop/modeling_pcl.py").read_bytes()
 
 
 @pytest.mark.long

@@ -141,7 +141,10 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
   try:
     config = storage.read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-      raise ValueError(f"it has no format {FORMAT!r}")
+      raise ValueError(
+        f"it has no format {FORMAT!r}; of a folder for PyTorch, pcl-jax import "
+        "makes a bundle"
+      )
     there = config.get("format_version")
     if isinstance(there, int) and there > FORMAT_VERSION:
       made = str(config.get("made_with"))[:40]
@@ -344,48 +347,51 @@ def check_free(out: pathlib.Path, *, force: bool) -> None:
 
 def write(
   out: pathlib.Path,
-  network: audio_encoder.AudioEncoder,
+  arrays: Mapping[str, Any],
   config: dict[str, Any],
   golden: golden_audio.Golden,
   *,
   license: str = model_card.NO_LICENSE,
-  force: bool = False,
+  framework: str = model_card.JAX,
+  others: Mapping[str, bytes] | None = None,
 ) -> None:
-  """Writes a bundle aside, and puts it in its place when it is whole.
+  """Writes a folder aside, and puts it in its place when it is whole.
 
   Args:
-    out: its folder.
-    network: the encoder.
+    out: the folder; other files in it stay.
+    arrays: the weights, by name.
     config: what `config_of` gives.
     golden: audio and its vectors.
     license: identifier of the weights' licence, as model hubs know it.
-    force: replaces the files of a bundle that is there; others stay.
+    framework: a key of `model_card.FRAMEWORKS`.
+    others: further files, by name.
 
   Raises:
-    InputError: there is something else, weights are not finite, or the licence
-      is no identifier.
+    InputError: weights are not finite, or the licence is no identifier.
     OSError: a file cannot be written.
   """
-  check_free(out, force=force)
   model_card.check_license(license)
-  arrays = {name: np.asarray(one) for name, one in arrays_of(network).items()}
+  arrays = {name: np.asarray(one) for name, one in arrays.items()}
   check_finite(arrays, "the encoder")
   out.parent.mkdir(parents=True, exist_ok=True)
   partial = out.with_name(out.name + storage.PARTIAL)
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir()
   try:
-    write_tensors(partial / WEIGHTS, arrays, FORMAT)
+    kind = FORMAT if framework == model_card.JAX else "pt"
+    write_tensors(partial / WEIGHTS, arrays, kind)
     golden_audio.write(partial / GOLDEN, golden)
     files = {
       name: {"sha256": storage.sha256(partial / name)}
       for name in (WEIGHTS, GOLDEN)
     }
     storage.write_json(partial / CONFIG, config | files)
-    card = model_card.make(config, license, out.name)
+    card = model_card.make(config, license, out.name, framework)
     storage.write_text(partial / CARD, card)
+    for name, content in (others or {}).items():
+      (partial / name).write_bytes(content)
     if out.exists():
-      for name in FILES:  # The digests last: half of this is refused.
+      for name in (*(others or {}), *FILES):  # Half of this is refused.
         (partial / name).replace(out / name)
     else:
       partial.rename(out)

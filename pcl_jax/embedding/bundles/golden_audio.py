@@ -21,7 +21,7 @@ _LARGEST = 2**26  # Bytes of the arrays of a file that is read.
 # Differences that are allowed, as a part of a vector's largest number. A CPU's
 # rounding decides some float16 numbers of the feature; GPUs and TPUs multiply
 # with fewer digits.
-_TOLERANCES = {"cpu": 1e-3, "gpu": 2e-2, "tpu": 5e-2}
+TOLERANCES = {"cpu": 1e-3, "gpu": 2e-2, "tpu": 5e-2}
 
 
 class Vectors(NamedTuple):
@@ -66,7 +66,7 @@ def generate() -> Float[np.ndarray, " samples"]:
 def platform() -> str:
   """Returns the name under which tolerances are listed for this device."""
   name = jax.local_devices()[0].platform
-  return name if name in _TOLERANCES else "gpu"
+  return name if name in TOLERANCES else "gpu"
 
 
 def vectors_of(
@@ -129,7 +129,7 @@ def read(path: pathlib.Path) -> Golden:
     for one in (golden.samples, *vectors):
       if one.ndim != 1 or one.dtype != np.float32 or not np.isfinite(one).all():
         raise ValueError(f"an array is {one.dtype}{list(one.shape)}")
-    if golden.platform not in _TOLERANCES:
+    if golden.platform not in TOLERANCES:
       raise ValueError(f"its platform is {golden.platform[:20]!r}")
   except (
     OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
@@ -153,7 +153,7 @@ def check(golden: Golden, found: Vectors, where: pathlib.Path) -> None:
     InputError: they differ by more than rounding; it has both values.
   """
   here = platform()
-  part = max(_TOLERANCES[golden.platform], _TOLERANCES[here])
+  part = max(TOLERANCES[golden.platform], TOLERANCES[here])
   for name, ours in found._asdict().items():
     expected = getattr(golden.vectors, name)
     if ours.shape != expected.shape:

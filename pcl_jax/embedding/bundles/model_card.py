@@ -14,7 +14,24 @@ from pcl_jax.common import storage
 
 NO_LICENSE = "other"
 _METRICS = 5  # Of each task.
-_TAGS = ("audio", "music", "audio-embeddings", "contrastive-learning", "jax")
+_TAGS = ("audio", "music", "audio-embeddings", "contrastive-learning")
+JAX, PYTORCH = "jax", "pytorch"
+# The library's name on model hubs, and how the folder is loaded.
+FRAMEWORKS = {
+  JAX: (
+    "pcl_jax",
+    "import pcl_jax\n"
+    'vector = pcl_jax.load("FOLDER or hf://USER/NAME").embed("song.mp3")\n',
+  ),
+  PYTORCH: (
+    "pytorch",
+    "# pip install torch numpy soxr\nimport sys\n"
+    'sys.path.append("FOLDER")\n'
+    "from modeling_pcl import PclEncoder\n"
+    'encoder = PclEncoder.from_pretrained("FOLDER")\n'
+    "vector = encoder.embed(samples, sample_rate)\n",
+  ),
+}
 
 
 def check_license(license: str) -> None:
@@ -78,15 +95,17 @@ def _row(task: str, name: str, one: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _header(config: dict[str, Any], license: str, name: str) -> str:
+def _header(
+  config: dict[str, Any], license: str, name: str, framework: str
+) -> str:
   """Returns the lines between the dashes."""
   header: dict[str, Any] = {"license": license}
   if license == NO_LICENSE:
     header["license_name"] = "not-decided"
   header |= {
-    "library_name": "pcl_jax",
+    "library_name": FRAMEWORKS[framework][0],
     "pipeline_tag": "feature-extraction",
-    "tags": [*_TAGS, config["architecture"]["backbone_type"]],
+    "tags": [*_TAGS, framework, config["architecture"]["backbone_type"]],
   }
   evaluation = config["origin"]["evaluation"]
   if evaluation:
@@ -138,13 +157,16 @@ def _results(config: dict[str, Any]) -> list[str]:
   return lines
 
 
-def make(config: dict[str, Any], license: str, name: str) -> str:
+def make(
+  config: dict[str, Any], license: str, name: str, framework: str = JAX
+) -> str:
   """Returns the text of README.md.
 
   Args:
     config: what `bundle_files.config_of` gives.
     license: identifier of the weights' licence.
     name: of the model.
+    framework: a key of `FRAMEWORKS`.
   """
   built, layers = config["architecture"], config["layers"]
   origin, data = config["origin"], config["origin"]["data"]
@@ -167,14 +189,13 @@ def make(config: dict[str, Any], license: str, name: str) -> str:
       "ask who published them."
     )
   lines = [
-    f"---\n{_header(config, license, name)}\n---\n",
+    f"---\n{_header(config, license, name, framework)}\n---\n",
     f"# {name}\n",
     "This encoder turns a music recording into a vector of "
     f"{layers['features']} numbers (or {layers['projection']}, with "
     '`layer="projection"`). It was trained by contrastive learning with '
     "`pcl_jax`.\n",
-    "```python\nimport pcl_jax",
-    'vector = pcl_jax.load("FOLDER or hf://USER/NAME").embed("song.mp3")\n```\n',
+    f"```python\n{FRAMEWORKS[framework][1]}```\n",
     "Loading computes the embedding of `golden.npz`, and refuses weights or "
     "software that give another one.\n",
     "## What it was trained on\n",
