@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import pcl_jax
+from tests.interop import stand_ins
 from tests.support import quick_run
-from tests.support import stand_ins
 from tests.support import tiny_library
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

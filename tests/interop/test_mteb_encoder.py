@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pcl_jax
-from tests.support import stand_ins
+from tests.interop import stand_ins
 
 ADAPTER = "pcl_jax.interop.mteb_encoder"
 

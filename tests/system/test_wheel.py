@@ -100,7 +100,6 @@ def _expected(workdir: pathlib.Path) -> np.ndarray:
   return encoder.embed(samples, sample_rate_hz=22_050, batch_patches=2)
 
 
-@pytest.mark.long
 def test_the_module_for_pytorch_comes_with_the_wheel(wheel):
   with zipfile.ZipFile(wheel) as archive:
     found = archive.read("pcl_jax/interop/modeling_pcl.py")
