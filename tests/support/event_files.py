@@ -1,5 +1,6 @@
-"""Reads TensorBoard's event files, independently of what writes them."""
+"""Reads the files of trackers, independently of what writes them."""
 
+from collections.abc import Iterator
 import pathlib
 import struct
 
@@ -20,3 +21,22 @@ def scalars(folder: pathlib.Path) -> list[tuple[str, int, float]]:
       ]
       place += 16 + length
   return found
+
+
+_WANDB_HEADER, _BLOCK = 7, 32_768  # Bytes; blocks count the header.
+
+
+def wandb_records(path: pathlib.Path) -> Iterator[bytes]:
+  """Yields the records of an offline run of wandb, a log as LevelDB has it."""
+  data, place, parts = path.read_bytes(), _WANDB_HEADER, b""
+  while place < len(data):
+    if _BLOCK - place % _BLOCK < 7:  # No record begins in so little room.
+      place += _BLOCK - place % _BLOCK
+      continue
+    # Each part: its checksum, its length, whether it is whole, first or last.
+    _, length, kind = struct.unpack_from("<IHB", data, place)
+    parts += data[place + 7 : place + 7 + length]
+    place += 7 + length
+    if kind in (1, 4):
+      yield parts
+      parts = b""

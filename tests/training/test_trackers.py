@@ -12,6 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import hosts
 from pcl_jax.training import metric_writers
 from pcl_jax.training import trackers
+from tests.support import event_files
 from tests.support import tiny_run
 
 
@@ -243,7 +244,6 @@ def test_a_run_is_tracked_by_the_real_wandb_offline(
 ):
   pytest.importorskip("wandb")
   from wandb.proto import wandb_internal_pb2
-  from wandb.sdk.internal import datastore
 
   monkeypatch.setenv("WANDB_MODE", "offline")
   config.trackers, config.epochs = ("wandb",), 1
@@ -258,9 +258,7 @@ def test_a_run_is_tracked_by_the_real_wandb_offline(
   ]
   found, names = [], set()
   for path in sorted((tmp_path / "run").glob("wandb/offline-run-*/*.wandb")):
-    store = datastore.DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
+    for data in event_files.wandb_records(path):
       record = wandb_internal_pb2.Record.FromString(data)
       if record.HasField("run"):
         names.add((record.run.run_id, record.run.display_name))
