@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "min_s": "leave out tracks that are shorter by more than half a second",
     "split_artists": "split names at '&' and such: known, always or never",
     "artist_folder": "layout, parent, none, or a level from 1",
+    "album_folder": "none, or a level from 1: albums where no tag names one",
     "no_artists": "names that are no artist, split at ';'; '+': the known ones",
     "genre_separators": "signs between genres, besides ';'",
     "no_genres": "names that are no genre, as --no_artists",

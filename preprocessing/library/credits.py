@@ -26,6 +26,8 @@ class Rules:
   Attributes:
     split_artists: one of `artist_names.RULES`.
     artist_folder: a rule of `folder_artists.find`.
+    album_folder: none, or the level of the folders that are the albums of files
+      without an album tag.
     no_artists: names that are no artist, separated by ';'; '+' stands for the
       built-in list.
     genre_separators: signs that separate genres, besides ';'.
@@ -34,6 +36,7 @@ class Rules:
 
   split_artists: str = artist_names.RULES[0]
   artist_folder: str = folder_artists.LAYOUT
+  album_folder: str = folder_artists.NONE
   no_artists: str = placeholders.BUILT_IN
   genre_separators: str = ",/|"
   no_genres: str = placeholders.BUILT_IN
@@ -51,6 +54,12 @@ class Rules:
       raise errors.InputError(
         f"--artist_folder is {rule!r}: give one of {', '.join(words)}, or the "
         "level of the artists' folders, 1 for those in --audio itself."
+      )
+    rule = self.album_folder
+    if rule != folder_artists.NONE and folder_artists.level_of(rule) is None:
+      raise errors.InputError(
+        f"--album_folder is {rule!r}: give {folder_artists.NONE}, or the level "
+        "of the albums' folders, 1 for those in --audio itself."
       )
 
 
@@ -189,9 +198,13 @@ def _by_folders(
 
 
 def _albums(
-  tags: Mapping[str, Tags], namer: _Namer, no_artists: placeholders.Placeholders
+  tags: Mapping[str, Tags],
+  namer: _Namer,
+  no_artists: placeholders.Placeholders,
+  rule: str,
 ) -> dict[str, tuple[str, str] | None]:
   """Returns the album of each file, by its artist or else by its folder."""
+  level = folder_artists.level_of(rule)
   found: dict[str, tuple[str, str] | None] = {}
   for path, one in tags.items():
     found[path] = None
@@ -201,6 +214,10 @@ def _albums(
       kind = "artist: " if by else _FOLDER
       owner = kind + "/".join(map(name_keys.key, owner))
       found[path] = (owner, namer.spellings.add(album))
+    folders = _folders(path)
+    if found[path] is None and level and len(folders) >= level:
+      album = namer.spellings.add(folders[level - 1])
+      found[path] = (_FOLDER + "/".join(folders[:level]), album)
   return found
 
 
@@ -232,7 +249,7 @@ def credit(tags: Mapping[str, Tags], rules: Rules) -> Credits:
   namers = {"artists": artists, "albums": albums, "genres": genres}
   return Credits(
     artists=found,
-    albums=_albums(tags, albums, artists.none),
+    albums=_albums(tags, albums, artists.none, rules.album_folder),
     genres=_genres(tags, genres, rules.genre_separators),
     names={kind: one.spellings for kind, one in namers.items()},
     from_folders=from_folders,

@@ -106,6 +106,7 @@ def _arguments(folder: pathlib.Path) -> dict[str, list[str]]:
   return {
     "melon_lmdb": [f"--melon_dir={folder}", out],
     "own_library": [f"--audio={folder}", out],
+    "free_music": [out],
     "data_split": [f"--melon_dir={folder}", data],
     "playlist_vectors": [data],
     "genre_vectors": [data],

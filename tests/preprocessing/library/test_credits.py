@@ -102,6 +102,23 @@ def test_untagged_files_have_the_artist_of_their_folder_by_whole_path():
   assert [path for path, names in without.items() if names] == ["7.mp3"]
 
 
+def test_a_folder_can_be_the_album_of_files_without_an_album_tag():
+  tags = {
+    "Game/a/1.mp3": Tags(),
+    "game/b/2.mp3": Tags(albums=("Unknown Album",)),
+    "Game/b/3.mp3": Tags(),
+    "Game/b/4.mp3": Tags(albums=("Game",)),
+    "5.mp3": Tags(),
+  }
+  found = credits.credit(tags, credits.Rules(album_folder="1")).albums
+  assert found["Game/a/1.mp3"] == found["Game/b/3.mp3"] is not None
+  assert len(set(found.values())) == 4 and found["5.mp3"] is None
+  assert set(credits.credit(tags, credits.Rules()).albums.values()) == {
+    None,
+    found["Game/b/4.mp3"],
+  }
+
+
 def test_an_album_is_its_artists_or_else_its_folders():
   found = credits.credit(
     {
@@ -196,7 +213,8 @@ def test_whatever_tags_say_names_are_real_and_each_is_there_once(tags, rule):
 
 
 @pytest.mark.parametrize(
-  "rules", [{"split_artists": "some"}, {"artist_folder": "0"}]
+  "rules",
+  [{"split_artists": "some"}, {"artist_folder": "0"}, {"album_folder": "0"}],
 )
 def test_rules_that_do_not_exist_are_refused(rules):
   with pytest.raises(errors.InputError, match=f"--{next(iter(rules))} is"):
