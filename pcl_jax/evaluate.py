@@ -3,7 +3,8 @@
 python -m pcl_jax.evaluate --workdir=runs/sample
 python -m pcl_jax.evaluate --workdir=runs/sample --tasks=artist,hubs --baselines
 python -m pcl_jax.evaluate --workdir=runs/sample --tagging=data/tagging/gtzan
-python -m pcl_jax.evaluate --compare runs/a runs/b
+python -m pcl_jax.evaluate --embeddings=other.parquet --data=data/sample
+python -m pcl_jax.evaluate --compare runs/a runs/b other.parquet
 
 Runs the tasks on the features of the run's best encoder, prints the table, and
 writes results.json and, for each task, the values of all its items
@@ -13,6 +14,11 @@ encoder, for the same network before training and for the mean of the
 mel-spectrogram over time; with --baselines these and more run through all
 tasks. --compare tests runs that were evaluated against each other, item by
 item.
+
+With --embeddings, all this is measured on vectors that any program made: a
+Parquet file with the columns id and vector, and a row for each song of --data.
+What is found is written into a folder beside it (other.evaluated), and
+--compare takes such files as it takes runs.
 """
 
 import argparse
@@ -36,7 +42,10 @@ from pcl_jax.evaluation.tagging import tagging_tasks
 _TASKS = f"{registry.ALL} (default), {registry.NONE}, or any of"
 _HELP = {
   "workdir": "folder of the run, or a bundle",
-  "compare": "folders of evaluated runs; each is tested against the first",
+  "embeddings": "a Parquet file of vectors, in place of a run; needs --data",
+  "name": "what these vectors are called in tables (default: the file's name)",
+  "compare": "folders of evaluated runs, and evaluated files of vectors; each "
+  "is tested against the first",
   "checkpoint": "the best one by validation loss, or the latest (%(default)s)",
   "data": "data set (default: the one the run trained on)",
   "tasks": f"{_TASKS} {', '.join(registry.TASKS)}, separated by commas",
@@ -68,7 +77,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   path = {"type": command_line.path}
   what = parser.add_mutually_exclusive_group(required=True)
   add("workdir", what, **path)
+  add("embeddings", what, **path, metavar="TABLE")
   add("compare", what, **path, nargs="+", metavar="RUN")
+  add("name")
   add("checkpoint", choices=("best", "latest"), default="best")
   add("data")
   add("tasks", default=registry.ALL)
@@ -82,6 +93,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   means = (task_base.EMBEDDINGS, *probes.MEANS)
   add("tagging_mean", choices=means, default=means[0])
   flags = parser.parse_args(argv)
+  if flags.embeddings and not flags.data:
+    parser.error(
+      "--embeddings needs --data, the data set whose songs these are"
+    )
+  if flags.name is not None and not flags.embeddings:
+    parser.error("--name is the name of --embeddings; a run has its own")
   flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
   flags.split = catalogues.SPLIT_NAMES.index(flags.split)
   return flags
@@ -104,20 +121,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     return
   jax_setup.start()
   decided = [field.name for field in dataclasses.fields(task_base.Options)]
-  found = evaluator.evaluate(
-    flags.workdir,
-    flags.data,
-    tasks=flags.tasks,
-    tagging=flags.tagging,
-    baselines=flags.baselines,
-    options=task_base.Options(
-      **{name: getattr(flags, name) for name in decided}
-    ),
-    which=flags.checkpoint,
+  how = {name: getattr(flags, name) for name in ("tasks", "tagging")}
+  how["baselines"] = flags.baselines
+  how["options"] = task_base.Options(
+    **{name: getattr(flags, name) for name in decided}
   )
-  paths = report.write(flags.workdir, found)
+  if flags.embeddings:
+    folder = report.folder_of(flags.embeddings)
+    found = evaluator.evaluate_table(
+      flags.embeddings, flags.data, name=flags.name, **how
+    )
+  else:
+    folder = flags.workdir
+    found = evaluator.evaluate(
+      folder, flags.data, which=flags.checkpoint, **how
+    )
+  paths = report.write(folder, found)
   print(report.format_evaluation(found))
-  print(f"\nitems of each task: {flags.workdir / report.FOLDER}")
+  print(f"\nitems of each task: {folder / report.FOLDER}")
   print(f"written to {paths[0]}")
 
 

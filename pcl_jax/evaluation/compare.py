@@ -16,7 +16,6 @@ from pcl_jax.common import storage
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
-from pcl_jax.evaluation import representations
 
 # Settings that a task finds for itself, so that two runs may differ in them.
 _FOUND = ("chosen_", "found_")
@@ -27,10 +26,10 @@ class Evaluated:
   """A run and what its evaluation wrote.
 
   Attributes:
-    workdir: folder of the run.
+    workdir: folder of the run, or the table of vectors.
     results: content of results.json.
-    tasks: what each task found about the trained encoder, where it has a
-      result.
+    tasks: what each task found about the trained encoder, or the vectors, where
+      it has a result.
   """
 
   workdir: pathlib.Path
@@ -38,12 +37,13 @@ class Evaluated:
   tasks: dict[str, dict[str, Any]]
 
   def items(self, task: str) -> pyarrow.Table:
-    """Returns the items of a task, for the trained encoder.
+    """Returns the items of a task, for the trained encoder or the vectors.
 
     Raises:
       InputError: the table is missing or damaged.
     """
-    path = self.workdir / report.FOLDER / f"{task}.parquet"
+    folder = report.folder_of(self.workdir)
+    path = folder / report.FOLDER / f"{task}.parquet"
     try:
       table = parquet.read_table(path)
       row = self.results["trained"]
@@ -75,24 +75,27 @@ class Test:
 
 
 def _remedy(workdir: pathlib.Path) -> str:
-  return f"Make it with python -m pcl_jax.evaluate --workdir={workdir}"
+  of = f"--workdir={workdir}"
+  if workdir.is_file():
+    of = f"--embeddings={workdir} --data=..."
+  return f"Make it with python -m pcl_jax.evaluate {of}"
 
 
 def read(workdir: pathlib.Path) -> Evaluated:
-  """Reads what an evaluation wrote into a run's folder.
+  """Reads what an evaluation wrote of a run, or of a table of vectors.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or the table.
 
   Raises:
     InputError: there is nothing, or nothing that can be compared.
   """
-  path = workdir / report.FILE_NAME
+  path = report.folder_of(workdir) / report.FILE_NAME
   try:
     results = storage.read_json(path)
   except FileNotFoundError as error:
     raise errors.InputError(
-      f"{path} does not exist: the run has not been evaluated. "
+      f"{path} does not exist: {workdir} has not been evaluated. "
       f"{_remedy(workdir)}"
     ) from error
   except (OSError, ValueError) as error:
@@ -183,7 +186,7 @@ def compare(
   """Tests the trained encoders of runs against that of the first one.
 
   Args:
-    workdirs: folders of evaluated runs, at least two.
+    workdirs: folders of evaluated runs, or tables, at least two.
     tasks: tasks to compare; None for all that any run has measured.
     seed: seed of the resamples.
 
@@ -232,10 +235,11 @@ def format_tests(
   """
   corrected = bootstrap.holm(np.array([one.difference.p for one in tests]))
   lines = [
-    f"{representations.TRAINED.capitalize()} encoders, each against that of "
-    f"{workdirs[0]}, over the items that both have: paired bootstrap, 95 %",
-    f"intervals; p also corrected for the {len(tests)} tests of this table "
-    "(Holm).",
+    f"Each encoder, or table of vectors, against that of {workdirs[0]}, over "
+    "the items that",
+    "both have: paired bootstrap, 95 % intervals; p also corrected for the "
+    f"{len(tests)} tests of this",
+    "table (Holm).",
     "",
   ]
   head = ["task", "metric", "run", "first", "run's", "difference", "p"]

@@ -1,9 +1,10 @@
-"""Runs tasks on the encoder of a run and on what it is compared with."""
+"""Runs tasks on an encoder, or on vectors, and on what it is compared with."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import pathlib
 import time
+from typing import Any
 
 from absl import logging
 
@@ -16,6 +17,7 @@ from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
+from pcl_jax.evaluation import vector_tables
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
 from pcl_jax.evaluation.retrieval import precision_at_k
@@ -127,6 +129,62 @@ def _check_any(measured: _Measured, data: dataset.DataSet) -> None:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+  """What is evaluated: rows of the table, and what is known of the first."""
+
+  data: dataset.DataSet
+  rows: Sequence[representations.Representation]
+  learned: learned_songs.LearnedSongs | None
+  seed: int
+  about: dict[str, Any]  # What results.json says of it.
+  # Made after the songs that it learned from are no queries.
+  checks: Callable[[], list[leakage.Check]]
+  certificate: Callable[[], dict[str, Any]]
+
+
+def _measure(
+  subject: _Subject,
+  tasks: str,
+  tagging: Sequence[str],
+  *,
+  baselines: bool,
+  options: task_base.Options | None,
+) -> report.Evaluation:
+  """Runs tasks and audits."""
+  chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
+  chosen |= tagging_tasks.tasks_of(tagging)
+  data, options = subject.data, options or task_base.Options()
+  chosen, notes = tagging_tasks.without_melon_50(chosen, data)
+  notes += _leave_out_learned(data, subject.learned, options.split)
+  context = task_base.Context(
+    data, seed=subject.seed, options=options, chosen=tuple(chosen)
+  )
+  runs = {name: task.run for name, task in chosen.items()}
+  measured = _Measured(tuple(chosen))
+  _measure_representations(
+    subject.rows, context, runs, measured, baselines=baselines
+  )
+  if baselines:
+    notes += _measure_baselines(chosen, context, runs, measured)
+  _check_any(measured, data)
+  results = subject.about | {
+    "format_version": FORMAT_VERSION,
+    "data": str(data.directory),
+    "fingerprint": data.fingerprint(),
+    "songs": len(data.store),
+    "trained": subject.rows[0].name,
+    "options": dataclasses.asdict(context.options),
+    "precision_at_5": measured.precision,
+    "tasks": measured.rows,
+    "seconds": measured.seconds,
+    "checks": [dataclasses.asdict(one) for one in subject.checks()],
+    "certificate": subject.certificate(),
+    "notes": notes,
+  }
+  return report.Evaluation(results, measured.items, chosen)
+
+
 def evaluate(
   workdir: pathlib.Path,
   data_dir: str | None = None,
@@ -152,41 +210,61 @@ def evaluate(
     InputError: a task is unknown, there is no checkpoint or no data set, or
       nothing in the data set can be measured.
   """
-  chosen = {name: registry.TASKS[name] for name in registry.choose(tasks)}
-  chosen |= tagging_tasks.tasks_of(tagging)
   encoder, meta = encoder_loading.load_network(workdir, which)
   data = task_base.open_data(workdir, meta, data_dir)
-  options = options or task_base.Options()
   learned = learned_songs.read(workdir)
-  chosen, notes = tagging_tasks.without_melon_50(chosen, data)
-  notes += _leave_out_learned(data, learned, options.split)
-  seed = meta["config"]["seed"]
-  context = task_base.Context(
-    data, seed=seed, options=options, chosen=tuple(chosen)
+  subject = _Subject(
+    data=data,
+    rows=representations.representations(encoder, meta, data),
+    learned=learned,
+    seed=meta["config"]["seed"],
+    about={"checkpoint": which, "step": meta["progress"]["step"]},
+    checks=lambda: leakage.check(meta, data, learned),
+    certificate=lambda: provenance.make(encoder, meta, data),
   )
-  rows = representations.representations(encoder, meta, data)
-  runs = {name: task.run for name, task in chosen.items()}
-  measured = _Measured(tuple(chosen))
-  _measure_representations(rows, context, runs, measured, baselines=baselines)
-  if baselines:
-    notes += _measure_baselines(chosen, context, runs, measured)
-  _check_any(measured, data)
-  results = {
-    "format_version": FORMAT_VERSION,
-    "checkpoint": which,
-    "step": meta["progress"]["step"],
-    "data": str(data.directory),
-    "fingerprint": data.fingerprint(),
-    "songs": len(data.store),
-    "trained": rows[0].name,
-    "options": dataclasses.asdict(context.options),
-    "precision_at_5": measured.precision,
-    "tasks": measured.rows,
-    "seconds": measured.seconds,
-    "checks": [
-      dataclasses.asdict(one) for one in leakage.check(meta, data, learned)
-    ],
-    "certificate": provenance.make(encoder, meta, data),
-    "notes": notes,
-  }
-  return report.Evaluation(results, measured.items, chosen)
+  return _measure(subject, tasks, tagging, baselines=baselines, options=options)
+
+
+def evaluate_table(
+  path: pathlib.Path,
+  data_dir: str,
+  *,
+  name: str | None = None,
+  tasks: str = registry.ALL,
+  tagging: Sequence[str] = (),
+  baselines: bool = False,
+  options: task_base.Options | None = None,
+) -> report.Evaluation:
+  """Runs tasks on vectors that any program made, and on the baselines.
+
+  Args:
+    path: Parquet file with the columns id and vector, as `vector_tables` reads.
+    data_dir: the data set whose songs these are.
+    name: what the vectors are called in tables; None for the file's name.
+    tasks: names in the registry, separated by commas, `all` or `none`.
+    tagging: folders of prepared public tagging sets, for the baselines: the
+      table has no vectors of their clips.
+    baselines: whether the tasks run on the baselines too.
+    options: options of the tasks.
+
+  Raises:
+    InputError: a task is unknown, the table or the data set cannot be used, or
+      nothing in the data set can be measured.
+  """
+  data = dataset.DataSet(data_dir)
+  vectors = vector_tables.read(path, data)
+  name = path.stem if name is None else name
+  subject = _Subject(
+    data=data,
+    rows=representations.of_vectors(name, vectors.rows, data),
+    learned=vectors.learned,
+    seed=0,
+    about={"embeddings": str(path)},
+    checks=lambda: leakage.check_vectors(name, data, vectors.learned),
+    certificate=lambda: provenance.of_table(path, data),
+  )
+  found = _measure(
+    subject, tasks, tagging, baselines=baselines, options=options
+  )
+  found.results["notes"] += vectors.notes
+  return found

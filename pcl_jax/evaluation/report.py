@@ -69,18 +69,23 @@ def as_dict(found: task_base.Result) -> dict[str, Any]:
   )
 
 
+def folder_of(path: pathlib.Path) -> pathlib.Path:
+  """Returns where the results of a run's folder, or of a table, are."""
+  return path.with_suffix(".evaluated") if path.is_file() else path
+
+
 def write(workdir: pathlib.Path, found: Evaluation) -> list[pathlib.Path]:
   """Writes results.json, and a table of items for each task.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or what `folder_of` gives for a table.
     found: what to write.
 
   Returns:
     The files' paths, results.json first.
   """
   folder = workdir / FOLDER
-  folder.mkdir(exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
   paths = [workdir / FILE_NAME]
   for task, rows in found.items.items():
     if rows:

@@ -20,6 +20,9 @@ UNTRAINED = "untrained"
 MEAN_MEL = "mean mel"
 MEAN_STD_MEL = "mean and std mel"
 MODE_P = "mode P vectors"
+POPULARITY = "popularity"
+RANDOM = "random"
+BASELINES = (UNTRAINED, MEAN_MEL, MEAN_STD_MEL, MODE_P, POPULARITY, RANDOM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,34 @@ def representations(
       lambda: song_encoder.embed_songs(untrained, store, songs),
       untrained,
     ),
+    *_statistics(data),
+  ]
+
+
+def of_vectors(
+  name: str, vectors: task_base.Embeddings, data: dataset.DataSet
+) -> list[Representation]:
+  """Returns vectors of all songs and, after them, what they are compared with.
+
+  Args:
+    name: name of their row.
+    vectors: vectors of all songs, [songs, d].
+    data: the data set.
+
+  Raises:
+    InputError: the name is empty, or that of a baseline.
+  """
+  if not name.strip() or name in BASELINES:
+    raise errors.InputError(
+      f"--name={name}: it must not be empty, nor the name of a baseline "
+      f"({', '.join(BASELINES)})."
+    )
+  return [Representation(name, lambda: vectors), *_statistics(data)]
+
+
+def _statistics(data: dataset.DataSet) -> list[Representation]:
+  store, songs = data.store, np.arange(len(data.store), dtype=np.int32)
+  return [
     Representation(MEAN_MEL, lambda: mel_baselines.mean_mel(store, songs)),
     Representation(
       MEAN_STD_MEL,

@@ -296,6 +296,25 @@ def check(
   return checks + _check_vectors(meta, trained_on)
 
 
+def check_vectors(
+  name: str,
+  data: dataset.DataSet,
+  learned: learned_songs.LearnedSongs | None = None,
+) -> list[Check]:
+  """Checks what can be known of vectors whose training is not at hand.
+
+  Args:
+    name: what the vectors are called.
+    data: the data set that they are evaluated on.
+    learned: the songs that their encoder learned from; None if not known.
+  """
+  checks = [_check_copies(data, data)]
+  if learned:
+    return checks + _check_recorded(learned, data)
+  found = f"which songs {name} has learned from is not on record"
+  return [*checks, Check("training data", None, found)]
+
+
 def format_checks(checks: list[dict[str, Any]]) -> list[str]:
   """Returns the lines below the table, for checks as plain values."""
   lines = []

@@ -73,14 +73,9 @@ def make(
     Plain values, fit for json.
   """
   config = json.dumps(meta["config"], sort_keys=True).encode()
-  evaluated = versions.installed(*versions.OF_TRAINING, *_LIBRARIES)
-  return {
-    "data": {
-      "directory": str(data.directory),
-      "fingerprint": data.fingerprint(),
-      "catalogue_sha256": storage.sha256(data.directory / catalogues.FILE_NAME),
-      "songs": len(data.store),
-    },
+  certificate = _of_data(data)
+  certificate["versions"]["trained"] = meta["versions"]
+  return certificate | {
     "trained_on": {
       "directory": meta["config"]["data"]["dir"],
       "fingerprint": meta["data"]["fingerprint"],
@@ -91,6 +86,24 @@ def make(
       "step": meta["progress"]["step"],
       "encoder_sha256": embedding_table.weights_digest(encoder),
     },
+  }
+
+
+def of_table(path: pathlib.Path, data: dataset.DataSet) -> dict[str, Any]:
+  """Returns the same for a table of vectors, whose encoder is not known."""
+  table = {"path": str(path), "sha256": storage.sha256(path)}
+  return _of_data(data) | {"embeddings": table}
+
+
+def _of_data(data: dataset.DataSet) -> dict[str, Any]:
+  evaluated = versions.installed(*versions.OF_TRAINING, *_LIBRARIES)
+  return {
+    "data": {
+      "directory": str(data.directory),
+      "fingerprint": data.fingerprint(),
+      "catalogue_sha256": storage.sha256(data.directory / catalogues.FILE_NAME),
+      "songs": len(data.store),
+    },
     "code": code(),
-    "versions": {"trained": meta["versions"], "evaluated": evaluated},
+    "versions": {"evaluated": evaluated},
   }

@@ -10,6 +10,7 @@ import numpy as np
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import playlist_continuation
 from pcl_jax.evaluation.retrieval import ranking
@@ -263,7 +264,10 @@ class PlaylistContinuation(task_base.Task):
     "r_precision",
     "ndcg_published",
   )
-  baselines = {"popularity": _popular, "random": _random}
+  baselines = {
+    representations.POPULARITY: _popular,
+    representations.RANDOM: _random,
+  }
 
   def run(self, context: task_base.Context) -> task_base.Result:
     """Measures a representation."""
