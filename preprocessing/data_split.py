@@ -4,7 +4,8 @@ Splits the songs of the song store into train, validation and test (80, 10 and
 10 %), stratified over genre and sub-genre codes, draws the fixed validation
 pairs of the three pair methods, and writes catalogue.npz (and its settings and
 counts, data_split.json) into the data set's folder. MELON_DIR holds
-kakao_meta/; for an own library it is the data set's folder itself.
+kakao_meta/; for an own library it is the data set's folder itself. With
+--split_by=album or artist, all songs of an album or artist go to one part.
 
     python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon
     python -m preprocessing.data_split --melon_dir=data/own --data=data/own
@@ -24,6 +25,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import programs
 from pcl_jax.data import catalogues
+from pcl_jax.data import song_groups
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 
@@ -38,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   shares = {"type": float, "default": argparse.SUPPRESS}
   add("--test_share", **shares, help="share of all songs (default 0.1)")
   add("--validation_share", **shares, help="share of all songs (default 0.1)")
+  add(
+    "--split_by",
+    choices=song_groups.SPLIT_BY,
+    default=argparse.SUPPRESS,
+    help="what goes to one part as a whole (default song)",
+  )
   add(
     "--split_from",
     type=command_line.path,
@@ -58,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add("--force", action="store_true", help="replace another split")
   options = vars(parser.parse_args(argv))
-  given = [name for name in options if name.endswith("_share")]
+  decide = ("test_share", "validation_share", "split_by")
+  given = [name for name in options if name in decide]
   if options["split_from"] and given:
     parser.error(f"--split_from decides the split; leave out {given}")
   melon_dir, data_dir = options.pop("melon_dir"), options.pop("data")

@@ -43,7 +43,8 @@ playlists, and every playlist entry that no song was found for).
 Interrupted, the same command goes on. Given again after files or playlists were
 added, changed or removed, it decodes what is new, copies the rest from the old
 data set and makes a new one; the old one stays until the new one is complete.
-Known songs keep their part of the split, and only new ones are divided. A run
+Known songs keep their part of the split, and only new ones are divided; with
+--split_by=album or artist they go where the other songs of theirs are. A run
 trained on the old one cannot be continued on the new one. If nothing has
 changed, nothing is done. --force decodes everything again, keeping the ids, and
 is needed for other settings; where only shares, seed or sizes of vectors are
@@ -59,6 +60,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
+from pcl_jax.data import song_groups
 from preprocessing.library import library_build
 from preprocessing.library import library_report
 from preprocessing.library import library_settings
@@ -94,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = library_settings.DEFAULTS[name]
     text = f"{text} (as it is in --out; at first {default})"
     add(f"--{name}", type=type(default), help=text)
+  text = "what goes to one part as a whole (as it is in --out; at first song)"
+  add("--split_by", choices=song_groups.SPLIT_BY, help=text)
   text = "of several: mean, left or loudest (as it is in --out; at first mean)"
   add("--channels", choices=channel_mix.CHOICES, help=text)
   text = "make each album of two songs or more a playlist, too"

@@ -16,6 +16,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
 from pcl_jax.common import programs
+from pcl_jax.data import song_groups
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
 from preprocessing.melon import melon_meta
@@ -39,6 +40,7 @@ def make(
   songs: int = 600,
   seconds: float = 20.0,
   seed: int = 0,
+  split_by: str = song_groups.SONG,
 ) -> None:
   """Makes a data set of synthesised music, or goes on making it.
 
@@ -47,6 +49,7 @@ def make(
     songs: the number of songs.
     seconds: the length of most songs.
     seed: the seed of all draws.
+    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
 
   Raises:
     InputError: the folder holds something else, or another process makes it.
@@ -72,6 +75,7 @@ def make(
       test_share=TEST_SHARE,
       validation_share=VALIDATION_SHARE,
       seed=seed,
+      split_by=split_by,
     )
     playlist_factors.make_playlist_vectors(data_dir, seed=seed)
     genre_words.make_genre_vectors(data_dir, seed=seed)
@@ -113,9 +117,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     "seed": (0, "decides everything that is drawn"),
   }
   command_line.add_numbers(parser, numbers)
+  text = "what goes to one part of the split as a whole (default %(default)s)"
+  by = {"choices": song_groups.SPLIT_BY, "default": song_groups.SONG}
+  parser.add_argument("--split_by", **by, help=text)
   flags = parser.parse_args(argv)
   jax_setup.start()
-  make(flags.out, songs=flags.songs, seconds=flags.seconds, seed=flags.seed)
+  make(
+    flags.out,
+    songs=flags.songs,
+    seconds=flags.seconds,
+    seed=flags.seed,
+    split_by=flags.split_by,
+  )
   train = programs.fit("python launch.py --config=configs/sample.py")
   print(
     f"{flags.out} is ready. Next: {train} --config.data.dir={flags.out} "

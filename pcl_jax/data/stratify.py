@@ -6,8 +6,9 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
+from pcl_jax.data import song_groups
 
-NEW = -2  # In place of a part: the song has none yet.
+NEW = song_groups.NEW
 _MAX_SEED = 2**32 - 1
 
 
@@ -138,16 +139,20 @@ def split_songs(
   validation_share: float,
   seed: int,
   known: Int8[np.ndarray, " songs"] | None = None,
+  groups: Int[np.ndarray, " songs"] | None = None,
+  split_by: str = song_groups.SONG,
 ) -> Int8[np.ndarray, " songs"]:
   """Divides songs as `divide` does, over their genre codes, 1..num_codes.
 
   `known` has the part of each song, NEW for those that have none yet: only
-  these are divided, as `add_songs` does. None if all songs are new.
+  these are divided, as `add_songs` does. None if all songs are new. With
+  `groups`, the group of each song, a whole group goes to one part; messages
+  call it `split_by`.
 
   Raises:
     TooFewSongs: a part would be empty.
     InputError: a share, or their sum, is not between 0 and 1; the seed is
-      negative or too large.
+      negative or too large; groups are too large for the shares.
   """
   shares = test_share, validation_share
   if not (min(shares) > 0 and sum(shares) < 1):
@@ -161,7 +166,12 @@ def split_songs(
   labels[genres.list_index(), genres.values - 1] = True
   how = {"test_share": test_share, "validation_share": validation_share}
   how["seed"] = seed
-  if known is None or (known == NEW).all():
+  if groups is not None:
+    known = np.full(len(labels), NEW, np.int8) if known is None else known
+    parts = np.array([1 - sum(shares), validation_share, test_share])
+    split = song_groups.divide(labels, groups, known, parts, seed)
+    song_groups.check(groups, split, parts, split_by)
+  elif known is None or (known == NEW).all():
     split = divide(labels, **how)
   else:
     split = add_songs(labels, known, known == NEW, **how)

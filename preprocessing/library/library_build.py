@@ -332,6 +332,7 @@ def build_library(
   dims: int | None = None,
   genre_dims: int | None = None,
   seed: int | None = None,
+  split_by: str | None = None,
   albums_as_playlists: bool | None = None,
   **names: str | None,
 ) -> dict[str, Any]:
@@ -353,6 +354,7 @@ def build_library(
     dims: factors of the playlist vectors.
     genre_dims: size of the genre vectors.
     seed: seed of the split and of the vectors.
+    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
     min_s: tracks that are shorter by more than half a second are left out. If
       this or what follows is another than before, nothing that is a song is
       decoded.
@@ -387,6 +389,7 @@ def build_library(
     "dims": dims,
     "genre_dims": genre_dims,
     "seed": seed,
+    "split_by": split_by,
     "channels": channels,
     "min_s": None if min_s is None else float(min_s),
     "albums_as_playlists": albums_as_playlists,

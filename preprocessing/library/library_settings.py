@@ -7,6 +7,7 @@ from typing import Any
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
+from pcl_jax.data import song_groups
 from preprocessing.library import credits
 from preprocessing.library import library_store
 from preprocessing.melon import catalogue_maker
@@ -29,6 +30,7 @@ DEFAULTS = {
   "dims": 300,
   "genre_dims": 128,
   "seed": 0,
+  "split_by": song_groups.SONG,
 }
 
 
@@ -65,6 +67,7 @@ def of_data_set(
   settings = report.get("settings", {"audio_dir": report["audio_dir"]})
   # Data sets of earlier versions have tracks of any length.
   earlier = {"min_s": 0.0, "channels": channel_mix.MEAN}
+  earlier["split_by"] = song_groups.SONG
   return earlier | settings | catalogue_maker.read_shares(data_dir)
 
 

@@ -13,13 +13,16 @@ from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import ragged
+from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
 from pcl_jax.data import stratify
 from preprocessing.melon import melon_meta
 from preprocessing.melon import published_split
+from preprocessing.melon import split_report
 
-SETTINGS_FILE = "data_split.json"
-SHARES = ("test_share", "validation_share", "seed")
+SETTINGS_FILE = song_groups.SETTINGS_FILE
+SHARES = ("test_share", "validation_share", "seed", "split_by")
+_EARLIER = {"split_by": song_groups.SONG}  # Earlier splits do not say so.
 _ABSENT = "songs_no_longer_there"  # Their parts, by id, should they return.
 _SHOWN_IDS = 5
 _PUBLISHED_METHOD = "Playlist"  # The only method with published pairs.
@@ -106,7 +109,7 @@ def read_parts(data_dir: pathlib.Path) -> dict[int, int]:
 
 
 def read_shares(data_dir: pathlib.Path) -> dict[str, Any]:
-  """Returns test_share, validation_share and seed of a data set's split.
+  """Returns the `SHARES` of a data set's split: what decided it.
 
   Returns:
     Those that are known; none where there is no split.
@@ -114,7 +117,7 @@ def read_shares(data_dir: pathlib.Path) -> dict[str, Any]:
   path = data_dir / SETTINGS_FILE
   if not path.exists():
     return {}
-  there = storage.read_made_json(path)["settings"]
+  there = _EARLIER | storage.read_made_json(path)["settings"]
   return {name: there[name] for name in SHARES if name in there}
 
 
@@ -128,12 +131,19 @@ def _split(
   if split_from is None:
     ids = made.song_ids.tolist()
     known = np.array([parts.get(i, stratify.NEW) for i in ids], np.int8)
+    split_by, groups = shares["split_by"], None
+    if split_by != song_groups.SONG:
+      groups = song_groups.of_songs(made, split_by)
     split = stratify.split_songs(
-      made.genres, len(made.genre_codes), known=known, **shares
+      made.genres, len(made.genre_codes), known=known, groups=groups, **shares
     )
     new = np.bincount(split[known == stratify.NEW], minlength=3)
     drawn = dict(zip(catalogues.SPLIT_NAMES, new.tolist(), strict=True))
-    return dataclasses.replace(made, split=split), {"drawn": drawn}
+    counts: dict[str, Any] = {"drawn": drawn}
+    if groups is not None:
+      counts["groups"] = int(groups.max()) + 1
+      counts["groups_in_several_parts"] = len(song_groups.torn(groups, split))
+    return dataclasses.replace(made, split=split), counts
   parts = published_split.read_split(split_from)
   split, counts = published_split.assign(made.song_ids, parts, split_from)
   return dataclasses.replace(made, split=split), {"split_from": counts}
@@ -170,6 +180,8 @@ def _find_finished(
     return None
   try:
     found = storage.read_json(data_dir / SETTINGS_FILE)["settings"]
+    if "test_share" in found:
+      found = _EARLIER | found
     differing = storage.differences(found, settings)
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     differing = [f"{data_dir / SETTINGS_FILE} does not say which"]
@@ -242,60 +254,6 @@ def _count(
   }
 
 
-def _print_imported(counts: dict[str, Any]) -> None:
-  """Prints how much of the imported files the song store has."""
-  if "split_from" in counts:
-    given = counts["split_from"]
-    listed = ", ".join(
-      f"{given[name]['listed']} {name} ({given[name]['without_audio']} of them "
-      "without audio)"
-      for name in catalogues.SPLIT_NAMES
-    )
-    print(f"{given['file']} lists {listed}")
-    print(
-      f"{given['in_no_part']} songs of the song store are in none of its parts "
-      "and are not used"
-    )
-  if "val_pairs_from" in counts:
-    given = counts["val_pairs_from"]
-    print(
-      f"{given['file']} lists {given['listed']} pairs, "
-      f"{given['without_audio']} of them without audio"
-    )
-
-
-def _print_counts(counts: dict[str, Any]) -> None:
-  """Prints the counts, and how much of imported files was there."""
-  left_out = counts["playlist_songs_left_out"]
-  print(", ".join(f"{name} {counts[name]}" for name in catalogues.SPLIT_NAMES))
-  drawn = counts.get("drawn", {})
-  kept = counts["songs"] - sum(drawn.values())
-  if drawn and kept:
-    news = ", ".join(f"{name} {number}" for name, number in drawn.items())
-    print(f"{kept} known songs keep their part; new songs: {news}")
-  if not counts["genre_codes"]:
-    print("no song has a genre: the split is a plain shuffle, not stratified")
-  print(
-    f"{counts['artists']} artists, {counts['genre_codes']} genre codes, "
-    f"{counts['songs_without_genre']} songs without genre"
-  )
-  files = ", ".join(f"{n} of {name}" for name, n in counts["playlists"].items())
-  print(
-    f"playlists: {files}; {counts['playlists_without_songs']} of them are left "
-    f"without songs; {counts['playlist_songs']} songs in them"
-  )
-  print(
-    f"left out of playlists: {left_out['unknown']} songs that "
-    f"{melon_meta.SONG_FILE} lacks, {left_out['without_audio']} songs that "
-    f"the song store lacks, {left_out['repeated']} repetitions"
-  )
-  print(
-    "validation pairs: "
-    + ", ".join(f"{m} {n}" for m, n in counts["validation_pairs"].items())
-  )
-  _print_imported(counts)
-
-
 def _make(
   meta_dir: pathlib.Path,
   song_ids: np.ndarray,
@@ -324,6 +282,7 @@ def make_catalogue(
   test_share: float = 0.1,
   validation_share: float = 0.1,
   seed: int = 0,
+  split_by: str = song_groups.SONG,
   unknown_songs: str = "error",
   force: bool = False,
   split_from: pathlib.Path | None = None,
@@ -338,6 +297,7 @@ def make_catalogue(
     test_share: the share of all songs.
     validation_share: the share of all songs.
     seed: the seed of the split and of the validation pairs.
+    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
     unknown_songs: what to do with a playlist's song that song_meta.json lacks:
       `error` stops, `drop` leaves it out and counts it.
     force: replaces a catalogue made with other settings.
@@ -361,6 +321,7 @@ def make_catalogue(
     "test_share": test_share,
     "validation_share": validation_share,
     "seed": seed,
+    "split_by": split_by,
   }
   settings = {
     **({"seed": seed} if split_from else shares),
@@ -389,5 +350,5 @@ def make_catalogue(
   content[_ABSENT] = {str(song): parts[song] for song in absent}
   storage.write_json(data_dir / SETTINGS_FILE, content)
   made.save(data_dir)
-  _print_counts(counts)
+  split_report.print_counts(counts, split_by)
   return made

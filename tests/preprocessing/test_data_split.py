@@ -7,6 +7,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import song_groups
 from pcl_jax.data import song_writer
 from preprocessing import data_split
 from preprocessing.melon import catalogue_maker
@@ -353,3 +354,27 @@ def test_a_playlist_of_a_wrong_kind_is_named(prepared):
     '[{"id": 1, "songs": [3, "4"]}]',
     "record 1: field 'songs' is .* it must be a list of song ids",
   )
+
+
+def test_albums_stay_whole_and_the_data_set_says_what_it_was_split_by(
+  prepared,
+):
+  assert song_groups.read_split_by(prepared) is None
+  _make(prepared)
+  assert song_groups.read_split_by(prepared) == "song"
+  said = "split_by: there 'song', here 'album'"
+  with pytest.raises(errors.InputError, match=said):
+    _make(prepared, split_by="album")
+  made = _make(prepared, split_by="album", force=True)
+  assert song_groups.read_split_by(prepared) == "album"
+  groups = song_groups.of_songs(made, "album")
+  assert len(np.unique(groups)) < len(groups)
+  assert not len(song_groups.torn(groups, made.split))
+  # A data set of an earlier version does not name it: it was split by song.
+  path = prepared / catalogue_maker.SETTINGS_FILE
+  _make(prepared, force=True)
+  about = json.loads(path.read_text())
+  del about["settings"]["split_by"]
+  path.write_text(json.dumps(about))
+  assert song_groups.read_split_by(prepared) == "song"
+  _make(prepared)

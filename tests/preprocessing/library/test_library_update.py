@@ -117,6 +117,27 @@ def test_known_songs_keep_their_part_and_new_ones_fill_up_the_shares(
   assert _parts_of(data) == after | {gone: catalogues.TEST}
 
 
+def test_a_new_song_goes_to_the_part_of_its_artist(tmp_path, capsys):
+  audio, data = tmp_path / "music", tmp_path / "data"
+  tiny_library.make(audio, artists=5, songs=2)
+  library_build.build_library(audio, data, split_by="artist", **SMALL)
+  assert "split by artist: 5 groups of songs" in capsys.readouterr().out
+  before = _parts_of(data)
+  assert all(before[2 * i] == before[2 * i + 1] for i in range(5))
+  for artist in range(5):
+    name = audio / f"Artist {artist}" / "new.wav"
+    tiny_library.write_song(name, 800.0 + 40 * artist)
+  report = library_build.build_library(audio, data, **SMALL)
+  assert report["settings"]["split_by"] == "artist"
+  ids = tiny_library.read_json(data / "song_ids.json")["ids"]
+  after = _parts_of(data)
+  for path, song in ids.items():
+    first = ids[f"{path.partition('/')[0]}/0.wav"]
+    assert after[song] == before[first]
+  with pytest.raises(errors.InputError, match="split_by: there 'artist'"):
+    library_build.build_library(audio, data, split_by="song", **SMALL)
+
+
 def test_shares_that_data_split_has_set_stay_in_updates(library, decoded):
   audio, data = library
   shares = ["--test_share=0.4", "--validation_share=0.3", "--seed=5"]
