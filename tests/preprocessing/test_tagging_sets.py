@@ -82,25 +82,8 @@ def test_an_interrupted_preparation_goes_on_and_ends_in_the_same_bytes(
   assert tiny_tagging.contents(tmp_path / "out") == whole
 
 
-def _report(folder):
-  return json.loads((folder / tagging_coverage.FILE).read_text())
-
-
-def test_a_set_is_read_back_without_tensorflow_bit_by_bit(
-  tmp_path, gtzan_sized, small_shards
-):
-  lists, audio = tiny_tagging.make_gtzan(tmp_path)
-  long = tiny_tagging.write_clip(
-    audio / "genres" / "rock" / "rock.00002.wav", seconds=9
-  )
-  report = _prepare(tmp_path)
-  assert report["name"] == "gtzan-filtered" and not report["partial"]
-  metadata = tfds.builder_from_directory(tmp_path / "out").info.metadata
-  assert metadata["feature"] == melspectrogram.SETTINGS.as_dict()
-  assert metadata["tags"] == list(gtzan.GENRES)
-  assert not (tmp_path / "out.partial").exists()
-  # TensorFlow is made impossible to import, in a process of its own.
-  program = """
+# TensorFlow is made impossible to import, in a process of its own.
+_READ_ALONE = """
 import sys
 
 class Without:
@@ -131,9 +114,28 @@ except ModuleNotFoundError:
   sys.exit(0)
 sys.exit(1)
 """
+
+
+def _report(folder):
+  return json.loads((folder / tagging_coverage.FILE).read_text())
+
+
+def test_a_set_is_read_back_without_tensorflow_bit_by_bit(
+  tmp_path, gtzan_sized, small_shards
+):
+  lists, audio = tiny_tagging.make_gtzan(tmp_path)
+  long = tiny_tagging.write_clip(
+    audio / "genres" / "rock" / "rock.00002.wav", seconds=9
+  )
+  report = _prepare(tmp_path)
+  assert report["name"] == "gtzan-filtered" and not report["partial"]
+  metadata = tfds.builder_from_directory(tmp_path / "out").info.metadata
+  assert metadata["feature"] == melspectrogram.SETTINGS.as_dict()
+  assert metadata["tags"] == list(gtzan.GENRES)
+  assert not (tmp_path / "out.partial").exists()
   saved = tmp_path / "read.npz"
   subprocess.run(
-    [sys.executable, "-c", program, tmp_path / "out", saved], check=True
+    [sys.executable, "-c", _READ_ALONE, tmp_path / "out", saved], check=True
   )
   found = np.load(saved)
   assert found["names"].tolist() == list(gtzan.GENRES)
