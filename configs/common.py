@@ -104,6 +104,8 @@ def _data() -> dict[str, Any]:
     "cached_batches": 50,
     "stall_s": 300.0,  # A batch that takes longer ends the run.
     "double_window": 625,  # SS: frames from one patch to the other.
+    # Patches, or pairs, of a song in an epoch; 0 for as many as lie in it.
+    "patches_per_song": 1,
     "max_num_tags": 10,  # Genre codes kept of a song.
     # If the directory is absent, a synthesised sample of so many songs is made
     # in it; 0 for none.

@@ -147,12 +147,15 @@ class DataSet:
     return vectors
 
   def tables(
-    self, strategy: strategies.Strategy, max_num_tags: int
+    self,
+    strategy: strategies.Strategy,
+    max_num_tags: int,
+    patches_per_song: int = 1,
   ) -> dict[str, Int[np.ndarray, "songs ..."] | Float[np.ndarray, "songs _"]]:
     """Returns what enters a batch besides audio, by name: a row a song.
 
     A mode has its vectors or codes. `songs` has a number for each song, where
-    pairs may put a song into a batch twice.
+    pairs, or several patches of a song, may put a song into a batch twice.
 
     Raises:
       InputError: the strategy's data is absent.
@@ -163,7 +166,7 @@ class DataSet:
       tables["cf"] = self.vectors("cf", strategy.name)
     if strategy.needs_tags:
       tables["genre_w2v"] = self.catalogue.tags(max_num_tags)
-    if strategy.pair_method:
+    if strategy.pair_method or patches_per_song != 1:
       tables["songs"] = np.arange(len(self.catalogue), dtype=np.int32)
     return tables
 
@@ -173,19 +176,23 @@ class DataSet:
     batch_size: int,
     *,
     double_window: int,
+    patches_per_song: int = 1,
     seed: int,
     epoch: int,
   ) -> plans.Plan:
     """Plans an epoch over the training songs.
 
     A global batch has `batch_size` songs (CM) or pairs (SS, A-IM, Hybrid), and
-    two patches of a song (SS) are at most `double_window` frames apart.
+    two patches of a song (SS) are at most `double_window` frames apart. A song
+    enters it `patches_per_song` times, or as often as its length gives
+    (`plans.BY_LENGTH`).
 
     Raises:
       InputError: the batch is larger than what there is to train on.
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
     draw = {"seed": seed, "epoch": epoch}
+    draw["passes"] = plans.passes_of(self.store.frames, patches_per_song)
     plan = self._plan(strategy, songs, batch_size, double_window, draw)
     if not len(plan):
       raise errors.InputError(
@@ -252,6 +259,7 @@ class DataSet:
     if self.blocks is None:
       return plan
     paired, rows = strategy.paired, len(self.catalogue)
+    draw = {name: draw[name] for name in ("seed", "epoch")}
     return read_order.reorder(
       plan, self.blocks, rows=rows, paired=paired, **draw
     )

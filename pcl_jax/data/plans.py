@@ -7,7 +7,8 @@ resumed run reads on where it stopped.
 All planners take `frames`, the length of every song of the catalogue, int32
 [songs]; `batch_size`, how many songs or pairs are in a global batch (a pair has
 two patches); the `seed` of the run and the `epoch`, from 0. The last incomplete
-batch is dropped.
+batch is dropped. A song enters an epoch once, or as often as `passes` says,
+int [songs].
 """
 
 import dataclasses
@@ -21,6 +22,9 @@ from pcl_jax.data import ragged
 
 # What follows the seed and the epoch in the seed of each draw.
 _SONGS, _PAIRS, _STARTS, BLOCKS = 0, 1, 2, 3
+_LATER_PASSES = 16  # Of pairs: this and the number of the pass.
+BY_LENGTH = 0  # In place of a number of patches of a song.
+MOST_PASSES = 256  # 17 minutes: longer songs would be most of an epoch.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,29 @@ class Plan:
 def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
   """Returns the generator of one purpose in one epoch."""
   return np.random.Generator(np.random.PCG64([seed, epoch, purpose]))
+
+
+def passes_of(
+  frames: Int[np.ndarray, " songs"], patches_per_song: int
+) -> Int[np.ndarray, " songs"] | None:
+  """Returns how often each song enters an epoch; None for once.
+
+  With `BY_LENGTH`, as often as patches lie in it side by side, at least once
+  and at most `MOST_PASSES` times.
+  """
+  if patches_per_song == 1:
+    return None
+  if patches_per_song != BY_LENGTH:
+    return np.full(len(frames), patches_per_song)
+  whole = np.rint(frames / song_patches.FRAMES).astype(np.int64)
+  return np.clip(whole, 1, MOST_PASSES)
+
+
+def _draw_order(songs, passes, seed, epoch):
+  """Shuffles songs, each as often as its passes."""
+  if passes is not None:
+    songs = np.repeat(songs, passes[songs])
+  return generator(seed, epoch, _SONGS).permutation(songs)
 
 
 def draw_starts(
@@ -86,12 +113,12 @@ def of_songs(
   frames: Int[np.ndarray, " all"],
   batch_size: int,
   *,
+  passes: Int[np.ndarray, " all"] | None = None,
   seed: int,
   epoch: int,
 ) -> Plan:
   """Plans one patch of each of some rows, in random order (cross-modal)."""
-  order = generator(seed, epoch, _SONGS).permutation(songs)
-  taken = _steps(order, batch_size)
+  taken = _steps(_draw_order(songs, passes, seed, epoch), batch_size)
   starts = draw_starts(frames[taken], generator(seed, epoch, _STARTS))
   return Plan(taken, starts)
 
@@ -102,6 +129,7 @@ def of_two_patches(
   batch_size: int,
   *,
   double_window: int,
+  passes: Int[np.ndarray, " all"] | None = None,
   seed: int,
   epoch: int,
 ) -> Plan:
@@ -110,8 +138,7 @@ def of_two_patches(
   The second starts at most `double_window` frames from the first and does not
   overlap it; where the song leaves no such place, it may overlap.
   """
-  order = generator(seed, epoch, _SONGS).permutation(songs)
-  taken = _steps(order, batch_size)
+  taken = _steps(_draw_order(songs, passes, seed, epoch), batch_size)
   rng = generator(seed, epoch, _STARTS)
   firsts = draw_starts(frames[taken], rng)
   seconds = _draw_second_starts(frames[taken], firsts, double_window, rng)
@@ -143,10 +170,23 @@ def of_pairs(
   batch_size: int,
   *,
   once: bool,
+  passes: Int[np.ndarray, " songs"] | None = None,
   seed: int,
   epoch: int,
 ) -> Plan:
-  """Plans pairs drawn by `pairs.draw_pairs` (intra-modal and hybrid)."""
+  """Plans pairs drawn by `pairs.draw_pairs` (intra-modal and hybrid).
+
+  With `passes`, pairs are drawn once more from the songs that have another
+  pass, until none has, and all of them are shuffled.
+  """
   rng = generator(seed, epoch, _PAIRS)
   drawn = pairs.draw_pairs(lists, available, once=once, rng=rng)
+  if passes is not None:
+    parts = [drawn]
+    for number in range(1, int(passes[available].max(initial=1))):
+      rng = generator(seed, epoch, _LATER_PASSES + number)
+      left = available & (passes > number)
+      parts.append(pairs.draw_pairs(lists, left, once=once, rng=rng))
+    drawn = np.concatenate(parts)
+    drawn = drawn[generator(seed, epoch, _SONGS).permutation(len(drawn))]
   return of_fixed_pairs(drawn, frames, batch_size, seed=seed, epoch=epoch)

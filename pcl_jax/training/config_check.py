@@ -12,6 +12,7 @@ import ml_collections
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
+from pcl_jax.data import plans
 from pcl_jax.data import strategies
 from pcl_jax.training import optimizers
 from pcl_jax.training import trackers
@@ -47,6 +48,7 @@ _NOT_NEGATIVE = (
   "seed",
   "data.threads",
   "data.cached_batches",
+  "data.patches_per_song",
   "data.sample_songs",
   "loss_params.tiled_above",
   "opt_params.warmup_steps",
@@ -94,6 +96,7 @@ DATA_SET = "data.fingerprint"
 _FORMERLY = {
   "init_from": "",
   "trackers": ["tensorboard"],
+  "data.patches_per_song": 1,
   "wandb_params.project": "",
   "wandb_params.run_name": "",
   "wandb_params.run_id": "",
@@ -105,6 +108,7 @@ _DECIDE_BATCHES = (
   "audio_contrast_params.pair_generation_method",
   "data.batch_size",
   "data.double_window",
+  "data.patches_per_song",
   "data.order",
   "data.num_blocks",
   "data.cached_batches",
@@ -144,6 +148,13 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
         f"config.{key} is {value!r}; it must be a number {rule}. Correct it in "
         f"the config file or with --config.{key}=..."
       )
+  patches = config.data.patches_per_song
+  if patches > plans.MOST_PASSES:
+    raise errors.InputError(
+      f"config.data.patches_per_song is {patches}; it is at most "
+      f"{plans.MOST_PASSES}. Give 0 for as many as lie in each song, or train "
+      "longer (config.epochs)."
+    )
   for key, choices in _CHOICES.items():
     if values[key] not in choices:
       raise errors.InputError(

@@ -57,6 +57,7 @@ class Batches:
       self.strategy,
       self.config.data.batch_size,
       double_window=self.config.data.double_window,
+      patches_per_song=self.config.data.patches_per_song,
       seed=self.config.seed,
       epoch=epoch,
     )
@@ -144,7 +145,9 @@ def _batches_of(
     config=config,
     strategy=strategy,
     data=data,
-    tables=data.tables(strategy, config.data.max_num_tags),
+    tables=data.tables(
+      strategy, config.data.max_num_tags, config.data.patches_per_song
+    ),
     sharing=false_negatives.SharedLists.of(
       data.catalogue, config.loss_params.exclude_sharing
     ),

@@ -171,6 +171,20 @@ def test_the_numbers_of_songs_tell_a_song_of_two_pairs_of_a_batch(data):
   assert any(len(set(numbers[step].tolist())) < 16 for step in plan.songs)
 
 
+def test_with_several_patches_a_song_an_epoch_is_longer_and_songs_are_told(
+  data,
+):
+  by_length = data.training_plan(
+    SS, 4, double_window=625, patches_per_song=0, seed=0, epoch=0
+  )
+  train = data.catalogue.rows_of(catalogues.TRAIN)
+  passes = np.maximum(np.rint(data.store.frames[train] / 256), 1)
+  assert len(by_length) == int(passes.sum()) // 4 > len(train) // 4
+  # A song of two items of a batch is no negative of itself.
+  assert set(data.tables(SS, 3, patches_per_song=0)) == {"songs"}
+  assert set(data.tables(SS, 3, patches_per_song=1)) == set()
+
+
 def test_a_folder_that_is_absent_is_named(tmp_path):
   message = _message(dataset.DataSet, tmp_path / "nothing")
   assert str(tmp_path / "nothing") in message and "config.data.dir" in message

@@ -1,5 +1,7 @@
 """Tests of pcl_jax.data.plans."""
 
+import functools
+
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,17 +23,32 @@ _frames = st.integers(1, 3000)
 _seeds = st.integers(0, 2**31)
 
 
-def _of_songs(seed=0, epoch=0, batch_size=8, frames=FRAMES):
-  return plans.of_songs(SONGS, frames, batch_size, seed=seed, epoch=epoch)
-
-
-def _of_two_patches(seed=0, epoch=0, batch_size=8, frames=FRAMES):
-  return plans.of_two_patches(
-    SONGS, frames, batch_size, double_window=WINDOW, seed=seed, epoch=epoch
+def _of_songs(seed=0, epoch=0, batch_size=8, frames=FRAMES, passes=None):
+  return plans.of_songs(
+    SONGS, frames, batch_size, passes=passes, seed=seed, epoch=epoch
   )
 
 
-def _of_pairs(seed=0, epoch=0, batch_size=3, frames=FRAMES, method="Playlist"):
+def _of_two_patches(seed=0, epoch=0, batch_size=8, frames=FRAMES, passes=None):
+  return plans.of_two_patches(
+    SONGS,
+    frames,
+    batch_size,
+    double_window=WINDOW,
+    passes=passes,
+    seed=seed,
+    epoch=epoch,
+  )
+
+
+def _of_pairs(
+  seed=0,
+  epoch=0,
+  batch_size=3,
+  frames=FRAMES,
+  method="Playlist",
+  passes=None,
+):
   catalogue = tiny_data.tiny_catalogue()
   return plans.of_pairs(
     catalogue.pair_lists(method),
@@ -39,6 +56,7 @@ def _of_pairs(seed=0, epoch=0, batch_size=3, frames=FRAMES, method="Playlist"):
     frames,
     batch_size,
     once=method != "Artist",
+    passes=passes,
     seed=seed,
     epoch=epoch,
   )
@@ -49,7 +67,20 @@ def _of_fixed_pairs(seed=0, epoch=0, batch_size=3, frames=FRAMES):
   return plans.of_fixed_pairs(drawn, frames, batch_size, seed=seed, epoch=epoch)
 
 
-PLANNERS = [_of_songs, _of_two_patches, _of_pairs, _of_fixed_pairs]
+def _by_length(planner):
+  passes = plans.passes_of(FRAMES, plans.BY_LENGTH)
+  return functools.partial(planner, passes=passes)
+
+
+PLANNERS = [
+  _of_songs,
+  _of_two_patches,
+  _of_pairs,
+  _of_fixed_pairs,
+  _by_length(_of_songs),
+  _by_length(_of_two_patches),
+  _by_length(_of_pairs),
+]
 every_planner = pytest.mark.parametrize("planner", PLANNERS)
 
 
@@ -143,6 +174,46 @@ def test_another_epoch_leaves_out_other_songs(planner):
     tuple(np.setdiff1d(SONGS, planner(epoch=epoch).songs)) for epoch in range(5)
   }
   assert len(left_out) == 5
+
+
+def test_a_song_has_as_many_passes_as_patches_lie_in_it():
+  hour = 3600 * 16_000 // 256
+  frames = np.array([1, PATCH, 3 * PATCH // 2 - 1, 2 * PATCH, 10 * hour])
+  passes = plans.passes_of(frames, plans.BY_LENGTH)
+  assert passes.tolist() == [1, 1, 1, 2, plans.MOST_PASSES]
+  assert plans.passes_of(frames, 3).tolist() == [3] * 5
+  assert plans.passes_of(frames, 1) is None  # And the plans of ever.
+
+
+@pytest.mark.parametrize("planner", [_of_songs, _of_two_patches])
+def test_every_song_comes_as_often_an_epoch_as_it_has_passes(planner):
+  passes = np.arange(60) % 4
+  total = int(passes[SONGS].sum())
+  plan = planner(batch_size=total, passes=passes)
+  counts = np.bincount(plan.songs[0, :total], minlength=60)
+  np.testing.assert_array_equal(counts[SONGS], passes[SONGS])
+  assert len(np.unique(plan.starts)) > 20  # Each time from somewhere else.
+  # The last incomplete batch is left out once, not once a pass.
+  assert len(planner(batch_size=7, passes=passes)) == total // 7
+  once = planner(passes=np.ones(60, int))
+  np.testing.assert_array_equal(once.songs, planner().songs)
+
+
+@pytest.mark.parametrize("method", ["Playlist", "Genre"])
+def test_pairs_of_a_pass_are_of_songs_that_have_it(method):
+  catalogue = tiny_data.tiny_catalogue()
+  passes = np.where(np.arange(60) % 2, 3, 1)
+  plan = _of_pairs(batch_size=1, method=method, passes=passes)
+  uses = np.bincount(plan.songs.ravel(), minlength=60)
+  assert (uses <= passes).all() and (uses > 1).any()
+  first = _of_pairs(batch_size=1, method=method)
+  lists = catalogue.pair_lists(method)
+  sets = [set(lists[i].tolist()) for i in range(len(lists))]
+  drawn = [set(pair) for pair in plan.songs.tolist()]
+  assert all(any(pair <= songs for songs in sets) for pair in drawn)
+  assert all(set(pair) in drawn for pair in first.songs.tolist())
+  # The passes are mixed: pairs of the first do not stand first.
+  assert drawn[: len(first)] != [set(pair) for pair in first.songs.tolist()]
 
 
 @pytest.mark.parametrize("method", catalogues.PAIR_METHODS)

@@ -41,6 +41,7 @@ RATES = [
 BAD = [(key, value, "above 0") for key in ABOVE_0 for value in (0, -1)]
 BAD += [(key, -1, "0 or more") for key in ("seed", "data.threads")]
 BAD += [("data.sample_songs", -1, "0 or more")]
+BAD += [("data.patches_per_song", -1, "0 or more")]
 BAD += [("opt_params.weight_decay", -1e-4, "0 or more")]
 BAD += [("opt_params.warmup_steps", -1, "0 or more")]
 BAD += [(key, v, "in [0, 1)") for key in RATES for v in (1.0, -0.1)]
@@ -159,6 +160,13 @@ def test_settings_of_memory_are_checked(key, value):
     config_check.check_values(config)
 
 
+def test_more_patches_a_song_than_there_can_be_passes_are_refused():
+  config = common.of_strategy("ss", "resnet", "")
+  config.data.patches_per_song = 257
+  with pytest.raises(errors.InputError, match="is 257; it is at most 256"):
+    config_check.check_values(config)
+
+
 def _meta(**changes):
   meta = {
     "format_version": config_check.FORMAT_VERSION,
@@ -250,6 +258,14 @@ def test_a_checkpoint_from_before_a_key_existed_goes_on_with_its_default():
     errors.InputError, match="init_from was '' and is 'x' now"
   ):
     config_check.check_changes(_meta(), _meta(config__init_from="x"))
+
+
+def test_another_number_of_patches_a_song_begins_the_epoch_anew():
+  then, now = _meta(), _meta(config__data__patches_per_song=0)
+  with pytest.raises(errors.InputError, match="was 1 and is 0 now"):
+    config_check.check_changes(then, now)
+  allowed = ["data.patches_per_song"]
+  assert config_check.check_changes(then, now, allowed).other_batches
 
 
 def test_an_unchanged_run_has_no_changes():

@@ -165,7 +165,13 @@ def _check_batches(
   config, strategy = meta["config"], _strategy(meta)
   size, window = config["data"]["batch_size"], config["data"]["double_window"]
   training = trained_on.training_plan(
-    strategy, size, double_window=window, seed=config["seed"], epoch=0
+    strategy,
+    size,
+    double_window=window,
+    # Configs of earlier versions lack the key.
+    patches_per_song=config["data"].get("patches_per_song", 1),
+    seed=config["seed"],
+    epoch=0,
   )
   validation = trained_on.validation_plan(
     strategy, size, 1, double_window=window
