@@ -48,7 +48,12 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.init_from = ""
   config.seed = 0  # Decides weights, batches, mixup and dropout.
   config.epochs = 150
-  config.early_stop_patience = 25  # Epochs without a better validation loss.
+  # In place of epochs, so many steps; 0 for none. They are validated at the end
+  # of each epoch or, if it is not 0, after so many steps, a round.
+  config.steps = 0
+  config.validate_every_steps = 0
+  # Epochs, or rounds, without a better validation loss.
+  config.early_stop_patience = 25
   # Pairs of the modes audio, audio_self, cf (playlists), genre_w2v.
   config.contrast_combos = ()
   config.audio_contrast_params = {
@@ -62,7 +67,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.opt_params = {
     "lr": 1e-4,
     # The rate is constant, as in the paper, or follows a cosine, which falls to
-    # 0 at the end of the last epoch. Before, it rises from 0 in so many steps.
+    # 0 at the end of the run. Before, it rises from 0 in so many steps.
     "lr_schedule": "constant",
     "warmup_steps": 0,
     # L2, added to the gradient before Adam's moments.

@@ -11,6 +11,7 @@ batch is dropped. A song enters an epoch once, or as often as `passes` says,
 int [songs].
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 from jaxtyping import Bool, Int
@@ -49,6 +50,21 @@ class Plan:
 
   def __len__(self) -> int:
     return len(self.songs)
+
+
+def joined(parts: Sequence[Plan], steps: int) -> Plan:
+  """Lays plans one after another and keeps the first so many steps."""
+  songs = np.concatenate([one.songs for one in parts])[:steps]
+  starts = np.concatenate([one.starts for one in parts])[:steps]
+  if parts[0].reads is None:
+    return Plan(songs, starts)
+  before = np.cumsum([0, *(one.songs.size for one in parts[:-1])])
+  both = list(zip(parts, before.tolist(), strict=True))
+  slots = np.concatenate([one.reads.slots + start for one, start in both])
+  ends = np.concatenate([one.reads.ends + start for one, start in both])[:steps]
+  kept = slots < songs.size
+  counts = np.concatenate([[0], np.cumsum(kept)])
+  return Plan(songs, starts, Reads(slots[kept], counts[ends]))
 
 
 def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:

@@ -46,6 +46,8 @@ _ABOVE_0 = (
 )
 _NOT_NEGATIVE = (
   "seed",
+  "steps",
+  "validate_every_steps",
   "data.threads",
   "data.cached_batches",
   "data.patches_per_song",
@@ -65,13 +67,17 @@ _CHOICES = {
   "train.compute_dtype": ("float32", "bfloat16"),
 }
 
+DEFAULT_EPOCHS = 150  # The paper's.
+_PLAN_BYTES = 8  # Of a patch: its song and first frame.
+_MOST_PLAN_GB = 4
 # Raised where checkpoints change so that training cannot go on from old ones.
 FORMAT_VERSION = 2
 # Keys that decide how long, how fast and how visibly a run goes on, and change
 # what is learned by rounding at most. `data.dir` is one of them, since the
 # fingerprint of the data set is compared.
 HARMLESS = (
-  "epochs",  # If the learning rate is constant.
+  "epochs",  # As `steps`, if the learning rate is constant.
+  "steps",
   "early_stop_patience",
   "log_every_steps",
   "save_every_steps",
@@ -96,6 +102,8 @@ DATA_SET = "data.fingerprint"
 _FORMERLY = {
   "init_from": "",
   "trackers": ["tensorboard"],
+  "steps": 0,
+  "validate_every_steps": 0,
   "data.patches_per_song": 1,
   "wandb_params.project": "",
   "wandb_params.run_name": "",
@@ -104,6 +112,7 @@ _FORMERLY = {
 # An epoch starts again from its beginning where one of these has changed.
 _DECIDE_BATCHES = (
   "seed",
+  "validate_every_steps",
   "contrast_combos",
   "audio_contrast_params.pair_generation_method",
   "data.batch_size",
@@ -148,12 +157,13 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
         f"config.{key} is {value!r}; it must be a number {rule}. Correct it in "
         f"the config file or with --config.{key}=..."
       )
+  _check_length(config)
   patches = config.data.patches_per_song
   if patches > plans.MOST_PASSES:
     raise errors.InputError(
       f"config.data.patches_per_song is {patches}; it is at most "
       f"{plans.MOST_PASSES}. Give 0 for as many as lie in each song, or train "
-      "longer (config.epochs)."
+      "longer (config.epochs, config.steps)."
     )
   for key, choices in _CHOICES.items():
     if values[key] not in choices:
@@ -164,6 +174,31 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
   return strategies.parse(
     config.contrast_combos, config.audio_contrast_params.pair_generation_method
   )
+
+
+def _check_length(config: ml_collections.ConfigDict) -> None:
+  """Refuses two lengths of a run, and rounds that it cannot have."""
+  steps, every = config.steps, config.validate_every_steps
+  if steps and config.epochs != DEFAULT_EPOCHS:
+    raise errors.InputError(
+      f"config.steps is {steps} and config.epochs is {config.epochs}: both are "
+      f"the length of the run. Leave config.steps at 0, or config.epochs at "
+      f"its default of {DEFAULT_EPOCHS}, which config.steps replaces."
+    )
+  if every and not 0 < every <= steps:
+    raise errors.InputError(
+      f"config.validate_every_steps is {every} and config.steps is {steps}: "
+      "the run would have no validation before its end, or no end. Give a run "
+      "of steps (--config.steps=...) as many or more, or 0 to validate at the "
+      "end of each epoch."
+    )
+  size_gb = every * 2 * config.data.batch_size * _PLAN_BYTES / 1e9
+  if size_gb > _MOST_PLAN_GB:
+    raise errors.InputError(
+      f"config.validate_every_steps is {every}: the plan of so many batches of "
+      f"{config.data.batch_size} takes {size_gb:.3g} GB of memory, and at most "
+      f"{_MOST_PLAN_GB} GB are allowed. Validate more often."
+    )
 
 
 def check_batch(
@@ -262,7 +297,7 @@ def _differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def _is_harmless(key: str, then: dict[str, Any], now: dict[str, Any]) -> bool:
-  if key == "epochs":  # A learning rate that falls does so until the last.
+  if key in ("epochs", "steps"):  # A rate that falls does so until the last.
     schedules = {flat.get("opt_params.lr_schedule") for flat in (then, now)}
     return schedules <= {None, optimizers.CONSTANT}
   return key in HARMLESS

@@ -73,7 +73,7 @@ class _Session:
     self.stop.record(answer)
     self.watch.record(plan, losses, bool(skipped))
     if row is not None:
-      left = self.pace.left(run_messages.steps_left(self.run, self.progress))
+      left = self.pace.left(self.run.steps_left(self.progress))
       self.writer.write_step(row, losses, left)
 
   def describe(self) -> str:
@@ -295,11 +295,11 @@ def _train(
   """Trains epoch after epoch, until the last, the best or a signal."""
   config, progress = session.run.config, session.progress
   while (
-    progress.epoch < config.epochs
+    not session.run.is_done(progress)
     and progress.epochs_without_better < config.early_stop_patience
     and not session.stop.is_due
   ):
-    plan = ahead.get(progress.epoch)
+    plan = session.run.cut(ahead.get(progress.epoch), progress)
     state = _train_epoch(session, state, plan)
     if progress.step_in_epoch < len(plan):
       return

@@ -5,7 +5,7 @@ import optax
 from pcl_jax.common import errors
 
 CONSTANT = "constant"  # The paper's.
-COSINE = "cosine"  # Falls to 0 along half a cosine, at the last epoch's end.
+COSINE = "cosine"  # Falls to 0 along half a cosine, at the run's end.
 SCHEDULES = (CONSTANT, COSINE)
 
 
@@ -24,7 +24,7 @@ def make_schedule(
     raise errors.InputError(
       f"config.opt_params.warmup_steps is {warmup_steps} and the run has "
       f"{total_steps} steps: the learning rate would never reach its peak. "
-      "Lower it, or raise --config.epochs."
+      "Lower it, or raise --config.epochs or --config.steps."
     )
   if kind == CONSTANT:
     after = optax.constant_schedule(peak)

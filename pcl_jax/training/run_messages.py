@@ -20,24 +20,29 @@ QUIET_S = 30.0  # A log that is no terminal has a line at least as often.
 
 def say_beginning(run: setup.Setup, progress: setup.Progress) -> None:
   """Prints what is trained, how many steps that is, and the memory known."""
-  batches, epochs = run.batches, run.config.epochs
+  batches, config = run.batches, run.config
   devices = batches.sharding.mesh.size
   console.say(
     f"strategy {batches.strategy.name}, {devices} device(s), "
     f"{len(batches.data.store)} songs in {batches.data.directory}"
   )
-  if progress.epoch >= epochs:
+  key = "steps" if config.steps else "epochs"
+  if run.is_done(progress):
     console.say(
-      f"all {epochs} epochs are done: nothing is left to train; a larger "
-      "--config.epochs goes on"
+      f"all {config[key]} {key} are done: nothing is left to train; a larger "
+      f"--config.{key} goes on"
     )
     return
   steps, rows = batches.first_plan.songs.shape
   shapes = profiling.shapes_of_batch(rows, batches.tables)
   batch_mb = _megabytes(shapes) / devices
+  length = f"{config.epochs} epochs"
+  if config.steps:
+    every = config.validate_every_steps
+    length = f"rounds of {every}" if every else "all"
   console.say(
-    f"{steps} steps an epoch, {steps * epochs} in {epochs} epochs, "
-    f"{steps_left(run, progress)} of them left; on each device "
+    f"{steps} steps an epoch, {batches.total_steps} in {length}, "
+    f"{run.steps_left(progress)} of them left; on each device "
     f"{_megabytes(run.state):.3g} MB of weights and optimizer, {batch_mb:.3g} "
     "MB of a batch, and what the networks compute"
   )
@@ -46,13 +51,6 @@ def say_beginning(run: setup.Setup, progress: setup.Progress) -> None:
 def _megabytes(tree: Any) -> float:
   arrays = (x for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
   return sum(x.size * x.dtype.itemsize for x in arrays) / 1e6
-
-
-def steps_left(run: setup.Setup, progress: setup.Progress) -> int:
-  """Returns how many steps a run takes if it does not stop early."""
-  steps = len(run.batches.first_plan)
-  done = progress.epoch * steps + progress.step_in_epoch
-  return max(run.config.epochs * steps - done, 0)
 
 
 class Pace:
@@ -103,14 +101,16 @@ class Heartbeat:
 
 def describe(run: setup.Setup, progress: setup.Progress, pace: Pace) -> str:
   """Describes how far a run is."""
-  steps = len(run.batches.first_plan)
-  parts = [
-    f"epoch {progress.epoch} of {run.config.epochs}",
-    f"step {progress.step_in_epoch} of {steps}",
-    pace.left(steps_left(run, progress)),
-  ]
-  if progress.step_in_epoch == steps:
+  config, left = run.config, run.steps_left(progress)
+  steps = config.validate_every_steps or len(run.batches.first_plan)
+  if config.steps:
+    parts = [f"step {progress.step} of {config.steps}", ""]
+  else:
+    step = f"step {progress.step_in_epoch} of {steps}"
+    parts = [f"epoch {progress.epoch} of {config.epochs}", step]
+  if progress.step_in_epoch == steps or config.steps and not left:
     parts[1] = "validating"
+  parts.append(pace.left(left))
   return "under way: " + ", ".join(filter(None, parts))
 
 
@@ -140,9 +140,10 @@ def say_end(
       "same command line goes on"
     )
     return
-  if progress.epoch < run.config.epochs:
+  if not run.is_done(progress):
+    unit = "rounds" if run.config.validate_every_steps else "epochs"
     console.say(
-      f"stopped early: {progress.epochs_without_better} epochs without a "
+      f"stopped early: {progress.epochs_without_better} {unit} without a "
       "better validation loss"
     )
   if progress.skipped_steps:

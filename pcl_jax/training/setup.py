@@ -45,14 +45,32 @@ class Batches:
 
   @functools.cached_property
   def first_plan(self) -> plans.Plan:
-    """The plan of epoch 0; as many steps are in every epoch."""
-    return self._plan_epoch(0)
+    """The plan of the first pass over the songs; others have as many steps."""
+    return self._plan_pass(0)
+
+  @property
+  def total_steps(self) -> int:
+    """How many steps a run takes that does not stop early."""
+    return self.config.steps or self.config.epochs * len(self.first_plan)
 
   def plan_epoch(self, epoch: int) -> plans.Plan:
-    """Plans the batches of an epoch, from 0."""
-    return self._plan_epoch(epoch) if epoch else self.first_plan
+    """Plans the batches of an epoch, from 0.
 
-  def _plan_epoch(self, epoch: int) -> plans.Plan:
+    It is a pass over the songs or, with `validate_every_steps`, a round of so
+    many steps: the first ones of as many passes as are needed.
+    """
+    steps = self.config.validate_every_steps
+    if not steps:
+      return self._plan_pass(epoch) if epoch else self.first_plan
+    # Where passes differ in length, one more may be needed, which is the first
+    # of the next round as well.
+    first = epoch * -(-steps // len(self.first_plan))
+    parts = []
+    while sum(map(len, parts)) < steps:
+      parts.append(self._plan_pass(first + len(parts)))
+    return plans.joined(parts, steps)
+
+  def _plan_pass(self, epoch: int) -> plans.Plan:
     return self.data.training_plan(
       self.strategy,
       self.config.data.batch_size,
@@ -104,6 +122,27 @@ class Setup:
   # (params, batch statistics, batch, key) -> what is differentiated.
   compute_loss: Callable
   meta: dict[str, Any]  # What every checkpoint says about the run.
+
+  def is_done(self, progress: "Progress") -> bool:
+    """Returns whether a run has all its epochs, or all its steps."""
+    if self.config.steps:
+      return progress.step >= self.config.steps
+    return progress.epoch >= self.config.epochs
+
+  def steps_left(self, progress: "Progress") -> int:
+    """Returns how many steps a run takes if it does not stop early."""
+    done = progress.step
+    if not self.config.steps:
+      steps = len(self.batches.first_plan)
+      done = progress.epoch * steps + progress.step_in_epoch
+    return max(self.batches.total_steps - done, 0)
+
+  def cut(self, plan: plans.Plan, progress: "Progress") -> plans.Plan:
+    """Leaves out the steps of an epoch that lie behind the end of a run."""
+    begun = progress.step - progress.step_in_epoch
+    if not self.config.steps or begun + len(plan) <= self.config.steps:
+      return plan
+    return plans.joined([plan], self.config.steps - begun)
 
 
 @dataclasses.dataclass
@@ -159,9 +198,8 @@ def _schedule_of(batches: Batches) -> optax.Schedule | None:
   params = batches.config.opt_params
   if params.lr_schedule == optimizers.CONSTANT and not params.warmup_steps:
     return None
-  steps = batches.config.epochs * len(batches.first_plan)
   return optimizers.make_schedule(
-    params.lr_schedule, params.lr, params.warmup_steps, steps
+    params.lr_schedule, params.lr, params.warmup_steps, batches.total_steps
   )
 
 

@@ -242,6 +242,19 @@ def test_fixed_pairs_stay_in_their_order_and_drop_the_last_batch():
   np.testing.assert_array_equal(plan.songs[:, 3:].ravel(), np.arange(1, 36, 2))
 
 
+def test_plans_are_joined_step_by_step_and_cut():
+  parts = [_of_songs(epoch=epoch, batch_size=20) for epoch in range(3)]
+  whole = plans.joined(parts, 6)
+  steps = [(one, step) for one in parts for step in range(2)]
+  for cut in (6, 5, 1):
+    made = plans.joined(parts, cut)
+    assert len(made) == cut and made.reads is None
+    for place, (one, step) in enumerate(steps[:cut]):
+      np.testing.assert_array_equal(made.songs[place], one.songs[step])
+      np.testing.assert_array_equal(made.starts[place], one.starts[step])
+  assert len(whole) == 6
+
+
 def _bytes(plan: plans.Plan) -> tuple[bytes, bytes]:
   return plan.songs.tobytes(), plan.starts.tobytes()
 

@@ -64,6 +64,20 @@ def _plain_plan(kind: str, store, draw: dict[str, int]) -> plans.Plan:
 KINDS = ("songs", "two patches", "Playlist", "Artist")
 
 
+@pytest.mark.parametrize("steps", [1, 5, 100])
+def test_joined_plans_read_what_their_steps_hold_and_no_more(store, steps):
+  parts = [_plan("two patches", store, epoch=epoch) for epoch in range(2)]
+  plan = plans.joined(parts, steps)
+  assert len(plan) == min(steps, sum(map(len, parts)))
+  slots, ends = plan.reads.slots, plan.reads.ends
+  assert sorted(slots.tolist()) == list(range(plan.songs.size))
+  patches = plan.songs.shape[1]
+  for step, end in enumerate(ends.tolist()):
+    held = set(slots[:end].tolist())
+    assert held >= set(range(step * patches, (step + 1) * patches))
+  assert ends[-1] == plan.songs.size
+
+
 def _sharding(devices: int = 1) -> jax.NamedSharding:
   auto = jax.sharding.AxisType.Auto
   mesh = jax.make_mesh(

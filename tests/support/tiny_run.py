@@ -115,6 +115,8 @@ def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
 _LOOP_KEYS = dict.fromkeys(
   (
     "epochs",
+    "steps",
+    "validate_every_steps",
     "early_stop_patience",
     "log_every_steps",
     "save_every_steps",

@@ -160,6 +160,48 @@ def test_settings_of_memory_are_checked(key, value):
     config_check.check_values(config)
 
 
+@pytest.mark.parametrize(
+  "keys, said",
+  [
+    ({"steps": 9, "epochs": 3}, "steps is 9 and config.epochs is 3: both are"),
+    ({"validate_every_steps": 4}, "every_steps is 4 and config.steps is 0"),
+    (
+      {"steps": 9, "validate_every_steps": 10},
+      "every_steps is 10 and config.steps is 9",
+    ),
+    (
+      {"steps": 10**9, "validate_every_steps": 10**9},
+      "takes 6.14e.03 GB of memory, and at most 4 GB are allowed",
+    ),
+    ({"steps": -1}, "config.steps is -1; it must be a number 0 or more"),
+  ],
+)
+def test_a_run_of_two_lengths_or_without_rounds_is_refused(keys, said):
+  config = common.of_strategy("ss", "resnet", "")
+  config.update(keys)
+  with pytest.raises(errors.InputError, match=said):
+    config_check.check_values(config)
+
+
+def test_epochs_may_stay_at_their_default_where_steps_are_given():
+  config = common.of_strategy("ss", "resnet", "")
+  assert config.epochs == config_check.DEFAULT_EPOCHS
+  config.update({"steps": 100, "validate_every_steps": 100})
+  config_check.check_values(config)
+
+
+def test_rounds_of_another_length_begin_anew_and_more_steps_never_ask():
+  keys = {"steps": 30, "validate_every_steps": 10}
+  then = _meta(**{f"config__{key}": value for key, value in keys.items()})
+  now = _meta(config__steps=50, config__validate_every_steps=10)
+  assert not config_check.check_changes(then, now).other_batches
+  now = _meta(config__steps=30, config__validate_every_steps=5)
+  with pytest.raises(errors.InputError, match="every_steps was 10 and is 5"):
+    config_check.check_changes(then, now)
+  allowed = ["validate_every_steps"]
+  assert config_check.check_changes(then, now, allowed).other_batches
+
+
 def test_more_patches_a_song_than_there_can_be_passes_are_refused():
   config = common.of_strategy("ss", "resnet", "")
   config.data.patches_per_song = 257

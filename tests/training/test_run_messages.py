@@ -32,6 +32,26 @@ def test_the_steps_and_the_memory_are_said_before_the_first_step(run, capsys):
   assert "all 3 epochs are done" in capsys.readouterr().out
 
 
+def test_a_run_of_steps_is_told_in_steps(data_dir, capsys):
+  config = tiny_run.quick_config(
+    data_dir, epochs=150, steps=15, validate_every_steps=6
+  )
+  run = setup.build(config, jax.devices()[:1])
+  progress = setup.Progress(step=14, epoch=2, step_in_epoch=2)
+  pace = run_messages.Pace(clock=lambda: 0.0)
+  said = run_messages.describe(run, progress, pace)
+  assert said == "under way: step 14 of 15"
+  run_messages.say_beginning(run, progress)
+  said = capsys.readouterr().out
+  assert "4 steps an epoch, 15 in rounds of 6, 1 of them left" in said
+  progress = setup.Progress(step=15, epoch=2, step_in_epoch=3)
+  said = run_messages.describe(run, progress, pace)
+  assert said == "under way: step 15 of 15, validating"
+  run_messages.say_beginning(run, setup.Progress(step=15, epoch=3))
+  said = capsys.readouterr().out
+  assert "all 15 steps are done" in said and "larger --config.steps" in said
+
+
 def test_the_time_left_is_that_of_the_steps_after_the_first():
   now = 0.0
   pace = run_messages.Pace(clock=lambda: now)

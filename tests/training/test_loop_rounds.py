@@ -1,0 +1,113 @@
+"""Tests of runs whose length is given in steps."""
+
+import jax
+import numpy as np
+import pytest
+
+from pcl_jax.data import plans
+from pcl_jax.training import setup
+from tests.support import tiny_run
+
+pytestmark = pytest.mark.usefixtures("quickly")
+
+STEPS, ROUND = 15, 6  # An epoch has four.
+
+
+@pytest.fixture
+def in_rounds(data_dir):
+  return tiny_run.quick_config(
+    data_dir, epochs=150, steps=STEPS, validate_every_steps=ROUND
+  )
+
+
+@pytest.fixture(scope="module")
+def unbroken_rounds(data_dir, quickly, tmp_path_factory):
+  """Workdir of an uninterrupted run in rounds."""
+  workdir = tmp_path_factory.mktemp("rounds") / "run"
+  config = tiny_run.quick_config(
+    data_dir, epochs=150, steps=STEPS, validate_every_steps=ROUND
+  )
+  progress = tiny_run.train_on_one(config, workdir)
+  assert (progress["step"], progress["epoch"]) == (STEPS, 3)
+  return workdir
+
+
+def _validated(workdir):
+  rows = tiny_run.rows_of(workdir)
+  return [row["step"] for row in rows if row["kind"] == "validation"]
+
+
+def _same(one: plans.Plan, other: plans.Plan) -> bool:
+  return bool(
+    np.array_equal(one.songs, other.songs)
+    and np.array_equal(one.starts, other.starts)
+  )
+
+
+def test_a_round_is_the_first_steps_of_passes_of_its_own(in_rounds, config):
+  run = setup.build(in_rounds, jax.devices()[:1])
+  passes = setup.build(config, jax.devices()[:1]).batches.plan_epoch
+  assert len(passes(0)) == 4
+  for number in range(3):
+    expected = plans.joined([passes(2 * number), passes(2 * number + 1)], ROUND)
+    # A function of the seed and the number, whatever was planned before.
+    assert _same(run.batches.plan_epoch(number), expected)
+  assert run.batches.total_steps == STEPS
+
+
+def test_a_run_of_steps_is_validated_after_each_round_and_at_its_end(
+  unbroken_rounds,
+):
+  assert _validated(unbroken_rounds) == [6, 12, 15]
+
+
+@pytest.mark.parametrize(
+  "after", [[8], pytest.param([5, 8], marks=pytest.mark.long)]
+)
+def test_an_interrupted_run_of_rounds_ends_as_the_unbroken_one(
+  after, in_rounds, unbroken_rounds, tmp_path, monkeypatch
+):
+  for steps in after:
+    with monkeypatch.context() as patch:
+      tiny_run.interrupt_after(patch, steps)
+      with pytest.raises(tiny_run.Interrupted):
+        tiny_run.train_on_one(in_rounds, tmp_path)
+  tiny_run.train_on_one(in_rounds, tmp_path)
+  tiny_run.assert_same_end(tmp_path, unbroken_rounds, in_rounds, STEPS)
+
+
+def test_steps_without_rounds_are_those_of_epochs(unbroken, data_dir, tmp_path):
+  config = tiny_run.quick_config(data_dir, epochs=150, steps=tiny_run.LAST)
+  tiny_run.train_on_one(config, tmp_path)
+  tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
+
+
+def test_more_steps_after_a_short_last_round_are_exactly_as_many(
+  data_dir, tmp_path
+):
+  config = tiny_run.quick_config(data_dir, epochs=150, steps=6)
+  tiny_run.train_on_one(config, tmp_path)
+  assert _validated(tmp_path) == [4, 6]
+  config.steps = 9
+  progress = tiny_run.train_on_one(config, tmp_path)
+  assert progress["step"] == 9
+  assert _validated(tmp_path) == [4, 6, 9]
+  # Fewer than there were: nothing is left.
+  config.steps = 8
+  assert tiny_run.train_on_one(config, tmp_path)["step"] == 9
+
+
+def test_the_learning_rate_falls_to_the_last_step(data_dir):
+  config = tiny_run.quick_config(
+    data_dir,
+    epochs=150,
+    steps=STEPS,
+    validate_every_steps=ROUND,
+    opt_params__lr_schedule="cosine",
+    opt_params__warmup_steps=5,
+    opt_params__lr=0.5,
+  )
+  schedule = setup.build(config, jax.devices()[:1]).schedule
+  assert float(schedule(5)) == 0.5
+  assert float(schedule(STEPS)) == pytest.approx(0.0, abs=1e-7)
+  assert float(schedule(STEPS - 1)) > 1e-3
