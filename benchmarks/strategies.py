@@ -35,10 +35,11 @@ from pcl_jax.evaluation import representations
 from pcl_jax.training import config_check
 from preprocessing import sample_data
 
+_PAPER_PAIRS = ("playlist", "artist", "genre")
 STRATEGIES = (
   "ss",
   *(f"cm+{modes}" for modes in common.CROSS_MODAL),
-  *(f"aim+{pairs}" for pairs in common.PAIR_METHODS),
+  *(f"aim+{pairs}" for pairs in _PAPER_PAIRS),
   "hybrid+playlist+a_g_p",
 )
 _SONGS = 1200

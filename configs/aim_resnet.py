@@ -1,10 +1,10 @@
-"""A-IM: pairs of songs that share a playlist, artist or genre, ResNet-18.
+"""A-IM: pairs of songs of one playlist, artist, genre or album, ResNet-18.
 
 python launch.py --config=configs/aim_resnet.py --workdir=runs/aim_resnet
 python launch.py --config=configs/aim_resnet.py:artist --workdir=runs/aim
 
-Arguments: playlist (default), artist, genre; `smoke` alone or after a comma
-  for a small sample of its own, on a CPU, in seconds.
+Arguments: playlist (default), artist, genre, album; `smoke` alone or after a
+  comma for a small sample of its own, on a CPU, in seconds.
 """
 
 from configs import common

@@ -19,7 +19,13 @@ CROSS_MODAL = {
   "a_g": (("audio", "genre_w2v"),),
   "a_g_p": (("audio", "cf"), ("audio", "genre_w2v"), ("cf", "genre_w2v")),
 }
-PAIR_METHODS = {"playlist": "Playlist", "artist": "Artist", "genre": "Genre"}
+# The paper's are the first three.
+PAIR_METHODS = {
+  "playlist": "Playlist",
+  "artist": "Artist",
+  "genre": "Genre",
+  "album": "Album",
+}
 _HYBRID = {
   f"{pair}+{cross}": (CROSS_MODAL[cross], PAIR_METHODS[pair])
   for pair in PAIR_METHODS
@@ -57,7 +63,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   # Pairs of the modes audio, audio_self, cf (playlists), genre_w2v.
   config.contrast_combos = ()
   config.audio_contrast_params = {
-    "pair_generation_method": "",  # Playlist, Artist, Genre, or empty.
+    "pair_generation_method": "",  # Playlist, Artist, Genre, Album, or empty.
     "mixup": True,
     "mixup_alpha": 7.0,  # Gains are drawn from Beta(alpha, beta).
     "mixup_beta": 2.0,

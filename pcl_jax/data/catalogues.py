@@ -22,7 +22,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 NO_SPLIT = -1  # Songs that an imported split does not name; nobody uses them.
 SPLIT_NAMES = ("train", "validation", "test")
 TRAIN_FILE = 0  # A number of `Catalogue.playlist_files`.
-PAIR_METHODS = ("Playlist", "Artist", "Genre")
+PAIR_METHODS = ("Playlist", "Artist", "Genre", "Album")
 _ARRAYS = ("song_ids", "split", "albums", "playlist_files", "genre_codes")
 _LISTS = ("artists", "genres", "playlists")
 
@@ -81,6 +81,8 @@ class Catalogue:
       return self.artists.transposed()
     if method == "Genre":
       return self.genres.transposed(len(self.genre_codes) + 1)
+    if method == "Album":
+      return self.album_lists().transposed()
     raise errors.InputError(
       f"pair_generation_method is {method!r}; it is one of "
       f"{', '.join(PAIR_METHODS)}, or empty for none."

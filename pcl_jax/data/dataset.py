@@ -31,6 +31,7 @@ NEEDS = {
   ),
   "Genre": ("genres", "tag the audio files with genres"),
   "Artist": ("artists", "put each artist's files in a folder of their own"),
+  "Album": ("albums", "tag the audio files with albums"),
 }
 # Validation reads the same patches in every run and epoch, whatever the seed.
 _VALIDATION = {"seed": 0, "epoch": 0}
@@ -104,7 +105,7 @@ class DataSet:
       needed.add("Playlist")  # What they are made of.
     for kind in sorted(needed | ({"Genre"} if strategy.needs_tags else set())):
       lists, remedy = NEEDS[kind]
-      if not len(getattr(self.catalogue, lists).values):
+      if not len(self.catalogue.pair_lists(kind).values):
         raise errors.InputError(
           f"strategy {strategy.name} needs {lists} and {self.directory} has "
           f"none: {remedy} and prepare it again, or choose a strategy without "

@@ -90,10 +90,7 @@ def _members(catalogue: catalogues.Catalogue, kind: str) -> ragged.Ragged:
       f"config.loss_params.exclude_sharing has {kind!r}; it holds any of "
       f"{', '.join(KINDS)}, or nothing."
     )
-  if kind == "album":
-    members = catalogue.album_lists().transposed()
-  else:
-    members = catalogue.pair_lists(kind.title())
+  members = catalogue.pair_lists(kind.title())
   if not len(members.values):
     raise errors.InputError(
       f"config.loss_params.exclude_sharing has {kind!r} and the data set "

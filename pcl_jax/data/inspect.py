@@ -37,7 +37,12 @@ _TOP = 20  # Most genres and reasons that are listed.
 _BAR_CHARS = 30
 _REASON_CHARS = 60
 _TITLE_CHARS = 90
-_SHARED = {"Playlist": "a playlist", "Artist": "an artist", "Genre": "a genre"}
+_SHARED = {
+  "Playlist": "a playlist",
+  "Artist": "an artist",
+  "Genre": "a genre",
+  "Album": "an album",
+}
 _REPORTS = ("data_split", "playlist_vectors", "genre_vectors", "library")
 _CODE_NAMES = "kakao_meta/genre_gn_all.json"
 _FRAME_S = (

@@ -1,4 +1,4 @@
-"""Who is paired with whom: two songs of one playlist, artist or genre."""
+"""Who is paired with whom: two of one playlist, artist, genre or album."""
 
 from jaxtyping import Bool, Int
 import numpy as np
@@ -7,7 +7,12 @@ from pcl_jax.data import ragged
 
 # A song is used once an epoch with these; with Artist it may be used again in
 # the list of another of its artists.
-ONCE_AN_EPOCH = {"Playlist": True, "Artist": False, "Genre": True}
+ONCE_AN_EPOCH = {
+  "Playlist": True,
+  "Artist": False,
+  "Genre": True,
+  "Album": True,
+}
 
 
 def draw_pairs(

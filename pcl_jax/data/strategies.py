@@ -39,7 +39,7 @@ class Strategy:
   """What is contrasted with what."""
 
   combos: tuple[tuple[str, str], ...]  # In the spelling of `COMBOS`.
-  pair_method: str  # Playlist, Artist or Genre; empty for none.
+  pair_method: str  # One of `catalogues.PAIR_METHODS`, or empty.
 
   @property
   def two_patches(self) -> bool:

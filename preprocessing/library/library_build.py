@@ -182,7 +182,7 @@ def _make_vectors(
       "larger --validation_share with --force"
     )
   needs = {"Playlist": "a playlist", "Artist": "an artist"}
-  needs["Genre"] = "a genre tag"
+  needs |= {"Genre": "a genre tag", "Album": "an album"}
   in_training = made.split == catalogues.TRAIN
   for method, need in needs.items():
     lists = made.pair_lists(method)

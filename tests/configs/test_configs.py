@@ -33,7 +33,9 @@ AG = ("audio", "genre_w2v")
 PG = ("cf", "genre_w2v")
 # The paper's: pairs of modes, batch size and mixup alpha of each argument.
 CROSS = {"a_p": (AP,), "a_g": (AG,), "a_g_p": (AP, AG, PG)}
-PAIRS = {"playlist": "Playlist", "artist": "Artist", "genre": "Genre"}
+PAIRS = {
+  name: name.title() for name in ("playlist", "artist", "genre", "album")
+}
 FAMILIES = {
   "ss": {"": ((("audio", "audio_self"),), "", 384, 7.0)},
   "cm": {name: (combos, "", 768, 5.0) for name, combos in CROSS.items()},

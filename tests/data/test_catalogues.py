@@ -78,13 +78,15 @@ def test_tags_are_the_first_codes_padded_with_0(lists, max_num_tags):
   assert made.tags(max_num_tags).tolist() == expected
 
 
-def test_pair_lists_are_playlists_songs_of_artists_and_songs_of_genres():
+def test_pair_lists_are_playlists_and_songs_of_artists_genres_and_albums():
   made = _catalogue()
   assert _as_lists(made.pair_lists("Playlist")) == [[2, 0], [], [1]]
   assert _as_lists(made.pair_lists("Artist")) == [[0, 1], [1]]
   assert _as_lists(made.pair_lists("Genre")) == [[], [0], [0, 2]]
-  with pytest.raises(errors.InputError, match="'Album'; it is one of Playlist"):
-    made.pair_lists("Album")
+  made = _catalogue(albums=np.array([2, -1, 2], np.int32))
+  assert _as_lists(made.pair_lists("Album")) == [[], [], [0, 2]]
+  with pytest.raises(errors.InputError, match="'Label'; it is one of Playlist"):
+    made.pair_lists("Label")
 
 
 def test_pair_lists_of_a_catalogue_without_artists_are_none():

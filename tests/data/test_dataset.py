@@ -141,6 +141,12 @@ def test_a_data_set_without_validation_pairs_says_so(copied):
   assert "0 validation pairs" in message and "A-IM Artist" in message
 
 
+def test_album_pairs_without_albums_are_refused_with_the_remedy(copied):
+  none = np.full(60, -1, np.int32)
+  message = _message(_save(copied, albums=none).tables, AIM["Album"], 3)
+  assert "A-IM Album needs albums" in message and "tag the audio" in message
+
+
 @pytest.mark.parametrize("strategy", [SS, CM, AIM["Playlist"]], ids=str)
 def test_a_batch_larger_than_an_epoch_is_refused(data, strategy):
   message = _message(_training_plan, data, strategy, batch_size=500)

@@ -84,6 +84,7 @@ def test_an_artists_song_is_drawn_again_for_its_other_artist_only():
     "Playlist": True,
     "Artist": False,
     "Genre": True,
+    "Album": True,
   }
 
 
