@@ -54,6 +54,7 @@ def test_what_the_library_lacks_is_said_by_strategy(tmp_path):
     "CM and Hybrid with genre_w2v",
     "A-IM and Hybrid with Playlist pairs",
     "A-IM and Hybrid with Genre pairs",
+    "A-IM and Hybrid with Album pairs",
   }
   assert not list(data.glob("*_vectors.npy"))
   assert "cf (the library lacks playlists)" in library_report.summary(
@@ -65,9 +66,8 @@ def test_vectors_are_made_where_there_are_playlists_and_genres(tmp_path):
   audio, data = tmp_path / "music", tmp_path / "data"
   for i in range(20):
     genre = ["Rock; Folk", "Jazz"][i % 2]
-    tiny_library.write_song(
-      audio / f"{i:02d}.flac", 200.0 + 40 * i, genre=genre, artist=f"{i % 5}"
-    )
+    tags = {"genre": genre, "artist": f"{i % 5}", "album": f"A{i % 5}"}
+    tiny_library.write_song(audio / f"{i:02d}.flac", 200.0 + 40 * i, **tags)
   for i in range(4):
     names = [f"{j:02d}.flac" for j in range(20) if j % 4 == i]
     (audio / f"{i}.m3u").write_text("\n".join(["#EXTM3U", *names]))
