@@ -81,8 +81,8 @@ def tiny(tmp_path_factory):
   return dataset.DataSet(tiny_run.make_data_set(folder))
 
 
-def test_there_are_32_variants_in_8_files():
-  assert len(VARIANTS) == 32
+def test_there_are_40_variants_in_8_files():
+  assert len(VARIANTS) == 40
   assert FAMILY_FILES == sorted({name for name, _ in VARIANTS})
 
 

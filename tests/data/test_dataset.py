@@ -83,9 +83,9 @@ def test_store_and_catalogue_are_opened_together(data):
 def test_training_reads_training_songs_and_validation_the_others(
   data, strategy
 ):
-  train = _training_plan(data, strategy)
-  validation = _validation_plan(data, strategy)
-  rows = 4 if strategy is CM else 8
+  train = _training_plan(data, strategy, batch_size=3)
+  validation = _validation_plan(data, strategy, batch_size=3)
+  rows = 3 if strategy is CM else 6
   assert train.songs.shape[1] == validation.songs.shape[1] == rows
   assert (data.catalogue.split[train.songs] == catalogues.TRAIN).all()
   assert (data.catalogue.split[validation.songs] == catalogues.VALIDATION).all()
@@ -162,6 +162,7 @@ def test_tables_hold_what_the_strategy_needs_and_no_more(data):
     "A-IM Playlist": {"songs"},
     "A-IM Artist": {"songs"},
     "A-IM Genre": {"genre_w2v", "songs"},
+    "A-IM Album": {"songs"},
     "Hybrid Genre + A,P": {"cf", "genre_w2v", "songs"},
   }
   found = data.tables(HYBRID, 2)
