@@ -1,0 +1,264 @@
+"""Renders scores by fluidsynth into a folder of tagged FLAC files."""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+from typing import Any
+
+import mutagen
+import soundfile
+import tqdm
+
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from preprocessing.scores import orchestration
+from preprocessing.scores import score_notes
+from preprocessing.scores.score_choice import Score
+
+AUDIO = "audio"  # A folder for each composer.
+RECORD = "scores.json"
+LICENCES = "licences.json"
+_WORK = ".rendering"
+SOUNDFONTS = tuple(
+  pathlib.Path("/usr/share", *path.split("/"))
+  for path in (
+    "sounds/sf2/FluidR3_GM.sf2",
+    "soundfonts/FluidR3_GM.sf2",
+    "sounds/sf2/default-GM.sf2",
+  )
+)
+_PROGRAM = "fluidsynth"
+_RATE_HZ = melspectrogram.SETTINGS.sample_rate_hz
+
+
+def find_soundfont(path: pathlib.Path | None) -> pathlib.Path:
+  """Returns the soundfont given, or else a system's own.
+
+  Raises:
+    InputError: there is none, or fluidsynth is not installed.
+  """
+  if shutil.which(_PROGRAM) is None:
+    raise errors.InputError(
+      f"{_PROGRAM} is not installed: on Debian and Ubuntu, "
+      "`apt-get install fluidsynth fluid-soundfont-gm`."
+    )
+  places = SOUNDFONTS if path is None else (path,)
+  found = next((one for one in places if one.is_file()), None)
+  if found is None:
+    raise errors.InputError(
+      f"there is no soundfont at {' or '.join(map(str, places))}: install "
+      "fluid-soundfont-gm, or give the path of an .sf2 file as --soundfont."
+    )
+  return found
+
+
+def _play(
+  midi: bytes, soundfont: pathlib.Path, work: pathlib.Path
+) -> pathlib.Path:
+  """Renders a MIDI file to a mono FLAC file in the folder `work`."""
+  written, played = work / "score.mid", work / "score.wav"
+  written.write_bytes(midi)
+  command = [_PROGRAM, "-n", "-i", "-q", "-r", str(_RATE_HZ), "-T", "wav"]
+  command += ["-O", "s16", "-g", "0.5", "-F", os.fspath(played)]
+  command += [os.fspath(soundfont), os.fspath(written)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  if done.returncode or not played.exists():
+    said = (done.stderr.strip() or f"exit {done.returncode}").splitlines()
+    raise score_notes.Unreadable(f"{_PROGRAM} fails: {said[-1]}")
+  samples, rate_hz = soundfile.read(played, always_2d=True)
+  soundfile.write(work / "score.flac", samples.mean(axis=1), rate_hz)
+  return work / "score.flac"
+
+
+def _tag(path: pathlib.Path, score: Score) -> None:
+  file = mutagen.File(path, easy=True)
+  file["title"] = pathlib.PurePosixPath(score.path).stem
+  file["artist"] = score.composer
+  if score.collection:
+    file["album"] = f"{score.composer}: {score.collection}"
+  file.save()
+
+
+def render(
+  score: Score,
+  corpus: pathlib.Path,
+  data_dir: pathlib.Path,
+  soundfont: pathlib.Path,
+  seed: int,
+) -> dict[str, Any]:
+  """Renders a score; returns what scores.json says of it.
+
+  Args:
+    score: which; its recording is written to `AUDIO`, whole or not at all.
+    corpus: the folder that its path is relative to.
+    data_dir: the data set's folder.
+    soundfont: what is played.
+    seed: of instruments and tempo, which depend on it and the score alone.
+  """
+  target = data_dir / AUDIO / score.audio
+  target.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    notes = score_notes.read(corpus / score.path)
+    playing = orchestration.draw(notes.parts, f"{seed} {score.path}")
+    midi = orchestration.midi(notes.parts, playing)
+    with tempfile.TemporaryDirectory(dir=data_dir / _WORK) as work:
+      made = _play(midi, soundfont, pathlib.Path(work))
+      _tag(made, score)
+      made.rename(target)
+  except score_notes.Unreadable as error:
+    return {"failed": str(error)}
+  about = dataclasses.asdict(playing) | {"with_repeats": notes.with_repeats}
+  return {"failed": ""} | about
+
+
+@contextlib.contextmanager
+def _results(work: Any, scores: Sequence[Score], processes: int) -> Iterator:
+  """Gives scores and what became of them, as they are done."""
+  if processes == 1:
+    yield ((score, work(score)) for score in scores)
+    return
+  spawn = multiprocessing.get_context("spawn")
+  # Ctrl-C is the parent's, who lets the scores in work come to their end.
+  ignore = {"initializer": signal.signal}
+  ignore["initargs"] = signal.SIGINT, signal.SIG_IGN
+  with concurrent.futures.ProcessPoolExecutor(
+    processes, spawn, **ignore
+  ) as pool:
+    todo = {pool.submit(work, score): score for score in scores}
+    done = concurrent.futures.as_completed(todo)
+    try:
+      yield ((todo[one], one.result()) for one in done)
+    finally:
+      pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _source(soundfont: pathlib.Path, seed: int) -> dict[str, Any]:
+  version = "none"
+  if importlib.util.find_spec("music21"):
+    version = importlib.metadata.version("music21")
+  return {
+    "seed": seed,
+    "music21": version,
+    "soundfont": soundfont.name,
+    "soundfont_sha256": storage.sha256(soundfont),
+  }
+
+
+def _write_licences(
+  data_dir: pathlib.Path, corpus: pathlib.Path, source: dict[str, Any]
+) -> None:
+  texts = {
+    path.relative_to(corpus).as_posix(): path.read_text(errors="replace")
+    for path in sorted(corpus.rglob("license.txt"))
+  }
+  about = {
+    "scores": {"version": f"music21 {source['music21']}", "texts": texts},
+    "soundfont": {
+      "name": source["soundfont"],
+      "sha256": source["soundfont_sha256"],
+      "licence": "MIT, if it is FluidR3_GM of Debian; else see its own",
+    },
+  }
+  storage.write_json(data_dir / LICENCES, about)
+
+
+def _known(place: pathlib.Path, source: dict[str, Any]) -> dict[str, Any]:
+  """Returns what scores.json says; refuses to mix it with another source."""
+  if not place.exists():
+    return {"source": source, "scores": {}}
+  known = storage.read_made_json(place)
+  differing = storage.differences(known["source"], source)
+  if differing:
+    raise errors.InputError(
+      f"{place.parent} was rendered otherwise ({'; '.join(differing)}): give "
+      "the same, or another --out."
+    )
+  return known
+
+
+def render_all(
+  scores: Sequence[Score],
+  corpus: pathlib.Path,
+  data_dir: pathlib.Path,
+  soundfont: pathlib.Path,
+  *,
+  seed: int,
+  processes: int,
+) -> dict[str, dict[str, Any]]:
+  """Renders scores to `AUDIO`; those that are there already are left alone.
+
+  Args:
+    scores: which.
+    corpus: the folder that their paths are relative to.
+    data_dir: the folder that `AUDIO`, `RECORD` and `LICENCES` are made in.
+    soundfont: what is played.
+    seed: of instruments and tempo.
+    processes: how many scores are rendered at once.
+
+  Returns:
+    Path of each score -> why it failed, or empty, and how it is played.
+
+  Raises:
+    InputError: what is there was rendered with another seed, music21 or
+      soundfont, or every score fails.
+  """
+  source, place = _source(soundfont, seed), data_dir / RECORD
+  known = _known(place, source)
+  data_dir.mkdir(parents=True, exist_ok=True)
+  _write_licences(data_dir, corpus, source)
+  made = known["scores"]
+  todo = [
+    score
+    for score in scores
+    if score.path not in made
+    or not made[score.path]["failed"]
+    and not (data_dir / AUDIO / score.audio).exists()
+  ]
+  work = functools.partial(
+    render, corpus=corpus, data_dir=data_dir, soundfont=soundfont, seed=seed
+  )
+  shutil.rmtree(data_dir / _WORK, ignore_errors=True)
+  (data_dir / _WORK).mkdir()
+  with _results(work, todo, processes) as results:
+    bar = tqdm.tqdm(results, "scores", len(todo), disable=None, unit="score")
+    for score, about in bar:
+      made[score.path] = about
+      storage.write_json(place, known)
+  shutil.rmtree(data_dir / _WORK)
+  chosen = {score.path: made[score.path] for score in scores}
+  _check_some(chosen, place)
+  return chosen
+
+
+def _check_some(made: dict[str, dict[str, Any]], place: pathlib.Path) -> None:
+  failed = {path: one["failed"] for path, one in made.items() if one["failed"]}
+  if len(failed) == len(made):
+    path, why = next(iter(failed.items()))
+    raise errors.InputError(
+      f"none of {len(made)} scores can be rendered; the first is {path}: "
+      f"{why}. All are in {place}; delete it to try again."
+    )
+
+
+def summary(made: dict[str, dict[str, Any]], place: pathlib.Path) -> str:
+  """Says how many scores were rendered, and names those that failed."""
+  failed = {path: one["failed"] for path, one in made.items() if one["failed"]}
+  plain = [path for path, one in made.items() if not one.get("with_repeats", 1)]
+  lines = [
+    f"scores: {len(made) - len(failed)} rendered, {len(plain)} of them without "
+    f"their repeats, which are wrong; {len(failed)} failed (all in {place})"
+  ]
+  lines += [f"  {path}: {why}" for path, why in list(failed.items())[:10]]
+  return "\n".join(lines + (["  ..."] if len(failed) > 10 else []))
