@@ -1,6 +1,6 @@
 r"""Makes a data set of scores of music21's corpus, played by fluidsynth.
 
-  pip install '.[scores]'
+  pip install "pcl_jax[scores]"
   apt-get install fluidsynth fluid-soundfont-gm
   python -m preprocessing.rendered_scores --out=data/scores --scores=1000
 

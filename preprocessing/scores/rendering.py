@@ -164,7 +164,11 @@ def _write_licences(
     for path in sorted(corpus.rglob("license.txt"))
   }
   about = {
-    "scores": {"version": f"music21 {source['music21']}", "texts": texts},
+    "scores": {
+      "version": f"music21 {source['music21']}",
+      "licence": "BSD-3-Clause (music21); of the scores, what the texts say",
+      "texts": texts,
+    },
     "soundfont": {
       "name": source["soundfont"],
       "sha256": source["soundfont_sha256"],
@@ -257,8 +261,8 @@ def summary(made: dict[str, dict[str, Any]], place: pathlib.Path) -> str:
   failed = {path: one["failed"] for path, one in made.items() if one["failed"]}
   plain = [path for path, one in made.items() if not one.get("with_repeats", 1)]
   lines = [
-    f"scores: {len(made) - len(failed)} rendered, {len(plain)} of them without "
-    f"their repeats, which are wrong; {len(failed)} failed (all in {place})"
+    f"scores: {len(made) - len(failed)} rendered, {len(plain)} without their "
+    f"repeats, which cannot be read; {len(failed)} failed (all in {place})"
   ]
   lines += [f"  {path}: {why}" for path, why in list(failed.items())[:10]]
   return "\n".join(lines + (["  ..."] if len(failed) > 10 else []))

@@ -47,8 +47,8 @@ def corpus_folder() -> pathlib.Path:
   found = importlib.util.find_spec("music21")
   if found is None or not found.submodule_search_locations:
     raise errors.InputError(
-      "music21, which has the scores, is not installed: install the extra "
-      "scores, as in `pip install '.[scores]'`."
+      "music21, which has the scores, is not installed: "
+      '`pip install "pcl_jax[scores]"`.'
     )
   return pathlib.Path(found.submodule_search_locations[0]) / "corpus"
 

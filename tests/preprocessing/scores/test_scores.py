@@ -143,7 +143,7 @@ def test_scores_are_rendered_and_those_that_fail_are_named(tmp_path, fake):
     path for path in made if "bwv3" in path
   ]
   said = rendering.summary(made, place)
-  assert "9 rendered, 2 of them without their repeats" in said
+  assert "9 rendered, 2 without their repeats" in said
   assert "2 failed" in said and "bwv3.0.mxl: bad" in said
   tags = audio_tags.read_tags(
     tmp_path / "data" / rendering.AUDIO / "bach/bwv1.0.mxl.flac"
