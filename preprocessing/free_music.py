@@ -29,6 +29,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
+from pcl_jax.data import song_groups
 from preprocessing.free_packages import music_tree
 from preprocessing.free_packages import package_list
 from preprocessing.free_packages import package_source
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--allow_partial", action="store_true", help=text)
   text = "files decoded at once (cores, at most 8)"
   add("--threads", type=command_line.count, help=text)
+  text = "what goes to one part as a whole (as it is in --out; at first song)"
+  add("--split_by", choices=song_groups.SPLIT_BY, help=text)
   args = parser.parse_args(argv)
   packages = package_list.read(args.list)
   source = package_source.Source(args.debs, args.unpacked)
@@ -62,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       args.out / music_tree.AUDIO,
       args.out,
       threads=args.threads,
+      split_by=args.split_by,
       artist_folder="none",
       album_folder="1",
       albums_as_playlists=True,

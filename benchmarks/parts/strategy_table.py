@@ -55,7 +55,7 @@ def look_up(
     task: relevance.Relevance.of(values)
     for task, values in zip(TASKS, lists, strict=True)
   }
-  found, _ = ranking.measure(embeddings, queries, candidates, rules)
+  found = ranking.measure(embeddings, queries, candidates, rules).columns
   scores: Scores = {}
   for task, columns in found.items():
     scores[task] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import os
 import pathlib
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import learned_songs
+from pcl_jax.data import song_groups
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
@@ -57,13 +59,14 @@ class _Measured:
 
 def _measure_representations(
   rows: Sequence[representations.Representation],
+  tasks: Mapping[str, task_base.Task],
   context: task_base.Context,
-  runs: _Runs,
   measured: _Measured,
   *,
   baselines: bool,
 ) -> None:
-  """Measures the run's encoder, the first row, and those after it."""
+  """Measures the first row, chance, and the rows after it."""
+  runs = {name: task.run for name, task in tasks.items()}
   for row in rows:
     with_tasks = baselines or row is rows[0]
     if not (with_tasks or row.in_precision):
@@ -80,12 +83,18 @@ def _measure_representations(
         context, embeddings=vectors, encoder=row.encoder
       )
       measured.add(row.name, mine, runs)
+    if row is rows[0]:
+      measured.precision[representations.CHANCE] = precision_at_k.by_chance(
+        context.catalogue
+      )
+      for name, task in tasks.items():
+        for by_chance, run in task.chance.items():
+          measured.add(by_chance, mine, {name: run})
 
 
 def _measure_baselines(
   tasks: Mapping[str, task_base.Task],
   context: task_base.Context,
-  runs: _Runs,
   measured: _Measured,
 ) -> list[str]:
   """Measures rows that no encoder makes; returns why mode P has none."""
@@ -97,6 +106,7 @@ def _measure_baselines(
   except task_base.NotAvailable as reason:
     return [f"{representations.MODE_P}: {reason}"]
   context = dataclasses.replace(context, embeddings=vectors)
+  runs = {name: task.run for name, task in tasks.items()}
   measured.add(representations.MODE_P, context, runs)
   return []
 
@@ -160,19 +170,19 @@ def _measure(
   context = task_base.Context(
     data, seed=subject.seed, options=options, chosen=tuple(chosen)
   )
-  runs = {name: task.run for name, task in chosen.items()}
   measured = _Measured(tuple(chosen))
   _measure_representations(
-    subject.rows, context, runs, measured, baselines=baselines
+    subject.rows, chosen, context, measured, baselines=baselines
   )
   if baselines:
-    notes += _measure_baselines(chosen, context, runs, measured)
+    notes += _measure_baselines(chosen, context, measured)
   _check_any(measured, data)
   results = subject.about | {
     "format_version": FORMAT_VERSION,
     "data": str(data.directory),
     "fingerprint": data.fingerprint(),
     "songs": len(data.store),
+    "split_by": song_groups.read_split_by(data.directory),
     "trained": subject.rows[0].name,
     "options": dataclasses.asdict(context.options),
     "precision_at_5": measured.precision,
@@ -227,7 +237,7 @@ def evaluate(
 
 def evaluate_table(
   path: pathlib.Path,
-  data_dir: str,
+  data_dir: str | os.PathLike[str],
   *,
   name: str | None = None,
   tasks: str = registry.ALL,

@@ -65,6 +65,7 @@ def as_dict(found: task_base.Result) -> dict[str, Any]:
       "metrics": metrics,
       "left_out": found.left_out,
       "settings": found.settings,
+      "notes": found.notes,
     }
   )
 
@@ -174,6 +175,8 @@ def format_task(
       left_out |= {why: n for why, n in row["left_out"].items() if n}
     notes += [f"left out: {count} {why}" for why, count in left_out.items()]
     lines.append("; ".join(notes))
+    told = [note for row in given.values() for note in row.get("notes", ())]
+    lines += [f"  {note}" for note in dict.fromkeys(told)]
   if not given and len(set(missing.values())) == 1:
     lines.append(f"  not measured: {next(iter(missing.values()))}")
   else:

@@ -21,8 +21,8 @@ MEAN_MEL = "mean mel"
 MEAN_STD_MEL = "mean and std mel"
 MODE_P = "mode P vectors"
 POPULARITY = "popularity"
-RANDOM = "random"
-BASELINES = (UNTRAINED, MEAN_MEL, MEAN_STD_MEL, MODE_P, POPULARITY, RANDOM)
+CHANCE = "chance"
+BASELINES = (UNTRAINED, MEAN_MEL, MEAN_STD_MEL, MODE_P, POPULARITY, CHANCE)
 
 
 @dataclasses.dataclass(frozen=True)

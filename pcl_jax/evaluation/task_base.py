@@ -85,12 +85,14 @@ class Result:
     left_out: number of items left out, by reason.
     settings: what decided the numbers (split, chosen rate, seeds), plain
       values fit for json.
+    notes: sentences that people should read with the numbers.
   """
 
   metrics: dict[str, Metric]
   per_item: dict[str, np.ndarray]
   left_out: dict[str, int] = dataclasses.field(default_factory=dict)
   settings: dict[str, object] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,9 @@ class Task(abc.ABC):
   title: str
   shown: tuple[str, ...] = ()
   slow: bool = False
-  # Further rows that need no embeddings (popularity, random), by name.
+  # What chance gives, from the context of the first representation, by name.
+  chance: Mapping[str, Callable[[Context], Result]] = MappingProxyType({})
+  # Further rows that need no embeddings (popularity), by name.
   baselines: Mapping[str, Callable[[Context], Result]] = MappingProxyType({})
 
   @abc.abstractmethod

@@ -68,7 +68,7 @@ def test_a_run_is_compared_with_its_own_beginning_and_with_mean_mel(trained):
   config, workdir = trained
   results = evaluator.evaluate(workdir, tasks="none").results
   table = results["precision_at_5"]
-  assert list(table) == ["trained (SS)", "untrained", "mean mel"]
+  assert list(table) == ["trained (SS)", "chance", "untrained", "mean mel"]
   assert results["step"] == 3
   assert results["songs"] == 60
   assert results["data"] == config.data.dir
@@ -279,10 +279,12 @@ def test_tasks_run_on_every_baseline_and_all_their_items_are_written(
   results = json.loads((workdir / report.FILE_NAME).read_text())
   rows = ["trained (SS)", "untrained", "mean mel", "mean and std mel"]
   expected = {
-    "playlist_continuation": [*rows, "popularity", "random"],
-    "artist": rows,
+    "playlist_continuation": [*rows, "popularity"],
+    "artist": [*rows],
     "collapse": rows,
   }
+  for task in ("playlist_continuation", "artist"):
+    expected[task].insert(1, "chance")
   assert {t: list(r) for t, r in results["tasks"].items()} == expected
   for task, names in expected.items():
     table = parquet.read_table(workdir / report.FOLDER / f"{task}.parquet")
@@ -295,7 +297,7 @@ def test_tasks_run_on_every_baseline_and_all_their_items_are_written(
   # No vectors were made for this data set: the reason is printed.
   assert "playlist_vectors.npy does not exist" in printed
   assert "numbers flatter" in printed
-  assert "copies, training, validation, validation pairs" in printed
+  assert "copies, near duplicates, training, validation" in printed
   made = results["certificate"]
   assert made["trained_on"]["same_data"]
   assert made["checkpoint"]["step"] == results["step"]

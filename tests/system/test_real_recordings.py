@@ -52,7 +52,7 @@ def _mean_average_precision(encoder, data: dataset.DataSet) -> float:
     encoder, data.store, songs, batch_patches=16
   )
   rules = {"artist": relevance.Relevance.of(data.catalogue.artists)}
-  found, _ = ranking.measure(embeddings, songs, songs, rules)
+  found = ranking.measure(embeddings, songs, songs, rules).columns
   return float(np.nanmean(found["artist"]["average_precision"]))
 
 

@@ -20,9 +20,11 @@ from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import learned_songs
+from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
+from pcl_jax.evaluation.audit import near_duplicates
 
 _EXAMPLES = 5
 _KEY = ("frames", "checksum")
@@ -37,12 +39,14 @@ class Check:
     passed: whether no test song was found; None if the check cannot be made.
     found: what was found, as a sentence.
     songs: ids of some songs that were found.
+    expected: whether the way in which the data set was split has it so.
   """
 
   name: str
   passed: bool | None
   found: str
   songs: tuple[int, ...] = ()
+  expected: bool = False
 
 
 def copies(
@@ -145,6 +149,55 @@ def _check_copies(data: dataset.DataSet, trained_on: dataset.DataSet) -> Check:
     f"among {among}",
     tuple(ids[:_EXAMPLES]),
   )
+
+
+def _check_near(data: dataset.DataSet, trained_on: dataset.DataSet) -> Check:
+  tests = data.catalogue.rows_of(catalogues.TEST)
+  learned = np.flatnonzero(trained_on.catalogue.learned)
+  found = near_duplicates.find(data.store, tests, trained_on.store, learned)
+  ids = data.catalogue.song_ids[found[:, 0]].tolist()
+  return Check(
+    "near duplicates",
+    not len(found),
+    f"{len(found)} of {len(tests)} test songs sound like one of "
+    f"{len(learned)} training and validation songs (correlation of the "
+    f"features at least {near_duplicates.CORRELATION}): the same recording, "
+    "encoded, cut or mixed in another way",
+    tuple(ids[:_EXAMPLES]),
+  )
+
+
+def _check_groups(data: dataset.DataSet) -> list[Check]:
+  """Tells how many test songs share an artist or album with learned songs."""
+  catalogue = data.catalogue
+  tests = catalogue.rows_of(catalogues.TEST)
+  split_by = song_groups.read_split_by(data.directory)
+  checks = []
+  for kind, lists in (
+    (song_groups.ARTIST, catalogue.artists),
+    (song_groups.ALBUM, catalogue.album_lists()),
+  ):
+    of_learned = lists.values[catalogue.learned[lists.list_index()]]
+    known = np.isin(lists.values, of_learned)
+    songs = np.intersect1d(lists.list_index()[known], tests)
+    found = (
+      f"{len(songs)} of {len(tests)} test songs share an {kind} with training "
+      f"or validation songs (split by: {split_by or 'not on record'})"
+    )
+    ids = tuple(catalogue.song_ids[songs[:_EXAMPLES]].tolist())
+    expected = split_by != kind
+    checks.append(Check(f"{kind}s", not len(songs), found, ids, expected))
+  return checks
+
+
+def _check_split(
+  data: dataset.DataSet, trained_on: dataset.DataSet
+) -> list[Check]:
+  """Checks what test songs have in common with those that were learned from."""
+  checks = [_check_copies(data, trained_on), _check_near(data, trained_on)]
+  if trained_on.directory == data.directory:
+    checks += _check_groups(data)
+  return checks
 
 
 def _check_songs(
@@ -294,7 +347,7 @@ def check(
   except errors.InputError as error:
     checks += [Check("training data", None, str(error))]
     return checks + (_check_recorded(learned, data) if learned else [])
-  checks.append(_check_copies(data, trained_on))
+  checks += _check_split(data, trained_on)
   try:
     checks += _check_batches(meta, trained_on)
   except errors.InputError as error:
@@ -314,7 +367,7 @@ def check_vectors(
     data: the data set that they are evaluated on.
     learned: the songs that their encoder learned from; None if not known.
   """
-  checks = [_check_copies(data, data)]
+  checks = _check_split(data, data)
   if learned:
     return checks + _check_recorded(learned, data)
   found = f"which songs {name} has learned from is not on record"
@@ -331,6 +384,7 @@ def format_checks(checks: list[dict[str, Any]]) -> list[str]:
   for one in checks:
     if not one["passed"]:
       word = "NOT CHECKED" if one["passed"] is None else "LEAK"
+      word = "SHARED" if one["expected"] else word
       songs = ", ".join(map(str, one["songs"]))
       examples = f" (such as {songs})" if songs else ""
       lines.append(f"{word}, {one['name']}: {one['found']}{examples}")

@@ -171,16 +171,15 @@ def by_popularity(
 
 
 def at_random(
-  problem: Problem, seed: int, k: int = NEIGHBOURS
+  problem: Problem, rng: np.random.Generator, k: int = NEIGHBOURS
 ) -> Iterator[tuple[Int[np.ndarray, " found"], int]]:
   """Yields candidates drawn for each playlist: a baseline.
 
   Args:
     problem: contexts and candidates.
-    seed: seed of the draws.
+    rng: draws the candidates.
     k: length of the continuation.
   """
-  rng = np.random.default_rng(seed)
   songs = problem.candidates
   for _ in range(len(problem.playlists)):
     yield rng.choice(songs, min(k, len(songs)), replace=False), len(songs)

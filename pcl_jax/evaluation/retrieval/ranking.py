@@ -5,6 +5,7 @@ memory grows with the number of candidates and not with its square.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,16 @@ _PER_SCORE = 24  # Bytes: the score, its key, the sorted key, what is between.
 
 
 _products = jax.jit(search.cosines)
+_Columns = dict[str, dict[str, Float[np.ndarray, " queries"]]]
+
+
+class Ranked(NamedTuple):
+  """What the rankings of queries are worth."""
+
+  columns: _Columns  # Rule -> `MEASURES`; nan where nothing is relevant.
+  by_chance: _Columns  # The same for a random order, on average.
+  # Places among the candidates of each query's nearest ones, best first.
+  nearest: Int[np.ndarray, "queries k"]
 
 
 def sorting_keys(
@@ -107,6 +118,57 @@ def measures_of(
   return found
 
 
+def _first_rank(relevant: int, candidates: int) -> float:
+  """Returns the mean of 1 / rank of the first relevant one, by chance."""
+  ranks = np.arange(1, candidates - relevant + 2)
+  # Whether none of the ranks before is relevant; then, whether this one is.
+  others = (candidates - relevant - ranks[:-1] + 1) / (
+    candidates - ranks[:-1] + 1
+  )
+  none_yet = np.concatenate([[1.0], np.cumprod(others)])
+  return float((none_yet * relevant / (candidates - ranks + 1) / ranks).sum())
+
+
+def chance(
+  relevant: Int[np.ndarray, " queries"],
+  candidates: Int[np.ndarray, " queries"],
+) -> dict[str, Float[np.ndarray, " queries"]]:
+  """Returns what a random order of the candidates gives on average, exactly.
+
+  Args:
+    relevant: number of relevant candidates of each query.
+    candidates: number of candidates of each query, those hidden left out.
+
+  Returns:
+    `MEASURES` of each query; nan for a query without any relevant candidate.
+  """
+  kinds, kind = np.unique(
+    np.stack([relevant, candidates]), axis=1, return_inverse=True
+  )
+  r, n = np.maximum(kinds[0], 1), np.maximum(kinds[1], 1)
+  harmonic = np.cumsum(1 / np.arange(1, n.max(initial=1) + 1))[n - 1]
+  gains = np.cumsum(1 / np.log2(np.arange(2, 12)))
+  found = {
+    # Given a relevant song in place i, others are before it by chance.
+    "average_precision": (
+      harmonic + (r - 1) / np.maximum(n - 1, 1) * (n - harmonic)
+    )
+    / n,
+    "precision_at_5": np.minimum(n, 5) * r / n / 5,
+    "r_precision": r / n,
+    **{f"recall_at_{k}": np.minimum(n, k) / n for k in (1, 5, 10)},
+    "ndcg_at_10": gains[np.minimum(n, 10) - 1]
+    * r
+    / n
+    / gains[np.minimum(r, 10) - 1],
+    "reciprocal_rank": np.array(
+      [_first_rank(*one) for one in zip(r.tolist(), n.tolist(), strict=True)]
+    ),
+  }
+  kind, defined = kind.reshape(-1), relevant > 0
+  return {k: np.where(defined, v[kind], np.nan) for k, v in found.items()}
+
+
 def _tiles(
   queries: Float[np.ndarray, "queries d"],
   candidates: Float[np.ndarray, "candidates d"],
@@ -130,10 +192,7 @@ def measure(
   rules: Mapping[str, relevance.Relevance],
   *,
   tile_bytes: int = _TILE_BYTES,
-) -> tuple[
-  dict[str, dict[str, Float[np.ndarray, " queries"]]],
-  Int[np.ndarray, "queries k"],
-]:
+) -> Ranked:
   """Ranks the candidates of each query by cosine and measures the ranking.
 
   Args:
@@ -144,14 +203,13 @@ def measure(
     tile_bytes: bytes of scores and keys that are held at once.
 
   Returns:
-    For each rule the `MEASURES` of each query, nan where nothing is relevant;
-    and the places (in `candidates`) of each query's 10 nearest, best first,
-    fewer where there are fewer.
+    The measures, and the 10 nearest of each query, fewer where there are fewer.
   """
   columns = {
     name: {one: np.full(len(queries), np.nan) for one in MEASURES}
     for name in rules
   }
+  counts = {name: np.zeros((2, len(queries)), np.int64) for name in rules}
   k = min(NEAREST, len(candidates) - int(np.isin(queries, candidates).any()))
   nearest = np.zeros((len(queries), k), np.int64)
   place_of = np.full(len(embeddings), -1)
@@ -161,6 +219,7 @@ def measure(
     ranked = np.sort(keys, axis=1)
     for name, rule in rules.items():
       relevant, hidden = rule.pairs(queries[some], candidates)
+      counts[name][:, some] = np.diff(relevant.indptr), np.diff(hidden.indptr)
       found = measures_of(rank_tile(keys, ranked, relevant, hidden))
       for one, values in found.items():
         columns[name][one][some] = values
@@ -169,4 +228,8 @@ def measure(
     # Where the query itself is not among the first, the last one goes.
     kept[kept.all(axis=1), k:] = False
     nearest[some] = best[kept].reshape(len(best), k)
-  return columns, nearest
+  by_chance = {
+    name: chance(relevant, len(candidates) - hidden)
+    for name, (relevant, hidden) in counts.items()
+  }
+  return Ranked(columns, by_chance, nearest)

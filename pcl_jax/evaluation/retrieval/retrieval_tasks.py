@@ -16,6 +16,9 @@ from pcl_jax.evaluation.retrieval import playlist_continuation
 from pcl_jax.evaluation.retrieval import ranking
 from pcl_jax.evaluation.retrieval import relevance
 
+_LENGTHS = (50, 20, 10, 5, 2, 1)  # Of lists, where those asked for hold all.
+_MOST_DRAWS = 100  # Random lists for each playlist,
+_DRAWN = 20_000  # and for all playlists.
 # Splits of a playlist's context, by the split of the targets.
 _KNOWN = {
   catalogues.TEST: (catalogues.TRAIN, catalogues.VALIDATION),
@@ -114,11 +117,23 @@ class Retrieval(task_base.Task):
     "reciprocal_rank",
   )
 
+  @property
+  def chance(self):
+    """The mean over all orders of the candidates."""
+    return {representations.CHANCE: self._by_chance}
+
   def run(self, context: task_base.Context) -> task_base.Result:
     """Measures a representation."""
     context.once(self.rule)
-    columns, _ = context.once(_rank)
-    found = columns[self.name]
+    return self._result(context, context.once(_rank).columns[self.name])
+
+  def _by_chance(self, context: task_base.Context) -> task_base.Result:
+    context.once(self.rule)
+    return self._result(context, context.once(_rank).by_chance[self.name])
+
+  def _result(
+    self, context: task_base.Context, found: dict[str, np.ndarray]
+  ) -> task_base.Result:
     defined = ~np.isnan(found["average_precision"])
     if not defined.any():
       raise task_base.NotAvailable(
@@ -189,7 +204,7 @@ class Hubs(task_base.Task):
 
   def run(self, context: task_base.Context) -> task_base.Result:
     """Measures a representation."""
-    _, nearest = context.once(_rank)
+    nearest = context.once(_rank).nearest
     counts = np.bincount(nearest.ravel(), minlength=len(context.queries))
     return task_base.Result(
       metrics=hubs(counts, context.seed),
@@ -202,26 +217,61 @@ class Hubs(task_base.Task):
     )
 
 
+def _list_length(candidates: int, asked: int) -> int:
+  """Returns a length of lists that leaves most candidates out."""
+  if asked < candidates:
+    return asked
+  shorter = [length for length in _LENGTHS if 2 * length <= candidates]
+  if not shorter:
+    raise task_base.NotAvailable(
+      f"{candidates} candidates are too few: each list would hold all of them"
+    )
+  return shorter[0]
+
+
+def _on_length(candidates: int, asked: int, k: int) -> tuple[str, ...]:
+  """Says where lists are shorter than asked for."""
+  if k == asked:
+    return ()
+  return (
+    f"lists of {asked} are undefined: there are {candidates} candidates, all "
+    f"of which each list would hold; these are lists of {k} (--neighbours)",
+  )
+
+
 def _score(
   context: task_base.Context,
   continue_all: Callable[
     [playlist_continuation.Problem, np.ndarray, int], Iterator
   ],
+  most_draws: int = 1,
 ) -> task_base.Result:
-  """Scores the continuations made for a problem, given songs' popularity."""
+  """Scores the continuations made for a problem, given songs' popularity.
+
+  With several draws, those for few playlists are made again and averaged.
+  """
   lists, split = _playlists(context), context.options.split
   problem = playlist_continuation.split_playlists(
     lists, context.catalogue.split, _KNOWN[split], split
   )
-  name, k = context.split_name, context.options.neighbours
+  name, asked = context.split_name, context.options.neighbours
   if not len(problem.playlists):
     raise task_base.NotAvailable(
       f"no playlist holds {name} songs and songs to find them by"
     )
+  k = _list_length(len(problem.candidates), asked)
   counts = np.bincount(lists.values, minlength=len(context.catalogue))
-  columns = playlist_continuation.score_playlists(
-    problem, continue_all(problem, counts, k), counts, k
-  )
+  draws = int(np.clip(_DRAWN // len(problem.playlists), 1, most_draws))
+  drawn = [
+    playlist_continuation.score_playlists(
+      problem, continue_all(problem, counts, k), counts, k
+    )
+    for _ in range(draws)
+  ]
+  columns = {
+    name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]
+  }
+  columns["playlist"] = problem.playlists
   shortened = int(columns.pop("shortened").sum())
   measured = {n: c for n, c in columns.items() if n != "playlist"}
   left_out = len(lists) - len(problem.playlists)
@@ -236,6 +286,7 @@ def _score(
       "neighbours": k,
       "found_lists_the_published_code_shortens": shortened,
     },
+    notes=_on_length(len(problem.candidates), asked, k),
   )
 
 
@@ -244,11 +295,11 @@ def _popular(context: task_base.Context) -> task_base.Result:
 
 
 def _random(context: task_base.Context) -> task_base.Result:
+  rng = np.random.default_rng(context.seed)
   return _score(
     context,
-    lambda problem, _, k: playlist_continuation.at_random(
-      problem, context.seed, k
-    ),
+    lambda problem, _, k: playlist_continuation.at_random(problem, rng, k),
+    most_draws=_MOST_DRAWS,
   )
 
 
@@ -264,10 +315,8 @@ class PlaylistContinuation(task_base.Task):
     "r_precision",
     "ndcg_published",
   )
-  baselines = {
-    representations.POPULARITY: _popular,
-    representations.RANDOM: _random,
-  }
+  baselines = {representations.POPULARITY: _popular}
+  chance = {representations.CHANCE: _random}
 
   def run(self, context: task_base.Context) -> task_base.Result:
     """Measures a representation."""

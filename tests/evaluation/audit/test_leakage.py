@@ -11,6 +11,8 @@ from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import learned_songs
+from pcl_jax.data import ragged
+from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
@@ -72,20 +74,63 @@ def clean(tmp_path_factory):
 
 def test_a_clean_data_set_passes_every_check_that_can_be_made(clean):
   found = _found(_meta(clean), clean)
+  shared = [found.pop(name) for name in ("artists", "albums")]
   assert list(found) == [
     "copies",
+    "near duplicates",
     "training",
     "validation",
     "validation pairs",
   ]
   assert all(one.passed for one in found.values())
   lines = leakage.format_checks(
+    [dataclasses.asdict(one) for one in (*found.values(), *shared)]
+  )
+  assert lines[0] == (
+    "Checked that no test song took part in training: copies, near "
+    "duplicates, training, validation, validation pairs"
+  )
+  assert [line.split(":")[0] for line in lines[1:]] == [
+    "SHARED, artists",
+    "SHARED, albums",
+  ]
+
+
+def test_artists_and_albums_of_test_songs_are_counted_and_named(tmp_path):
+  catalogue = tiny_data.tiny_catalogue()
+  tests = catalogue.rows_of(catalogues.TEST).tolist()
+  train = catalogue.rows_of(catalogues.TRAIN).tolist()
+  artists = [[i] for i in range(60)]
+  artists[tests[0]] = [train[3], 70]
+  artists[tests[2]] = [train[4]]
+  artists[tests[5]] = artists[tests[4]]  # Both are test songs.
+  albums = np.full(60, -1, np.int32)
+  albums[[tests[1], catalogue.rows_of(catalogues.VALIDATION)[0]]] = 5
+  made = dataclasses.replace(
+    catalogue, artists=ragged.Ragged.from_lists(artists), albums=albums
+  )
+  data = _data(tmp_path / "data", made)
+  named = {
+    "artists": [tests[0], tests[2]],
+    "albums": [tests[1]],
+  }
+  for split_by in (None, "song", "artist"):
+    if split_by:
+      settings = {"test_share": 0.2, "split_by": split_by}
+      path = data.directory / song_groups.SETTINGS_FILE
+      storage.write_json(path, {"settings": settings})
+    found = {one.name: one for one in leakage.check_vectors("x", data)}
+    for name, songs in named.items():
+      check = found[name]
+      assert check.passed is False
+      assert check.songs == tuple(catalogue.song_ids[songs].tolist())
+      assert check.found.startswith(f"{len(songs)} of {len(tests)} test songs")
+      assert check.expected == (f"{split_by}s" != name)
+  lines = leakage.format_checks(
     [dataclasses.asdict(one) for one in found.values()]
   )
-  assert lines == [
-    "Checked that no test song took part in training: copies, training, "
-    "validation, validation pairs"
-  ]
+  assert any(line.startswith("LEAK, artists: 2 of") for line in lines)
+  assert any(line.startswith("SHARED, albums: 1 of") for line in lines)
 
 
 def test_a_copy_of_a_test_song_in_training_is_found_and_named(tmp_path):

@@ -174,7 +174,7 @@ def test_random_continuations_find_the_share_that_they_draw():
   )  # fmt: skip
   problem = playlist_continuation.split_playlists(lists, split)
   counts = np.bincount(lists.values, minlength=songs)
-  drawn = playlist_continuation.at_random(problem, 0, k)
+  drawn = playlist_continuation.at_random(problem, np.random.default_rng(0), k)
   table = playlist_continuation.score_playlists(problem, drawn, counts, k)
   # 40 of 390 candidates; 6000 targets, so a standard error of 0.004.
   assert table["recall"].mean() == pytest.approx(40 / 390, abs=0.016)

@@ -42,6 +42,24 @@ def test_sub_genres_are_the_codes_that_do_not_end_in_00():
   assert [found[i].tolist() for i in range(5)] == [[1], [], [], [4, 1], []]
 
 
+def test_chance_is_the_share_of_all_other_songs_that_are_alike():
+  catalogue = tiny_data.tiny_catalogue()
+  found = precision_at_k.by_chance(catalogue)
+  lists = {
+    "sub-genre": relevance.sub_genres(catalogue),
+    "artist": catalogue.artists,
+  }
+  for name, values in lists.items():
+    sets = [set(values[i].tolist()) for i in range(60)]
+    shares = [
+      sum(bool(sets[q] & sets[i]) for i in range(60) if i != q) / 59
+      for q in catalogue.rows_of(catalogues.TEST).tolist()
+    ]
+    shares = [share for share in shares if share]
+    assert found[name]["precision_at_5"] == pytest.approx(np.mean(shares))
+    assert found[name]["queries"] == len(shares)
+
+
 def test_precisions_are_those_found_by_hand():
   catalogue = tiny_data.tiny_catalogue()
   rows = np.random.default_rng(0).standard_normal((60, 7))

@@ -1,5 +1,7 @@
 """Tests of pcl_jax.evaluation.retrieval and relevance."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -148,7 +150,7 @@ def _example(songs: int = 23):
 
 def test_measures_of_embeddings_are_those_of_their_cosines():
   rows, queries, rules, artists = _example()
-  found, nearest = ranking.measure(rows, queries, queries, rules)
+  found, _, nearest = ranking.measure(rows, queries, queries, rules)
   scores = pairwise.cosine_similarity(rows[queries])
   itself = np.eye(len(queries), dtype=bool)
   mine = np.array(artists)[queries]
@@ -162,8 +164,8 @@ def test_measures_of_embeddings_are_those_of_their_cosines():
 
 def test_tiles_change_nothing():
   rows, queries, rules, _ = _example()
-  whole, nearest = ranking.measure(rows, queries, queries, rules)
-  tiles, same = ranking.measure(
+  whole, _, nearest = ranking.measure(rows, queries, queries, rules)
+  tiles, _, same = ranking.measure(
     rows, queries, queries, rules, tile_bytes=24 * 17 * 3
   )
   np.testing.assert_array_equal(nearest, same)
@@ -174,16 +176,41 @@ def test_tiles_change_nothing():
 def test_a_scale_of_the_embeddings_changes_nothing_and_zeros_are_no_trouble():
   rows, queries, rules, _ = _example()
   rows[3] = 0.0
-  found, _ = ranking.measure(rows, queries, queries, rules)
-  scaled, _ = ranking.measure(8 * rows, queries, queries, rules)
+  found = ranking.measure(rows, queries, queries, rules).columns
+  scaled = ranking.measure(8 * rows, queries, queries, rules).columns
   for name, values in found["artist"].items():
     np.testing.assert_allclose(scaled["artist"][name], values)
+
+
+def test_chance_is_the_mean_over_all_orders_of_the_candidates():
+  cases = [(r, n) for n in (1, 2, 3, 6, 7) for r in range(1, n + 1)]
+  relevant, candidates = np.array([*cases, (0, 4)]).T
+  found = ranking.chance(relevant, candidates)
+  for i, (r, n) in enumerate(cases):
+    places = list(itertools.combinations(range(1, n + 1), r))
+    every = ranking.measures_of([np.array(one) for one in places])
+    for name, values in found.items():
+      assert values[i] == pytest.approx(every[name].mean(), rel=1e-12), name
+  assert all(np.isnan(values[-1]) for values in found.values())
+
+
+def test_chance_counts_each_querys_own_candidates():
+  rows, queries, rules, artists = _example()
+  hiding = ragged.Ragged.from_lists([[i % 5] for i in range(len(rows))])
+  lists = ragged.Ragged.from_lists(artists)
+  rules = {"other": relevance.Relevance.of(lists, hiding=hiding)}
+  found = ranking.measure(rows, queries, queries, rules).by_chance["other"]
+  for q, query in enumerate(queries):
+    left = [s for s in queries if s != query and s % 5 != query % 5]
+    alike = sum(artists[s] == artists[query] for s in left)
+    share = alike / len(left) if alike else np.nan
+    np.testing.assert_allclose(found["r_precision"][q], share)
 
 
 def test_few_candidates_give_short_lists_without_the_query():
   rows = np.eye(4)
   songs = np.arange(4)
-  _, nearest = ranking.measure(rows, songs, songs, {})
+  nearest = ranking.measure(rows, songs, songs, {}).nearest
   assert nearest.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
 

@@ -11,6 +11,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.evaluation import registry
+from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import retrieval_tasks
 from tests.support import tiny_data
@@ -170,14 +171,53 @@ def test_playlists_of_one_cluster_are_continued_better_than_by_chance():
   context = task_base.Context(data, rows, options=options)
   task = registry.TASKS["playlist_continuation"]
   recalls = {"clusters": task.run(context).metrics["recall"].value}
-  for name, run in task.baselines.items():
+  for name, run in (task.baselines | task.chance).items():
     found = run(context)
     assert found.settings == task.run(context).settings | {
       "found_lists_the_published_code_shortens": 0
     }
     recalls[name] = found.metrics["recall"].value
-  assert recalls["clusters"] > 1.5 * recalls["random"]
+  assert recalls["clusters"] > 1.5 * recalls["chance"]
   assert recalls["popularity"] >= 0.0
+
+
+def test_lists_that_would_hold_all_candidates_are_shorter_and_said_to_be():
+  tests = tiny_data.tiny_catalogue().rows_of(catalogues.TEST)
+  for asked, length in ((len(tests) - 1, len(tests) - 1), (len(tests), 5)):
+    options = task_base.Options(neighbours=asked)
+    found = _run("playlist_continuation", _rows(), options=options)
+    assert found.settings["neighbours"] == length
+    assert bool(found.notes) == (length != asked)
+  (note,) = found.notes
+  assert f"lists of {asked} are undefined" in note and "lists of 5 " in note
+  assert found.metrics["recall"].value < 1
+  shown = report.format_task(
+    "playlist_continuation",
+    registry.TASKS["playlist_continuation"],
+    {"trained": report.as_dict(found)},
+  )
+  assert note in shown
+  split = np.zeros(60, np.int8)
+  split[tests[0]] = catalogues.TEST
+  with pytest.raises(task_base.NotAvailable, match="1 candidates are too few"):
+    _run("playlist_continuation", _rows(), split=split)
+
+
+@pytest.mark.parametrize(
+  "name", [name for name, task in registry.TASKS.items() if task.chance]
+)
+def test_chance_is_what_vectors_at_random_find(name):
+  data = _Data(tiny_data.tiny_catalogue())
+  options = task_base.Options(neighbours=3)
+  task, values = registry.TASKS[name], []
+  for seed in range(12):
+    context = task_base.Context(data, _rows(seed), options=options)
+    values.append(next(iter(task.run(context).metrics.values())).value)
+  (chance,) = task.chance.values()
+  found = chance(context)
+  expected = next(iter(found.metrics.values())).value
+  assert np.mean(values) == pytest.approx(expected, abs=0.06)
+  assert found.settings == task.run(context).settings
 
 
 def test_validation_songs_can_be_targets_of_training_songs_alone():
