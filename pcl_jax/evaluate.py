@@ -18,21 +18,26 @@ item.
 With --embeddings, all this is measured on vectors that any program made: a
 Parquet file with the columns id and vector, and a row for each song of --data.
 What is found is written into a folder beside it (other.evaluated), and
---compare takes such files as it takes runs.
+--compare takes such files as it takes runs. With --folds, the queries of all
+folds that preprocessing.data_folds made are measured together.
 """
 
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import pathlib
+from typing import Any
 
 from absl import logging
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.data import catalogues
 from pcl_jax.evaluation import compare
 from pcl_jax.evaluation import evaluator
+from pcl_jax.evaluation import folds
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
@@ -43,6 +48,8 @@ _TASKS = f"{registry.ALL} (default), {registry.NONE}, or any of"
 _HELP = {
   "workdir": "folder of the run, or a bundle",
   "embeddings": "a Parquet file of vectors, in place of a run; needs --data",
+  "folds": "evaluate the runs of all folds, WORKDIR/0, WORKDIR/1 and so on, or "
+  "--embeddings on all folds of --data, and pool their queries",
   "name": "what these vectors are called in tables (default: the file's name)",
   "compare": "folders of evaluated runs, and evaluated files of vectors; each "
   "is tested against the first",
@@ -80,6 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("embeddings", what, **path, metavar="TABLE")
   add("compare", what, **path, nargs="+", metavar="RUN")
   add("name")
+  add("folds", action="store_true")
   add("checkpoint", choices=("best", "latest"), default="best")
   add("data")
   add("tasks", default=registry.ALL)
@@ -97,6 +105,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.error(
       "--embeddings needs --data, the data set whose songs these are"
     )
+  if flags.folds and (flags.compare or (flags.workdir and flags.data)):
+    parser.error("--folds goes with --workdir, or with --embeddings and --data")
   if flags.name is not None and not flags.embeddings:
     parser.error("--name is the name of --embeddings; a run has its own")
   flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
@@ -113,6 +123,28 @@ def _compare(flags: argparse.Namespace) -> None:
   print(compare.format_tests(flags.compare, *found))
 
 
+def _evaluate(
+  flags: argparse.Namespace, how: dict[str, Any]
+) -> tuple[pathlib.Path, report.Evaluation]:
+  """Evaluates a run or a table; returns the folder of its results, too."""
+  if flags.embeddings:
+    folder = report.folder_of(flags.embeddings)
+    places = folds.find(file_names.path(flags.data)) if flags.folds else []
+    found = [
+      evaluator.evaluate_table(flags.embeddings, place, name=flags.name, **how)
+      for place in places or [flags.data]
+    ]
+    return folder, folds.pool(found) if flags.folds else found[0]
+  how["which"] = flags.checkpoint
+  if not flags.folds:
+    return flags.workdir, evaluator.evaluate(flags.workdir, flags.data, **how)
+  found = []
+  for workdir in folds.find(flags.workdir):
+    found.append(evaluator.evaluate(workdir, None, **how))
+    report.write(workdir, found[-1])
+  return flags.workdir, folds.pool(found)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, prints the table, writes the results."""
   flags = _parse(argv)
@@ -126,16 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   how["options"] = task_base.Options(
     **{name: getattr(flags, name) for name in decided}
   )
-  if flags.embeddings:
-    folder = report.folder_of(flags.embeddings)
-    found = evaluator.evaluate_table(
-      flags.embeddings, flags.data, name=flags.name, **how
-    )
-  else:
-    folder = flags.workdir
-    found = evaluator.evaluate(
-      folder, flags.data, which=flags.checkpoint, **how
-    )
+  folder, found = _evaluate(flags, how)
   paths = report.write(folder, found)
   print(report.format_evaluation(found))
   print(f"\nitems of each task: {folder / report.FOLDER}")

@@ -1,5 +1,6 @@
 """Splits whole groups of songs: those of an artist, or of an album."""
 
+from collections.abc import Sequence
 import pathlib
 
 from jaxtyping import Bool, Float, Int, Int8
@@ -28,6 +29,8 @@ def of_songs(
   are connected by others: where A and B made a song together, all songs of both
   are one group. A song without any is a group of its own.
   """
+  if split_by == SONG:
+    return np.arange(len(catalogue))
   lists = catalogue.artists if split_by == ARTIST else catalogue.album_lists()
   songs, values = len(catalogue), int(lists.values.max(initial=-1)) + 1
   edges = scipy.sparse.coo_array(
@@ -173,17 +176,17 @@ def check(
   split: Int8[np.ndarray, " songs"],
   shares: Float[np.ndarray, " parts"],
   split_by: str,
+  names: Sequence[str] = catalogues.SPLIT_NAMES,
 ) -> None:
   """Raises InputError where a part has far fewer songs than its share."""
   counts = np.bincount(split[split >= 0], minlength=len(shares))
   wanted = shares * counts.sum()
   if (counts >= np.maximum(_LEAST * wanted, 1)).all():
     return
-  sizes = np.sort(np.bincount(groups))[::-1]
+  sizes = np.sort(np.unique(groups, return_counts=True)[1])[::-1]
   asked = ", ".join(f"{one:.0f}" for one in wanted)
   had = ", ".join(
-    f"{name} {count}"
-    for name, count in zip(catalogues.SPLIT_NAMES, counts, strict=True)
+    f"{name} {count}" for name, count in zip(names, counts, strict=True)
   )
   raise errors.InputError(
     f"a split by {split_by} cannot be had: the {len(groups)} songs are "

@@ -131,6 +131,76 @@ def add_songs(
   return split
 
 
+def _labels(
+  genres: ragged.Ragged, num_codes: int
+) -> Bool[np.ndarray, "songs labels"]:
+  labels = np.zeros((len(genres), num_codes), bool)
+  labels[genres.list_index(), genres.values - 1] = True
+  return labels
+
+
+def folds(
+  catalogue: catalogues.Catalogue,
+  count: int,
+  *,
+  split_by: str,
+  validation_share: float,
+  seed: int,
+) -> list[Int8[np.ndarray, " songs"]]:
+  """Divides the songs into folds of whole groups, stratified over genres.
+
+  Songs that no split names are in no fold.
+
+  Args:
+    catalogue: the songs.
+    count: number of folds.
+    split_by: what a group is, one of `song_groups.SPLIT_BY`.
+    validation_share: share of all songs that each fold validates on.
+    seed: seed of the folds.
+
+  Returns:
+    For each fold the part of each song: its own songs are test songs, and the
+    others are divided into training and validation songs.
+
+  Raises:
+    InputError: there are fewer than two folds, the share is not between 0 and
+      what the test songs leave, or groups are too large.
+  """
+  most = 1 - 1 / max(count, 1)
+  if count < 2 or not 0 < validation_share < most:
+    raise errors.InputError(
+      f"folds is {count} and validation_share {validation_share:g}: there must "
+      f"be at least 2 folds, and the share must be above 0 and below {most:g}, "
+      "what the test songs leave."
+    )
+  used = np.flatnonzero(catalogue.split != catalogues.NO_SPLIT)
+  labels = _labels(catalogue.genres, len(catalogue.genre_codes))[used]
+  groups = song_groups.of_songs(catalogue, split_by)[used]
+  new, shares = np.full(len(used), NEW, np.int8), np.full(count, 1 / count)
+  fold = song_groups.divide(labels, groups, new, shares, seed)
+  names = [f"fold {number}" for number in range(count)]
+  song_groups.check(groups, fold, shares, split_by, names)
+  splits, validated = [], validation_share / most
+  for number in range(count):
+    rest = fold != number
+    parts = np.array([1 - validated, validated])
+    inner = song_groups.divide(
+      labels[rest], groups[rest], new[rest], parts, seed
+    )
+    song_groups.check(
+      np.unique(groups[rest], return_inverse=True)[1],
+      inner,
+      parts,
+      split_by,
+      catalogues.SPLIT_NAMES[:2],
+    )
+    split = np.full(len(catalogue), catalogues.NO_SPLIT, np.int8)
+    split[used] = catalogues.TEST
+    split[used[rest]] = inner
+    splits.append(split)
+  return splits
+
+
 def split_songs(
   genres: ragged.Ragged,
   num_codes: int,
@@ -162,8 +232,7 @@ def split_songs(
     )
   if not 0 <= seed <= _MAX_SEED:
     raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
-  labels = np.zeros((len(genres), num_codes), bool)
-  labels[genres.list_index(), genres.values - 1] = True
+  labels = _labels(genres, num_codes)
   how = {"test_share": test_share, "validation_share": validation_share}
   how["seed"] = seed
   if groups is not None:

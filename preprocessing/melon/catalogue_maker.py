@@ -149,10 +149,19 @@ def _split(
   return dataclasses.replace(made, split=split), {"split_from": counts}
 
 
-def _set_validation_pairs(
-  made: catalogues.Catalogue, seed: int, pairs_from: pathlib.Path | None
+def set_validation_pairs(
+  made: catalogues.Catalogue, seed: int, pairs_from: pathlib.Path | None = None
 ) -> dict[str, Any]:
-  """Draws the fixed pairs of all methods; those of playlists may be given."""
+  """Draws the fixed pairs of all methods; those of playlists may be given.
+
+  Args:
+    made: the catalogue, with a split; the pairs are put into it.
+    seed: the seed of the pairs.
+    pairs_from: the published val_pairs.pkl.
+
+  Returns:
+    What is in that file, as counts.
+  """
   available = made.split == catalogues.VALIDATION
   for number, method in enumerate(catalogues.PAIR_METHODS):
     made.validation_pairs[method] = pairs.draw_pairs(
@@ -271,7 +280,7 @@ def _make(
   rows = _rows_in(songs, song_ids, meta_dir)
   made, left_out = _build(songs, playlists, song_ids, rows)
   made, imported = _split(made, split_from, parts, **shares)
-  imported |= _set_validation_pairs(made, settings["seed"], pairs_from)
+  imported |= set_validation_pairs(made, settings["seed"], pairs_from)
   return made, _count(made, left_out) | imported
 
 

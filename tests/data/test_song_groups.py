@@ -86,6 +86,34 @@ def test_new_songs_go_to_the_part_of_their_group():
   assert song_groups.torn(groups, found).tolist() == [groups[rows[0]]]
 
 
+@pytest.mark.parametrize("split_by", ["song", "artist"])
+def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
+  genres, groups = _library(120)
+  lists = ragged.Ragged.from_lists([[int(g)] for g in groups])
+  made = dataclasses.replace(
+    tiny_data.tiny_catalogue(120), artists=lists, genres=genres
+  )
+  made.split[5] = catalogues.NO_SPLIT
+  splits = stratify.folds(
+    made, 4, split_by=split_by, validation_share=0.15, seed=0
+  )
+  tested = np.stack(splits) == catalogues.TEST
+  assert (tested.sum(axis=0) == (made.split >= 0)).all()
+  for split in splits:
+    assert split[5] == catalogues.NO_SPLIT
+    counts = np.bincount(split[split >= 0], minlength=3)
+    assert np.abs(counts - [71, 18, 30]).max() <= 4
+    if split_by == "artist":
+      assert not len(song_groups.torn(groups, split))
+  for count, share in ((1, 0.1), (4, 0.75), (4, 0.0)):
+    with pytest.raises(errors.InputError, match="at least 2 folds"):
+      stratify.folds(
+        made, count, split_by=split_by, validation_share=share, seed=0
+      )
+  with pytest.raises(errors.InputError, match="fold 0"):
+    stratify.folds(made, 100, split_by="artist", validation_share=0.1, seed=0)
+
+
 def test_groups_too_large_for_the_shares_are_refused_with_their_size():
   genres, _ = _library(100)
   nine_tenths = np.maximum(np.arange(100) - 89, 0)

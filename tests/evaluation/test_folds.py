@@ -1,0 +1,136 @@
+"""Tests of pcl_jax.evaluation.folds and preprocessing.data_folds."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+import pytest
+
+from pcl_jax import evaluate
+from pcl_jax.common import errors
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import ragged
+from pcl_jax.data import song_store
+from pcl_jax.evaluation import evaluator
+from pcl_jax.evaluation import folds
+from pcl_jax.evaluation import report
+from preprocessing import data_folds
+from tests.support import tiny_data
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FOLDS = 3
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory):
+  """A data set of 15 artists, its folds, and a table of vectors."""
+  root = tmp_path_factory.mktemp("folds")
+  data = root / "data"
+  data.mkdir()
+  artists = ragged.Ragged.from_lists([[i // 4] for i in range(60)])
+  made = dataclasses.replace(tiny_data.tiny_catalogue(), artists=artists)
+  tiny_data.tiny_store(data / song_store.FILE_NAME, made, 256)
+  made.save(data)
+  flags = [f"--data={data}", f"--out={data}-folds", f"--folds={FOLDS}"]
+  data_folds.main(flags)
+  rng = np.random.default_rng(0)
+  vectors = np.eye(15)[np.arange(60) // 4] + 3 * rng.random((60, 15))
+  table = {"id": made.song_ids.tolist(), "vector": list(vectors)}
+  parquet.write_table(pa.table(table), root / "table.parquet")
+  return root
+
+
+def _found(root, fold, tasks="artist,hubs,playlist_continuation,collapse"):
+  return evaluator.evaluate_table(
+    root / "table.parquet", str(root / "data-folds" / str(fold)), tasks=tasks
+  )
+
+
+def test_folds_are_data_sets_whose_test_songs_are_all_songs(divided):
+  tested = []
+  for number in range(FOLDS):
+    data = dataset.DataSet(divided / "data-folds" / str(number))
+    tested += data.catalogue.rows_of(catalogues.TEST).tolist()
+    learned = data.catalogue.artists.select(
+      np.flatnonzero(data.catalogue.learned)
+    )
+    mine = data.catalogue.artists.select(
+      data.catalogue.rows_of(catalogues.TEST)
+    )
+    assert not np.intersect1d(learned.values, mine.values).size
+    pairs = data.catalogue.validation_pairs["Playlist"]
+    parts = data.catalogue.split[pairs]
+    assert (parts == catalogues.VALIDATION).all()
+  assert sorted(tested) == list(range(60))
+  with pytest.raises(errors.InputError, match="exists"):
+    data_folds.make(divided / "data", divided / "data-folds")
+
+
+def test_queries_of_all_folds_are_measured_together(divided, capsys):
+  evaluate.main(
+    [f"--embeddings={divided / 'table.parquet'}", "--folds",
+     f"--data={divided / 'data-folds'}",
+     "--tasks=artist,hubs,playlist_continuation,collapse"]
+  )  # fmt: skip
+  printed = capsys.readouterr().out
+  assert f"Queries of {FOLDS} folds together" in printed
+  folder = divided / "table.evaluated"
+  results = json.loads((folder / report.FILE_NAME).read_text())
+  parts = [_found(divided, number) for number in range(FOLDS)]
+  row = results["tasks"]["artist"]["table"]
+  metric = row["metrics"]["average_precision"]
+  values = [one.items["artist"]["table"]["average_precision"] for one in parts]
+  assert metric["items"] == 60 == sum(map(len, values))
+  assert metric["value"] == pytest.approx(np.concatenate(values).mean())
+  low, high = metric["interval_95"]
+  assert low < metric["value"] < high
+  assert row["settings"]["folds"] == FOLDS
+  assert results["tasks"]["artist"]["chance"]["metrics"]
+  look_up = results["precision_at_5"]["table"]["artist"]
+  assert look_up["queries"] == 60
+  skewness = results["tasks"]["hubs"]["table"]["metrics"]
+  assert list(skewness) == ["never_returned"]  # The other is no mean.
+  items = parquet.read_table(folder / report.FOLDER / "artist.parquet")
+  assert len(items) == 2 * 60
+  lists = parquet.read_table(
+    folder / report.FOLDER / "playlist_continuation.parquet"
+  ).to_pylist()
+  names = [one["playlist"] for one in lists if one["representation"] == "table"]
+  assert len(names) == len(set(names)) > 30
+  checks = {one["name"]: one["passed"] for one in results["checks"]}
+  assert checks["copies"] and checks["artists"]
+  path = str(divided / "table.parquet")
+  evaluate.main(["--compare", path, path, "--tasks=artist"])
+  assert "+0.000" in capsys.readouterr().out
+
+
+def test_runs_of_all_folds_are_evaluated_and_pooled(
+  divided, tmp_path, monkeypatch
+):
+  def measure(workdir, data_dir, **how):
+    del data_dir, how
+    return _found(divided, int(workdir.name), "artist")
+
+  monkeypatch.setattr(evaluator, "evaluate", measure)
+  flags = [f"--workdir={tmp_path}", "--folds"]
+  (tmp_path / "0").mkdir()
+  for names in ("has 0. ", "has 0, 2. "):
+    with pytest.raises(errors.InputError, match=names):
+      evaluate.main(flags)
+    (tmp_path / "2").mkdir(exist_ok=True)
+  (tmp_path / "1").mkdir()
+  evaluate.main(flags)
+  results = json.loads((tmp_path / report.FILE_NAME).read_text())
+  assert results["tasks"]["artist"]["table"]["metrics"]["r_precision"]
+  for number in range(FOLDS):
+    assert (tmp_path / str(number) / report.FILE_NAME).exists()
+
+
+def test_a_song_that_two_folds_ask_for_is_refused(divided):
+  found = _found(divided, 0, "artist")
+  with pytest.raises(errors.InputError, match="is a query in folds 0 and 1"):
+    folds.pool([found, found])
