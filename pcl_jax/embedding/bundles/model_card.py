@@ -61,11 +61,15 @@ def read_evaluation(
     return None, f"{path} does not exist"
   try:
     results = storage.read_json(path)
-    if results["certificate"]["checkpoint"]["encoder_sha256"] != digest:
+    certificate = results["certificate"]
+    if certificate["checkpoint"]["encoder_sha256"] != digest:
       return None, f"{path} is of other weights than these"
+    # A run's fingerprint covers other files than an evaluation's.
+    learned = certificate.get("trained_on") or {}
+    source = learned if learned.get("same_data") else results
     found = {
       "songs": results["songs"],
-      "fingerprint": results["fingerprint"],
+      "fingerprint": source["fingerprint"],
       "metrics": list(_rows(results)),
     }
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
