@@ -112,6 +112,26 @@ class DataSet:
           "them (contrast_combos, pair_generation_method)."
         )
 
+  def check_pairs(self, strategy: strategies.Strategy) -> None:
+    """Raises InputError if training pairs are of fewer than two lists.
+
+    Pairs of one artist alone would have nothing to be told apart from.
+    """
+    if not strategy.pair_method:
+      return
+    lists = self.catalogue.pair_lists(strategy.pair_method)
+    in_training = self.catalogue.split[lists.values] == catalogues.TRAIN
+    count = int((lists.keep(in_training).lengths > 1).sum())
+    if count < 2:
+      words, _ = NEEDS[strategy.pair_method]
+      raise errors.InputError(
+        f"strategy {strategy.name} needs two {words} or more that have two "
+        f"training songs each, and {self.directory} has {count}: its pairs "
+        "would be contrasted with nothing else. Add music, split it again, or "
+        f"choose a strategy without {words}, such as SS "
+        "(--config=configs/ss_resnet.py)."
+      )
+
   def vectors(self, mode: str, strategy: str) -> Float[np.ndarray, "rows dims"]:
     """Maps the vectors of a mode that a strategy of some name needs.
 

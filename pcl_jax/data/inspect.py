@@ -184,6 +184,10 @@ def _obstacle(data: dataset.DataSet, strategy: strategies.Strategy) -> str:
     if number < 2:
       count = "only two" if number else "no two"
       return f"{count} {name} songs share {shared}: {_split(data, name)}"
+  try:
+    data.check_pairs(strategy)
+  except errors.InputError as error:
+    return str(error)
   return ""
 
 

@@ -180,13 +180,15 @@ def _batches_of(
       config.data.num_blocks, config.data.cached_batches
     )
   data = dataset.DataSet(config.data.dir, blocks)
+  tables = data.tables(
+    strategy, config.data.max_num_tags, config.data.patches_per_song
+  )
+  data.check_pairs(strategy)
   return Batches(
     config=config,
     strategy=strategy,
     data=data,
-    tables=data.tables(
-      strategy, config.data.max_num_tags, config.data.patches_per_song
-    ),
+    tables=tables,
     sharing=false_negatives.SharedLists.of(
       data.catalogue, config.loss_params.exclude_sharing
     ),

@@ -13,6 +13,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data import stratify
 from pcl_jax.library import audio_tags
@@ -181,15 +182,13 @@ def _make_vectors(
       "two songs for training and two for validation: add songs, or give a "
       "larger --validation_share with --force"
     )
-  needs = {"Playlist": "a playlist", "Artist": "an artist"}
-  needs |= {"Genre": "a genre tag", "Album": "an album"}
   in_training = made.split == catalogues.TRAIN
-  for method, need in needs.items():
+  for method in catalogues.PAIR_METHODS:
     lists = made.pair_lists(method)
     songs = lists.list_index()[in_training[lists.values]]
-    if not (np.bincount(songs, minlength=1) > 1).any():
-      lacking[f"A-IM and Hybrid with {method} pairs"] = (
-        f"{need} with two training songs or more"
+    if (np.bincount(songs, minlength=1) > 1).sum() < 2:
+      lacking[library_report.of_pairs(method)] = (
+        f"two {dataset.NEEDS[method][0]} with two training songs or more each"
       )
   return lacking
 

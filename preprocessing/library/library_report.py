@@ -1,15 +1,18 @@
 """Messages about the data set of an own library."""
 
 from collections.abc import Iterable
+import os
 import pathlib
 from typing import Any
 
 from pcl_jax.common import file_names
 from pcl_jax.common import programs
+from pcl_jax.training import run_sizes
 from preprocessing.library import song_records
 
 REPORT = "library.json"
 ANY = "any strategy"  # A key of what is unavailable.
+_PROPOSED = ("Artist", "Album", "Playlist")  # Else SS.
 _SHOWN_FILES = 5
 _SHOWN_CHARS = 120
 # What data sets of earlier versions do not say.
@@ -29,6 +32,11 @@ _UNSAID: dict[str, Any] = {
   "silent_mix": 0,
   "passed_over": "",
 }
+
+
+def of_pairs(method: str) -> str:
+  """Returns the key of a pair method in what is unavailable."""
+  return f"A-IM and Hybrid with {method} pairs"
 
 
 def change(
@@ -230,11 +238,27 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     lines.append(f"not available: {strategy} (the library lacks {need})")
   if ANY in report["unavailable"]:
     return "\n".join(map(file_names.shown, lines))
-  # A fifth of the songs may not be for training.
-  batch_size = max(min(384, report["songs"] // 4), 2)
-  train = programs.fit("python launch.py --config=configs/ss_resnet.py")
-  lines.append(
-    f"next: {train} --config.data.dir={data_dir} "
-    f"--config.data.batch_size={batch_size} --workdir=runs/{data_dir.name}"
-  )
+  lines += _proposal(report["unavailable"], data_dir)
   return "\n".join(map(file_names.shown, lines))
+
+
+def _proposal(unavailable: dict[str, str], data_dir: pathlib.Path) -> list[str]:
+  """Describes a run that this library can have, and its command."""
+  methods = (one for one in _PROPOSED if of_pairs(one) not in unavailable)
+  method = next(methods, "")
+  accelerated = run_sizes.is_accelerated()
+  library = run_sizes.library_of(data_dir, method)
+  sizes = run_sizes.choose(library, accelerated)
+  time = "the log says how long it takes"
+  if not accelerated:
+    cores = len(os.sched_getaffinity(0))
+    minutes = max(round(sizes.estimate_s(cores) / 60), 1)
+    time = f"about {minutes} min on this machine's {cores} cores"
+  name = method.lower() or "ss"
+  train = programs.fit(f"python launch.py --config=configs/library.py:{name}")
+  return [
+    f"proposed: {sizes.steps} steps of {sizes.batch_size} pairs, width "
+    f"{sizes.width}; {time}",
+    f"next: {train} --config.data.dir={data_dir} "
+    f"--workdir=runs/{data_dir.name}",
+  ]

@@ -147,6 +147,19 @@ def test_album_pairs_without_albums_are_refused_with_the_remedy(copied):
   assert "A-IM Album needs albums" in message and "tag the audio" in message
 
 
+def test_pairs_of_one_list_alone_are_refused_for_nothing_is_contrasted(copied):
+  one = ragged.Ragged.from_lists([[0]] * 60)
+  message = _message(_save(copied, artists=one).check_pairs, AIM["Artist"])
+  assert "needs two artists or more" in message and "has 1" in message
+  assert "such as SS" in message
+  albums = np.arange(60, dtype=np.int32)  # Each of one song.
+  message = _message(_save(copied, albums=albums).check_pairs, AIM["Album"])
+  assert "needs two albums or more" in message and "has 0" in message
+  data = dataset.DataSet(copied)
+  for strategy in (SS, CM, AIM["Playlist"], HYBRID):
+    data.check_pairs(strategy)
+
+
 @pytest.mark.parametrize("strategy", [SS, CM, AIM["Playlist"]], ids=str)
 def test_a_batch_larger_than_an_epoch_is_refused(data, strategy):
   message = _message(_training_plan, data, strategy, batch_size=500)

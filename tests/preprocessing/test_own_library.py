@@ -153,7 +153,10 @@ def test_a_library_that_cannot_train_is_told_so_and_not_how_to_train(tmp_path):
   report = library_build.build_library(audio, data, **tiny_library.SMALL)
   summary = library_report.summary(report, data)
   assert "any strategy" not in summary
-  assert "--config.data.batch_size=2 " in summary
+  # Of one artist nothing can be told apart, and SS needs none.
+  assert report["unavailable"].keys() >= {"A-IM and Hybrid with Artist pairs"}
+  assert "--config=configs/library.py:ss " in summary
+  assert "300 steps of 2 pairs, width 16; about 1 min" in summary
 
 
 def test_a_library_without_anything_usable_is_refused(tmp_path):
