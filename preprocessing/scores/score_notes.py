@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from typing import Any
+import warnings
 
 
 class Unreadable(Exception):
@@ -40,7 +41,9 @@ def read(path: pathlib.Path) -> Notes:
   from music21 import converter
 
   try:
-    score = converter.parse(path, forceSource=True)
+    with warnings.catch_warnings():  # Of bars that are too long, and such.
+      warnings.simplefilter("ignore")
+      score = converter.parse(path, forceSource=True)
     if "Opus" in score.classes:
       score = score.scores[0]
     score, with_repeats = _with_repeats(score)
