@@ -26,7 +26,7 @@ PLAYLISTS = "scenarios.csv"
 _SCENARIOS = "scenarios"
 _WORK = ".unpacking"
 _EFFECTS = {"sounds", "soundfx", "sfx", "voices", "speech"}
-_TRACK = re.compile(r'["=]([^"=/\s]+\.ogg)\b')
+_TRACK = re.compile(r"(?<![\w/.-])([\w-]+\.ogg)\b")
 
 
 def _suffix(path: str) -> str:

@@ -126,6 +126,7 @@ def test_scenarios_that_name_two_tracks_become_playlists(tmp_path):
     {
       f"{root}/scenarios/1.cfg": scenario.encode(),
       f"{root}/scenarios/2.cfg": b'name="one.ogg"\nname=gone.ogg\n',
+      f"{root}/scenarios/4.cfg": b'play="gone.ogg,two.ogg, one.ogg,two.ogg"',
       f"{root}/units/3.cfg": b'"one.ogg" "two.ogg"',
     },
   )
@@ -133,8 +134,12 @@ def test_scenarios_that_name_two_tracks_become_playlists(tmp_path):
   music_tree.gather([CAMPAIGN, GAME], source, data)
   with open(data / music_tree.AUDIO / music_tree.PLAYLISTS) as file:
     rows = [tuple(row.values()) for row in csv.DictReader(file)]
-  folder, title = "game/usr/share/game/music", "campaigns/c/scenarios/1.cfg"
-  assert rows == [(title, f"{folder}/two.ogg"), (title, f"{folder}/one.ogg")]
+  folder, titles = "game/usr/share/game/music", "campaigns/c/scenarios/"
+  assert rows == [
+    (f"{titles}{number}.cfg", f"{folder}/{name}.ogg")
+    for number in (1, 4)
+    for name in ("two", "one")
+  ]
 
 
 def test_interrupted_it_goes_on_with_the_packages_that_are_left(
