@@ -1,9 +1,17 @@
 """Statistics of the feature over time: what encoders are compared with."""
 
+import weakref
+
 from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.data import song_store
+
+_STATISTICS = 2 * song_store.MEL_BANDS
+# Those of the songs of each open store that were asked for; nan for others.
+_known: weakref.WeakKeyDictionary[song_store.SongStore, np.ndarray] = (
+  weakref.WeakKeyDictionary()
+)
 
 
 def mean_and_std(
@@ -19,6 +27,9 @@ def mean_std_mel(
 ) -> Float[np.ndarray, "songs statistics"]:
   """Returns mean and standard deviation of each band over time.
 
+  A song is read once, as long as its store is open: baselines and audit share
+  what is computed here.
+
   Args:
     store: holds the songs.
     songs: positions in the store.
@@ -26,8 +37,12 @@ def mean_std_mel(
   Returns:
     48 means, then 48 standard deviations, float32 [songs, 96].
   """
-  rows = [mean_and_std(store.read_song(song)) for song in songs.tolist()]
-  return np.array(rows, np.float32)
+  if store not in _known:
+    _known[store] = np.full((len(store), _STATISTICS), np.nan, np.float32)
+  known = _known[store]
+  for song in np.unique(songs[np.isnan(known[songs, 0])]).tolist():
+    known[song] = mean_and_std(store.read_song(song))
+  return known[songs]
 
 
 def mean_mel(

@@ -23,3 +23,17 @@ def test_mean_and_standard_deviation_of_the_mel_stand_side_by_side(tmp_path):
   np.testing.assert_allclose(
     found[:, 48:], [one.std(axis=0) for one in songs], rtol=1e-6
   )
+
+
+def test_a_song_is_read_once_for_all_who_ask(tmp_path, monkeypatch):
+  catalogue = tiny_data.tiny_catalogue()
+  store = tiny_data.tiny_store(tmp_path / "songs.lmdb", catalogue, 100)
+  read, asked = store.read_song, []
+  monkeypatch.setattr(store, "read_song", lambda i: asked.append(i) or read(i))
+  mel_baselines.mean_mel(store, SONGS)
+  both = mel_baselines.mean_std_mel(store, np.arange(40))
+  assert sorted(asked) == list(range(40))
+  changed = both.copy()
+  both += 1  # Of no consequence for others.
+  found = mel_baselines.mean_std_mel(store, np.arange(40))
+  np.testing.assert_array_equal(found, changed)
