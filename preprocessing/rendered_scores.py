@@ -29,6 +29,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
+from pcl_jax.data import song_groups
 from preprocessing.library import decoding
 from preprocessing.library import library_build
 from preprocessing.library import library_report
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--corpus", **folder, help=text)
   text = "scores rendered, and files decoded, at once (cores, at most 8)"
   add("--processes", type=command_line.count, help=text)
+  text = "what goes to one part as a whole (as it is in --out; at first song)"
+  add("--split_by", choices=song_groups.SPLIT_BY, help=text)
   args = parser.parse_args(argv)
   processes = args.processes or decoding.default_threads()
   music21_corpus = score_choice.corpus_folder()
@@ -69,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       args.out / rendering.AUDIO,
       args.out,
       threads=processes,
+      split_by=args.split_by,
       artist_folder="none",
       albums_as_playlists=True,
     )
