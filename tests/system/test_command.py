@@ -60,7 +60,7 @@ def test_a_config_that_came_along_is_named_without_its_place(run, form):
   [
     (["trian"], "'trian' is no command"),
     (["prepare", "songs"], "'songs' makes no data set"),
-    (["prepare"], "Give one of data_split, free_music,"),
+    (["prepare"], "genre_vectors, melon_lmdb, own_library,"),
     (["train", "--config=pcl:ss_resnot"], "Give one of aim_resnet,"),
   ],
 )
