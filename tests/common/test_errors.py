@@ -281,8 +281,8 @@ def test_a_store_of_another_format_is_refused(
     ({"contrast_combos": (("audio", "tags"),)}, "['audio', 'tags']"),
     ({"contrast_combos": ()}, "nothing would train the audio encoder"),
     (
-      {"audio_contrast_params__pair_generation_method": "Album"},
-      "pair_generation_method is 'Album'",
+      {"audio_contrast_params__pair_generation_method": "Mood"},
+      "pair_generation_method is 'Mood'",
     ),
   ],
 )

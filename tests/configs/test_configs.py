@@ -59,6 +59,8 @@ VARIANTS = [
   for family, arguments in FAMILIES.items()
   for argument in arguments
 ]
+# The smoke sample has no validation pair of one album.
+_ON_SMOKE = [one for one in VARIANTS if "album" not in one[1]]
 TERMS = {AP: "audio+cf", AG: "audio+genre_w2v", PG: "cf+genre_w2v"}
 
 
@@ -352,7 +354,7 @@ def test_a_family_trains_on_the_smoke_sample(
 
 @pytest.mark.long
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name, argument", VARIANTS)
+@pytest.mark.parametrize("name, argument", _ON_SMOKE)
 def test_every_variant_trains_on_the_smoke_sample(
   name, argument, smoke_sample, tmp_path
 ):
