@@ -34,11 +34,9 @@ _ALLOWED = 0.05
 
 
 def _state(encoder: str) -> train_step.State:
-  params = {
-    "backbone_type": encoder,
-    "width": audio_encoder.PAPER_WIDTHS[encoder],
-  }
-  model = encoders.Encoders(audio_params=params, rngs=nnx.Rngs(0))
+  model = encoders.Encoders(
+    audio_params={"backbone_type": encoder}, rngs=nnx.Rngs(0)
+  )
   _, state = train_step.new_state(model, optimizers.make_optimizer(1e-4, 0.0))
   everywhere = jax.NamedSharding(
     train_step.make_mesh(jax.devices()[:1]), jax.P()

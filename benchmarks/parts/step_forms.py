@@ -46,7 +46,7 @@ def make_step(
   model = encoders.Encoders(
     audio_params={
       "backbone_type": encoder,
-      "width": width or audio_encoder.PAPER_WIDTHS[encoder],
+      "width": width,
       "remat": remat,
     },
     rngs=nnx.Rngs(0),

@@ -14,28 +14,13 @@ from pcl_jax.models import audio_encoder
 from pcl_jax.models import genre_encoder
 from pcl_jax.models import playlist_encoder
 from tests.support import oracles
+from tests.support.published import golden_encoders
 from tests.support.published import golden_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 BACKBONES = ("resnet", "sc_cnn")
-# Allowed differences from the golden numbers, as parts of the largest number of
-# an array; measured on one CPU: 1.7e-6 in evaluation, 6.6e-6 in training (batch
-# norm over six patches amplifies rounding), 4e-7 for the running statistics,
-# 5e-7 for the playlist and genre encoders.
-SHARES = {"eval": 3e-6, "train": 1.2e-5, "statistics": 1e-6, "others": 1e-6}
-
-
-def parts(module):
-  graph, weights, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
-  return graph, nnx.to_pure_dict(weights), nnx.to_pure_dict(stats)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def apply(graph, weights, stats, x, training):
-  module = nnx.merge(graph, weights, stats, copy=True)
-  out = module(x, training=training)
-  return out, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+SHARES = golden_encoders.SHARES
 
 
 def assert_close(got, golden, share):
@@ -62,21 +47,13 @@ def small_genre_encoder(dropout=0.0):
 
 @pytest.fixture(scope="module")
 def golden():
-  folder = golden_weights.REFERENCE.parent
-  with np.load(folder / "encoders.npz") as stored:
-    return dict(stored)
+  return golden_encoders.numbers("encoders.npz")
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def golden_run(request, golden, quick_compilation):
   """An encoder with golden weights, its outputs, and it after training."""
-  name = request.param
-  encoder = torch_names.load_encoder(golden_weights.draw_state_dict(name))
-  x = jnp.asarray(golden[f"{name}/x"].transpose(0, 2, 1))
-  outputs = {}
-  outputs["eval"], kept = apply(*parts(encoder), x, False)
-  outputs["train"], moved = apply(*parts(encoder), x, True)
-  return name, encoder, outputs, kept, moved
+  return request.param, *golden_encoders.run(request.param, golden)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -104,7 +81,9 @@ def test_training_moves_the_running_statistics_as_published(golden_run, golden):
 
 def test_evaluation_leaves_the_running_statistics_alone(golden_run):
   _, encoder, _, kept, _ = golden_run
-  jax.tree.map(np.testing.assert_array_equal, kept, parts(encoder)[2])
+  jax.tree.map(
+    np.testing.assert_array_equal, kept, golden_encoders.parts(encoder)[2]
+  )
 
 
 def test_the_playlist_encoder_gives_the_published_numbers(golden):
@@ -112,7 +91,7 @@ def test_the_playlist_encoder_gives_the_published_numbers(golden):
     lambda: playlist_encoder.PlaylistEncoder(rngs=nnx.Rngs(0))
   )
   torch_names.load_into(encoder, golden_weights.draw_state_dict("cf"))
-  out, _ = apply(*parts(encoder), jnp.asarray(golden["cf/x"]), False)
+  out, _ = golden_encoders.apply(encoder, jnp.asarray(golden["cf/x"]), False)
   assert_close(out, golden["cf/eval/out"], SHARES["others"])
 
 
@@ -123,7 +102,7 @@ def test_the_genre_encoder_gives_the_published_numbers(golden):
   )
   torch_names.load_into(encoder, weights)
   tags = jnp.asarray(golden["genre_w2v/tags"], jnp.int32)
-  out, _ = apply(*parts(encoder), tags, False)
+  out, _ = golden_encoders.apply(encoder, tags, False)
   assert_close(out, golden["genre_w2v/eval/out"], SHARES["others"])
   attention = attention_of(encoder, tags)
   assert_close(attention, golden["genre_w2v/eval/attention"], SHARES["others"])
@@ -144,7 +123,7 @@ def test_a_backbone_has_as_many_parameters_as_published(name, count):
 def test_the_order_of_genre_codes_does_not_matter_and_padding_takes_nothing():
   encoder = small_genre_encoder()
   tags = jnp.asarray([[3, 7, 20, 0], [20, 3, 7, 0]], jnp.int32)
-  out, _ = apply(*parts(encoder), tags, False)
+  out, _ = golden_encoders.apply(encoder, tags, False)
   np.testing.assert_allclose(out[0], out[1], atol=1e-5)
   attention = attention_of(encoder, tags)
   np.testing.assert_array_equal(attention[..., 3], 0.0)
@@ -187,9 +166,9 @@ def test_an_encoder_splits_into_named_arrays_and_runs_in_both_modes_of_flax():
       encoder = torch_names.load_encoder(
         golden_weights.draw_narrow_state_dict("sc_cnn")
       )
-      graph, weights, stats = parts(encoder)
+      graph, weights, stats = golden_encoders.parts(encoder)
       x = oracles.normal(2, 256, 48).astype(jnp.float16)
-      outputs.append(apply(graph, weights, stats, x, False)[0])
+      outputs.append(golden_encoders.apply(encoder, x, False)[0])
   leaves = jax.tree_util.tree_leaves_with_path((weights, stats))
   keys = [key.key for path, _ in leaves for key in path[1:]]
   assert all(isinstance(key, str) for key in keys)
@@ -204,9 +183,8 @@ def test_features_and_statistics_stay_float32_with_bfloat16_convolutions(name):
   encoder = torch_names.load_encoder(
     golden_weights.draw_narrow_state_dict(name), compute_dtype=jnp.bfloat16
   )
-  graph, weights, stats = parts(encoder)
-  run = functools.partial(apply, graph, training=True)
-  out = jax.eval_shape(run, weights, stats, oracles.normal(4, 256, 48))
+  run = functools.partial(golden_encoders.apply, encoder, training=True)
+  out = jax.eval_shape(run, oracles.normal(4, 256, 48))
   assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
 
 
@@ -216,7 +194,7 @@ def test_bfloat16_convolutions_come_near_the_float32_ones():
   features = []
   for dtype in (jnp.float32, jnp.bfloat16):
     encoder = torch_names.load_encoder(weights, compute_dtype=dtype)
-    (out, _), _ = apply(*parts(encoder), x, False)
+    (out, _), _ = golden_encoders.apply(encoder, x, False)
     features.append(np.asarray(out))
   difference = np.abs(features[0] - features[1]).mean()
   assert 0 < difference < 0.05 * features[0].std()

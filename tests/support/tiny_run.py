@@ -27,17 +27,22 @@ GENRE_DIMS = 128
 PLAYLIST_DIMS = 301
 
 
-def make_data_set(path: pathlib.Path, **catalogue: Any) -> pathlib.Path:
+def make_data_set(
+  path: pathlib.Path,
+  frames: int | tuple[int, int] = (260, 420),
+  **catalogue: Any,
+) -> pathlib.Path:
   """Makes a data set of random features and vectors; returns its folder.
 
   Args:
     path: of the folder, which is made.
+    frames: of every song, or their range (`tiny_data.tiny_store`).
     **catalogue: arguments of `tiny_catalogue`.
   """
   path.mkdir(parents=True)
   made = tiny_data.tiny_catalogue(**catalogue)
   made.save(path)
-  tiny_data.tiny_store(path / song_store.FILE_NAME, made)
+  tiny_data.tiny_store(path / song_store.FILE_NAME, made, frames)
   rng = np.random.default_rng(0)
   for name, shape in (
     (dataset.PLAYLIST_VECTORS, (len(made), PLAYLIST_DIMS)),

@@ -18,10 +18,15 @@ from tests.support.published import golden_weights
 
 ROWS, STEPS, PAIRS, CODES = 12, 12, 6, 249
 WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
-# Worst relative difference of a term at any step but the first. The totals of
-# all twelve steps are held to 1e-2.
-LATE_TERM = 4e-2
-FIRST = 1e-5  # Of every term of the first step.
+FIRST = 1e-5
+# Worst relative differences on a CPU: of a term of the first step, of a total
+# of the first four and of all twelve, of a term of all twelve.
+ALLOWED = {
+  "first step": FIRST,
+  "first four totals": 2e-3,
+  "totals": 1e-2,
+  "terms": 4e-2,
+}
 
 
 def names() -> list[str]:
@@ -136,6 +141,32 @@ def assert_agrees_before_training(name: str) -> None:
     assert float(terms[key]) == pytest.approx(value, rel=FIRST), key
 
 
+def differences(name: str, steps: int = STEPS) -> dict[str, float]:
+  """Returns the worst relative differences from the golden losses.
+
+  Args:
+    name: of the trajectory.
+    steps: how many are taken.
+
+  Returns:
+    One for each key of `ALLOWED`.
+  """
+  golden = golden_weights.reference()["trajectories"][name]["losses"]
+  assert len(golden) == STEPS and "total" in golden[0]
+  ours = run(name, steps)
+  assert len(ours) == steps
+  found = [
+    {key: abs(ours[key] - step[key]) / abs(step[key]) for key in step}
+    for ours, step in zip(ours, golden, strict=False)
+  ]
+  return {
+    "first step": max(found[0].values()),
+    "first four totals": max(step["total"] for step in found[:4]),
+    "totals": max(step["total"] for step in found),
+    "terms": max(max(step.values()) for step in found),
+  }
+
+
 def assert_agrees(name: str, steps: int = STEPS) -> None:
   """Asserts that steps from the golden weights give the golden losses.
 
@@ -149,15 +180,5 @@ def assert_agrees(name: str, steps: int = STEPS) -> None:
   in the total. Convolutions as matrix products or XLA's own, and batch norm
   sums in one stage or in three, change the figures and do not lower them.
   """
-  golden = golden_weights.reference()["trajectories"][name]["losses"]
-  assert len(golden) == STEPS and "total" in golden[0]
-  ours = run(name, steps)
-  assert len(ours) == steps
-  differences = [
-    {key: abs(ours[key] - step[key]) / abs(step[key]) for key in step}
-    for ours, step in zip(ours, golden, strict=False)
-  ]
-  assert max(differences[0].values()) < FIRST
-  assert max(step["total"] for step in differences[:4]) < 2e-3
-  assert max(step["total"] for step in differences) < 1e-2
-  assert max(max(step.values()) for step in differences) < LATE_TERM
+  for key, worst in differences(name, steps).items():
+    assert worst < ALLOWED[key], key
