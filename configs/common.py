@@ -109,7 +109,8 @@ def _data() -> dict[str, Any]:
     "batch_size": 384,  # Songs (CM) or pairs (others), on all devices.
     "threads": 0,  # Readers; 0 for one per core, four at most.
     # Patches are read shuffled (memory, SSD), or in sequential blocks that are
-    # held in memory until so many batches are complete (slow disks).
+    # held in memory until so many batches are complete (slow disks), or cut by
+    # the devices from all songs, resident in their memory.
     "order": "shuffled",
     "num_blocks": 600,
     "cached_batches": 50,

@@ -40,13 +40,16 @@ _VALIDATION = {"seed": 0, "epoch": 0}
 class DataSet:
   """What training reads, opened and checked: song store and catalogue.
 
-  `blocks` says how patches are read; None for any order.
+  `blocks` says how patches are read; None for any order. With `readahead`, as
+  always with blocks, the song store is read in its own order.
   """
 
   def __init__(
     self,
     directory: str | os.PathLike[str],
     blocks: read_order.Blocks | None = None,
+    *,
+    readahead: bool = False,
   ):
     """Opens a folder made by the commands under preprocessing/.
 
@@ -63,7 +66,8 @@ class DataSet:
       )
     self.blocks = blocks
     self.store = song_store.SongStore(
-      self.directory / song_store.FILE_NAME, readahead=blocks is not None
+      self.directory / song_store.FILE_NAME,
+      readahead=readahead or blocks is not None,
     )
     self.catalogue = catalogues.load(self.directory)
     if not np.array_equal(self.store.song_ids, self.catalogue.song_ids):

@@ -1,6 +1,7 @@
 """Loader: a plan and a song store to batches on the devices, in threads."""
 
 from collections.abc import Iterator, Mapping
+import contextlib
 import math
 import os
 
@@ -13,6 +14,7 @@ from pcl_jax.common import prefetch
 from pcl_jax.data import false_negatives
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
+from pcl_jax.data import resident_songs
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
@@ -68,6 +70,7 @@ def load(
   *,
   threads: int,
   sharing: false_negatives.SharedLists | None = None,
+  resident: resident_songs.ResidentSongs | None = None,
   first_step: int = 0,
   stall_s: float = 300.0,
 ) -> Iterator[dict[str, jax.Array]]:
@@ -75,7 +78,8 @@ def load(
 
   Whole batches are read ahead in threads; which thread reads what does not
   change them. A failed read is raised by the batch it belongs to. A plan with
-  an order of reading is read by one thread, in that order.
+  an order of reading is read by one thread, in that order. Of resident songs
+  the devices cut the same batches, and one thread prepares their numbers.
 
   Args:
     store: holds the patches.
@@ -85,6 +89,7 @@ def load(
     threads: readers, and one less than the batches held ready; 0 for
       `default_threads`.
     sharing: adds its entries to the batches as `sharing`, on all devices.
+    resident: the songs of the store and the tables, if devices hold them.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.
 
@@ -100,10 +105,15 @@ def load(
   if plan.reads is not None:
     threads = 1
     cache = read_order.BlockCache(store, plan, rows, first_step)
+  if resident is not None:
+    threads = 1
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
-    arrays = _read_batch(store, tables, plan, step, rows, cache)
+    if resident is None:
+      arrays = _read_batch(store, tables, plan, step, rows, cache)
+    else:
+      arrays = {"row": plan.songs[step, rows], "start": plan.starts[step, rows]}
     batch = {name: _put(a, sharding, total) for name, a in arrays.items()}
     if sharing is not None:
       entries = sharing.entries(plan.songs[step])
@@ -119,10 +129,16 @@ def load(
       "same command line goes on from the last checkpoint."
     )
 
-  yield from prefetch.in_order(
+  batches = prefetch.in_order(
     produce,
     range(first_step, len(plan)),
     threads=threads,
     stall_s=stall_s,
     describe_stall=describe_stall,
   )
+  with contextlib.closing(batches):
+    for batch in batches:
+      if resident is not None:
+        # Not in the thread: all hosts must start programs in the same order.
+        batch |= resident.cut(batch.pop("row"), batch.pop("start"))
+      yield batch

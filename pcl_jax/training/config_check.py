@@ -61,8 +61,9 @@ _RATES = (
   "model_params.cf.dropout",
   "model_params.genre_w2v.dropout",
 )
+RESIDENT = "resident"  # An order with the batches of `shuffled`.
 _CHOICES = {
-  "data.order": ("shuffled", "blocks"),
+  "data.order": ("shuffled", "blocks", RESIDENT),
   "opt_params.lr_schedule": optimizers.SCHEDULES,
   "train.compute_dtype": ("float32", "bfloat16"),
 }
@@ -288,7 +289,9 @@ def check_changes(
     )
   return Changes(
     lines=[_line(key, a, b) for key in changed],
-    other_batches=any(key in _DECIDE_BATCHES for key in changed),
+    other_batches=any(
+      key in _DECIDE_BATCHES and not _is_harmless(key, a, b) for key in changed
+    ),
   )
 
 
@@ -300,6 +303,8 @@ def _is_harmless(key: str, then: dict[str, Any], now: dict[str, Any]) -> bool:
   if key in ("epochs", "steps"):  # A rate that falls does so until the last.
     schedules = {flat.get("opt_params.lr_schedule") for flat in (then, now)}
     return schedules <= {None, optimizers.CONSTANT}
+  if key == "data.order":
+    return "blocks" not in (then.get(key), now.get(key))
   return key in HARMLESS
 
 

@@ -139,8 +139,9 @@ class MetricWriter:
       self._has_advised = True
       console.say(
         "the loader holds training back: raise --config.data.threads up to the "
-        "number of cores, move the data set to a faster disk or to memory, or, "
-        "on a disk that seeks slowly, use --config.data.order=blocks "
+        "number of cores, move the data set to a faster disk or to memory, use "
+        "--config.data.order=resident if it fits into the memory of the "
+        "devices, or --config.data.order=blocks on a disk that seeks slowly "
         "(docs/data.md says when)"
       )
 

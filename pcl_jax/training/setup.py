@@ -15,6 +15,7 @@ import optax
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import versions
 from pcl_jax.data import dataset
@@ -22,6 +23,7 @@ from pcl_jax.data import false_negatives
 from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
+from pcl_jax.data import resident_songs
 from pcl_jax.data import strategies
 from pcl_jax.models import encoders
 from pcl_jax.training import config_check
@@ -90,6 +92,18 @@ class Batches:
       double_window=self.config.data.double_window,
     )
 
+  @functools.cached_property
+  def resident(self) -> resident_songs.ResidentSongs | None:
+    """The songs on the devices; None where they stay in the song store."""
+    if self.config.data.order != config_check.RESIDENT:
+      return None
+    console.say(
+      f"copying {len(self.data.store)} songs to the memory of the devices"
+    )
+    return resident_songs.ResidentSongs(
+      self.data.store, self.tables, self.sharding.mesh
+    )
+
   def load(
     self, plan: plans.Plan, first_step: int = 0
   ) -> Iterator[dict[str, jax.Array]]:
@@ -100,6 +114,7 @@ class Batches:
       plan,
       self.sharding,
       sharing=self.sharing,
+      resident=self.resident,
       threads=self.config.data.threads,
       stall_s=self.config.data.stall_s,
       first_step=first_step,
@@ -179,11 +194,14 @@ def _batches_of(
     blocks = read_order.Blocks(
       config.data.num_blocks, config.data.cached_batches
     )
-  data = dataset.DataSet(config.data.dir, blocks)
+  is_resident = config.data.order == config_check.RESIDENT
+  data = dataset.DataSet(config.data.dir, blocks, readahead=is_resident)
   tables = data.tables(
     strategy, config.data.max_num_tags, config.data.patches_per_song
   )
   data.check_pairs(strategy)
+  if is_resident:
+    resident_songs.check_memory(data.store, tables, mesh)
   return Batches(
     config=config,
     strategy=strategy,

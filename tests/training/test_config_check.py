@@ -302,6 +302,27 @@ def test_a_checkpoint_from_before_a_key_existed_goes_on_with_its_default():
     config_check.check_changes(_meta(), _meta(config__init_from="x"))
 
 
+@pytest.mark.parametrize(
+  "orders", [("shuffled", "resident"), ("resident", "shuffled")]
+)
+def test_songs_may_move_to_the_devices_and_back_within_an_epoch(orders):
+  then, now = (_meta(config__data__order=order) for order in orders)
+  changes = config_check.check_changes(then, now)
+  assert changes.lines == [
+    f"data.order was {orders[0]!r} and is {orders[1]!r} now"
+  ]
+  assert not changes.other_batches
+
+
+def test_songs_on_the_devices_are_another_run_than_blocks():
+  then, now = (
+    _meta(config__data__order=order) for order in ("blocks", "resident")
+  )
+  with pytest.raises(errors.InputError, match="order was 'blocks'"):
+    config_check.check_changes(then, now)
+  assert config_check.check_changes(then, now, ["data.order"]).other_batches
+
+
 def test_another_number_of_patches_a_song_begins_the_epoch_anew():
   then, now = _meta(), _meta(config__data__patches_per_song=0)
   with pytest.raises(errors.InputError, match="was 1 and is 0 now"):

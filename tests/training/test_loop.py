@@ -165,6 +165,33 @@ def test_reading_in_blocks_trains_as_well_and_is_another_run(
     loop.train_and_evaluate(config, tmp_path, devices=jax.devices()[:1])
 
 
+def test_songs_in_the_memory_of_the_device_train_the_same_run(
+  data_dir, unbroken, config, tmp_path, monkeypatch
+):
+  """And the run may move them there, or back to the disk, at any step."""
+  resident = tiny_run.quick_config(data_dir, data__order="resident")
+  with monkeypatch.context() as patch:
+    tiny_run.interrupt_after(patch, 5)
+    with pytest.raises(tiny_run.Interrupted):
+      tiny_run.train_on_one(resident, tmp_path)
+  with monkeypatch.context() as patch:
+    tiny_run.interrupt_after(patch, 4)
+    with pytest.raises(tiny_run.Interrupted):
+      tiny_run.train_on_one(config, tmp_path)
+  tiny_run.train_on_one(resident, tmp_path)
+  tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
+
+
+def test_songs_that_do_not_fit_are_refused_before_anything_is_written(
+  data_dir, tmp_path, monkeypatch
+):
+  monkeypatch.setattr("os.sysconf", lambda _: 1000)
+  config = tiny_run.quick_config(data_dir, data__order="resident", seed=5)
+  with pytest.raises(errors.InputError, match="'resident' and the songs of"):
+    tiny_run.train_on_one(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
 def test_a_device_without_memory_is_reported_with_what_helps(
   config, tmp_path, monkeypatch
 ):
