@@ -40,7 +40,8 @@ STRATEGIES = {
   "aim": {pair: ((), method) for pair, method in PAIR_METHODS.items()},
 }
 BACKBONES = ("resnet", "sc_cnn")
-SMOKE = "smoke"
+# Words after a variant: a small run, and augmentation.
+SMOKE, AUGMENTED = "smoke", "augmented"
 _PAPER_WIDTHS = {"resnet": 64, "sc_cnn": 128}
 # Strength of the L2 penalty, by encoder.
 _PAPER_WEIGHT_DECAY = {"resnet": 0.0, "sc_cnn": 1e-4}
@@ -52,7 +53,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   # Whose audio encoder the run begins with: a bundle, the workdir of a run,
   # hf://USER/NAME, or a PyTorch state dict; empty for newly drawn weights.
   config.init_from = ""
-  config.seed = 0  # Decides weights, batches, mixup and dropout.
+  config.seed = 0  # Decides weights, batches, augmentation, mixup, dropout.
   config.epochs = 150
   # In place of epochs, so many steps; 0 for none. They are validated at the end
   # of each epoch or, if it is not 0, after so many steps, a round.
@@ -68,6 +69,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
     "mixup_alpha": 7.0,  # Gains are drawn from Beta(alpha, beta).
     "mixup_beta": 2.0,
   }
+  config.augmentation = _augmentation()
   config.data = _data()
   config.model_params = _model_params(backbone_type)
   config.opt_params = {
@@ -101,6 +103,23 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   config.log_every_steps = 50
   config.save_every_steps = 500  # In addition to the end of each epoch.
   return config
+
+
+def _augmentation() -> dict[str, Any]:
+  # Of each patch in training, before mixup; 0 is none. dB are the audio's.
+  return {
+    "gain_db": 0.0,  # A gain up to so much, either way.
+    "slope_db": 0.0,  # From the lowest to the highest band, either way.
+    "equaliser_db": 0.0,  # Standard deviation of a smooth curve over the bands.
+    # Noise in a range of bands, so far below the patch or up to 30 dB further.
+    "noise_db": 0.0,
+    # Silent gaps: their number, and the width of the largest.
+    "time_masks": 0,
+    "time_mask_frames": 32,
+    "band_masks": 0,
+    "band_mask_bands": 6,
+    "stretch": 0.0,  # Change of tempo up to this share, either way.
+  }
 
 
 def _data() -> dict[str, Any]:
@@ -157,25 +176,27 @@ def _train() -> dict[str, Any]:
 
 def split_argument(
   argument: str, variants: Collection[str]
-) -> tuple[str, bool]:
+) -> tuple[str, frozenset[str]]:
   """Splits what follows the colon of `--config=FILE:ARGUMENT`.
 
-  It is one of the variants, the first by default, or `smoke`, or both with a
-  comma between. Returns the variant, and whether to make it small.
+  It is one of the variants, the first by default, and any of the words `smoke`
+  and `augmented`, with commas between. Returns the variant and the words.
   """
-  words = [word for word in argument.split(",") if word]
-  smoke = SMOKE in words
-  words = [word for word in words if word != SMOKE] or [next(iter(variants))]
+  given = [word for word in argument.split(",") if word]
+  options = frozenset(given) & {SMOKE, AUGMENTED}
+  words = [word for word in given if word not in options]
+  words = words or [next(iter(variants))]
   if len(words) > 1 or words[0] not in variants:
     named = [name for name in variants if name]
-    valid = named + [SMOKE] + [f"{name},{SMOKE}" for name in named]
+    valid = named + [SMOKE, AUGMENTED]
+    valid += [f"{name},{SMOKE}" for name in named]
     near = difflib.get_close_matches(argument, valid, n=1)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     raise errors.InputError(
       f"the config argument {argument!r} (after the colon of --config) is "
       f"unknown; it is one of {', '.join(valid)}, or nothing.{meant}"
     )
-  return words[0], smoke
+  return words[0], options
 
 
 def make_small(config: ml_collections.ConfigDict) -> None:
@@ -190,17 +211,34 @@ def make_small(config: ml_collections.ConfigDict) -> None:
   config.save_every_steps = 4
 
 
+def augmented(config: ml_collections.ConfigDict) -> None:
+  """Turns on augmentation, by the strengths of docs/training.md."""
+  config.augmentation.update(
+    {
+      "gain_db": 6.0,
+      "slope_db": 12.0,
+      "equaliser_db": 4.0,
+      "noise_db": 20.0,
+      "time_masks": 1,
+      "band_masks": 1,
+      "stretch": 0.05,
+    }
+  )
+
+
 def of_strategy(
   family: str, backbone_type: str, argument: str
 ) -> ml_collections.ConfigDict:
   """Returns the paper's values for a variant of one of `STRATEGIES`."""
-  variant, smoke = split_argument(argument, STRATEGIES[family])
+  variant, options = split_argument(argument, STRATEGIES[family])
   config = get_config(backbone_type)
   config.contrast_combos, method = STRATEGIES[family][variant]
   config.audio_contrast_params.pair_generation_method = method
   if family == "cm":
     config.audio_contrast_params.mixup_alpha = 5.0
     config.data.batch_size = 768
-  if smoke:
+  if AUGMENTED in options:
+    augmented(config)
+  if SMOKE in options:
     make_small(config)
   return config

@@ -7,8 +7,9 @@ The rule is in pcl_jax/training/run_sizes.py and docs/training.md; any key can
 be given all the same, as in --config.steps=5000.
 
 Arguments: ss (default), artist, album, playlist, genre, hybrid (pairs of
-  playlists, and playlist vectors); `smoke` alone or after a comma for a small
-  sample of its own, on a CPU, in seconds.
+  playlists, and playlist vectors); `augmented` alone or after a comma changes
+  the patches at random; `smoke` likewise takes a small sample of its own, on a
+  CPU, in seconds.
 """
 
 from collections.abc import Callable
@@ -55,9 +56,11 @@ def _sizes(data_dir: str, method: str) -> run_sizes.RunSizes:
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """Returns a configuration whose sizes follow `data.dir`."""
-  chosen, smoke = common.split_argument(argument, _STRATEGIES)
+  chosen, options = common.split_argument(argument, _STRATEGIES)
   family, variant = _STRATEGIES[chosen]
   config = common.of_strategy(family, "resnet", variant)
+  if common.AUGMENTED in options:
+    common.augmented(config)
   method = config.audio_contrast_params.pair_generation_method
   config.data.dir = "data/mine"
   config.data.patches_per_song = 0
@@ -68,7 +71,7 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
   if method.lower() in false_negatives.KINDS:
     # Two songs of an artist in other pairs are no negatives of each other.
     config.loss_params.exclude_sharing = (method.lower(),)
-  if smoke:
+  if common.SMOKE in options:
     epochs = config.epochs
     common.make_small(config)
     config.update({"epochs": epochs, "steps": 4, "validate_every_steps": 2})

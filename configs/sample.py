@@ -7,7 +7,8 @@ python launch.py --config=configs/sample.py:aim+artist --workdir=runs/artist
 The data set is made in data/sample where it is absent.
 Arguments: hybrid (default), ss, cm, aim, each but ss also with the variant that
   the family's own config takes (cm+a_g, aim+artist, hybrid+genre+a_p); `smoke`
-  alone or after a comma for seconds instead of minutes.
+  alone or after a comma for seconds instead of minutes; `augmented` after a
+  comma changes the patches at random.
 """
 
 import ml_collections
@@ -27,9 +28,11 @@ ARGUMENTS = (
 
 def get_config(argument: str = "") -> ml_collections.ConfigDict:
   """Returns a configuration sized for the sample; not the paper's values."""
-  chosen, smoke = common.split_argument(argument, ARGUMENTS)
+  chosen, options = common.split_argument(argument, ARGUMENTS)
   family, _, variant = chosen.partition("+")
   config = common.of_strategy(family, "resnet", variant)
+  if common.AUGMENTED in options:
+    common.augmented(config)
   # Without genres to go by, more steps are needed; SS has twice as many in an
   # epoch.
   config.epochs = 60 if family in ("hybrid", "ss") else 100
@@ -40,6 +43,6 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
   config.model_params.audio.width = 16
   config.opt_params.lr = 5e-4
   config.log_every_steps = 10
-  if smoke:
+  if common.SMOKE in options:
     common.make_small(config)
   return config

@@ -10,7 +10,9 @@ from flax import traverse_util
 import ml_collections
 
 from pcl_jax.audio import channel_mix
+from pcl_jax.audio import feature_augmentation
 from pcl_jax.audio import melspectrogram
+from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import plans
 from pcl_jax.data import strategies
@@ -48,6 +50,8 @@ _NOT_NEGATIVE = (
   "seed",
   "steps",
   "validate_every_steps",
+  "augmentation.time_masks",
+  "augmentation.band_masks",
   "data.threads",
   "data.cached_batches",
   "data.patches_per_song",
@@ -57,11 +61,21 @@ _NOT_NEGATIVE = (
   "opt_params.weight_decay",
 )
 _RATES = (
+  "augmentation.stretch",
   "model_params.audio.fc_dropout",
   "model_params.cf.dropout",
   "model_params.genre_w2v.dropout",
 )
 RESIDENT = "resident"  # An order with the batches of `shuffled`.
+# Least and most.
+_RANGES = {
+  "augmentation.gain_db": (0, 100),
+  "augmentation.slope_db": (0, 100),
+  "augmentation.equaliser_db": (0, 100),
+  "augmentation.noise_db": (0, 100),
+  "augmentation.time_mask_frames": (1, song_patches.FRAMES),
+  "augmentation.band_mask_bands": (1, song_patches.BANDS),
+}
 _CHOICES = {
   "data.order": ("shuffled", "blocks", RESIDENT),
   "opt_params.lr_schedule": optimizers.SCHEDULES,
@@ -109,6 +123,11 @@ _FORMERLY = {
   "wandb_params.project": "",
   "wandb_params.run_name": "",
   "wandb_params.run_id": "",
+} | {
+  f"augmentation.{name}": value
+  for name, value in dataclasses.asdict(
+    feature_augmentation.Strengths()
+  ).items()
 }
 # An epoch starts again from its beginning where one of these has changed.
 _DECIDE_BATCHES = (
@@ -149,6 +168,10 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
     (key, "0 or more", lambda value: value >= 0) for key in _NOT_NEGATIVE
   ]
   rules += [(key, "in [0, 1)", lambda value: 0 <= value < 1) for key in _RATES]
+  rules += [
+    (key, f"from {a} to {b}", lambda value, a=a, b=b: a <= value <= b)
+    for key, (a, b) in _RANGES.items()
+  ]
   values = flatten(config.to_dict())
   for key, rule, holds in rules:
     value = values[key]

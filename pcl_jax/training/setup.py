@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from pcl_jax.audio import channel_mix
+from pcl_jax.audio import feature_augmentation
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import console
 from pcl_jax.common import errors
@@ -127,7 +128,7 @@ class Setup:
 
   config: ml_collections.ConfigDict
   batches: Batches
-  key: jax.Array  # Of mixup and dropout, on all devices.
+  key: jax.Array  # Of augmentation, mixup and dropout, on all devices.
   # Number of updates before -> learning rate; None if that is constant.
   schedule: optax.Schedule | None
   operations: float | None  # Of a step; None on CPUs, where nobody asks.
@@ -257,12 +258,14 @@ def recipe_of(batches: Batches) -> train_step.Recipe:
   """Returns what a step computes in addition to the networks."""
   config = batches.config
   mixup = config.audio_contrast_params
+  strengths = feature_augmentation.Strengths(**config.augmentation.to_dict())
   return train_step.Recipe(
     strategy=batches.strategy,
     num_codes=len(batches.data.catalogue.genre_codes),
     temperature=config.loss_params.contrastive_temperature,
     mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
     mixup_beta=mixup.mixup_beta,
+    augmentation=strengths if strengths.is_on else None,
     microbatches=config.train.microbatches,
     tiled_above=config.loss_params.tiled_above,
     tile=config.loss_params.tile,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 import numpy as np
 import optax
 
+from pcl_jax.audio import feature_augmentation
 from pcl_jax.data import strategies
 from pcl_jax.losses import collapse
 from pcl_jax.losses import loss_terms
@@ -36,6 +37,7 @@ class Recipe:
   temperature: float
   mixup_alpha: float | None  # None for no mixup.
   mixup_beta: float = 2.0
+  augmentation: feature_augmentation.Strengths | None = None  # None for none.
   microbatches: int = 1  # Parts that are embedded one after the other.
   tiled_above: int = 4096  # As `nt_xent` takes them.
   tile: int = 1024
@@ -82,8 +84,8 @@ def compute_loss(
 
   The batch has rows of `audio` and of the modes that the strategy uses and,
   where pairs are excluded, numbers of the `songs` and `sharing` of the loader.
-  The key decides mixup and dropout; training turns on dropout and the batch's
-  own statistics.
+  The key decides augmentation, mixup and dropout; training turns on
+  augmentation, dropout and the batch's own statistics.
 
   Returns:
     The total, each term by name (in validation diagnostics of collapse too),
@@ -91,6 +93,11 @@ def compute_loss(
   """
   mix_key, drop_key = jax.random.split(key)
   audio = batch["audio"].astype(jnp.float32)
+  if training and recipe.augmentation is not None:
+    augment_key = jax.random.fold_in(key, 2)  # After the two of `split`.
+    audio = feature_augmentation.augment(
+      augment_key, audio, recipe.augmentation
+    )
   if recipe.mixup_alpha is not None:
     gains = recipe.mixup_alpha, recipe.mixup_beta
     audio = mixup.mix(audio, *mixup.draw(mix_key, audio.shape[0], *gains))
