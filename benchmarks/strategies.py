@@ -3,6 +3,7 @@
 python -m benchmarks.strategies --write=docs/strategies.md
 python -m benchmarks.strategies --only=ss,aim+artist --seeds=0 --steps=120
 python -m benchmarks.strategies --only=hybrid,hybrid:bfloat16
+python -m benchmarks.strategies --only=ss,ss:augmented
 
 Trains each strategy with each seed in steps of 64 patches, a run on a core of
 its own, and looks up the test songs as pcl_jax.evaluate does, with the weights
@@ -52,11 +53,11 @@ STATISTICS = {
 
 def title_of(name: str) -> str:
   """Returns the paper's name of a strategy; a baseline's name as it is."""
-  argument, _, dtype = name.partition(":")
+  argument, _, option = name.partition(":")
   if argument not in sample.ARGUMENTS:
     return name
   strategy = config_check.check_values(sample.get_config(argument))
-  return f"{strategy.name}, {dtype}" if dtype else strategy.name
+  return f"{strategy.name}, {option}" if option else strategy.name
 
 
 def fixed_scores(data: dataset.DataSet) -> dict[str, list[dict]]:
@@ -142,18 +143,19 @@ def names_of(text: str) -> list[str]:
   """
   names = []
   for given in filter(None, text.split(",")):
-    argument, _, dtype = given.partition(":")
-    if argument not in sample.ARGUMENTS or dtype not in ("", "bfloat16"):
+    argument, _, option = given.partition(":")
+    options = strategy_runs.OPTIONS
+    if argument not in sample.ARGUMENTS or option not in ("", *options):
       raise argparse.ArgumentTypeError(
         f"{given!r} is no strategy; there are {', '.join(sample.ARGUMENTS)}, "
-        "each also with :bfloat16 after it"
+        f"each also with {' or '.join(f':{one}' for one in options)} after it"
       )
     # A family alone is its first variant.
     whole = next(
       (one for one in sample.ARGUMENTS if one.startswith(f"{argument}+")),
       argument,
     )
-    names.append(f"{whole}:{dtype}" if dtype else whole)
+    names.append(f"{whole}:{option}" if option else whole)
   if not names:
     raise argparse.ArgumentTypeError("names no strategy")
   return list(dict.fromkeys(names))

@@ -83,6 +83,9 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
   }
   config.loss_params = {
     "contrastive_temperature": 0.1,
+    # Of a row: its partner, as in the paper, or all songs of the batch that
+    # share a list of the pair method, which then are no rivals ("all").
+    "positives": "partner",
     # Songs that share what is named here ("playlist", "artist", "album") are no
     # negatives of one another.
     "exclude_sharing": (),

@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 
 from benchmarks.parts import strategy_table
+from configs import common
 from configs import sample
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
@@ -32,6 +33,7 @@ from pcl_jax.training import config_check
 from pcl_jax.training import loop
 
 RESULT = "result.json"
+OPTIONS = ("bfloat16", common.AUGMENTED)  # Convolutions, or patches.
 STEPS = 360  # Of each strategy; eight with three seeds take an hour.
 _WARMUP_SHARE = 12  # A twelfth of the steps.
 
@@ -42,7 +44,7 @@ def config_of(
   """Returns the config of a run of about as many steps, in whole epochs.
 
   Args:
-    name: ARGUMENT of configs/sample.py, or ARGUMENT:DTYPE of convolutions.
+    name: ARGUMENT of configs/sample.py, or ARGUMENT:OPTION, one of `OPTIONS`.
     seed: of the run.
     data: the sample.
     steps: of a batch of 64 patches.
@@ -50,12 +52,15 @@ def config_of(
   Raises:
     InputError: there is no such strategy.
   """
-  argument, _, dtype = name.partition(":")
+  argument, _, option = name.partition(":")
   config = sample.get_config(argument)
   config.seed = seed
   config.data.dir = str(data.directory)
   config.data.sample_songs = len(data.store)
-  config.train.compute_dtype = dtype or "float32"
+  if option == common.AUGMENTED:
+    common.augmented(config)
+  elif option:
+    config.train.compute_dtype = option
   strategy = config_check.check_values(config)
   epoch = data.training_plan(
     strategy,

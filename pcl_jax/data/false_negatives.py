@@ -1,8 +1,8 @@
 """Which songs of a batch stand together in a playlist, or share other things.
 
-The loss treats such pairs as negatives although they are positives. A device
-cannot hold the lists of all songs, but only few lists hold two songs of one
-batch; these are numbered from 0 for each batch.
+The paper's loss treats such pairs as negatives; they may be left out, or be
+positives. A device cannot hold the lists of all songs, but only few lists hold
+two songs of one batch; these are numbered from 0 for each batch.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,14 @@ class SharedLists:
     songs = np.concatenate([members.values for members in found])
     lengths = np.concatenate([members.lengths for members in found])
     by_list = ragged.Ragged.from_lengths(songs, lengths)
+    return cls(by_list.transposed(len(catalogue)))
+
+  @classmethod
+  def of_pairs(
+    cls, catalogue: catalogues.Catalogue, pair_method: str
+  ) -> "SharedLists":
+    """Gathers the lists that one of `catalogues.PAIR_METHODS` draws from."""
+    by_list = catalogue.pair_lists(pair_method)
     return cls(by_list.transposed(len(catalogue)))
 
   def entries(self, songs: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2 n"]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import math
 import os
+import types
 
 import jax
 from jaxtyping import Float16
@@ -18,6 +19,7 @@ from pcl_jax.data import resident_songs
 from pcl_jax.data import song_store
 
 _MOST_THREADS = 4  # More lose to the interpreter lock.
+_NOTHING = types.MappingProxyType({})
 _ALIGNMENT = 64  # Bytes; what XLA asks of memory that it takes as it is.
 
 
@@ -69,7 +71,7 @@ def load(
   sharding: jax.sharding.Sharding,
   *,
   threads: int,
-  sharing: false_negatives.SharedLists | None = None,
+  shared: Mapping[str, false_negatives.SharedLists] = _NOTHING,
   resident: resident_songs.ResidentSongs | None = None,
   first_step: int = 0,
   stall_s: float = 300.0,
@@ -88,7 +90,8 @@ def load(
     sharding: how the batch is split over its first axis.
     threads: readers, and one less than the batches held ready; 0 for
       `default_threads`.
-    sharing: adds its entries to the batches as `sharing`, on all devices.
+    shared: name -> lists, whose entries are added to the batches on all
+      devices.
     resident: the songs of the store and the tables, if devices hold them.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.
@@ -115,9 +118,9 @@ def load(
     else:
       arrays = {"row": plan.songs[step, rows], "start": plan.starts[step, rows]}
     batch = {name: _put(a, sharding, total) for name, a in arrays.items()}
-    if sharing is not None:
-      entries = sharing.entries(plan.songs[step])
-      batch["sharing"] = _put(entries, everywhere, len(entries))
+    for name, lists in shared.items():
+      entries = lists.entries(plan.songs[step])
+      batch[name] = _put(entries, everywhere, len(entries))
     return batch
 
   def describe_stall() -> str:

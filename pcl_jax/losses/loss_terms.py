@@ -1,6 +1,6 @@
 """The terms of a strategy's loss, and the pairs of rows that they weight."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pcl_jax.data import strategies
-from pcl_jax.losses import nt_xent
+from pcl_jax.losses import pair_tiles
 
 
 class Shared(NamedTuple):
-  """How much of their sets two rows share; a `nt_xent.Pairs`.
+  """How much of their sets two rows share; a `pair_tiles.Pairs`.
 
   |A and B| / (|A| + |B|), and 0 for two empty sets.
   """
@@ -38,7 +38,7 @@ def shared_genres(tags: Int[Array, "rows tags"], num_codes: int) -> Shared:
   return Shared(sets)
 
 
-def false_negatives(entries: Int[Array, "2 n"], rows: int) -> Shared:
+def shared_lists(entries: Int[Array, "2 n"], rows: int) -> Shared:
   """Spreads out the rows and lists of `SharedLists.entries`.
 
   Entries with a row too large are padding.
@@ -48,7 +48,7 @@ def false_negatives(entries: Int[Array, "2 n"], rows: int) -> Shared:
 
 
 class NoNegatives(NamedTuple):
-  """Whether two rows are of one song, or share a list; a `nt_xent.Pairs`."""
+  """Whether two rows are of one song, or share a list; a `pair_tiles.Pairs`."""
 
   # Numbers; None where no song can be there twice.
   songs: Int[Array, " rows"] | None = None
@@ -64,6 +64,54 @@ class NoNegatives(NamedTuple):
     return functools.reduce(jnp.logical_or, flags)
 
 
+class Positives(NamedTuple):
+  """Whether two rows are positives of each other; a `pair_tiles.Pairs`.
+
+  They are if they are of one group, or share a list and are not of one song.
+  """
+
+  groups: Int[Array, " rows"]  # Numbers.
+  songs: Int[Array, " rows"] | None = None  # Given with `shared`.
+  shared: Shared | None = None
+
+  def tile(self, columns: "Positives") -> Bool[Array, "r c"]:
+    """Computes the flags of some rows and some columns."""
+    flags = self.groups[:, None] == columns.groups[None, :]
+    if self.shared is not None:
+      others = self.songs[:, None] != columns.songs[None, :]
+      flags |= others & (self.shared.tile(columns.shared) > 0)
+    return flags
+
+
+def no_negatives(
+  songs: Int[Array, " rows"] | None, lists: Sequence[Shared]
+) -> NoNegatives | None:
+  """Returns pairs of one song, or that share any lists; None if none can be."""
+  if songs is None and not lists:
+    return None
+  shared = None
+  if lists:
+    shared = Shared(jnp.concatenate([one.sets for one in lists], axis=1))
+  return NoNegatives(songs, shared)
+
+
+def all_positives(
+  strategy: strategies.Strategy,
+  rows: int,
+  songs: Int[Array, " rows"] | None,
+  shared: Shared | None,
+) -> Positives | None:
+  """Returns all that are positives of one another in a batch.
+
+  In SS they are the rows of one song; with pairs, the partners and rows of
+  other songs that share a list. None where each row has its partner alone.
+  """
+  if strategy.two_patches:
+    return None if songs is None else Positives(songs)
+  partners = jnp.arange(rows) % (rows // 2)
+  return Positives(partners, songs, shared)
+
+
 def loss_terms(
   strategy: strategies.Strategy,
   projections: dict[str, Float[Array, "rows d"]],
@@ -71,7 +119,8 @@ def loss_terms(
   *,
   num_codes: int,
   contrast: Callable[..., Float[Array, ""]],
-  excluded: nt_xent.Pairs | None = None,
+  excluded: pair_tiles.Pairs | None = None,
+  positives: pair_tiles.Pairs | None = None,
 ) -> dict[str, Float[Array, ""]]:
   """Computes the terms of a strategy's loss, which are added without weights.
 
@@ -81,8 +130,10 @@ def loss_terms(
       paired, the first half of the audio rows are the anchors.
     tags: genre codes of each row; only for genre weights.
     num_codes: number of genre codes.
-    contrast: (anchors, positives, weights, excluded) -> loss.
+    contrast: (anchors, positives, weights, excluded, rivals=) -> loss.
     excluded: rows that are not negatives of each other, if there are any.
+    positives: of the audio rows, where they are not the partners alone; they
+      take the place of genre weights, and are no rivals.
 
   Returns:
     Value of each term in nats, by its published name, and their sum `total`.
@@ -91,19 +142,20 @@ def loss_terms(
   half = audio.shape[0] // 2
   # Two modes of the same songs.
   twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), excluded)
+  paired = functools.partial(
+    contrast, audio[:half], audio[half:], rivals=positives is None
+  )
   terms = {}
   for first, second in strategy.combos:
     if second == "audio_self":
-      value = contrast(audio[:half], audio[half:], None, excluded)
+      value = paired(positives, excluded)
     else:
       value = contrast(projections[first], projections[second], None, twice)
     terms[f"{first}+{second}"] = value
   if strategy.pair_method:
-    weights = None
-    if strategy.pair_method == "Genre":
+    weights = positives
+    if weights is None and strategy.pair_method == "Genre":
       weights = shared_genres(tags, num_codes)
-    terms[f"audio_{strategy.pair_method}_CO"] = contrast(
-      audio[:half], audio[half:], weights, excluded
-    )
+    terms[f"audio_{strategy.pair_method}_CO"] = paired(weights, excluded)
   terms["total"] = sum(terms.values())
   return terms

@@ -1,47 +1,30 @@
 """NT-Xent of a global batch: over all pairs at once, or by tiles.
 
-By tiles no array of all pairs is made, so that memory grows linearly with the
-rows. Forward, a running log-sum-exp goes over square tiles of the logits;
-backward, the tiles are computed again. The rows are sharded over the mesh, and
-blocks of columns are passed from device to device in a ring.
+By tiles a running log-sum-exp goes over square tiles of the logits forward;
+backward, the tiles are computed again.
 """
 
-from collections.abc import Callable
 import functools
-import math
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-_AXIS = "data"
+from pcl_jax.losses import pair_tiles
+from pcl_jax.losses import without_rivals
+
 _MIN_NORM = 1e-8
-_LOG_POSITIVE_OFFSET = math.log(1e-5)  # Added to s_ij in the positive term.
-
-
-@runtime_checkable
-class Pairs(Protocol):
-  """A number for each pair of rows, computed a tile at a time.
-
-  A pytree of arrays whose leading axis is the 2n rows in the order of
-  [anchors; positives].
-  """
-
-  def tile(self, columns: Any) -> Array:
-    """Computes numbers of at least 0, or flags, of some rows by some columns.
-
-    A pair has the same number in either order: `a.tile(b)` is `b.tile(a).T`.
-    """
 
 
 def nt_xent(
   anchors: Float[Array, "n d"],
   positives: Float[Array, "n d"],
-  weights: Pairs | None = None,
-  excluded: Pairs | None = None,
+  weights: pair_tiles.Pairs | None = None,
+  excluded: pair_tiles.Pairs | None = None,
   *,
   temperature: float,
+  rivals: bool = True,
   mesh: jax.sharding.Mesh | None = None,
   tiled_above: int = 4096,
   tile: int = 1024,
@@ -52,6 +35,12 @@ def nt_xent(
   mean over i of log sum_j s_ij - sum_j w_ij log(s_ij + 1e-5). The rows are
   those of the global batch, sharded over the mesh or not.
 
+  There the positives of a row are all in sum_j s_ij, as rivals of each other.
+  Without rivals each stands against the negatives alone, the pairs of weight 0:
+  the loss is the mean over i of
+  sum_p w_ip (log(s_ip + sum_n s_in) - log(s_ip + 1e-5)). With one positive a
+  row both are the same.
+
   Args:
     anchors: embeddings of any norm, [n, d].
     positives: embeddings, [n, d]; row i belongs with anchor i.
@@ -61,6 +50,7 @@ def nt_xent(
     excluded: pairs that sum_j s_ij leaves out where their number is not 0,
       unless j is a positive of i. None leaves out none.
     temperature: t, which divides the cosines; positive.
+    rivals: whether the positives of a row are; weights must be given if not.
     mesh: has one axis, `data`, of type Auto. Without one, all pairs are
       computed at once.
     tiled_above: number of rows, 2n, above which the loss is computed by tiles.
@@ -83,22 +73,28 @@ def nt_xent(
   a = unit_rows(anchors.astype(jnp.float32))
   p = unit_rows(positives.astype(jnp.float32))
   z = jnp.concatenate([a, p])
-  rows = _Rows(jnp.arange(1, total + 1), z, weights, excluded)
-  settings = _Settings(temperature, total // 2, tile, mesh)
+  rows = pair_tiles.Rows(jnp.arange(1, total + 1), z, weights, excluded)
+  settings = pair_tiles.Settings(temperature, total // 2, tile, mesh)
+  at_once, by_tiles = _mean_at_once, _mean_by_tiles
+  if not rivals:
+    at_once, by_tiles = (
+      without_rivals.mean_at_once,
+      without_rivals.mean_by_tiles,
+    )
   if mesh is None or total <= tiled_above:
-    value = _mean_at_once(settings, rows)
+    value = at_once(settings, rows)
   elif total % mesh.size:
     raise ValueError(
       f"{total} rows on {mesh.size} devices: the rows of anchors and positives "
       "together must be a multiple of the devices."
     )
   else:
-    value = _mean_by_tiles(settings, rows)
+    value = by_tiles(settings, rows)
   if weights is not None:
     return value
   logits = jnp.sum(a * p, axis=1) / temperature
   # Not the log of exp(logits) + 1e-5, which overflows where t < 1 / 88.
-  return value - jnp.mean(jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET))
+  return value - jnp.mean(jnp.logaddexp(logits, pair_tiles.LOG_POSITIVE_OFFSET))
 
 
 def unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
@@ -107,51 +103,18 @@ def unit_rows(z: Float[Array, "rows d"]) -> Float[Array, "rows d"]:
   return z / jnp.sqrt(jnp.maximum(square, _MIN_NORM**2))
 
 
-class _Settings(NamedTuple):
-  temperature: float
-  half: int
-  tile: int
-  mesh: jax.sharding.Mesh | None
-
-
-class _Rows(NamedTuple):
-  """All rows, or those of one tile."""
-
-  number: Int[Array, " r"]  # From 1 to 2n; 0 for rows that fill up a tile.
-  z: Float[Array, "r d"]  # Of norm 1.
-  weights: Pairs | None  # None where the partner is the one positive.
-  excluded: Pairs | None  # None where no pair is excluded.
-
-
-def _pairs_of_tile(
-  settings: _Settings, rows: _Rows, columns: _Rows
-) -> tuple[Float[Array, "r c"], Float[Array, "r c"] | None]:
-  """Computes logits, -inf where left out of the normaliser, and weights."""
-  logits = jnp.matmul(rows.z, columns.z.T, precision="highest")
-  apart = rows.number[:, None] - columns.number[None, :]
-  kept = (apart != 0) & (columns.number > 0)[None, :]
-  weights = None
-  if rows.weights is not None:
-    weights = rows.weights.tile(columns.weights).astype(jnp.float32)
-    weights = jnp.where(kept, weights, 0.0)
-  if rows.excluded is not None:
-    is_partner = jnp.abs(apart) == settings.half
-    positive = is_partner if weights is None else weights > 0
-    excluded = rows.excluded.tile(columns.excluded) > 0
-    kept = kept & (positive | ~excluded)
-  return jnp.where(kept, logits / settings.temperature, -jnp.inf), weights
-
-
-def _mean_at_once(settings: _Settings, rows: _Rows) -> Float[Array, ""]:
+def _mean_at_once(
+  settings: pair_tiles.Settings, rows: pair_tiles.Rows
+) -> Float[Array, ""]:
   """Computes the loss; where weights is None, without its attraction."""
-  logits, weights = _pairs_of_tile(settings, rows, rows)
+  logits, weights = pair_tiles.pairs_of_tile(settings, rows, rows)
   if weights is None:
     return jnp.mean(jax.nn.logsumexp(logits, axis=1))
   total = weights.sum(axis=1, keepdims=True)
   counts = total > 0
   # A row without positives may have no logits left: 0 * inf in the gradient.
   logits = jnp.where(counts, logits, 0.0)
-  attraction = jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET)
+  attraction = jnp.logaddexp(logits, pair_tiles.LOG_POSITIVE_OFFSET)
   scaled = weights / jnp.where(counts, total, 1.0)
   per_row = jax.nn.logsumexp(logits, axis=1)
   per_row = per_row - jnp.sum(scaled * attraction, axis=1)
@@ -175,19 +138,21 @@ class _Scales(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mean_by_tiles(settings: _Settings, rows: _Rows) -> Float[Array, ""]:
+def _mean_by_tiles(
+  settings: pair_tiles.Settings, rows: pair_tiles.Rows
+) -> Float[Array, ""]:
   """Computes the same as `_mean_at_once`."""
   return _forward(settings, rows)[0]
 
 
 def _forward(
-  settings: _Settings, rows: _Rows
-) -> tuple[Float[Array, ""], tuple[_Rows, _Scales]]:
+  settings: pair_tiles.Settings, rows: pair_tiles.Rows
+) -> tuple[Float[Array, ""], tuple[pair_tiles.Rows, _Scales]]:
   zeros = jnp.zeros(len(rows.z))
   # Below any logit, and finite, so that no difference of two is NaN.
   least = zeros - 2 / settings.temperature
   sums = _Sums(least, zeros, zeros, zeros)
-  sums = _over_columns(_add_to_sums, settings, rows, sums)
+  sums = pair_tiles.over_columns(_add_to_sums, settings, rows, sums)
   counts = zeros == 0 if rows.weights is None else sums.weight > 0
   scale = jnp.where(counts, 1 / jnp.where(sums.weight > 0, sums.weight, 1), 0)
   normaliser = sums.most + jnp.log(jnp.where(counts, sums.scaled, 1))
@@ -197,31 +162,34 @@ def _forward(
 
 
 def _backward(
-  settings: _Settings,
-  residuals: tuple[_Rows, _Scales],
+  settings: pair_tiles.Settings,
+  residuals: tuple[pair_tiles.Rows, _Scales],
   cotangent: Float[Array, ""],
-) -> tuple[_Rows]:
+) -> tuple[pair_tiles.Rows]:
   z = residuals[0].z
-  gradient = _over_columns(
+  gradient = pair_tiles.over_columns(
     _add_to_gradient, settings, residuals, jnp.zeros_like(z)
   )
   gradient = gradient * (cotangent / (len(z) * settings.temperature))
-  return (_Rows(None, gradient, None, None),)
+  return (pair_tiles.Rows(None, gradient, None, None),)
 
 
 _mean_by_tiles.defvjp(_forward, _backward)
 
 
 def _add_to_sums(
-  settings: _Settings, rows: _Rows, columns: _Rows, sums: _Sums
+  settings: pair_tiles.Settings,
+  rows: pair_tiles.Rows,
+  columns: pair_tiles.Rows,
+  sums: _Sums,
 ) -> _Sums:
-  logits, weights = _pairs_of_tile(settings, rows, columns)
+  logits, weights = pair_tiles.pairs_of_tile(settings, rows, columns)
   most = jnp.maximum(sums.most, jnp.max(logits, axis=1))
   scaled = sums.scaled * jnp.exp(sums.most - most)
   scaled = scaled + jnp.sum(jnp.exp(logits - most[:, None]), axis=1)
   if weights is None:
     return sums._replace(most=most, scaled=scaled)
-  attraction = jnp.logaddexp(logits, _LOG_POSITIVE_OFFSET)
+  attraction = jnp.logaddexp(logits, pair_tiles.LOG_POSITIVE_OFFSET)
   return _Sums(
     most,
     scaled,
@@ -231,76 +199,20 @@ def _add_to_sums(
 
 
 def _add_to_gradient(
-  settings: _Settings,
-  rows: tuple[_Rows, _Scales],
-  columns: tuple[_Rows, _Scales],
+  settings: pair_tiles.Settings,
+  rows: tuple[pair_tiles.Rows, _Scales],
+  columns: tuple[pair_tiles.Rows, _Scales],
   gradient: Float[Array, "r d"],
 ) -> Float[Array, "r d"]:
   """Adds the contribution of a tile to the gradient of its rows."""
   # A cosine c_ij is in the terms of both rows i and j. With the normalisers of
   # both, row i needs no gradient from the tile in which it is a column.
   (rows, row_scales), (columns, column_scales) = rows, columns
-  logits, weights = _pairs_of_tile(settings, rows, columns)
+  logits, weights = pair_tiles.pairs_of_tile(settings, rows, columns)
   slope = jnp.exp(logits - row_scales.normaliser[:, None])
   slope = slope + jnp.exp(logits - column_scales.normaliser[None, :])
   if weights is not None:
     scale = row_scales.weight[:, None] + column_scales.weight[None, :]
-    attracted = jax.nn.sigmoid(logits - _LOG_POSITIVE_OFFSET)
+    attracted = jax.nn.sigmoid(logits - pair_tiles.LOG_POSITIVE_OFFSET)
     slope = slope - weights * scale * attracted
   return gradient + jnp.matmul(slope, columns.z, precision="highest")
-
-
-def _over_columns(
-  add: Callable, settings: _Settings, rows: Any, sums: Any
-) -> Any:
-  """Sums over all columns for each row, tile by tile; arrays are [2n, ...].
-
-  `add` takes the settings, a tile of rows, one of columns and the sums of these
-  rows, and returns the sums with these columns.
-  """
-  devices = settings.mesh.size
-  onwards = [(i, (i + 1) % devices) for i in range(devices)]
-
-  def add_block(rows, columns, sums):
-    def of_tile(tile):
-      one, so_far = tile
-      return jax.lax.scan(
-        lambda so_far, other: (add(settings, one, other, so_far), None),
-        so_far,
-        columns,
-      )[0]
-
-    return jax.lax.map(of_tile, (rows, sums))
-
-  def of_device(rows, sums):
-    size = jax.tree.leaves(rows)[0].shape[0]
-    rows, sums = _in_tiles((rows, sums), size, settings.tile)
-
-    def step(carry, _):
-      columns, sums = carry
-      # The block goes on to the next device while its tiles are computed.
-      following = jax.lax.ppermute(columns, _AXIS, onwards)
-      return (following, add_block(rows, columns, sums)), None
-
-    if devices == 1:
-      sums = add_block(rows, rows, sums)
-    else:
-      (_, sums), _ = jax.lax.scan(step, (rows, sums), length=devices)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], sums)
-
-  split = jax.P(_AXIS)
-  return jax.shard_map(
-    of_device, mesh=settings.mesh, in_specs=split, out_specs=split
-  )(rows, sums)
-
-
-def _in_tiles(entries: Any, size: int, tile: int) -> Any:
-  """Cuts arrays [size, ...] into [tiles, rows, ...], padded with zeros."""
-  tiles = -(-size // tile)
-  rows = -(-size // tiles)  # The fewest that as many tiles can hold.
-
-  def cut(x):
-    fill = [(0, tiles * rows - size)] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, fill).reshape(tiles, rows, *x.shape[1:])
-
-  return jax.tree.map(cut, entries)

@@ -76,7 +76,9 @@ _RANGES = {
   "augmentation.time_mask_frames": (1, song_patches.FRAMES),
   "augmentation.band_mask_bands": (1, song_patches.BANDS),
 }
+ALL = "all"  # Of `loss_params.positives`.
 _CHOICES = {
+  "loss_params.positives": ("partner", ALL),
   "data.order": ("shuffled", "blocks", RESIDENT),
   "opt_params.lr_schedule": optimizers.SCHEDULES,
   "train.compute_dtype": ("float32", "bfloat16"),
@@ -119,6 +121,7 @@ _FORMERLY = {
   "trackers": ["tensorboard"],
   "steps": 0,
   "validate_every_steps": 0,
+  "loss_params.positives": "partner",
   "data.patches_per_song": 1,
   "wandb_params.project": "",
   "wandb_params.run_name": "",
@@ -195,9 +198,17 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
         f"config.{key} is {values[key]!r}; it is one of {', '.join(choices)}."
       )
   trackers.check(config.trackers)
-  return strategies.parse(
+  strategy = strategies.parse(
     config.contrast_combos, config.audio_contrast_params.pair_generation_method
   )
+  if config.loss_params.positives == ALL and not strategy.paired:
+    raise errors.InputError(
+      f"config.loss_params.positives is {ALL!r} and strategy {strategy.name} "
+      "has no pairs of songs whose lists would say what is positive. Leave it "
+      "at 'partner', or choose SS or a pair method "
+      "(audio_contrast_params.pair_generation_method)."
+    )
+  return strategy
 
 
 def _check_length(config: ml_collections.ConfigDict) -> None:

@@ -211,13 +211,12 @@ def _row(session: _Session, plan: plans.Plan) -> dict[str, Any]:
   devices = run.batches.sharding.mesh.devices.ravel().tolist()
   row = {"epoch": progress.epoch, "step": progress.step} | speeds
   row |= profiling.figures(run.operations, steps_per_s, devices)
-  sharing = run.batches.sharing
   if run.schedule is not None:
     updates = progress.step - 1 - progress.skipped_steps
     row["learning_rate"] = float(run.schedule(updates))
-  if sharing is not None:
+  for name, lists in run.batches.shared.items():
     songs = plan.songs[progress.step_in_epoch - 1]
-    row["sharing_share"] = round(sharing.share(songs), 5)
+    row[f"{name}_share"] = round(lists.share(songs), 5)
   return row | session.failures()
 
 

@@ -42,8 +42,9 @@ class Batches:
   data: dataset.DataSet
   # What enters a batch in addition to audio, a row for each song.
   tables: dict[str, np.ndarray]
-  # Lists whose songs are no negatives of one another.
-  sharing: false_negatives.SharedLists | None
+  # Lists whose songs are no negatives of one another, as `sharing`, or are
+  # positives of one another, as `positives`, where the loss needs them.
+  shared: dict[str, false_negatives.SharedLists]
   sharding: jax.sharding.NamedSharding  # Over all devices.
 
   @functools.cached_property
@@ -114,7 +115,7 @@ class Batches:
       self.tables,
       plan,
       self.sharding,
-      sharing=self.sharing,
+      shared=self.shared,
       resident=self.resident,
       threads=self.config.data.threads,
       stall_s=self.config.data.stall_s,
@@ -208,11 +209,27 @@ def _batches_of(
     strategy=strategy,
     data=data,
     tables=tables,
-    sharing=false_negatives.SharedLists.of(
-      data.catalogue, config.loss_params.exclude_sharing
-    ),
+    shared=_shared_of(config, strategy, data),
     sharding=jax.NamedSharding(mesh, jax.P("data")),
   )
+
+
+def _shared_of(
+  config: ml_collections.ConfigDict,
+  strategy: strategies.Strategy,
+  data: dataset.DataSet,
+) -> dict[str, false_negatives.SharedLists]:
+  shared = {}
+  excluded = config.loss_params.exclude_sharing
+  if config.loss_params.positives == config_check.ALL and strategy.pair_method:
+    method = strategy.pair_method
+    shared["positives"] = false_negatives.SharedLists.of_pairs(
+      data.catalogue, method
+    )
+    # Positives are no negatives anyway.
+    excluded = [kind for kind in excluded if kind != method.lower()]
+  sharing = false_negatives.SharedLists.of(data.catalogue, excluded)
+  return shared if sharing is None else shared | {"sharing": sharing}
 
 
 def _schedule_of(batches: Batches) -> optax.Schedule | None:
@@ -263,6 +280,7 @@ def recipe_of(batches: Batches) -> train_step.Recipe:
     strategy=batches.strategy,
     num_codes=len(batches.data.catalogue.genre_codes),
     temperature=config.loss_params.contrastive_temperature,
+    all_positives=config.loss_params.positives == config_check.ALL,
     mixup_alpha=mixup.mixup_alpha if mixup.mixup else None,
     mixup_beta=mixup.mixup_beta,
     augmentation=strengths if strengths.is_on else None,

@@ -38,6 +38,7 @@ class Recipe:
   mixup_alpha: float | None  # None for no mixup.
   mixup_beta: float = 2.0
   augmentation: feature_augmentation.Strengths | None = None  # None for none.
+  all_positives: bool = False  # Or the partner of each row alone.
   microbatches: int = 1  # Parts that are embedded one after the other.
   tiled_above: int = 4096  # As `nt_xent` takes them.
   tile: int = 1024
@@ -83,7 +84,8 @@ def compute_loss(
   """Computes the loss of one global batch.
 
   The batch has rows of `audio` and of the modes that the strategy uses and,
-  where pairs are excluded, numbers of the `songs` and `sharing` of the loader.
+  where pairs are excluded or there are several positives, numbers of the
+  `songs`, and `sharing` and `positives` of the loader.
   The key decides augmentation, mixup and dropout; training turns on
   augmentation, dropout and the batch's own statistics.
 
@@ -109,7 +111,17 @@ def compute_loss(
     return embeddings, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
   rows = {**batch, "audio": audio}
-  songs, entries = rows.pop("songs", None), rows.pop("sharing", None)
+  songs = rows.pop("songs", None)
+  lists = {
+    name: loss_terms.shared_lists(rows.pop(name), len(audio))
+    for name in ("sharing", "positives")
+    if name in rows
+  }
+  positives = None
+  if recipe.all_positives:
+    positives = loss_terms.all_positives(
+      recipe.strategy, len(audio), songs, lists.get("positives")
+    )
   projections, new_stats = embed_in_parts(
     embed, rows, drop_key, count=recipe.microbatches, mesh=mesh
   )
@@ -126,22 +138,12 @@ def compute_loss(
     batch.get("genre_w2v"),
     num_codes=recipe.num_codes,
     contrast=contrast,
-    excluded=_no_negatives(songs, entries, audio.shape[0]),
+    excluded=loss_terms.no_negatives(songs, list(lists.values())),
+    positives=positives,
   )
   if not training:
     terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)
   return terms["total"], (terms, new_stats)
-
-
-def _no_negatives(
-  songs: jax.Array | None, entries: jax.Array | None, rows: int
-) -> loss_terms.NoNegatives | None:
-  shared = None
-  if entries is not None:
-    shared = loss_terms.false_negatives(entries, rows)
-  if songs is None and shared is None:
-    return None
-  return loss_terms.NoNegatives(songs, shared)
 
 
 def embed_in_parts(

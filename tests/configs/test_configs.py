@@ -1,5 +1,6 @@
 """Tests of the config files but published_yaml, and of every variant's step."""
 
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -13,6 +14,7 @@ import pytest
 
 from configs import common
 from configs import sample
+from pcl_jax.audio import feature_augmentation
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
@@ -267,7 +269,7 @@ def _trace(config, data, *, step):
   strategy, mesh = config_check.check_values(config), _MESH
   tables = data.tables(strategy, config.data.max_num_tags)
   sharding = jax.NamedSharding(mesh, jax.P("data"))
-  batches = setup.Batches(config, strategy, data, tables, None, sharding)
+  batches = setup.Batches(config, strategy, data, tables, {}, sharding)
   names = (config.model_params.audio.backbone_type, strategy.modes)
   if names not in _begun:
     built, table = setup.architecture_of(batches)
@@ -373,6 +375,23 @@ def test_the_sample_config_trains_with_each_argument(
 def test_common_names_every_variant_once():
   assert common.CROSS_MODAL == CROSS
   assert common.PAIR_METHODS == PAIRS
+
+
+def test_the_papers_configs_augment_nothing():
+  off = feature_augmentation.Strengths()
+  assert common.get_config().augmentation.to_dict() == dataclasses.asdict(off)
+
+
+@pytest.mark.parametrize("name", [*FAMILY_FILES, "sample", "library"])
+def test_the_word_augmented_turns_on_augmentation_and_nothing_else(name):
+  plain, small = _load(name), _load(name, "augmented,smoke").augmentation
+  changed = _load(name, "augmented")
+  config_check.check_values(changed)
+  given = changed.augmentation.to_dict()
+  assert feature_augmentation.Strengths(**given).is_on
+  assert small.to_dict() == given
+  changed.augmentation = plain.augmentation
+  assert changed.to_dict() == plain.to_dict()
 
 
 def test_a_misspelt_config_argument_is_told_what_may_be_meant():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
+from pcl_jax.data import catalogues
 from pcl_jax.data import false_negatives
 from pcl_jax.data import ragged
 from pcl_jax.losses import loss_terms
@@ -40,7 +41,7 @@ def test_rows_share_on_the_device_what_their_songs_share_in_the_lists(
   songs = np.array(songs)
   entries = _of(members).entries(songs)
   assert entries.shape[1] & (entries.shape[1] - 1) == 0
-  shared = loss_terms.false_negatives(jnp.asarray(entries), len(songs))
+  shared = loss_terms.shared_lists(jnp.asarray(entries), len(songs))
   flags = np.asarray(shared.tile(shared)) > 0
   for (i, a), (j, b) in itertools.permutations(enumerate(songs.tolist()), 2):
     assert flags[i, j] == _together(members, a, b)
@@ -78,6 +79,16 @@ def test_songs_of_an_album_share_it():
   )
   assert lists.share(np.array([3, 5])) == 1
   assert lists.share(np.array([3, 4, 5])) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("method", catalogues.PAIR_METHODS)
+def test_the_lists_of_a_pair_method_are_those_its_pairs_are_drawn_from(method):
+  made = tiny_data.tiny_catalogue()
+  lists = made.pair_lists(method)
+  found = false_negatives.SharedLists.of_pairs(made, method).lists
+  assert len(found) == len(made)
+  pairs = sorted(zip(found.values, found.list_index(), strict=True))
+  assert pairs == sorted(zip(lists.list_index(), lists.values, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["mood", "album"])

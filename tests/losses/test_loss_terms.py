@@ -125,7 +125,7 @@ def test_terms_do_not_depend_on_whether_all_pairs_are_held_at_once():
   # Songs 0 and 2 stand in a list, 1, 4 and 5 in another.
   entries = np.full((2, 16), ROWS, np.int32)
   entries[:, :5] = [[0, 2, 1, 4, 5], [0, 0, 1, 1, 1]]
-  excluded = loss_terms.false_negatives(jnp.asarray(entries), ROWS)
+  excluded = loss_terms.shared_lists(jnp.asarray(entries), ROWS)
   whole = _terms([A_P], "Genre", excluded)
   tiled = _terms([A_P], "Genre", excluded, tiled_above=0)
   assert whole == pytest.approx(tiled, rel=1e-5)
@@ -194,12 +194,81 @@ def test_songs_that_are_all_different_change_no_loss(tiled_above):
 
 def test_rows_of_one_song_and_rows_that_share_a_list_are_no_negatives():
   entries = np.array([[0, 1, ROWS, ROWS], [0, 0, 0, 0]], np.int32)
-  shared = loss_terms.false_negatives(jnp.asarray(entries), ROWS)
+  shared = loss_terms.shared_lists(jnp.asarray(entries), ROWS)
   both = loss_terms.NoNegatives(jnp.asarray(SONGS), shared)
   flags = np.array(both.tile(both))
   np.fill_diagonal(flags, False)
   expected = {(0, 1), (1, 0), (0, 3), (3, 0), (2, 4), (4, 2)}
   assert set(map(tuple, np.argwhere(flags).tolist())) == expected
+
+
+def _flags(pairs) -> set[tuple[int, int]]:
+  flags = np.triu(np.asarray(pairs.tile(pairs)), 1)
+  return set(map(tuple, np.argwhere(flags).tolist()))
+
+
+def test_all_positives_are_partners_and_other_songs_of_a_list():
+  # Songs 3, 1, 5 and 3, 5, 2, 7, 0; rows 0, 3, 4 and 6 stand in one list.
+  sets = np.zeros((ROWS, 2), bool)
+  sets[[0, 3, 4, 6], 0] = True
+  sets[5, 1] = True
+  shared = loss_terms.Shared(jnp.asarray(sets))
+  strategy = strategies.parse([A_P], "Artist")
+  found = loss_terms.all_positives(strategy, ROWS, jnp.asarray(SONGS), shared)
+  partners = {(0, 4), (1, 5), (2, 6), (3, 7)}
+  # Rows 0 and 3 are of one song.
+  assert _flags(found) == partners | {(0, 6), (3, 4), (3, 6), (4, 6)}
+
+
+def test_all_positives_of_ss_are_the_rows_of_one_song():
+  strategy = strategies.parse([SS], "")
+  songs = jnp.array([4, 2, 4, 9, 4, 2, 4, 9])
+  found = loss_terms.all_positives(strategy, ROWS, songs, None)
+  expected = {(0, 2), (0, 4), (0, 6), (2, 4), (2, 6), (4, 6), (1, 5), (3, 7)}
+  assert _flags(found) == expected
+  assert loss_terms.all_positives(strategy, ROWS, None, None) is None
+
+
+def test_lists_of_several_kinds_leave_out_the_pairs_of_each():
+  first, second = (
+    loss_terms.Shared(jnp.eye(ROWS, dtype=bool)[:, :1].at[row].set(True))
+    for row in (2, 5)
+  )
+  found = loss_terms.no_negatives(None, [first, second])
+  assert _flags(found) == {(0, 2), (0, 5)}
+  assert loss_terms.no_negatives(None, []) is None
+
+
+@pytest.mark.parametrize("combos, method", [([A_P], "Genre"), ([SS], "")])
+def test_all_positives_enter_the_terms_of_audio_and_audio_alone(combos, method):
+  songs = jnp.asarray(SONGS)
+  shared = loss_terms.Shared(jnp.ones((ROWS, 1), bool))
+  strategy = strategies.parse(combos, method)
+  positives = loss_terms.all_positives(strategy, ROWS, songs, shared)
+  excluded = loss_terms.no_negatives(songs, [shared])
+  terms = loss_terms.loss_terms(
+    strategy,
+    _projections(),
+    _tags(),
+    num_codes=CODES,
+    contrast=functools.partial(nt_xent.nt_xent, temperature=0.1),
+    excluded=excluded,
+    positives=positives,
+  )
+  audio = _projections()["audio"]
+  alone = nt_xent.nt_xent(
+    audio[: ROWS // 2],
+    audio[ROWS // 2 :],
+    positives,
+    excluded,
+    temperature=0.1,
+    rivals=False,
+  )
+  name = f"audio_{method}_CO" if method else "audio+audio_self"
+  np.testing.assert_allclose(terms.pop(name), alone, rtol=1e-5)
+  without = _terms(combos, "", excluded) if method else {}
+  for other in terms.keys() - {"total"}:
+    np.testing.assert_allclose(terms[other], without[other], rtol=1e-5)
 
 
 def _weights_by_sets(sets: list[set[int]]) -> list[list[Fraction]]:

@@ -45,6 +45,12 @@ BAD += [("data.patches_per_song", -1, "0 or more")]
 BAD += [("opt_params.weight_decay", -1e-4, "0 or more")]
 BAD += [("opt_params.warmup_steps", -1, "0 or more")]
 BAD += [(key, v, "in [0, 1)") for key in RATES for v in (1.0, -0.1)]
+BAD += [("augmentation.time_masks", -1, "0 or more")]
+BAD += [("augmentation.stretch", 1.0, "in [0, 1)")]
+BAD += [("augmentation.gain_db", value, "from 0 to 100") for value in (-1, 101)]
+BAD += [
+  ("augmentation.band_mask_bands", value, "from 1 to 48") for value in (0, 49)
+]
 BAD += [
   ("opt_params.lr", float("nan"), "above 0"),
   ("opt_params.lr", float("inf"), "above 0"),
@@ -83,6 +89,28 @@ def test_the_bounds_of_a_value_are_allowed():
   config.seed = config.data.threads = 0
   config.opt_params.weight_decay = 0.0
   assert config_check.check_values(config) == strategies.parse(SS, "")
+
+
+def test_several_positives_need_a_strategy_that_has_pairs():
+  config = common.of_strategy("cm", "resnet", "")
+  config.loss_params.positives = "all"
+  with pytest.raises(errors.InputError, match="strategy CM A,P has no pairs"):
+    config_check.check_values(config)
+  for family in ("ss", "aim", "hybrid"):
+    config = common.of_strategy(family, "resnet", "")
+    config.loss_params.positives = "all"
+    config_check.check_values(config)
+  config.loss_params.positives = "some"
+  with pytest.raises(errors.InputError, match="'some'; it is one of partner"):
+    config_check.check_values(config)
+
+
+def test_a_checkpoint_from_before_augmentation_goes_on_without_it():
+  then, now = _meta(), _meta(config__augmentation__gain_db=0.0)
+  assert config_check.check_changes(then, now).lines == []
+  now = _meta(config__augmentation__gain_db=3.0)
+  with pytest.raises(errors.InputError, match="gain_db was 0.0 and is 3.0 now"):
+    config_check.check_changes(then, now)
 
 
 def test_an_unknown_order_of_reading_is_refused():

@@ -247,6 +247,31 @@ def test_songs_that_share_a_list_are_no_negatives_where_that_is_asked_for(
   assert row["total"] < plain["total"]
 
 
+def test_all_songs_of_a_list_are_positives_where_that_is_asked_for(
+  data_dir, quickly, tmp_path
+):
+  """And patches are augmented; the run goes on bitwise."""
+  config = tiny_run.quick_config(
+    data_dir,
+    epochs=2,
+    contrast_combos=(),
+    audio_contrast_params__pair_generation_method="Artist",
+    loss_params__positives="all",
+    loss_params__exclude_sharing=("artist", "playlist"),
+    augmentation__gain_db=6.0,
+    augmentation__stretch=0.1,
+  )
+  tiny_run.train_on_one(config, tmp_path / "whole")
+  row = tiny_run.rows_of(tmp_path / "whole")[0]
+  assert 0 < row["positives_share"] < 1 and 0 < row["sharing_share"] < 1
+  config.epochs = 1
+  tiny_run.train_on_one(config, tmp_path / "parts")
+  config.epochs = 2
+  tiny_run.train_on_one(config, tmp_path / "parts")
+  last = tiny_run.latest_step_of(tmp_path / "whole")
+  tiny_run.assert_same_end(tmp_path / "parts", tmp_path / "whole", config, last)
+
+
 @pytest.mark.long
 def test_a_run_in_parts_is_written_down_like_any_other(data_dir, tmp_path):
   config = tiny_run.quick_config(

@@ -1,5 +1,6 @@
 """Tests of pcl_jax.training.train_step."""
 
+import dataclasses
 import functools
 
 from flax import nnx
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from pcl_jax.audio import feature_augmentation
 from pcl_jax.data import strategies
 from pcl_jax.models import encoders
 from pcl_jax.training import optimizers
@@ -192,6 +194,25 @@ def test_mixup_changes_the_loss_and_follows_the_key(mixed):
   assert len(off) == 1  # Nor is there dropout in evaluation.
   assert len(on) == 3
   assert not off & on
+
+
+def _programs(recipe):
+  """Returns the text of the steps of training and evaluation."""
+  state, steps, split = small_step.start(
+    small_step.SmallEncoders(rngs=nnx.Rngs(0)), optax.identity(), recipe
+  )
+  given = (state, split(small_step.batch()), jax.random.key(0))
+  return [step.lower(*given).as_text() for step in steps]
+
+
+def test_augmentation_changes_the_training_step_and_no_evaluation():
+  plain = small_step.recipe(SS, 7.0)
+  strengths = feature_augmentation.Strengths(gain_db=6.0, time_masks=1)
+  train, evaluate = _programs(plain)
+  augmented = dataclasses.replace(plain, augmentation=strengths)
+  augmented_train, augmented_evaluate = _programs(augmented)
+  assert augmented_train != train
+  assert augmented_evaluate == evaluate
 
 
 def test_each_step_draws_anew_and_a_resumed_run_draws_the_same(mixed):
