@@ -113,7 +113,7 @@ def draw_gains_db(
   ends_key, curve_key = jax.random.split(key)
   ends = jax.random.uniform(ends_key, (2, rows, 1), minval=-1.0)
   across = np.linspace(-0.5, 0.5, bands, dtype=np.float32)
-  gains_db = s.gain_db * ends[0] + s.slope_db * ends[1] * across
+  gains_db = s.gain_db * ends[0] + s.slope_db * ends[1] * across[None]
   if s.equaliser_db:
     turns = np.pi * np.outer(np.arange(1, _CURVES + 1), np.arange(bands) + 0.5)
     curves = np.cos(turns / bands).astype(np.float32)
@@ -140,12 +140,12 @@ def draw_noise(
   )
   level = power.mean(axis=(1, 2)) * 10.0 ** (-below_db / 10.0)
   one, other = bands * jax.random.uniform(range_key, (2, rows, 1))
-  number = jnp.arange(bands)
+  number = jnp.arange(bands)[None]
   inside = number >= jnp.floor(jnp.minimum(one, other))
   inside &= number < jnp.ceil(jnp.maximum(one, other))
   # A gamma variable is nearly the cube of a normal one (Wilson and Hilferty,
   # 1931), which is drawn without a loop.
-  ninth = 1.0 / (9.0 * _noise_shapes())
+  ninth = 1.0 / (9.0 * _noise_shapes()[None, None])
   drawn = jax.random.normal(frame_key, power.shape)
   varied = jnp.maximum(1.0 - ninth + np.sqrt(ninth) * drawn, 0.0) ** 3
   return varied * (level[:, None] * inside)[:, None, :]
@@ -186,8 +186,7 @@ def in_gaps(
   starts: Int[Array, "rows gaps"], widths: Int[Array, "rows gaps"], places: int
 ) -> Bool[Array, "rows places"]:
   """Tells for each place whether it lies in one of the gaps of its row."""
-  number = jnp.arange(places)[:, None]
-  after = number - starts[:, None, :]
+  after = jnp.arange(places)[None, :, None] - starts[:, None, :]
   return ((after >= 0) & (after < widths[:, None, :])).any(axis=-1)
 
 
@@ -201,7 +200,7 @@ def stretched(
   """
   last = patches.shape[1] - 1
   middle = last / 2
-  places = middle + (jnp.arange(last + 1) - middle) * rates[:, None]
+  places = middle + (jnp.arange(last + 1) - middle)[None] * rates[:, None]
   places = last - jnp.abs(last - jnp.abs(places))
   before = jnp.minimum(places.astype(jnp.int32), last - 1)
   share = (places - before)[:, :, None]

@@ -132,7 +132,7 @@ def _add_negatives(
 def _add_positives(
   settings: pair_tiles.Settings,
   rows: tuple[pair_tiles.Rows, Float[Array, " r"]],
-  columns: tuple[pair_tiles.Rows, Float[Array, " r"]],
+  columns: tuple[pair_tiles.Rows, Float[Array, " c"]],
   sums: _Positives,
 ) -> _Positives:
   (rows, normaliser), (columns, _) = rows, columns

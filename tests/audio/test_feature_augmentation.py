@@ -27,7 +27,7 @@ ALL_ON = Strengths(
   stretch=0.1,
 )
 _augment = jax.jit(feature_augmentation.augment, static_argnums=2)
-_draw_noise = jax.jit(feature_augmentation.draw_noise)
+_draw_noise = jax.jit(feature_augmentation.draw_noise, static_argnums=2)
 _stretched = jax.jit(feature_augmentation.stretched)
 
 
@@ -47,10 +47,11 @@ def _patches() -> np.ndarray:
   return melspectrogram.log_mel(_audio())
 
 
+@jax.jit
 def _amplified(patches, gains_db):
-  power = feature_augmentation.to_power(jnp.asarray(patches))
+  power = feature_augmentation.to_power(patches)
   return feature_augmentation.to_feature(
-    feature_augmentation.amplified(power, jnp.asarray(gains_db, jnp.float32))
+    feature_augmentation.amplified(power, gains_db)
   )
 
 
@@ -62,9 +63,9 @@ def test_a_gain_on_the_feature_is_that_gain_on_the_audio(gain_db):
 
 
 def test_silence_stays_silence_at_any_gain():
-  silence = np.full((1, 3, BANDS), melspectrogram.SILENCE)
-  found = _amplified(silence, np.full((1, BANDS), 60.0))
-  np.testing.assert_allclose(found, -2.0, atol=1e-6)
+  silence = np.full((ROWS, FRAMES, BANDS), melspectrogram.SILENCE)
+  found = _amplified(silence, np.full((ROWS, BANDS), 60.0))
+  np.testing.assert_allclose(found, -2.0, atol=1e-5)
 
 
 def _band_hz() -> np.ndarray:
@@ -75,7 +76,11 @@ def _band_hz() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-  "strengths", [Strengths(slope_db=20.0), Strengths(equaliser_db=4.0)]
+  "strengths",
+  [
+    pytest.param(Strengths(slope_db=20.0), marks=pytest.mark.long),
+    Strengths(equaliser_db=4.0),
+  ],
 )
 def test_gains_of_bands_are_those_of_a_filter_on_the_audio(strengths):
   gains_db = np.asarray(
@@ -90,10 +95,11 @@ def test_gains_of_bands_are_those_of_a_filter_on_the_audio(strengths):
   filtered = np.fft.irfft(spectrum * factors, SAMPLES).astype(np.float32)
   expected = melspectrogram.log_mel(filtered)
   error = np.abs(_amplified(_patches(), gains_db) - expected)
-  # A band is not one frequency: tenths are decibels.
-  assert np.median(error) < 0.01 and np.quantile(error, 0.99) < 0.1
+  # A band is not one frequency. A tenth is a decibel.
+  assert np.median(error) < 0.02 and np.quantile(error, 0.99) < 0.2
 
 
+@pytest.mark.long
 def test_a_slope_is_linear_in_the_bands_and_a_gain_is_alike_in_all():
   draw = functools.partial(
     feature_augmentation.draw_gains_db, jax.random.key(1), 2_000, BANDS
@@ -111,19 +117,21 @@ def test_a_slope_is_linear_in_the_bands_and_a_gain_is_alike_in_all():
   np.testing.assert_allclose(curves.mean(axis=1), 0.0, atol=1e-4)
 
 
+@pytest.mark.long
 def test_noise_fills_a_range_of_bands_at_a_level_below_the_patch():
   power = jnp.full((200, 32, BANDS), 3.0)
   noise = np.asarray(_draw_noise(jax.random.key(0), power, 20.0))
   assert noise.min() >= 0
   inside = (noise > 0).any(axis=1)
   edges = np.abs(np.diff(inside.astype(int), axis=1)).sum(axis=1)
-  assert set(edges) == {0, 1, 2} - ({0} if (edges > 0).all() else set())
+  assert {1, 2} <= set(edges) <= {0, 1, 2}  # One range.
   assert inside.sum(axis=1).min() >= 1
   means = noise.sum(axis=(1, 2)) / (32 * inside.sum(axis=1)) / 3.0
   below_db = -10 * np.log10(means)
   assert 18 < below_db.min() < 22 and 48 < below_db.max() < 52
 
 
+@pytest.mark.long
 def test_noise_varies_from_frame_to_frame_as_white_noise_does():
   rng = np.random.default_rng(0)
   real = melspectrogram.mel_power(rng.standard_normal(1_000_000))[2:-2]
@@ -149,6 +157,7 @@ def test_gaps_are_where_and_as_wide_as_they_say():
   np.testing.assert_array_equal(found, np.array(expected, bool))
 
 
+@pytest.mark.long
 def test_drawn_gaps_have_every_width_up_to_the_largest_and_reach_both_ends():
   gaps = np.asarray(
     feature_augmentation.draw_gaps(jax.random.key(0), (3_000, 1), 12, 4)
@@ -201,6 +210,7 @@ def test_a_strength_of_0_is_left_out_and_without_any_nothing_changes():
   np.testing.assert_array_equal(found, _patches())
 
 
+@pytest.mark.long
 def test_each_patch_is_changed_by_strengths_of_its_own():
   same = np.repeat(_patches()[:1], ROWS, axis=0)
   first, again, other = (
@@ -213,6 +223,7 @@ def test_each_patch_is_changed_by_strengths_of_its_own():
   assert rows.min() == melspectrogram.SILENCE and np.isfinite(rows).all()
 
 
+@pytest.mark.long
 def test_a_batch_over_8_devices_is_changed_as_on_1():
   auto = (jax.sharding.AxisType.Auto,)
   mesh = jax.make_mesh((8,), ("data",), auto)
@@ -223,7 +234,9 @@ def test_a_batch_over_8_devices_is_changed_as_on_1():
   np.testing.assert_allclose(eight, one, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize(
+  "platform", ["cuda", pytest.param("tpu", marks=pytest.mark.long)]
+)
 def test_it_is_a_program_without_loops_for_accelerators(platform):
   shape = jax.ShapeDtypeStruct((ROWS, 256, BANDS), jnp.float32)
   traced = _augment.trace(jax.random.key(0), shape, ALL_ON)
