@@ -77,7 +77,9 @@ def _load(store, plan, devices=1, resident=None, first_step=0):
     plan,
     jax.NamedSharding(_mesh(devices), jax.P("data")),
     threads=1,
-    sharing=false_negatives.SharedLists.of(CATALOGUE, ("playlist",)),
+    shared={
+      "sharing": false_negatives.SharedLists.of(CATALOGUE, ("playlist",))
+    },
     resident=resident,
     first_step=first_step,
   )
