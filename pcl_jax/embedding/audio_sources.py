@@ -8,8 +8,11 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import console
 from pcl_jax.common import errors
@@ -17,6 +20,7 @@ from pcl_jax.common import file_names
 from pcl_jax.data import song_store
 from pcl_jax.library import audio_digests
 from pcl_jax.library import music_files
+from pcl_jax.library import song_labels
 from pcl_jax.library import song_names
 
 _Path = str | os.PathLike[str]
@@ -38,7 +42,11 @@ class Source:
   # Yields the patches of a song, by its number; raises InputError, at any
   # moment, where the song cannot be read.
   pieces: Callable[[int], Iterator[song_patches.Piece]]
-  names: tuple[str, ...] = ()  # Artist and title of each song, or none at all.
+  # Artists, album, genres of a song; never raises.
+  labels: Callable[[int], song_labels.Labels]
+  # The length of a song, known once its pieces were read to the end.
+  seconds: Callable[[int], float | None]
+  has_files: bool = True  # Labels are read from a file for each song.
   channels: str = channel_mix.MEAN  # What is taken of several.
   # Path -> what is missing of a song that was read all the same.
   damaged: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -48,7 +56,6 @@ class Source:
     return {
       "id": [self.ids[song] for song in songs],
       "path": [self.paths[song] for song in songs],
-      "name": [self.names[song] if self.names else "" for song in songs],
       "stamp": [self.stamps[song] for song in songs],
     }
 
@@ -62,12 +69,22 @@ class Source:
       stamps=[self.stamps[song] for song in songs],
       content=lambda number: self.content(songs[number]),
       pieces=lambda number: self.pieces(songs[number]),
-      names=tuple(self.names[song] for song in songs) if self.names else (),
+      labels=lambda number: self.labels(songs[number]),
+      seconds=lambda number: self.seconds(songs[number]),
     )
 
 
 def _digest(content: list[Any]) -> str:
   return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _seconds(frames: int | None) -> float | None:
+  """Returns how long a song of some frames is; the first lies at 0."""
+  if frames is None:
+    return None
+  settings = melspectrogram.SETTINGS
+  hop_s = settings.hop_samples / settings.sample_rate_hz
+  return max(frames - 1, 0) * hop_s
 
 
 def _find_audio(places: list[pathlib.Path]) -> dict[str, str]:
@@ -121,9 +138,16 @@ def audio_files(
     damaged[os.fspath(path)] = reason
     console.warn(f"{file_names.shown(path)}: {reason}")
 
-  def pieces(number: int) -> Iterator[song_patches.Piece]:
-    blocks = decode.feature_blocks(paths[number], warn=warn, channels=channels)
-    return song_patches.whole_patches(blocks)
+  frames: dict[int, int] = {}
+
+  def blocks(number: int) -> Iterator[np.ndarray]:
+    count = 0
+    for block in decode.feature_blocks(
+      paths[number], warn=warn, channels=channels
+    ):
+      count += len(block)
+      yield block
+    frames[number] = count
 
   return Source(
     ids=list(found.values()),
@@ -134,7 +158,9 @@ def audio_files(
     ),
     stamps=[f"{size} bytes, {time_ns} ns" for size, time_ns in stamps],
     content=lambda number: audio_digests.digest(paths[number]),
-    pieces=pieces,
+    pieces=lambda number: song_patches.whole_patches(blocks(number)),
+    labels=lambda number: song_labels.of_file(paths[number]),
+    seconds=lambda number: _seconds(frames.get(number)),
     channels=channels,
     damaged=damaged,
   )
@@ -151,6 +177,8 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()
   known, roots = song_names.audio_paths(folder)
+
+  labels = song_labels.of_data_set(folder, numbers)
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
     return song_patches.whole_patches([store.read_song(number)])
@@ -176,6 +204,8 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
     ],
     content=lambda _: "",
     pieces=pieces,
-    names=song_names.titles(folder, numbers),
+    labels=labels.__getitem__,
+    seconds=lambda number: _seconds(int(store.frames[number])),
+    has_files=False,
     channels=channel_mix.of(store.meta["feature"]),
   )

@@ -27,6 +27,7 @@ from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import table_update
+from pcl_jax.library import song_labels
 
 PART_BATCHES = 64  # A part ends with the song that completes them.
 PARTS = ".parts"
@@ -57,9 +58,16 @@ def failures_path(out: pathlib.Path) -> pathlib.Path:
   return out.with_name(out.name + FAILURES)
 
 
-def _read_song(
-  source: audio_sources.Source, song: int
-) -> tuple[int, str, Iterator[song_patches.Piece]]:
+class _Song(NamedTuple):
+  """A song as a thread has read it."""
+
+  number: int
+  content: str
+  labels: song_labels.Labels
+  pieces: Iterator[song_patches.Piece]
+
+
+def _read_song(source: audio_sources.Source, song: int) -> _Song:
   """Reads a song; an hours-long one is read on where its pieces are used."""
   read, patches, content = [], 0, ""
   try:
@@ -72,7 +80,8 @@ def _read_song(
     content = source.content(song)
   except (errors.InputError, OSError) as error:
     pieces = _raise(error)  # There, too.
-  return song, content, itertools.chain(read, pieces)
+  pieces = itertools.chain(read, pieces)
+  return _Song(song, content, source.labels(song), pieces)
 
 
 def _raise(error: Exception) -> Iterator[song_patches.Piece]:
@@ -87,20 +96,21 @@ def _reason(error: Exception) -> str:
 
 
 def _encode_part(
-  songs: Iterator[tuple[int, str, Iterator[song_patches.Piece]]],
+  songs: Iterator[_Song],
   source: audio_sources.Source,
   embedder: Callable,
   like: pa.Schema,
   batch_patches: int,
 ) -> pa.Table:
   """Embeds songs until a part is full, or there are no more."""
-  padded, sounding, failed, contents, end = set(), set(), {}, {}, 0
+  padded, sounding, failed, end = set(), set(), {}, 0
+  contents, labels = {}, {}
 
   def read_patches() -> Iterator[tuple[int, np.ndarray]]:
     nonlocal end
     left = PART_BATCHES * batch_patches
-    for song, content, pieces in songs:
-      end, contents[song] = song + 1, content
+    for song, contents[song], labels[song], pieces in songs:
+      end = song + 1
       try:
         for piece in pieces:
           left -= len(piece.patches)
@@ -128,7 +138,9 @@ def _encode_part(
     "padded": [song in padded for song in song_index],
     "silent": [song not in sounding for song in song_index],
     "content": [contents[song] for song in song_index],
+    "seconds": [source.seconds(song) for song in song_index],
   }
+  columns |= embedding_table.label_columns([labels[one] for one in song_index])
   table = embedding_table.rows(columns | own, vectors, like)
   part = {_END: str(end), _FAILED: json.dumps(list(failed.values()))}
   return table.replace_schema_metadata(like.metadata | part)

@@ -6,7 +6,6 @@ one another, and are never compared.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -16,21 +15,28 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 import jax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.common import versions
-from pcl_jax.embedding import search
+from pcl_jax.library import song_labels
 from pcl_jax.models import audio_encoder
 
 FORMAT_VERSION = 1
 _ABOUT_SONGS = ("name", "stamp", "content")
+# What is known of a song besides its audio: of tables of songs only.
+FACTS = {
+  "artists": pa.list_(pa.string()),
+  "album": pa.string(),
+  "album_id": pa.string(),
+  "genres": pa.list_(pa.string()),
+  "seconds": pa.float64(),
+}
 _KEY = b"pcl_jax.embeddings"
 _NAMES, _BYTES = ("id", "path"), "_bytes"
 _VERSIONS_OF = ("jax", "flax", "numpy", "av", "soxr", "pyarrow")
@@ -120,10 +126,26 @@ def schema(
     columns += [("vector", vector), ("patches", pa.int32())]
   columns += [("padded", pa.bool_()), ("silent", pa.bool_())]
   columns += [(name, pa.string()) for name in _ABOUT_SONGS]
+  columns += [] if per_patch else list(FACTS.items())
   if odd_names:
     columns += [(name + _BYTES, pa.binary()) for name in _NAMES]
   content = json.dumps(about, sort_keys=True).encode()
   return pa.schema(columns, metadata={_KEY: content})
+
+
+def label_columns(labels: Sequence[song_labels.Labels]) -> dict[str, list]:
+  """Returns the columns that songs' labels fill."""
+  fields = song_labels.Labels._fields
+  return {name: [getattr(one, name) for one in labels] for name in fields}
+
+
+def has_labels(path: pathlib.Path) -> bool:
+  """Tells whether a table says what it can of its songs.
+
+  Tables of songs that were made by earlier versions do not.
+  """
+  names = read_schema(path).names
+  return "start_s" in names or {*FACTS} <= {*names}
 
 
 def rows(
@@ -137,6 +159,7 @@ def rows(
   unknown = dict.fromkeys(_ABOUT_SONGS, [""] * len(vectors))
   unknown["silent"] = [False] * len(vectors)
   unknown |= {n + _BYTES: pa.nulls(len(vectors), pa.binary()) for n in _NAMES}
+  unknown |= {name: pa.nulls(len(vectors), FACTS[name]) for name in FACTS}
   made = unknown | columns | name_columns(columns) | {"vector": lists}
   return pa.table({name: made[name] for name in like.names}, schema=like)
 
@@ -203,132 +226,73 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
   return about
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """The embeddings of songs."""
+class TableFile:
+  """A table of songs on disk, whose vectors are read apart from the rest."""
 
-  path: pathlib.Path  # The file they were read from.
-  ids: list[str]  # The name of each song.
-  paths: list[str]  # Of each song's audio; empty where it is not known.
-  vectors: Float[np.ndarray, "songs features"]
-  patches: Int[np.ndarray, " songs"]  # How many a vector is the mean over.
-  about: dict[str, Any]  # The provenance: encoder, layer, songs, versions.
-  names: tuple[str, ...] = ()  # Artist and title of each song, if known.
-  silent: frozenset[int] = frozenset()  # Rows of songs that are never found.
-
-  @jax_setup.in_own_types
-  def nearest(
-    self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
-  ) -> search.Found:
-    """Finds the k songs nearest to a vector by cosine.
-
-    Args:
-      query: a vector of the same encoder and layer, [features].
-      k: how many.
-      without: the row of a song that may not be found.
+  def __init__(self, path: pathlib.Path):
+    """Reads the provenance, and what changes when the file does.
 
     Raises:
-      InputError: the query has another length, or there are fewer songs.
+      InputError: it is no table, or has a row for each patch.
     """
-    if query.shape != self.vectors.shape[1:]:
+    self.path, self.about = path, read_about(path)
+    if self.about["per_patch"]:
       raise errors.InputError(
-        f"the query has shape {query.shape}, and a vector of {self.path} has "
-        f"{self.vectors.shape[1:]}: embed it with that encoder and layer."
+        f"{path} has a row for each patch, and songs are asked for: make a "
+        "table without --per_patch."
       )
-    known = self._sounding([without])
-    self.check_k(k, len(known) - (without >= 0))
-    places = *np.flatnonzero(known == without), search.NONE
-    rows, scores = search.top_k(
-      query[None],
-      self._vectors(known),
-      k,
-      excluded=np.array(places[:1], np.int32),
-    )
-    return search.Found(known[rows[0]], scores[0])
+    try:
+      self.digest = footer_digest(path)
+      with open(path, "rb") as opened, parquet.ParquetFile(opened) as file:
+        self._names = file.schema_arrow.names
+        length = file.schema_arrow.field("vector").type.list_size
+        self.shape = file.metadata.num_rows, length
+    except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+      raise _damaged(path, error) from error
 
-  @jax_setup.in_own_types
-  def continue_playlist(
-    self, members: Sequence[int] | Int[np.ndarray, " members"], k: int
-  ) -> search.Found:
-    """Finds the songs that go best with a playlist, by the paper's rule.
+  def read_columns(self) -> pa.Table:
+    """Reads all columns but the vectors."""
+    wanted = [name for name in self._names if name != "vector"]
+    try:
+      return read_rows(self.path, wanted)
+    except (pa.ArrowException, OSError) as error:
+      raise _damaged(self.path, error) from error
 
-    Args:
-      members: rows of the playlist's songs, all different.
-      k: how many; fewer are found where the songs' lists hold fewer.
+  def read_vectors(self) -> Float[np.ndarray, "songs features"]:
+    """Reads the vectors.
 
     Raises:
-      InputError: fewer than `k` songs are not members.
+      InputError: the file is no longer the one that was opened.
     """
-    members = np.asarray(members)
-    known = self._sounding(members)
-    self.check_k(k, len(known) - len(members))
-    found = search.continue_playlist(
-      self._vectors(known), np.searchsorted(known, members), k
-    )
-    return dataclasses.replace(found, rows=known[found.rows])
-
-  def _sounding(
-    self, members: Sequence[int] | Int[np.ndarray, " members"]
-  ) -> Int[np.ndarray, " rows"]:
-    """Returns the rows of songs that are not silent, and of some that are."""
-    kept = np.ones(len(self.ids), bool)
-    kept[list(self.silent)] = False
-    kept[[row for row in members if row >= 0]] = True
-    return np.flatnonzero(kept)
-
-  def _vectors(
-    self, rows: Int[np.ndarray, " rows"]
-  ) -> Float[np.ndarray, "rows features"]:
-    """Returns the vectors of some rows; of all, without a copy."""
-    return self.vectors if len(rows) == len(self.ids) else self.vectors[rows]
-
-  def check_k(self, k: int, others: int) -> None:
-    """Raises an InputError where `k` is more than `others`, or below 1."""
-    if not 1 <= k <= others:
-      raise errors.InputError(
-        f"-k is {k}, and {self.path} has {others} songs to find: give 1 to "
-        f"{others}."
-      )
+    vectors, done = np.empty(self.shape, np.float32), 0
+    try:
+      if footer_digest(self.path) != self.digest:
+        raise errors.InputError(
+          f"{self.path} was changed after it was read: read the table again."
+        )
+      with open(self.path, "rb") as opened, parquet.ParquetFile(opened) as file:
+        for part in file.iter_batches(batch_size=8192, columns=["vector"]):
+          flat = part.column("vector").flatten().to_numpy()
+          rows = flat.reshape(-1, self.shape[1])
+          vectors[done : done + len(rows)] = rows
+          done += len(rows)
+    except (pa.ArrowException, OSError) as error:
+      raise _damaged(self.path, error) from error
+    return vectors
 
 
-def read_table(path: str | os.PathLike[str]) -> Table:
-  """Reads a table of songs.
+def footer_digest(path: pathlib.Path) -> str:
+  """Returns a hash of what a Parquet file says at its end about all columns.
 
-  Raises:
-    InputError: it cannot be read, is not a table that `embed_files` or
-      `python -m pcl_jax.embed` wrote, or has a row for each patch.
+  It has the provenance, and where each column lies with its least and greatest
+  value: two tables that differ have two digests.
   """
-  path = file_names.path(path)
-  about = read_about(path)
-  if about["per_patch"]:
-    raise errors.InputError(
-      f"{path} has a row for each patch, and songs are asked for: make a table "
-      "without --per_patch."
-    )
-  ids, paths, names, silent = [], [], [], set()
-  try:
-    with open(path, "rb") as opened, parquet.ParquetFile(opened) as file:
-      count = file.metadata.num_rows
-      length = file.schema_arrow.field("vector").type.list_size
-      vectors = np.empty((count, length), np.float32)
-      patches = np.empty(count, np.int32)
-      for part in file.iter_batches(batch_size=8192):
-        some = slice(len(ids), len(ids) + len(part))
-        flat = part.column("vector").flatten()
-        vectors[some] = flat.to_numpy().reshape(-1, length)
-        patches[some] = part.column("patches").to_numpy()
-        if "silent" in part.schema.names:
-          flags = part.column("silent").to_numpy(zero_copy_only=False)
-          silent |= {*(some.start + np.flatnonzero(flags)).tolist()}
-        ids += names_of(part, "id")
-        paths += names_of(part, "path")
-        if "name" in part.schema.names:
-          names += part.column("name").to_pylist()
-  except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
-    raise _damaged(path, error) from error
-  names = tuple(names) if any(names) else ()
-  hidden = frozenset(silent)
-  return Table(path, ids, paths, vectors, patches, about, names, hidden)
+  with open(path, "rb") as file:
+    file.seek(-8, os.SEEK_END)
+    length = int.from_bytes(file.read(4), "little")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-min(length + 8, size), os.SEEK_END)
+    return hashlib.sha256(b"%d " % size + file.read()).hexdigest()
 
 
 class Song(NamedTuple):

@@ -381,7 +381,8 @@ def _has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
       f"{out} exists and was made otherwise ({'; '.join(differing)}): give "
       "another --out, or --force to replace it."
     )
-  return any(about[key] != there.get(key) for key in _OF_SONGS)
+  others = any(about[key] != there.get(key) for key in _OF_SONGS)
+  return others or not embedding_table.has_labels(out)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -1,10 +1,10 @@
 """Queries as people write them: ids, paths, audio files and playlist files."""
 
-import csv
+from collections.abc import Sequence
 import difflib
 import os
 import pathlib
-from typing import Any
+from typing import NamedTuple
 import unicodedata
 
 from jaxtyping import Float, Int
@@ -13,41 +13,39 @@ import numpy as np
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.common import storage
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import search
+from pcl_jax.embedding import song_table
 from pcl_jax.embedding.bundles import hub_downloads
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
+from pcl_jax.library import song_labels
 
 SHOWN = 20  # Names in a message or a list.
 _CLOSE = 5  # Names that are offered.
+_MOST_CHARS = 300  # Of a query in a message.
 _COMPARED = 20_000  # Names that are compared letter by letter.
 
 
-def find_row(table: embedding_table.Table, query: str) -> int | None:
+def find_row(table: song_table.Table, query: str) -> int | None:
   """Returns the row of an id or of a path; None if the table has neither.
 
   An id may also be written as it is shown.
   """
   path = os.path.abspath(file_names.path(query))
-  shown = list(map(file_names.shown, table.ids))
-  for wanted, names in (
-    (path, table.paths),
-    (query, table.ids),
-    (query, shown),
-  ):
+  for wanted, names in ((path, table.paths), (query, table.ids)):
     if wanted in names:
       return names.index(wanted)
-  return None
+  shown = map(file_names.shown, table.ids)
+  return next((row for row, one in enumerate(shown) if one == query), None)
 
 
 def _folded(text: str) -> str:
   return unicodedata.normalize("NFC", text).casefold()
 
 
-def find_name(table: embedding_table.Table, query: str) -> int | None:
+def find_name(table: song_table.Table, query: str) -> int | None:
   """Returns the row of the song that the end of a path or a name means.
 
   A query is the end of a path, with or without the suffix, or a name: the
@@ -64,7 +62,7 @@ def find_name(table: embedding_table.Table, query: str) -> int | None:
   for texts, end in ((paths, ends[0]), (stems, ends[0]), (names, ends[1])):
     found = [row for row, text in enumerate(texts) if text.endswith(end)]
     if len(found) > 1:
-      shown = ", ".join(_label(table, row) for row in found[:_CLOSE])
+      shown = ", ".join(label(table, row) for row in found[:_CLOSE])
       raise errors.InputError(
         f"{query} may mean any of {len(found)} songs of {table.path}: {shown}"
         f"{', ...' * (len(found) > _CLOSE)}. Give more of the path, or the id."
@@ -74,7 +72,7 @@ def find_name(table: embedding_table.Table, query: str) -> int | None:
   return None
 
 
-def _label(table: embedding_table.Table, row: int) -> str:
+def label(table: song_table.Table, row: int) -> str:
   """Returns an id, and what people know the song of a data set by."""
   known = table.names[row] if table.names else "", table.paths[row]
   about = ", ".join(filter(None, known))
@@ -83,7 +81,7 @@ def _label(table: embedding_table.Table, row: int) -> str:
   return file_names.shown(label)
 
 
-def _close_names(table: embedding_table.Table, query: str) -> list[str]:
+def _close_names(table: song_table.Table, query: str) -> list[str]:
   """Returns a few names that a query may mean."""
   labels = [one for one in table.ids if not one.isdecimal()]
   labels = labels or [one for one in table.paths if one]  # Of a data set.
@@ -98,13 +96,29 @@ def _close_names(table: embedding_table.Table, query: str) -> list[str]:
   return [known[one] for one in close] or near[:_CLOSE]
 
 
-def embed_query(
-  table: embedding_table.Table, path: pathlib.Path, workdir: str | None = None
-) -> Float[np.ndarray, " features"]:
-  """Embeds an audio file as the songs of a table were.
+class Query(NamedTuple):
+  """What a song is to sound like.
+
+  Attributes:
+    vector: of the table's encoder and layer.
+    row: of the song in the table; NONE for another file.
+    labels: of another file.
+  """
+
+  vector: Float[np.ndarray, " features"]
+  row: int = search.NONE
+  labels: song_labels.Labels = song_labels.Labels()
+
+
+def embed_files(
+  table: song_table.Table,
+  paths: Sequence[pathlib.Path],
+  workdir: str | None = None,
+) -> list[Float[np.ndarray, " features"]]:
+  """Embeds audio files as the songs of a table were.
 
   Raises:
-    InputError: the file cannot be read, or the run in `workdir` (by default the
+    InputError: a file cannot be read, or the run in `workdir` (by default the
       one that the table names) has another encoder.
   """
   about = table.about
@@ -112,7 +126,7 @@ def embed_query(
   on_hub = hub_downloads.is_address(workdir)
   if not on_hub and not file_names.path(workdir).is_dir():
     raise errors.InputError(
-      f"{workdir} does not exist, and {path} has to be embedded with the "
+      f"{workdir} does not exist, and {paths[0]} has to be embedded with the "
       "encoder of that run: give its folder as --workdir."
     )
   encoder = encoder_loading.load(
@@ -124,49 +138,85 @@ def embed_query(
     encoder.about,
     f"the {about['checkpoint']} checkpoint now",
   )
-  return encoder.embed(
-    path,
-    channels=channel_mix.of(about["feature"]),
-    layer=about["layer"],
-    batch_patches=about["batch_patches"],
-  )
+  return [
+    encoder.embed(
+      path,
+      channels=channel_mix.of(about["feature"]),
+      layer=about["layer"],
+      batch_patches=about["batch_patches"],
+    )
+    for path in paths
+  ]
 
 
-def look_up(
-  table: embedding_table.Table, query: str, k: int, workdir: str | None = None
-) -> tuple[search.Found, str]:
-  """Finds the k songs nearest to an id or path of a table, or to another file.
-
-  Returns:
-    The songs, and a line that says what the query was taken for.
+def find_song(table: song_table.Table, query: str) -> int | None:
+  """Returns the row that an id, a path or a name means; None for other files.
 
   Raises:
-    InputError: the query is none of these, or cannot be compared.
+    InputError: it is none of these, or the song is silent.
   """
   row = find_row(table, query)
-  path = file_names.path(query)
-  if row is None and not path.exists():
+  there = os.path.exists(file_names.path(query))  # However long it is.
+  if row is None and not there:
     row = find_name(table, query)
   if row in table.silent:
     raise errors.InputError(
-      f"{_label(table, row)} is silent, or its channels cancel each other out "
+      f"{label(table, row)} is silent, or its channels cancel each other out "
       "(column silent): no song sounds like it. Give another --query, or "
       "--keep_silent."
     )
-  if row is not None:
-    found = table.nearest(table.vectors[row], k, without=row)
-    return found, f"query: {_label(table, row)}, in the table"
-  if not path.exists():
+  if row is None and not there:
+    query = query if len(query) <= _MOST_CHARS else f"{query[:_MOST_CHARS]}..."
     close = _close_names(table, query)
     near = f" Similar names are: {', '.join(close)}." if close else ""
     raise errors.InputError(
       f"{query} is neither a file nor an id, a path or a name in {table.path}."
       f"{near}"
     )
-  table.check_k(k, len(table.ids))
-  found = table.nearest(embed_query(table, path, workdir), k)
-  name = file_names.shown(path)
-  return found, f"query: {name}, embedded as the table's songs were"
+  return row
+
+
+def look_up(
+  table: song_table.Table,
+  queries: Sequence[str],
+  k: int,
+  workdir: str | None = None,
+) -> tuple[list[Query], list[str]]:
+  """Finds out what queries mean: songs of the table, or other audio files.
+
+  Args:
+    table: the table.
+    queries: ids, paths or names of its songs, or files.
+    k: how many songs are asked for.
+    workdir: where the encoder is; by default where the table says.
+
+  Returns:
+    The queries, and a line for each that says what it was taken for.
+
+  Raises:
+    InputError: a query is neither, or cannot be compared, or there are fewer
+      than k other songs.
+  """
+  rows = [find_song(table, query) for query in queries]
+  known = {*table.silent, *rows} - {None}
+  table.check_k(k, len(table.ids) - len(known))
+  others = [
+    file_names.path(query)
+    for query, row in zip(queries, rows, strict=True)
+    if row is None
+  ]
+  vectors = iter(embed_files(table, others, workdir) if others else ())
+  paths, found, lines = iter(others), [], []
+  for row in rows:
+    if row is None:
+      path = next(paths)
+      found.append(Query(next(vectors), labels=song_labels.of_file(path)))
+      name = file_names.shown(path)
+      lines.append(f"query: {name}, embedded as the table's songs were")
+    else:
+      found.append(Query(table.rows.unit[row], row))
+      lines.append(f"query: {label(table, row)}, in the table")
+  return found, lines
 
 
 def _read_playlist(
@@ -196,7 +246,7 @@ def _read_playlist(
 
 
 def find_members(
-  table: embedding_table.Table,
+  table: song_table.Table,
   playlist: playlist_files.Playlist,
   folder: pathlib.Path,
 ) -> tuple[Int[np.ndarray, " members"], list[str]]:
@@ -231,13 +281,18 @@ def find_members(
   return np.array(list(members), np.int64), missing
 
 
-def complete(
-  table: embedding_table.Table, path: pathlib.Path, k: int, title: str | None
-) -> tuple[search.Found, str]:
-  """Continues the playlist of a file, or the one with a title, by k songs.
+def members_of(
+  table: song_table.Table, path: pathlib.Path, title: str | None
+) -> tuple[Int[np.ndarray, " members"], list[str]]:
+  """Returns the rows of a playlist's songs, without the silent ones.
+
+  Args:
+    table: the table.
+    path: file of the playlist.
+    title: of the playlist in a file that holds several.
 
   Returns:
-    The songs, and some lines that say which entries the table has.
+    The rows, and some lines that say which entries the table has.
 
   Raises:
     InputError: the file cannot be read, or the table has none of its songs.
@@ -267,49 +322,4 @@ def complete(
       f"all songs of {path} that are in {table.path} are silent: no song goes "
       "with them. Give another --playlist, or --keep_silent."
     )
-  found = table.continue_playlist(members[~silent], k)
-  return found, "\n".join(lines)
-
-
-def rows_of(
-  table: embedding_table.Table, found: search.Found
-) -> list[dict[str, Any]]:
-  """Returns what people read of songs: rank, score, lists, name, id, path."""
-  rows = []
-  for i, row in enumerate(found.rows.tolist()):
-    one: dict[str, Any] = {"rank": i + 1, "score": f"{found.scores[i]:.4f}"}
-    if found.lists is not None:
-      one["lists"] = int(found.lists[i])
-    one |= {"name": table.names[row]} if table.names else {}
-    rows.append(one | {"id": table.ids[row], "path": table.paths[row]})
-  return rows
-
-
-def write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Writes rows as a table; a path that is no text is an address, as in m3u."""
-  with (
-    storage.write_aside(path) as partial,
-    open(partial, "w", encoding="utf-8", newline="") as file,
-  ):
-    writer = csv.DictWriter(file, rows[0])
-    writer.writeheader()
-    for row in rows:
-      if not file_names.is_text(row["path"]):
-        row = row | {"path": playlist_files.place(row["path"])}
-      writer.writerow(row | {"id": file_names.to_text(row["id"])[0]})
-
-
-def write_m3u(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Writes rows as a playlist.
-
-  Raises:
-    InputError: the paths are not known.
-  """
-  if not all(row["path"] for row in rows):
-    raise errors.InputError(
-      "--m3u needs the paths of songs, and the table has none: it was made of "
-      "a data set. Use --csv."
-    )
-  places = (playlist_files.place(row["path"]) for row in rows)
-  lines = ["#EXTM3U", *places, ""]
-  storage.write_text(path, "\n".join(lines))
+  return members[~silent], lines

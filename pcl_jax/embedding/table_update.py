@@ -24,6 +24,7 @@ class Update(NamedTuple):
   kept: dict[int, str]  # Song -> the id whose vector it has in the table.
   todo: list[int]  # Songs to embed.
   gone: int  # Songs of the table that are no longer there.
+  stale: frozenset[int] = frozenset()  # Kept songs with perhaps other labels.
 
 
 def _contents(
@@ -63,6 +64,7 @@ def plan(
     by_content.setdefault(there[name].content, []).append(name)
   by_content.pop("", None)
   rest = [song for song in range(len(source.ids)) if song not in kept]
+  labelled = {*kept} if embedding_table.has_labels(out) else set()
   for song, content in _contents(source, rest if by_content else [], threads):
     name = source.ids[song]
     if name in there and there[name].content == content:
@@ -72,7 +74,8 @@ def plan(
       kept[song] = names.pop() if len(names) > 1 else names[0]
   todo = [song for song in rest if song not in kept]
   gone = there.keys() - present - set(kept.values())
-  return Update(kept, todo, len(gone))
+  stale = kept.keys() - (labelled if source.has_files else set())
+  return Update(kept, todo, len(gone), frozenset(stale))
 
 
 def _places(table: pa.Table, first: int) -> dict[str, range]:
@@ -82,6 +85,20 @@ def _places(table: pa.Table, first: int) -> dict[str, range]:
     begin = found[name].start if name in found else row
     found[name] = range(begin, row + 1)
   return found
+
+
+def _label_again(
+  columns: dict[str, list],
+  songs: list[int],
+  source: audio_sources.Source,
+  stale: frozenset[int],
+) -> None:
+  """Reads the labels of stale songs into the columns of some rows."""
+  found = {song: source.labels(song) for song in stale.intersection(songs)}
+  for place, song in enumerate(songs):
+    if song in found:
+      for name, value in found[song]._asdict().items():
+        columns[name][place] = value
 
 
 def merged(
@@ -111,13 +128,17 @@ def merged(
   ]
   songs = np.repeat(np.arange(len(places)), [len(one) for one in places])
   order = np.concatenate([np.asarray(one, np.int64) for one in places])
-  taken = ["vector", "padded", "silent", "content"]
-  taken += [name for name in ("patches", "start_s") if name in like.names]
-  both = pa.concat_tables([old.select(taken), new.select(taken)])
+  given = {*source.columns([]), "id_bytes", "path_bytes"}
+  taken = [name for name in like.names if name not in given]
+  there = [name for name in taken if name in old.schema.names]
+  both = pa.concat_tables(
+    [old.select(there), new.select(taken)], promote_options="default"
+  )
   for begin in range(0, len(order), _ROWS):
     some = songs[begin : begin + _ROWS].tolist()
     rows = both.take(order[begin : begin + _ROWS])
     vectors = rows["vector"].combine_chunks().flatten().to_numpy()
-    columns = {name: rows[name].to_pylist() for name in taken[1:]}
+    columns = {n: rows[n].to_pylist() for n in taken if n != "vector"}
     columns |= source.columns(some)
+    _label_again(columns, some, source, update.stale)
     yield embedding_table.rows(columns, vectors.reshape(len(some), -1), like)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import os
 import pathlib
+from typing import Any
 
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
@@ -24,10 +25,20 @@ def audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
   return found, [root]
 
 
+def records(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns what a data set says of its songs; nothing where it says nothing.
+
+  Raises:
+    InputError: its file cannot be read.
+  """
+  path = folder / _METADATA
+  return storage.read_made_json(path) if path.exists() else []
+
+
 def titles(folder: pathlib.Path, numbers: Sequence[int]) -> tuple[str, ...]:
   """Returns artist and title of songs by id; nothing where none is known."""
-  path, found = folder / _METADATA, {}
-  for one in storage.read_made_json(path) if path.exists() else ():
+  found = {}
+  for one in records(folder):
     artists = ", ".join(map(str, one.get("artist_name_basket") or ()))
     words = artists, str(one.get("song_name") or "")
     # A title may be the name of a file.

@@ -20,6 +20,7 @@ from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding import song_table
 from tests.support import music_run
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -54,13 +55,15 @@ def test_each_file_becomes_the_mean_over_its_whole_patches(
 ):
   out = tmp_path / "music.parquet"
   _embed_music(made, out)
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   assert table.ids == list(SONGS)
   assert table.paths == [str(made / "music" / name) for name in SONGS]
   assert table.patches.tolist() == [patches for _, patches in SONGS.values()]
   for name, vector in zip(SONGS, table.vectors, strict=True):
     expected = _vectors_by_hand(made, made / "music" / name).mean(axis=0)
     np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-6)
+  lengths_s = [seconds for seconds, _ in SONGS.values()]
+  np.testing.assert_allclose(table.facts.seconds, lengths_s, atol=0.016)
   padded = parquet.read_table(out)["padded"].to_pylist()
   assert padded == [True, True, False, False, False]
   printed = capsys.readouterr().out
@@ -99,7 +102,7 @@ def test_songs_without_sound_are_marked_and_counted(made, tmp_path, capsys):
     out = tmp_path / f"{channels}.parquet"
     flags = [f"--audio={music}", BATCH, f"--channels={channels}"]
     assert not _embed(made, *flags, out=out)
-    table = embedding_table.read_table(out)
+    table = song_table.read_table(out)
     assert table.about["feature"]["channels"] == channels
     assert table.silent == {2, 4}
     np.testing.assert_array_equal(table.vectors[0], table.vectors[1])
@@ -109,7 +112,7 @@ def test_songs_without_sound_are_marked_and_counted(made, tmp_path, capsys):
   (music / "left.wav").unlink()
   out = tmp_path / "music0.parquet"
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
-  assert embedding_table.read_table(out).silent == {0, 1, 3}
+  assert song_table.read_table(out).silent == {0, 1, 3}
 
 
 def test_the_table_names_its_encoder(made, tmp_path):
@@ -140,10 +143,10 @@ def test_threads_and_what_is_read_ahead_change_no_byte(
 
 def test_a_song_does_not_depend_on_what_is_embedded_beside_it(made, tmp_path):
   _embed_music(made, tmp_path / "all.parquet")
-  together = embedding_table.read_table(tmp_path / "all.parquet")
+  together = song_table.read_table(tmp_path / "all.parquet")
   song = made / "music" / "b/song.WAV"
   _embed(made, f"--audio={song}", BATCH, out=tmp_path / "one.parquet")
-  alone = embedding_table.read_table(tmp_path / "one.parquet")
+  alone = song_table.read_table(tmp_path / "one.parquet")
   assert alone.ids == alone.paths == [str(song)]
   np.testing.assert_allclose(
     alone.vectors[0], together.vectors[3], rtol=1e-5, atol=1e-6
@@ -168,7 +171,7 @@ def test_one_shape_is_compiled_however_long_the_songs_are(
 
 def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
   _embed_music(made, tmp_path / "songs.parquet")
-  songs = embedding_table.read_table(tmp_path / "songs.parquet")
+  songs = song_table.read_table(tmp_path / "songs.parquet")
   out = tmp_path / "patches.parquet"
   _embed_music(made, out, "--per_patch")
   table = parquet.read_table(out)
@@ -182,13 +185,13 @@ def test_a_timeline_has_a_row_for_each_patch(made, tmp_path):
     vectors = np.array([row["vector"] for row in mine])
     np.testing.assert_allclose(vectors.mean(axis=0), mean, rtol=1e-6, atol=1e-7)
   with pytest.raises(errors.InputError, match="a row for each patch"):
-    embedding_table.read_table(out)
+    song_table.read_table(out)
 
 
 def test_the_projection_can_be_had(made, tmp_path):
   out = tmp_path / "music.parquet"
   _embed_music(made, out, "--layer=projection")
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   assert table.vectors.shape == (5, 4)
   assert table.about["layer"] == "projection"
   expected = _vectors_by_hand(made, made / "music" / "b/song.WAV", layer=1)
@@ -249,7 +252,7 @@ def test_parts_of_other_songs_are_not_used(made, tmp_path, monkeypatch, capsys):
   (music / "tail.wav").unlink()
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
   assert "everything is embedded again" in capsys.readouterr().out
-  assert embedding_table.read_table(out).ids == list(SONGS)[:-1]
+  assert song_table.read_table(out).ids == list(SONGS)[:-1]
 
 
 def test_a_finished_table_is_kept_or_made_anew_with_force(
@@ -276,7 +279,7 @@ def test_a_finished_table_is_kept_or_made_anew_with_force(
   with pytest.raises(errors.InputError, match="none of these 1 songs"):
     _embed(made, *flags, out=out)
   assert not _embed(made, *flags, "--force", out=out)
-  assert embedding_table.read_table(out).ids == ["else.flac"]
+  assert song_table.read_table(out).ids == ["else.flac"]
 
 
 @pytest.mark.parametrize("patches_ahead", [1, 512])
@@ -297,10 +300,10 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   out = tmp_path / "music.parquet"
   code = _embed(made, f"--audio={music}", BATCH, out=out)
   assert code == errors.EXIT_FAILED
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   assert table.ids == list(SONGS)
   _embed_music(made, tmp_path / "good.parquet")
-  good = embedding_table.read_table(tmp_path / "good.parquet")
+  good = song_table.read_table(tmp_path / "good.parquet")
   np.testing.assert_allclose(table.vectors, good.vectors, rtol=1e-5, atol=1e-6)
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
@@ -329,7 +332,7 @@ def test_a_table_has_the_exact_name_of_a_file_whatever_its_bytes(
     (music / name).write_bytes(wav)
   out = tmp_path / os.fsdecode(b"\xe9.parquet")
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   assert table.ids == names
   assert [pathlib.Path(one).read_bytes() for one in table.paths] == [wav] * 4
   assert not _embed(made, f"--audio={music}", BATCH, out=out)  # Nothing to do.
@@ -343,7 +346,7 @@ def test_a_table_has_the_exact_name_of_a_file_whatever_its_bytes(
   shutil.copy(made / "music/a/short.wav", music / "z.wav")
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
   assert "1 are new or changed, 4 are as they were" in capsys.readouterr().out
-  assert embedding_table.read_table(out).ids == [*names, "z.wav"]
+  assert song_table.read_table(out).ids == [*names, "z.wav"]
 
 
 def test_where_nothing_can_be_read_there_is_no_table(made, tmp_path):
@@ -358,7 +361,7 @@ def test_where_nothing_can_be_read_there_is_no_table(made, tmp_path):
 def test_a_data_set_is_embedded_as_evaluation_does(made, data, tmp_path):
   out = tmp_path / "data.parquet"
   assert not _embed(made, f"--data={data}", BATCH, out=out)
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   store = song_store.SongStore(data / song_store.FILE_NAME)
   assert table.ids == list(map(str, store.song_ids.tolist()))
   assert table.paths == ["/music/a.mp3", "/music/b.mp3"] + [""] * 58
@@ -384,4 +387,4 @@ def test_a_damaged_song_of_a_data_set_is_listed(made, data, tmp_path, capsys):
   assert failure["id"] == str(store.song_ids[30])
   assert "is damaged" in failure["reason"]
   assert failure["reason"] in capsys.readouterr().out
-  assert len(embedding_table.read_table(out).ids) == 59
+  assert len(song_table.read_table(out).ids) == 59

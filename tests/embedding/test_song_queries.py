@@ -1,8 +1,8 @@
 """Tests of pcl_jax.embedding.song_queries and of python -m pcl_jax.similar."""
 
-from collections.abc import Sequence
 import csv
 import dataclasses
+import json
 import os
 import pathlib
 
@@ -14,69 +14,47 @@ import pytest
 from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
+from pcl_jax.common import storage
+from pcl_jax.data import song_store
+from pcl_jax.data import vector_sources
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
+from pcl_jax.embedding import song_table
+from pcl_jax.embedding import vector_rows
+from pcl_jax.embedding.lists import list_files
+from pcl_jax.embedding.lists import song_lists
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
 from tests.support import quick_run
+from tests.support import tiny_data
 from tests.support import tiny_library
+from tests.support import tiny_table
 
-SONGS, LENGTH = 60, 8
+SONGS = tiny_table.SONGS
 
 
-def _table(
-  path: pathlib.Path,
-  seed: int = 0,
-  songs: int = SONGS,
-  root: str = "/music",
-  silent: Sequence[int] = (),
-  names: Sequence[str] = (),
-) -> embedding_table.Table:
-  """Writes a table of random vectors, and reads it.
+def _look_up(table, query: str, k: int):
+  """Returns the songs nearest to a query, and what it was taken for."""
+  queries, lines = song_queries.look_up(table, [query], k)
+  return song_lists.similar(table, queries, k), lines[0]
 
-  Args:
-    path: of the file.
-    seed: of the vectors.
-    songs: how many.
-    root: folder of the songs; empty for a table without paths.
-    silent: rows of silent songs.
-    names: those of the first songs, in place of numbers.
-  """
-  vectors = np.random.default_rng(seed).normal(size=(songs, LENGTH))
-  about = {
-    "format_version": embedding_table.FORMAT_VERSION,
-    "per_patch": False,
-    "roots": [root] if root else [],
-    "weights_sha256": "0" * 64,
-    "workdir": "/runs/gone",
-    "checkpoint": "best",
-    "step": 3,
-  }
-  like = embedding_table.schema(LENGTH, about, odd_names=bool(names))
-  ids = [*names, *(f"{number}.mp3" for number in range(len(names), songs))]
-  columns = {
-    "id": ids,
-    "path": [f"{root}/{one}" if root else "" for one in ids],
-    "patches": [1] * songs,
-    "padded": [False] * songs,
-    "silent": [row in silent for row in range(songs)],
-  }
-  rows = embedding_table.rows(columns, vectors.astype(np.float32), like)
-  embedding_table.write(path, like, [rows])
-  return embedding_table.read_table(path)
+
+def _complete(table, path: pathlib.Path, k: int):
+  """Returns the songs that continue a playlist, and what is said of it."""
+  members, lines = song_queries.members_of(table, path, None)
+  return table.continue_playlist(members, k), "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> pathlib.Path:
   found = tmp_path_factory.mktemp("similar") / "music.parquet"
-  _table(found)
+  tiny_table.write(found)
   return found
 
 
 @pytest.fixture(scope="module")
-def table(path) -> embedding_table.Table:
-  return embedding_table.read_table(path)
+def table(path) -> song_table.Table:
+  return song_table.read_table(path)
 
 
 def _cosines(table, query: np.ndarray) -> np.ndarray:
@@ -118,24 +96,24 @@ def with_silence(table):
 
 def test_silent_songs_are_not_found(table, with_silence):
   quiet, near = with_silence
-  found, _ = song_queries.look_up(quiet, "7.mp3", 20)
-  expected, _ = song_queries.look_up(table, "7.mp3", 24)
+  found, _ = _look_up(quiet, "7.mp3", 20)
+  expected, _ = _look_up(table, "7.mp3", 24)
   kept = [row for row in expected.rows.tolist() if row not in quiet.silent]
   assert found.rows.tolist() == kept[:20]
   np.testing.assert_allclose(
     found.scores, _cosines(table, table.vectors[7])[found.rows], rtol=1e-5
   )
   with pytest.raises(errors.InputError, match=f"{near[0]}.mp3 is silent"):
-    song_queries.look_up(quiet, f"{near[0]}.mp3", 5)
+    _look_up(quiet, f"{near[0]}.mp3", 5)
   with pytest.raises(errors.InputError, match="has 55 songs to find"):
-    song_queries.look_up(quiet, "7.mp3", 56)
+    _look_up(quiet, "7.mp3", 56)
 
 
 def test_silent_songs_of_a_playlist_are_left_out(table, with_silence, tmp_path):
   quiet, near = with_silence
   playlist = tmp_path / "some.m3u"
   playlist.write_text(f"7.mp3\n9.mp3\n{near[0]}.mp3\n")
-  found, about = song_queries.complete(quiet, playlist, 40, None)
+  found, about = _complete(quiet, playlist, 40)
   assert "silent, and left out: 1" in about
   assert not quiet.silent & set(found.rows.tolist())
   kept = np.delete(table.vectors, sorted(quiet.silent), axis=0)
@@ -145,12 +123,12 @@ def test_silent_songs_of_a_playlist_are_left_out(table, with_silence, tmp_path):
   np.testing.assert_array_equal(found.rows, rows[expected.rows])
   playlist.write_text(f"{near[0]}.mp3\n")
   with pytest.raises(errors.InputError, match="are silent"):
-    song_queries.complete(quiet, playlist, 5, None)
+    _complete(quiet, playlist, 5)
 
 
 def test_silent_songs_are_found_where_that_is_asked_for(tmp_path, capsys):
   path = tmp_path / "music.parquet"
-  table = _table(path, silent=[3, 4])
+  table = tiny_table.write(path, silent=[3, 4])
   flags = [f"--embeddings={path}", "--query=7.mp3", f"-k={SONGS - 1}"]
   with pytest.raises(errors.InputError, match="has 57 songs"):
     similar.main(flags)
@@ -168,7 +146,7 @@ def test_a_song_is_found_by_its_path_too(table):
 
 
 @pytest.fixture
-def of_data_set(table) -> embedding_table.Table:
+def of_data_set(table) -> song_table.Table:
   """A table of a data set: ids are numbers, and names are known."""
   paths = ["/m/A/one.mp3", "/m/B/one.mp3", "/m/B/Two.mp3", "/m/C/t.mp3", ""]
   names = ("A - Same", "B - Same", "B - Café", "C - Two", "D - Nowhere")
@@ -177,8 +155,7 @@ def of_data_set(table) -> embedding_table.Table:
     ids=["10", "11", "12", "13", "14"],
     paths=paths,
     names=names,
-    vectors=table.vectors[:5],
-    patches=table.patches[:5],
+    rows=vector_rows.VectorRows(table.vectors[:5]),
     about=table.about | {"roots": ["/m"]},
   )
 
@@ -199,27 +176,27 @@ def of_data_set(table) -> embedding_table.Table:
 def test_a_song_of_a_data_set_is_found_by_its_path_or_name(
   of_data_set, query, row
 ):
-  found, about = song_queries.look_up(of_data_set, query, 2)
+  found, about = _look_up(of_data_set, query, 2)
   assert about.startswith(f"query: {of_data_set.ids[row]} (")
   assert row not in found.rows
-  (first, _) = song_queries.rows_of(of_data_set, found)
+  (first, _) = list_files.shown(list_files.rows_of(of_data_set, found))
   assert list(first) == ["rank", "score", "name", "id", "path"]
   assert first["name"] == of_data_set.names[int(first["id"]) - 10]
 
 
 def test_a_name_of_several_songs_is_refused_with_what_they_are(of_data_set):
   with pytest.raises(errors.InputError, match=r"2 songs.*10 \(A - Same, /m/A/"):
-    song_queries.look_up(of_data_set, "one.mp3", 2)
+    _look_up(of_data_set, "one.mp3", 2)
   with pytest.raises(errors.InputError, match="2 songs"):
-    song_queries.look_up(of_data_set, "same", 2)
+    _look_up(of_data_set, "same", 2)
   with pytest.raises(errors.InputError, match="Similar names are: .*Nowhere"):
-    song_queries.look_up(of_data_set, "nowhere man", 2)
+    _look_up(of_data_set, "nowhere man", 2)
 
 
 def test_a_playlist_of_another_machine_is_continued(of_data_set, tmp_path):
   file = tmp_path / "mine.m3u"
   file.write_text("C:\\Music\\B\\one.mp3\nhttp://host/A/one.mp3\n")
-  _, about = song_queries.complete(of_data_set, file, 2, None)
+  _, about = _complete(of_data_set, file, 2)
   assert "2 entries, 1 songs of the table" in about
 
 
@@ -250,7 +227,7 @@ def test_songs_of_any_names_are_found_written_and_read_back(tmp_path, capsys):
   contents = [b"caf\xe9.mp3", b"two\nlines\r.mp3", b' "a", #1 100%25.mp3']
   contents += [b"\xf0\x9f\x8e\xb5\xc2\x85.mp3", b"end \t"]
   names = list(map(os.fsdecode, contents))
-  table = _table(tmp_path / "a.parquet", songs=7, names=names)
+  table = tiny_table.write(tmp_path / "a.parquet", songs=7, names=names)
   assert table.ids[:5] == names
   flags = [f"--embeddings={table.path}", "--query=6.mp3", "-k=6"]
   for kind in ("csv", "m3u"):
@@ -356,6 +333,110 @@ def test_what_cannot_be_looked_up_is_refused(path, flags, message, monkeypatch):
     similar.main([f"--embeddings={path}", *flags])
 
 
+def test_songs_are_wanted_and_unwanted(path, table, tmp_path, capsys):
+  (tmp_path / "heard.m3u").write_text("1.mp3\n2.mp3\nghost.mp3\n")
+  outs = [f"--{kind}={tmp_path / f'a.{kind}'}" for kind in ("json", "xspf")]
+  similar.main(
+    [
+      *(f"--embeddings={path}", "--like", "3.mp3", "4.mp3", "--unlike=5.mp3"),
+      *(f"--not_in={tmp_path / 'heard.m3u'}", "-k=60", "--min_score=0"),
+      *("--order", "--paths=relative", *outs),
+    ]
+  )
+  printed = capsys.readouterr().out
+  assert "query: 4.mp3, in the table\nunlike query: 5.mp3" in printed
+  assert "left out, playlist: heard, 3 entries, 2 songs of the table" in printed
+  assert "songs in place of 60: no other fits" in printed
+  unit = table.rows.unit
+  scores = unit @ (unit[[3, 4]].mean(axis=0) - unit[5])
+  rows = storage.read_json(tmp_path / "a.json")
+  found = {int(row["id"].removesuffix(".mp3")) for row in rows}
+  assert found == {*np.flatnonzero(scores >= 0)} - {1, 2, 3, 4, 5}
+  places = [os.path.relpath(f"/music/{row['id']}", tmp_path) for row in rows]
+  assert [row["path"] for row in rows] == places
+  (playlist,), _ = playlist_files.read_playlists(tmp_path / "a.xspf")
+  assert [entry.shown for entry in playlist.entries] == places
+
+
+def test_a_path_and_an_order_are_printed(path, tmp_path, capsys):
+  similar.main([f"--embeddings={path}", "--from=3.mp3", "--to=8.mp3", "-k=5"])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == "a path from 3.mp3 to 8.mp3"
+  assert [lines[i].split()[:3:2] for i in (3, 7)] == [
+    ["1", "3.mp3"],
+    ["5", "8.mp3"],
+  ]
+  (tmp_path / "a.m3u").write_text("4.mp3\n5.mp3\n6.mp3\n")
+  flags = [f"--embeddings={path}", f"--reorder={tmp_path / 'a.m3u'}"]
+  similar.main(flags)
+  lines = capsys.readouterr().out.splitlines()
+  assert sorted(line.split()[2] for line in lines[3:]) == [
+    "4.mp3",
+    "5.mp3",
+    "6.mp3",
+  ]
+  with pytest.raises(errors.InputError, match="--reorder takes"):
+    similar.main([*flags, "--per_artist=1"])
+
+
+def test_playlists_vectors_are_blended(path, tmp_path, capsys):
+  data = tmp_path / "data"
+  data.mkdir()
+  catalogue = tiny_data.tiny_catalogue()
+  tiny_data.tiny_store(data / song_store.FILE_NAME, catalogue)
+  catalogue.save(data)
+  ids = catalogue.song_ids.tolist()
+  index = {
+    "audio_dir": "/music",
+    "ids": {f"{i}.mp3": ids[i] for i in range(20)},
+  }
+  (data / "song_ids.json").write_text(json.dumps(index))
+  flags = [f"--embeddings={path}", "-k=3", "--blend=0.5", f"--data={data}"]
+  with pytest.raises(errors.InputError, match="has no playlist_vectors.npy"):
+    similar.main([*flags, "--query=0.mp3"])
+  vectors = np.random.default_rng(0).normal(size=(len(ids), 9))
+  np.save(data / "playlist_vectors.npy", vectors.astype(np.float32))
+  _, learned = vector_sources.learned_entries(catalogue)
+  known = [row for row in range(20) if row in learned]
+  similar.main([*flags, f"--query={known[0]}.mp3"])
+  printed = capsys.readouterr().out
+  assert f"vectors of playlists: {len(known)} of 60 songs" in printed
+  with pytest.raises(errors.InputError, match="in a playlist that the vectors"):
+    similar.main([*flags, "--query=50.mp3"])
+  with pytest.raises(errors.InputError, match="blend is 2"):
+    similar.main([*flags, "--query=0.mp3", "--blend=2"])
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--query=" + 10_000 * "x"], "x\\.\\.\\. is neither a file"),
+    (["--query=a\0b"], "is neither a file"),
+    (["--like", "1.mp3", "--unlike", "1.mp3"], "cancel each other out"),
+    (["--from=1.mp3", "--to=1.mp3"], "the same song"),
+    (["--from=1.mp3", "--to=2.mp3", "-k=61"], "give 2 to 60"),
+    (["--from=1.mp3", "--to=../tests"], "../tests is not in .*embed it first"),
+    (["--query=1.mp3", "--exclude_same=artist,year"], "'year': give some of"),
+  ],
+)
+def test_lists_that_cannot_be_had_are_refused(
+  path, flags, message, monkeypatch
+):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[1])
+  with pytest.raises(errors.InputError, match=message) as info:
+    similar.main([f"--embeddings={path}", *flags])
+  assert len(str(info.value)) < 1000
+
+
+def test_one_song_and_no_song_are_tables_too(tmp_path):
+  for songs in (0, 1):
+    table = tiny_table.write(tmp_path / f"{songs}.parquet", songs=songs)
+    flags = [f"--embeddings={table.path}", "-k=1"]
+    message = "-k is 1, and .* has 0 songs" if songs else "neither a file nor"
+    with pytest.raises(errors.InputError, match=message):
+      similar.main([*flags, "--query=0.mp3"])
+
+
 def test_a_playlist_of_strangers_is_refused(path, tmp_path):
   (tmp_path / "a.m3u").write_text("ghost.mp3\n")
   with pytest.raises(errors.InputError, match="no song of .*a.m3u is in"):
@@ -363,7 +444,7 @@ def test_a_playlist_of_strangers_is_refused(path, tmp_path):
 
 
 def test_a_playlist_cannot_be_written_without_paths(tmp_path):
-  _table(tmp_path / "a.parquet", root="")
+  tiny_table.write(tmp_path / "a.parquet", root="")
   flags = [f"--embeddings={tmp_path / 'a.parquet'}", "--query=1.mp3"]
   with pytest.raises(errors.InputError, match="--m3u needs the paths"):
     similar.main([*flags, f"--m3u={tmp_path / 'a.m3u'}"])

@@ -5,6 +5,8 @@ import os
 import pathlib
 import shutil
 
+import mutagen
+import numpy as np
 from pyarrow import parquet
 import pytest
 
@@ -14,6 +16,7 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_table
 from tests.support import music_run
 from tests.support import tiny_library
 
@@ -70,6 +73,47 @@ def test_only_songs_that_are_new_or_changed_are_embedded_again(
   assert "nothing to do" in capsys.readouterr().out
 
 
+def test_labels_follow_the_tags_without_being_embedded_again(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  tags = {"artist": "Ann", "album": "Best", "genre": "Rock", "title": "A"}
+  for name in ("a.flac", "b.flac"):
+    tiny_library.write_song(music / name, 300.0, seconds=5.0, **tags)
+  flags = [f"--audio={music}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  facts = song_table.read_table(out).facts
+  assert [facts.artist_names(row) for row in (0, 1)] == [["Ann"], ["Ann"]]
+  assert facts.album(0) == "Best" and facts.of_genre("ROCK").tolist() == [0, 1]
+  assert song_table.read_table(out).names == ("Ann - A", "Ann - A")
+  file = mutagen.File(music / "b.flac")
+  file["artist"] = ["Bob"]
+  file.save()
+  read_files.clear()
+  assert not _embed(made, *flags, out=out)
+  table = song_table.read_table(out)
+  assert not read_files and table.facts.artist_names(1) == ["Bob"]
+  np.testing.assert_allclose(table.facts.seconds, 5.0, atol=0.016)
+
+
+def test_a_table_of_an_earlier_version_gets_its_labels(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  tiny_library.write_song(music / "a.flac", seconds=5.0, artist="Ann")
+  flags = [f"--audio={music}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  whole = parquet.read_table(out)
+  parquet.write_table(whole.drop(list(embedding_table.FACTS)), out)
+  assert song_table.read_table(out).facts.artist_names(0) == []
+  read_files.clear()
+  assert not _embed(made, *flags, out=out)
+  table = song_table.read_table(out)
+  assert not read_files and table.facts.artist_names(0) == ["Ann"]
+  assert table.facts.seconds[0] == 4.096  # Of what was embedded.
+  assert parquet.read_table(out).drop("seconds") == whole.drop("seconds")
+
+
 def test_a_library_in_another_place_keeps_its_vectors(
   made, tmp_path, read_files
 ):
@@ -81,7 +125,7 @@ def test_a_library_in_another_place_keeps_its_vectors(
   flags = [f"--audio={tmp_path / 'disk'}", BATCH]
   assert not _embed(made, *flags, out=out)
   assert not read_files
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   assert table.about["roots"] == [str(tmp_path / "disk")]
   assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
 
@@ -98,7 +142,7 @@ def test_of_files_alike_one_that_was_moved_is_not_called_gone(
   capsys.readouterr()
   assert not _embed(made, f"--audio={music}", BATCH, out=out)
   assert not read_files and "; 0 songs of the table" in capsys.readouterr().out
-  assert embedding_table.read_table(out).ids == ["a.wav", "c.wav"]
+  assert song_table.read_table(out).ids == ["a.wav", "c.wav"]
 
 
 def test_an_interrupted_update_goes_on(made, tmp_path, monkeypatch, read_files):
@@ -135,7 +179,7 @@ def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
   read_files.clear()
   assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
   assert read_files == ["broken.mp3"]
-  assert embedding_table.read_table(out).ids == list(SONGS)[:-1]
+  assert song_table.read_table(out).ids == list(SONGS)[:-1]
   failures = json.loads(embedding_run.failures_path(out).read_text())
   assert [one["id"] for one in failures] == ["broken.mp3"]
 
@@ -170,5 +214,5 @@ def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
   whole = tmp_path / "whole.parquet"
   assert not _embed(made, f"--data={data}", BATCH, out=whole)
   assert parquet.read_table(out) == parquet.read_table(whole)
-  names = embedding_table.read_table(out).names
+  names = song_table.read_table(out).names
   assert names == ("A, B - One", "", "Two") + 57 * ("",)

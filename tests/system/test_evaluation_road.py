@@ -12,7 +12,7 @@ from pcl_jax import embed
 from pcl_jax import evaluate
 from pcl_jax import similar
 from pcl_jax.data import dataset
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import song_table
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.retrieval import precision_at_k
@@ -53,11 +53,11 @@ def gtzan_set(tmp_path, monkeypatch) -> pathlib.Path:
   return tmp_path / "prepared"
 
 
-def _check_embeddings(workdir, data, out, capsys) -> embedding_table.Table:
+def _check_embeddings(workdir, data, out, capsys) -> song_table.Table:
   """Embeds the data set, looks a song up in the table; returns the table."""
   flags = [f"--workdir={workdir}", f"--data={data}", f"--out={out}"]
   assert not embed.main(flags)
-  table = embedding_table.read_table(out)
+  table = song_table.read_table(out)
   capsys.readouterr()
   similar.main([f"--embeddings={out}", f"--query={table.ids[7]}", "-k=3"])
   printed = capsys.readouterr().out
@@ -72,7 +72,7 @@ def _check_embeddings(workdir, data, out, capsys) -> embedding_table.Table:
   return table
 
 
-def _check_results(workdir, table: embedding_table.Table, data) -> list[str]:
+def _check_results(workdir, table: song_table.Table, data) -> list[str]:
   """Checks that nothing is missing; returns what was measured."""
   results = json.loads((workdir / report.FILE_NAME).read_text())
   assert list(results["tasks"]) == [*registry.TASKS, *GTZAN]

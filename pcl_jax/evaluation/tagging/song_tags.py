@@ -12,6 +12,7 @@ from pcl_jax.common import storage
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding import song_table
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file
@@ -52,7 +53,7 @@ def train(
 
 def apply(
   probe: pathlib.Path, embeddings: pathlib.Path
-) -> tuple[embedding_table.Table, probe_file.TrainedProbe, np.ndarray]:
+) -> tuple[song_table.Table, probe_file.TrainedProbe, np.ndarray]:
   """Computes the probabilities of the tags of embedded songs.
 
   Args:
@@ -66,7 +67,7 @@ def apply(
     InputError: a file cannot be read, or the encoders differ.
   """
   trained = probe_file.load(probe)
-  table = embedding_table.read_table(embeddings)
+  table = song_table.read_table(embeddings)
   ours = trained.settings.get("encoder")
   if ours is not None:
     embedding_table.check_same_encoder(
@@ -77,7 +78,7 @@ def apply(
 
 def write(
   out: pathlib.Path,
-  table: embedding_table.Table,
+  table: song_table.Table,
   tags: Sequence[str],
   probabilities: np.ndarray,
 ) -> None:

@@ -1,0 +1,79 @@
+"""Vectors of another kind for songs of a table: those of playlists, mode P."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+from jaxtyping import Float
+import numpy as np
+
+from pcl_jax.common import errors
+from pcl_jax.data import dataset
+from pcl_jax.data import vector_sources
+from pcl_jax.embedding import search
+from pcl_jax.embedding import song_table
+from pcl_jax.library import song_names
+
+
+class SecondVectors(NamedTuple):
+  """Vectors of another kind for songs of a table.
+
+  Attributes:
+    unit: vector of each song, of length one; zeros where there is none.
+    share: of their score in the whole, from 0 to 1.
+  """
+
+  unit: Float[np.ndarray, "songs d"]
+  share: float
+
+  def count(self) -> int:
+    """Returns how many songs have such a vector."""
+    return int(self.unit.any(axis=1).sum())
+
+
+def of_playlists(
+  table: song_table.Table, folder: pathlib.Path, share: float
+) -> SecondVectors:
+  """Reads the mode P vectors of a data set for the songs of a table.
+
+  A song of the table is that of the data set with its path or, where the table
+  was made of the data set, with its id. Songs that no playlist was learned from
+  have no vector.
+
+  Raises:
+    InputError: the share is none, or the data set has no such vectors, or none
+      of the songs.
+  """
+  if not 0 <= share <= 1:
+    raise errors.InputError(f"blend is {share:g}: give a number from 0 to 1.")
+  if not (folder / dataset.PLAYLIST_VECTORS).exists():
+    raise errors.InputError(
+      f"{folder} has no {dataset.PLAYLIST_VECTORS}, which is to be blended: "
+      f"make it with python -m preprocessing.playlist_vectors --data={folder}, "
+      "or give another --data."
+    )
+  data = dataset.DataSet(folder)
+  catalogue = data.catalogue
+  factors = data.vectors("cf", "of the list")[:, :-1]  # The last is the bias.
+  _, learned = vector_sources.learned_entries(catalogue)
+  numbers = catalogue.song_ids[np.unique(learned)].tolist()
+  paths, _ = song_names.audio_paths(folder)
+  rows = {
+    number: i
+    for i, number in zip(numbers, np.unique(learned).tolist(), strict=True)
+  }
+  by_path = {os.path.abspath(paths[n]): rows[n] for n in numbers if n in paths}
+  by_id = {str(number): row for number, row in rows.items()}
+  unit = np.zeros((len(table.ids), factors.shape[1]), np.float32)
+  found = [
+    by_path.get(path, by_id.get(name))
+    for path, name in zip(table.paths, table.ids, strict=True)
+  ]
+  known = np.flatnonzero([one is not None for one in found])
+  if not len(known):
+    raise errors.InputError(
+      f"{folder} has playlist vectors of none of the songs of {table.path}: "
+      "give the data set of this library as --data."
+    )
+  unit[known] = search.unit(factors[[found[row] for row in known]])
+  return SecondVectors(unit, share)

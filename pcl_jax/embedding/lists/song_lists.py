@@ -1,0 +1,251 @@
+"""Lists of songs from a table: alike, between two songs, in smooth order."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Bool, Float, Int
+import numpy as np
+
+from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
+from pcl_jax.embedding import search
+from pcl_jax.embedding import song_queries
+from pcl_jax.embedding import song_table
+from pcl_jax.embedding.lists import list_wishes
+from pcl_jax.embedding.lists import query_directions
+from pcl_jax.embedding.lists import second_vectors
+from pcl_jax.embedding.lists import song_choice
+from pcl_jax.embedding.lists import song_paths
+from pcl_jax.embedding.lists import step_order
+
+_MOST_ORDERED = 5000  # Songs; their distances take 200 MB.
+
+
+@jax_setup.in_own_types
+def similar(
+  table: song_table.Table,
+  wanted: Sequence[song_queries.Query],
+  k: int,
+  *,
+  unwanted: Sequence[song_queries.Query] = (),
+  wishes: list_wishes.Wishes | None = None,
+  second: second_vectors.SecondVectors | None = None,
+) -> search.Found:
+  """Finds songs that sound like some songs, and unlike others.
+
+  The score is the cosine with the mean of the wanted songs minus the mean of
+  the unwanted ones; with other vectors a mixture, as
+  `query_directions.blended` has it.
+
+  Args:
+    table: the songs.
+    wanted: at least one query.
+    k: how many songs.
+    unwanted: queries that the songs are to differ from.
+    wishes: what the list is to be like.
+    second: other vectors that have a say.
+
+  Returns:
+    The songs; fewer than k where no other song fits.
+
+  Raises:
+    InputError: the queries cancel each other out, a wish cannot be had, or no
+      song is left.
+  """
+  wishes, queries = wishes or list_wishes.Wishes(), [*wanted, *unwanted]
+  for one in queries:
+    table.check_query(one.vector)
+  allowed = list_wishes.allowed_songs(table, queries, wishes)
+  unit = table.rows.unit
+  direction = query_directions.direction(
+    *(
+      np.stack([one.vector for one in some]) if some else unit[:0]
+      for some in (wanted, unwanted)
+    )
+  )
+  if wishes == list_wishes.Wishes() and second is None:
+    return search.nearest_rows(unit, direction, k, np.flatnonzero(~allowed))
+  scores = unit @ direction
+  if second is not None:
+    others = _second_scores(second, wanted, unwanted)
+    scores = query_directions.blended(scores, others, second.share)
+  if wishes.min_score is not None:
+    allowed = allowed & (scores >= wishes.min_score)
+    _check_some(allowed, scores, wishes.min_score)
+  return _chosen(table, scores, k, allowed, wishes)
+
+
+def _check_some(
+  allowed: Bool[np.ndarray, " songs"],
+  scores: Float[np.ndarray, " found"],
+  least: float,
+) -> None:
+  if not allowed.any():
+    raise errors.InputError(
+      f"no song has a score of {least:g} (the best of all has "
+      f"{scores.max():.4f}): give a lower min_score."
+    )
+
+
+def _chosen(
+  table: song_table.Table,
+  scores: Float[np.ndarray, " songs"],
+  k: int,
+  allowed: Bool[np.ndarray, " songs"],
+  wishes: list_wishes.Wishes,
+) -> search.Found:
+  """Chooses the songs of the best scores that a list may hold together."""
+  unit, facts = table.rows.unit, table.facts
+  rows = song_choice.choose(
+    scores,
+    unit,
+    k,
+    allowed=allowed,
+    artists=facts.artists,
+    seconds=facts.seconds,
+    limits=wishes.limits(),
+  )
+  if not len(rows):
+    shortest = facts.seconds[allowed].min() / 60
+    raise errors.InputError(
+      f"max_minutes is {wishes.max_minutes:g}, and the shortest song that the "
+      f"list may hold has {shortest:.1f} minutes: give more."
+    )
+  if wishes.order:
+    rows = rows[step_order.smallest_steps(unit[rows], 0)]
+  return search.Found(rows, scores[rows])
+
+
+def _second_scores(
+  second: second_vectors.SecondVectors,
+  wanted: Sequence[song_queries.Query],
+  unwanted: Sequence[song_queries.Query],
+) -> Float[np.ndarray, " songs"]:
+  """Returns the cosines of other vectors; NaN where a song has none."""
+  known = second.unit.any(axis=1)
+  sides = []
+  for queries in (wanted, unwanted):
+    rows = [one.row for one in queries if one.row >= 0 and known[one.row]]
+    sides.append(second.unit[rows])
+  if not len(sides[0]):
+    raise errors.InputError(
+      "none of the songs that are wanted is in a playlist that the vectors to "
+      "blend were learned from: leave out --blend, or give other songs."
+    )
+  scores = second.unit @ query_directions.direction(*sides)
+  return np.where(known, scores, np.nan)
+
+
+@jax_setup.in_own_types
+def continued(
+  table: song_table.Table,
+  members: Int[np.ndarray, " members"],
+  k: int,
+  wishes: list_wishes.Wishes | None = None,
+) -> search.Found:
+  """Finds the songs that go best with a playlist, by the paper's rule.
+
+  Args:
+    table: the songs.
+    members: rows of the playlist's songs.
+    k: how many songs.
+    wishes: what the list is to be like; it has no diversity.
+
+  Raises:
+    InputError: a wish cannot be had, or no song is left.
+  """
+  wishes = wishes or list_wishes.Wishes()
+  if wishes.diversity:
+    raise errors.InputError(
+      "diversity is for songs that are like others; what continues a playlist "
+      "is ranked by votes: leave it out, or give the songs as --like."
+    )
+  queries = [song_queries.Query(table.rows.unit[i], i) for i in members]
+  allowed = list_wishes.allowed_songs(table, queries, wishes)
+  if wishes == list_wishes.Wishes():
+    return table.continue_playlist(members, k)
+  unit, known = table.rows.unit, allowed.copy()
+  known[members] = True
+  known = np.flatnonzero(known)
+  found = search.continue_playlist(
+    unit[known], np.searchsorted(known, members), k, most=len(known)
+  )
+  rows, ranks = known[found.rows], np.full(len(unit), np.nan, np.float32)
+  ranks[rows] = -np.arange(len(rows))
+  allowed = np.zeros(len(unit), bool)
+  least = -np.inf if wishes.min_score is None else wishes.min_score
+  allowed[rows[found.scores >= least]] = True
+  _check_some(allowed, found.scores, least)
+  chosen = _chosen(table, ranks, k, allowed, wishes)
+  places = -ranks[chosen.rows].astype(np.int64)
+  return search.Found(chosen.rows, found.scores[places], found.lists[places])
+
+
+def between(
+  table: song_table.Table,
+  first: int,
+  last: int,
+  k: int,
+  wishes: list_wishes.Wishes | None = None,
+) -> search.Found:
+  """Finds a path of k songs from one song to another, in small steps.
+
+  Args:
+    table: the songs.
+    first: row of the song that it begins with.
+    last: row of the song that it ends with.
+    k: how many songs, with these two.
+    wishes: which songs may lie between them; those of single songs only.
+
+  Returns:
+    The songs in the order of the path; the score of each is its cosine with
+    the song before, that of the first is 1.
+
+  Raises:
+    InputError: the songs are one, there are too few others, or a wish is of
+      the whole list.
+  """
+  wishes = wishes or list_wishes.Wishes()
+  of_songs = list_wishes.Wishes(
+    wishes.exclude_same, wishes.excluded, wishes.folder, wishes.genre
+  )
+  if wishes != of_songs:
+    raise errors.InputError(
+      "a path takes the wishes exclude_same, not_in, folder and genre only: "
+      "leave out the others."
+    )
+  unit = table.rows.unit
+  queries = [song_queries.Query(unit[row], row) for row in (first, last)]
+  allowed = None
+  if k > 2:
+    allowed = list_wishes.allowed_songs(table, queries, wishes)
+  return _with_steps(unit, song_paths.between(unit, first, last, k, allowed))
+
+
+def reordered(
+  table: song_table.Table, members: Sequence[int] | Int[np.ndarray, " members"]
+) -> search.Found:
+  """Puts songs into an order of small steps.
+
+  Returns:
+    The songs; the score of each is its cosine with the song before, that of the
+    first is 1.
+
+  Raises:
+    InputError: there are too many songs.
+  """
+  members = np.asarray(members, np.int64)
+  if len(members) > _MOST_ORDERED:
+    raise errors.InputError(
+      f"{len(members)} songs are to be ordered, and {_MOST_ORDERED} are the "
+      "most: give a shorter playlist."
+    )
+  unit = table.rows.unit
+  order = step_order.smallest_steps(unit[members])
+  return _with_steps(unit, members[order])
+
+
+def _with_steps(
+  unit: Float[np.ndarray, "songs d"], rows: Int[np.ndarray, " rows"]
+) -> search.Found:
+  steps = (unit[rows[1:]] * unit[rows[:-1]]).sum(axis=1)
+  return search.Found(rows, np.append(np.float32(1), steps))

@@ -1,0 +1,114 @@
+"""Tests of pcl_jax.embedding.lists.song_choice."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pcl_jax.data import ragged
+from pcl_jax.embedding import search
+from pcl_jax.embedding.lists import song_choice
+
+SONGS = 700
+
+
+@pytest.fixture(scope="module")
+def library():
+  """Scores, unit vectors, artists and lengths of songs."""
+  rng = np.random.default_rng(3)
+  unit = search.unit(rng.normal(size=(SONGS, 6))).astype(np.float32)
+  lengths = rng.integers(0, 3, SONGS)
+  artists = rng.integers(0, 40, lengths.sum()).astype(np.int32)
+  return {
+    "scores": unit @ unit[0],
+    "unit": unit,
+    "artists": ragged.Ragged.from_lengths(artists, lengths),
+    "seconds": rng.uniform(60, 400, SONGS),
+    "allowed": rng.random(SONGS) < 0.8,
+  }
+
+
+def _choose(library, k: int, **limits):
+  scores, unit = library["scores"], library["unit"]
+  rest = {name: library[name] for name in ("artists", "seconds", "allowed")}
+  limits = song_choice.Limits(**limits)
+  return song_choice.choose(scores, unit, k, limits=limits, **rest)
+
+
+def test_without_limits_the_best_come_in_order(library):
+  found = _choose(library, 25)
+  scores = np.where(library["allowed"], library["scores"], -np.inf)
+  np.testing.assert_array_equal(found, np.argsort(-scores, kind="stable")[:25])
+  everything = _choose(library, SONGS + 1)
+  assert set(everything.tolist()) == set(np.flatnonzero(library["allowed"]))
+
+
+def _by_the_rule(library, k, per_artist, max_seconds, diversity):
+  """Takes songs one after another out of all, by the definition."""
+  counts, taken, left = {}, [], max_seconds
+  artists = [library["artists"][i].tolist() for i in range(SONGS)]
+  scores, unit = library["scores"].astype(float), library["unit"].astype(float)
+  for _ in range(k):
+    best = (-np.inf, None)
+    for row in np.flatnonzero(library["allowed"]).tolist():
+      if row in taken or library["seconds"][row] > left:
+        continue
+      if any(counts.get(one, 0) >= per_artist for one in artists[row]):
+        continue
+      alike = (unit[taken] @ unit[row]).max(initial=-1.0) if taken else 0.0
+      value = (1 - diversity) * scores[row] - diversity * alike
+      best = max(best, (value, -row), key=lambda one: one[0])
+    if best[1] is None:
+      break
+    taken.append(-best[1])
+    left -= library["seconds"][taken[-1]]
+    for one in artists[taken[-1]]:
+      counts[one] = counts.get(one, 0) + 1
+  return taken
+
+
+@pytest.mark.parametrize(
+  ("k", "per_artist", "max_seconds", "diversity"),
+  [
+    (30, 1, np.inf, 0.0),
+    (50, 2, np.inf, 0.0),
+    (12, 99, 1500.0, 0.0),
+    (12, 2, 2000.0, 0.0),
+    (5, 99, np.inf, 0.4),
+  ],
+)
+def test_the_songs_are_those_of_the_rule(
+  library, k, per_artist, max_seconds, diversity, monkeypatch
+):
+  if diversity:  # All songs are chosen from, as the rule has it.
+    monkeypatch.setattr(song_choice, "_POOL", SONGS)
+  options = {
+    "per_artist": per_artist,
+    "max_seconds": max_seconds,
+    "diversity": diversity,
+  }
+  found = _choose(library, k, **options).tolist()
+  assert found == _by_the_rule(library, k, **options)
+  assert library["seconds"][found].sum() <= max_seconds
+  artists = list(itertools.chain(*(library["artists"][i] for i in found)))
+  assert max(np.bincount(artists), default=0) <= per_artist
+
+
+def test_songs_of_no_artist_are_not_limited(library):
+  found = _choose(library, SONGS, per_artist=1)
+  without = np.flatnonzero(library["artists"].lengths == 0)
+  assert set(without[library["allowed"][without]]) <= set(found.tolist())
+
+
+def test_a_diverse_list_is_spread_more_widely(library):
+  unit, mean = library["unit"], []
+  for diversity in (0.0, 0.4, 1.0):
+    rows = _choose(library, 20, diversity=diversity)
+    assert len(set(rows.tolist())) == 20
+    mean.append((unit[rows] @ unit[rows].T).mean())
+    assert rows[0] == _choose(library, 1)[0]
+  assert mean[0] > mean[1] > mean[2]
+
+
+def test_a_time_too_short_for_any_song_leaves_nothing(library):
+  assert not len(_choose(library, 5, max_seconds=59.0))
