@@ -17,9 +17,11 @@ sound are songs, whatever their suffix; the others are counted.
               strategy made alike, with less of everything else.
 
 The table has the columns id, path, vector (float32, a list of fixed size),
-patches (how many the mean is over), padded, silent, name (artist and title,
-from a data set that knows them), stamp and content (by which a file is known
-again); with --per_patch a row for each patch, with start_s in place of patches.
+patches (how many the mean is over), padded, silent, stamp and content (by which
+a file is known again), name (artist and title), artists, album, album_id and
+genres (from the file's tags or the data set) and seconds; with --per_patch
+a row for each patch, with start_s in place of patches, and without what follows
+name.
 Its metadata names the encoder: the run, the step, a hash of the weights, the
 feature's settings, versions.
 

@@ -98,7 +98,8 @@ def _label_again(
   for place, song in enumerate(songs):
     if song in found:
       for name, value in found[song]._asdict().items():
-        columns[name][place] = value
+        if name in columns:  # Rows of patches lack some.
+          columns[name][place] = value
 
 
 def merged(
@@ -118,7 +119,9 @@ def merged(
     parts: rows of the songs that were embedded.
   """
   old = embedding_table.read_rows(out)
-  new = pa.concat_tables([old.slice(0, 0), *parts], promote_options="default")
+  new = pa.concat_tables(
+    [like.empty_table(), *parts], promote_options="default"
+  )
   old_places, new_places = _places(old, 0), _places(new, len(old))
   places = [
     old_places[update.kept[song]]

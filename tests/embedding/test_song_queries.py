@@ -339,14 +339,14 @@ def test_songs_are_wanted_and_unwanted(path, table, tmp_path, capsys):
   similar.main(
     [
       *(f"--embeddings={path}", "--like", "3.mp3", "4.mp3", "--unlike=5.mp3"),
-      *(f"--not_in={tmp_path / 'heard.m3u'}", "-k=60", "--min_score=0"),
+      *(f"--not_in={tmp_path / 'heard.m3u'}", "-k=55", "--min_score=0"),
       *("--order", "--paths=relative", *outs),
     ]
   )
   printed = capsys.readouterr().out
   assert "query: 4.mp3, in the table\nunlike query: 5.mp3" in printed
   assert "left out, playlist: heard, 3 entries, 2 songs of the table" in printed
-  assert "songs in place of 60: no other fits" in printed
+  assert "songs in place of 55: no other fits" in printed
   unit = table.rows.unit
   scores = unit @ (unit[[3, 4]].mean(axis=0) - unit[5])
   rows = storage.read_json(tmp_path / "a.json")

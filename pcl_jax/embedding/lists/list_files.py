@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import csv
 import os
-import pathlib
 from typing import Any
 import urllib.parse
 from xml.etree import ElementTree
@@ -17,6 +16,7 @@ from pcl_jax.library import playlist_files
 
 _XSPF = "http://xspf.org/ns/0/"
 _SHOWN = ("rank", "score", "lists", "name", "id", "path")
+_Path = str | os.PathLike[str]
 Row = dict[str, Any]
 
 
@@ -56,11 +56,11 @@ def _relative(path: str, folder: str) -> str:
   return found if found[:1].strip(" \t#") else os.path.join(".", found)
 
 
-def _of_file(rows: list[Row], out: pathlib.Path, relative: bool) -> list[Row]:
+def _of_file(rows: list[Row], out: _Path, relative: bool) -> list[Row]:
   """Returns rows with the paths that a file is to hold."""
   if not relative:
     return rows
-  folder = os.path.abspath(out.parent)
+  folder = os.path.dirname(os.path.abspath(file_names.path(out)))
   return [
     row | {"path": row["path"] and _relative(row["path"], folder)}
     for row in rows
@@ -74,9 +74,7 @@ def _place(path: str, absolute: str) -> str:
   return playlist_files.place(absolute)
 
 
-def write_csv(
-  out: pathlib.Path, rows: list[Row], *, relative: bool = False
-) -> None:
+def write_csv(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
   """Writes songs as a table; a path that is no text is an address, as in m3u.
 
   Args:
@@ -85,7 +83,7 @@ def write_csv(
     relative: writes paths as they are seen from the file's folder.
   """
   with (
-    storage.write_aside(out) as partial,
+    storage.write_aside(file_names.path(out)) as partial,
     open(partial, "w", encoding="utf-8", newline="") as file,
   ):
     lines = shown(_of_file(rows, out, relative))
@@ -110,9 +108,7 @@ def _title(row: Row) -> str:
   return file_names.shown(row.get("name") or stem)
 
 
-def write_m3u(
-  out: pathlib.Path, rows: list[Row], *, relative: bool = False
-) -> None:
+def write_m3u(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
   """Writes songs as a playlist in UTF-8, with their lengths and names.
 
   Args:
@@ -128,20 +124,18 @@ def write_m3u(
   for row, whole in zip(_of_file(rows, out, relative), rows, strict=True):
     lines.append(f"#EXTINF:{round(row['seconds'])},{_title(row)}")
     lines.append(_place(row["path"], whole["path"]))
-  storage.write_text(out, "\n".join([*lines, ""]))
+  storage.write_text(file_names.path(out), "\n".join([*lines, ""]))
 
 
-def write_json(
-  out: pathlib.Path, rows: list[Row], *, relative: bool = False
-) -> None:
+def write_json(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
   """Writes songs as json: a list of objects, with artists, album and length."""
   rows = _of_file(rows, out, relative)
-  storage.write_json(out, [r | {"score": float(r["score"])} for r in rows])
+  storage.write_json(
+    file_names.path(out), [r | {"score": float(r["score"])} for r in rows]
+  )
 
 
-def write_xspf(
-  out: pathlib.Path, rows: list[Row], *, relative: bool = False
-) -> None:
+def write_xspf(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
   """Writes songs as an XSPF playlist; its paths are addresses.
 
   Raises:
@@ -149,7 +143,9 @@ def write_xspf(
   """
   _check_paths(rows, "--xspf")
   root = ElementTree.Element("playlist", version="1", xmlns=_XSPF)
-  ElementTree.SubElement(root, "title").text = file_names.shown(out.stem)
+  ElementTree.SubElement(root, "title").text = file_names.shown(
+    file_names.path(out).stem
+  )
   tracks = ElementTree.SubElement(root, "trackList")
   for row in _of_file(rows, out, relative):
     address = urllib.parse.quote(os.fsencode(row["path"]))
@@ -166,7 +162,9 @@ def write_xspf(
         ElementTree.SubElement(track, name).text = file_names.shown(value)
   ElementTree.indent(root)
   text = ElementTree.tostring(root, encoding="unicode", xml_declaration=False)
-  storage.write_text(out, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n')
+  storage.write_text(
+    file_names.path(out), f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+  )
 
 
 WRITERS: dict[str, Callable[..., None]] = {

@@ -56,13 +56,11 @@ def of_playlists(
   catalogue = data.catalogue
   factors = data.vectors("cf", "of the list")[:, :-1]  # The last is the bias.
   _, learned = vector_sources.learned_entries(catalogue)
-  numbers = catalogue.song_ids[np.unique(learned)].tolist()
+  learned = np.unique(learned)
+  numbers = catalogue.song_ids[learned].tolist()
+  rows = dict(zip(numbers, learned.tolist(), strict=True))
   paths, _ = song_names.audio_paths(folder)
-  rows = {
-    number: i
-    for i, number in zip(numbers, np.unique(learned).tolist(), strict=True)
-  }
-  by_path = {os.path.abspath(paths[n]): rows[n] for n in numbers if n in paths}
+  by_path = {os.path.abspath(paths[n]): rows[n] for n in rows if n in paths}
   by_id = {str(number): row for number, row in rows.items()}
   unit = np.zeros((len(table.ids), factors.shape[1]), np.float32)
   found = [
