@@ -142,13 +142,11 @@ def loss_terms(
   half = audio.shape[0] // 2
   # Two modes of the same songs.
   twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), excluded)
-  paired = functools.partial(
-    contrast, audio[:half], audio[half:], rivals=positives is None
-  )
+  paired = functools.partial(contrast, rivals=positives is None)
   terms = {}
   for first, second in strategy.combos:
     if second == "audio_self":
-      value = paired(positives, excluded)
+      value = paired(audio[:half], audio[half:], positives, excluded)
     else:
       value = contrast(projections[first], projections[second], None, twice)
     terms[f"{first}+{second}"] = value
@@ -156,6 +154,8 @@ def loss_terms(
     weights = positives
     if weights is None and strategy.pair_method == "Genre":
       weights = shared_genres(tags, num_codes)
-    terms[f"audio_{strategy.pair_method}_CO"] = paired(weights, excluded)
+    terms[f"audio_{strategy.pair_method}_CO"] = paired(
+      audio[:half], audio[half:], weights, excluded
+    )
   terms["total"] = sum(terms.values())
   return terms
