@@ -8,12 +8,15 @@ json (format version, feature settings, counts, source, checksum scheme) and
 no read. Both are too long to be a song's key.
 """
 
+from collections.abc import Sequence
 import json
+import mmap
 import os
 import pathlib
 import struct
 import threading
 from typing import Any
+import weakref
 import zlib
 
 from jaxtyping import Float16, Int, UInt32
@@ -31,6 +34,7 @@ META_KEY = b"__meta__"
 SONGS_KEY = b"__songs__"
 SONG_DTYPE = np.dtype([("id", "<u4"), ("frames", "<i4"), ("crc32", "<u4")])
 _FRAME_BYTES = 2 * MEL_BANDS
+_PATCHES_A_COPY = 64  # So many songs are named where a disk stands still.
 _REMEDY = "Copy it again, or delete its folder and make it again."
 
 
@@ -66,6 +70,49 @@ def _environment(path: pathlib.Path, readahead: bool) -> lmdb.Environment:
 def needed_bytes(env: lmdb.Environment) -> int:
   """Returns the size that a file's header asks for."""
   return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+
+
+def _start_of_mapping(address: int) -> int:
+  """Returns where in memory the file begins that is mapped at an address."""
+  for line in pathlib.Path("/proc/self/maps").read_text().splitlines():
+    span, _, offset, *_ = line.split(maxsplit=3)
+    start, end = (int(one, 16) for one in span.split("-"))
+    if start <= address < end:
+      return start - int(offset, 16)
+  raise AssertionError(f"{address:#x} is not mapped.")
+
+
+class _Records:
+  """The file of a store in memory, and where in it the records lie.
+
+  LMDB finds a record with the interpreter's lock held, and touches all pages of
+  it. A place that was found is kept, so that patches are copied from the file
+  with neither.
+  """
+
+  def __init__(self, data: pathlib.Path, songs: int):
+    self._file = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+    weakref.finalize(self, os.close, self._file)
+    self._songs = songs
+    self._stamp: tuple[int, int] | None = None
+
+  def current(self) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the file's bytes, and the place of each record, -1 if unknown.
+
+    All places are forgotten where the file is not what it was.
+    """
+    found = os.fstat(self._file)
+    stamp = found.st_size, found.st_mtime_ns
+    if stamp != self._stamp:
+      memory = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+      places = np.full(self._songs, -1, np.int64)
+      self._held = np.frombuffer(memory, np.uint8), places
+      self._stamp = stamp
+    return self._held
+
+
+def _address(value: memoryview) -> int:
+  return np.frombuffer(value, np.uint8).__array_interface__["data"][0]
 
 
 class SongStore:
@@ -112,8 +159,8 @@ class SongStore:
     self.song_ids: UInt32[np.ndarray, " songs"] = songs["id"].copy()
     self.frames: Int[np.ndarray, " songs"] = songs["frames"].copy()
     self.checksums = songs["crc32"].copy()
-    self._keys = [song_key(int(i)) for i in self.song_ids]
-    self._reading: dict[int, int] = {}  # Thread -> the song it is at.
+    self._records = _Records(data, len(songs))
+    self._reading: dict[int, Sequence[int]] = {}  # Thread -> songs it is at.
 
   def _read_records(self) -> tuple[dict[str, Any], np.ndarray]:
     try:
@@ -165,36 +212,73 @@ class SongStore:
       InputError: a record is missing or does not have the length on file.
     """
     patch_bytes = out.shape[1] * _FRAME_BYTES
-    silence = np.full(out.shape[1:], melspectrogram.SILENCE, "<f2").tobytes()
-    # Bytes to bytes: an assignment between arrays costs half as much again.
-    target, known, value = memoryview(out).cast("B"), -1, None
-    order = np.argsort(songs, kind="stable")  # One look-up a song.
-    firsts = (starts[order].astype(np.int64) * _FRAME_BYTES).tolist()
-    lengths = (self.frames[songs].astype(np.int64) * _FRAME_BYTES).tolist()
-    reading, thread = self._reading, threading.get_ident()
-    # A short transaction; no view of the map outlives it, close or unmap.
+    content, places = self._find(songs)
+    lengths = self.frames[songs].astype(np.int64) * _FRAME_BYTES
+    firsts = starts.astype(np.int64) * _FRAME_BYTES
+    counts = np.clip(lengths - firsts, 0, patch_bytes)
+    begins = (places + firsts).tolist()
+    ends = (places + firsts + counts).tolist()
+    short = np.flatnonzero(counts < patch_bytes)
+    silence = np.full(out.shape[1:], melspectrogram.SILENCE, "<f2")
+    silence = silence.ravel().view(np.uint8)
+    target, thread = out.reshape(-1).view(np.uint8), threading.get_ident()
+    for first in range(0, len(begins), _PATCHES_A_COPY):
+      rows = slice(first, first + _PATCHES_A_COPY)
+      self._reading[thread] = songs[rows].tolist()
+      pieces = [
+        content[begin:end]
+        for begin, end in zip(begins[rows], ends[rows], strict=True)
+      ]
+      for row in short[(short >= first) & (short < rows.stop)][::-1].tolist():
+        pieces.insert(row - first + 1, silence[counts[row] :])
+      part = target[first * patch_bytes : rows.stop * patch_bytes]
+      # This copies with the lock released, and into memory that is there.
+      np.concatenate(pieces, out=part)
+    self._reading.pop(thread, None)
+
+  def _find(
+    self, songs: Int[np.ndarray, " patches"]
+  ) -> tuple[np.ndarray, Int[np.ndarray, " patches"]]:
+    """Returns the file's bytes, and where in it the records of songs begin."""
+    content, places = self._records.current()
+    found = places[songs]
+    unknown = np.unique(songs[found < 0]).tolist()
+    if not unknown:
+      return content, found
+    thread, start = threading.get_ident(), None
+    # A short transaction; no view of the map outlives it.
     with self._env.begin(buffers=True) as txn:
-      get, keys = txn.get, self._keys
-      for row, song, first in zip(
-        order.tolist(), songs[order].tolist(), firsts, strict=True
-      ):
-        if song != known:
-          reading[thread] = known = song
-          try:
-            value = get(keys[song])
-          except lmdb.Error as error:
-            raise self._damaged(song, None) from error
-          if value is None or len(value) != lengths[row]:
-            raise self._damaged(song, value)
-        piece = value[first : first + patch_bytes]
-        if len(piece) < patch_bytes:
-          piece = bytes(piece) + silence[len(piece) :]
-        target[row * patch_bytes : (row + 1) * patch_bytes] = piece
-    reading.pop(thread, None)
+      for song in unknown:
+        self._reading[thread] = [song]
+        try:
+          value = txn.get(self._key(song))
+        except lmdb.Error as error:
+          raise self._damaged(song, None) from error
+        if value is None or len(value) != self.frames[song] * _FRAME_BYTES:
+          raise self._damaged(song, value)
+        if start is None and len(value):
+          start = _start_of_mapping(_address(value))
+        places[song] = _address(value) - start if len(value) else 0
+      self._check_place(content[places[song] :], value)
+    return content, places[songs]
+
+  def _check_place(self, content: np.ndarray, value: memoryview) -> None:
+    """Refuses a file that has been put in the place of the one LMDB reads."""
+    if content[: len(value)].tobytes() != value:
+      raise errors.InputError(
+        f"{self.path} was replaced while it was being opened. Start again."
+      )
+
+  def _key(self, song: int) -> bytes:
+    return song_key(int(self.song_ids[song]))
 
   def being_read(self) -> list[int]:
-    """Returns the ids of the songs that threads are reading just now."""
-    return [int(self.song_ids[song]) for song in self._reading.values()]
+    """Returns the ids of the songs that threads are reading just now.
+
+    A thread that copies patches is at one of several songs, which are all here.
+    """
+    songs = {song for some in self._reading.values() for song in some}
+    return [int(self.song_ids[song]) for song in sorted(songs)]
 
   def read_song(self, song: int) -> Float16[np.ndarray, "frames bands"]:
     """Returns the whole feature at a position in `song_ids`, checked.
@@ -203,7 +287,7 @@ class SongStore:
       InputError: the record is missing or damaged.
     """
     with self._env.begin() as txn:
-      value = txn.get(self._keys[song])
+      value = txn.get(self._key(song))
     if value is None or zlib.crc32(value) != int(self.checksums[song]):
       raise self._damaged(song, value)
     return np.frombuffer(value, "<f2").reshape(-1, MEL_BANDS).copy()

@@ -2,6 +2,8 @@
 
 from concurrent import futures
 import json
+import subprocess
+import sys
 from unittest import mock
 
 import lmdb
@@ -73,6 +75,46 @@ def test_patches_are_slices_of_songs_padded_with_silence(tmp_path):
     np.testing.assert_array_equal(
       patch[len(expected) :], np.float16(melspectrogram.SILENCE)
     )
+
+
+def _patches(store, frames=40) -> bytes:
+  out = np.empty((len(store), frames, 48), np.float16)
+  store.read_patches(np.arange(len(store)), np.zeros(len(store), int), out)
+  return out.tobytes()
+
+
+def test_a_record_is_looked_up_once(tmp_path):
+  store = _write(tmp_path / "s")
+  first = _patches(store)
+  with mock.patch.object(store, "_env", None):
+    assert _patches(store) == first
+    out = np.empty((3, 64, 48), np.float16)
+    store.read_patches(np.array([1, 0, 1]), np.array([7, 0, 290]), out)
+  np.testing.assert_array_equal(out[0], store.read_song(1)[7:71])
+
+
+def test_a_file_that_has_changed_is_looked_up_again(tmp_path):
+  """So places that were found do not outlive what was found there."""
+  store = _write(tmp_path / "s")
+  before = _patches(store)
+  # By another process, as one may not open a file twice.
+  for song_id, frames in ((5, 300), (2, 256)):
+    script = (
+      "import lmdb, sys; env = lmdb.open(sys.argv[1], map_size=1 << 26)\n"
+      "with env.begin(write=True) as txn:\n"
+      "  txn.put(bytes.fromhex(sys.argv[2]), sys.stdin.buffer.read())"
+    )
+    key = song_store.song_key(song_id).hex()
+    subprocess.run(
+      [sys.executable, "-c", script, tmp_path / "s", key],
+      input=_feature(song_id + 1, frames).tobytes(),
+      check=True,
+    )
+  after = _patches(store)
+  assert after != before
+  rows = np.frombuffer(after, np.float16).reshape(-1, 40, 48)
+  np.testing.assert_array_equal(rows[1], _feature(6, 300)[:40])
+  np.testing.assert_array_equal(rows[0], _feature(3, 256)[:40])
 
 
 def test_threads_read_what_one_thread_reads(tmp_path):
