@@ -57,7 +57,8 @@ class BatchMemory:
     except IndexError:
       flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
       memory = mmap.mmap(-1, 2 * math.prod(shape), flags)
-      memory.madvise(mmap.MADV_HUGEPAGE)
+      with contextlib.suppress(OSError):  # A system may have no large pages.
+        memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.float16)
     # Views of views refer to this array. JAX lets go of it when the device has
     # its own copy or, on a CPU, when the batch is deleted.
