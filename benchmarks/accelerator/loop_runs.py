@@ -21,6 +21,7 @@ class _Run:
   encoder: str = "resnet"
   dtype: str = "bfloat16"
   threads: int = 0
+  order: str = "shuffled"
   traced: bool = False
   of_tree: bool = False
 
@@ -34,6 +35,7 @@ def _runs(context: part_context.Context) -> list[_Run]:
   return [
     first,
     *([tree] if context.tree else []),
+    _Run("resnet bfloat16, resident", order="resident"),
     _Run("resnet float32", dtype="float32"),
     _Run("sc_cnn bfloat16", encoder="sc_cnn"),
     _Run("resnet bfloat16, 8 threads", threads=8),
@@ -48,6 +50,7 @@ def _train(context: part_context.Context, run: _Run) -> None:
   logged = _TINY_LOGGED if context.tiny else _LOGGED
   changes = random_data.changes(context) | {
     "data.threads": run.threads,
+    "data.order": run.order,
     "train.compute_dtype": run.dtype,
     "steps": steps,
     "validate_every_steps": steps,
