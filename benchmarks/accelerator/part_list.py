@@ -30,6 +30,7 @@ PARTS = {
   "steps_resnet": Part("step_race", 480, 90),
   "steps_sc_cnn": Part("step_race", 480, 90),
   "loop": Part("loop_runs", 540, 90),
+  "resident": Part("resident_cut", 120, 20),
   "hybrid": Part("hybrid_run", 480, 120),
   "smoke": Part("smoke_runs", 400, 90),
   "loss": Part("tiled_loss", 240, 30),
