@@ -24,6 +24,9 @@ any length in, the vectors of their patches out. With --format=stablehlo it is
 one that JAX alone runs, compiled for CPU, GPU or TPU: 16 kHz samples of patches
 in.
 
+With --half the weights are rounded to float16 first, and a bundle has half the
+size; the encoder computes in float32 as before.
+
 The licence of the weights is yours to decide, as far as the rights in the
 music that they were learned from allow it; --license writes it into the card.
 """
@@ -38,6 +41,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import encoder_loading
+from pcl_jax.embedding import half_precision
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
@@ -124,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and writes the encoder."""
   parser = command_line.parser("pcl_jax.export", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  add("--workdir", required=True, help="folder of the run, or a bundle")
+  text = "folder of the run, or a bundle (the encoder of this package)"
+  add("--workdir", help=text)
   add("--out", **path, required=True, help="the folder or file to write")
   which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
   add("--checkpoint", choices=which, default=which[0], help=text)
@@ -132,12 +137,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--license", default=model_card.NO_LICENSE, help=text)
   text = "what is written, as above (default bundle)"
   add("--format", choices=tuple(_FORMATS), default="bundle", help=text)
+  add("--half", action="store_true", help="round the weights to float16")
   add("--force", action="store_true", help="replace what is there")
   flags = parser.parse_args(argv)
   jax_setup.start()
   form = _FORMATS[flags.format]
   form.check_out(flags.out, force=flags.force)
   encoder = encoder_loading.load(flags.workdir, flags.checkpoint)
+  if flags.half:
+    encoder = half_precision.rounded(encoder)
   for line in form.write(encoder, flags):
     print(line)
 

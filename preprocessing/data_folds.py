@@ -50,8 +50,8 @@ _MAKERS = {
 }
 
 
-def _link(data: dataset.DataSet, folder: pathlib.Path) -> None:
-  """Gives a fold the songs of its data set."""
+def link_songs(data: dataset.DataSet, folder: pathlib.Path) -> None:
+  """Gives a new data set the songs of another; the store is not copied."""
   store = folder / song_store.FILE_NAME
   store.mkdir(parents=True)
   for path in data.store.path.iterdir():
@@ -79,7 +79,7 @@ def _write(
   settings: dict[str, Any],
 ) -> None:
   """Makes a fold: the songs, their split, validation pairs and vectors."""
-  _link(data, folder)
+  link_songs(data, folder)
   catalogue = dataclasses.replace(
     data.catalogue, split=split, validation_pairs={}
   )
@@ -107,7 +107,7 @@ def make(
     data_dir: the data set's folder.
     out: folder of the folds, which does not exist yet.
     folds: how many, at least 2.
-    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
+    split_by: whose songs all go to one part, of `song_groups.SPLIT_BY`.
     validation_share: share of all songs that each fold validates on.
     seed: decides the folds.
 

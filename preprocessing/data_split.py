@@ -5,7 +5,8 @@ Splits the songs of the song store into train, validation and test (80, 10 and
 pairs of the three pair methods, and writes catalogue.npz (and its settings and
 counts, data_split.json) into the data set's folder. MELON_DIR holds
 kakao_meta/; for an own library it is the data set's folder itself. With
---split_by=album or artist, all songs of an album or artist go to one part.
+--split_by=album or artist, all songs of an album or artist go to one part; with
+--split_by=artist_album, those of either.
 
     python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon
     python -m preprocessing.data_split --melon_dir=data/own --data=data/own

@@ -49,7 +49,7 @@ def make(
     songs: the number of songs.
     seconds: the length of most songs.
     seed: the seed of all draws.
-    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
+    split_by: whose songs all go to one part, of `song_groups.SPLIT_BY`.
 
   Raises:
     InputError: the folder holds something else, or another process makes it.

@@ -1,11 +1,13 @@
-"""Runs of the benchmark of strategies, each in a process of its own.
+"""Runs of the benchmarks of strategies, each in a process of its own.
 
 A finished run leaves a result.json in its folder.
 """
 
+from collections.abc import Callable, Sequence
 from concurrent import futures
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -138,10 +140,16 @@ def _processor_s() -> float:
   return used.ru_utime + used.ru_stime
 
 
-def _encoder_of(
+def encoder_of(
   name: str, config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> tuple[audio_encoder.AudioEncoder, dict[str, Any]]:
-  """Trains, or takes first weights; returns the encoder and what it took."""
+  """Trains, or takes first weights; returns the last encoder and its steps.
+
+  Args:
+    name: of what is trained, or `untrained`.
+    config: of the run.
+    folder: its workdir.
+  """
   if name == strategy_table.UNTRAINED:
     encoder = audio_encoder.AudioEncoder(
       **config.model_params.audio.to_dict(), rngs=nnx.Rngs(config.seed)
@@ -175,7 +183,7 @@ def run_one(
     contextlib.redirect_stdout(log),
     contextlib.redirect_stderr(log),
   ):
-    encoder, took = _encoder_of(name, config, folder)
+    encoder, took = encoder_of(name, config, folder)
     trained_s = _processor_s()
     data = dataset.DataSet(config.data.dir)
     songs = np.arange(len(data.store), dtype=np.int32)
@@ -198,8 +206,22 @@ def run_one(
   )
 
 
-def run_all(jobs: list[tuple], workers: int) -> None:
-  """Runs jobs, as many at once as there are workers.
+def run_all(
+  jobs: Sequence[tuple],
+  workers: int,
+  run: Callable[..., None] = run_one,
+  until: float = math.inf,
+) -> int:
+  """Runs jobs, as many at once as there are workers, each in a process.
+
+  Args:
+    jobs: name, config and folder of each.
+    workers: that share the cores.
+    run: takes these three and the cores that it may use.
+    until: value of `time.monotonic` after which no job is begun.
+
+  Returns:
+    How many jobs were not begun.
 
   Raises:
     RunError: a run failed; those under way are finished first.
@@ -209,19 +231,23 @@ def run_all(jobs: list[tuple], workers: int) -> None:
   shares: queue.SimpleQueue = queue.SimpleQueue()
   for i in range(workers):
     shares.put(set(cores[i::workers]) or set(cores))
+  left = []
 
   def work(job: tuple) -> str | None:
-    share = shares.get()
-    begin = time.perf_counter()
-    process = spawn.Process(target=run_one, args=(*job, share))
+    share, folder = shares.get(), job[2]
+    begin = time.monotonic()
+    if begin > until:
+      left.append(folder)
+      shares.put(share)
+      return None
+    process = spawn.Process(target=run, args=(*job, share))
     process.start()
     process.join()
     shares.put(share)
-    folder = job[2]
+    name = f"{folder.parent.name}/{folder.name}"
     if process.exitcode:
-      return f"{folder.name} failed, see {folder / 'log.txt'}"
-    seconds = time.perf_counter() - begin
-    print(f"{folder.name}: {seconds:,.0f} s", flush=True)
+      return f"{name} failed, see {folder / 'log.txt'}"
+    print(f"{name}: {time.monotonic() - begin:,.0f} s", flush=True)
     return None
 
   with futures.ThreadPoolExecutor(workers) as pool:
@@ -230,3 +256,4 @@ def run_all(jobs: list[tuple], workers: int) -> None:
     raise errors.RunError(
       f"{'; '.join(failed)}. The same command goes on with what is missing."
     )
+  return len(left)

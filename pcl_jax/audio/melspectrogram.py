@@ -99,14 +99,16 @@ def _slaney_to_hz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 @functools.cache
-def mel_filters() -> Float[np.ndarray, "bins bands"]:
-  """Returns the mel filter bank, [257, 48], triangles of unit area in Hz.
+def mel_filters(
+  bands: int = SETTINGS.mel_bands,
+) -> Float[np.ndarray, "bins bands"]:
+  """Returns the mel filter bank, [257, bands], triangles of unit area in Hz.
 
   It is float32, and the caller leaves it as it is.
   """
   s = SETTINGS
   ends = _hz_to_slaney(np.array([s.low_hz, s.high_hz]))
-  corners = _slaney_to_hz(np.linspace(ends[0], ends[1], s.mel_bands + 2))
+  corners = _slaney_to_hz(np.linspace(ends[0], ends[1], bands + 2))
   bins_hz = np.fft.rfftfreq(s.frame_samples, 1.0 / s.sample_rate_hz)[:, None]
   low, centre, high = corners[:-2], corners[1:-1], corners[2:]
   rising = (bins_hz - low[None]) / (centre - low)[None]

@@ -1,4 +1,4 @@
-"""Splits whole groups of songs: those of an artist, or of an album."""
+"""Splits whole groups of songs: those of an artist, of an album, or of both."""
 
 from collections.abc import Sequence
 import pathlib
@@ -12,7 +12,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 
-SONG, ALBUM, ARTIST = SPLIT_BY = ("song", "album", "artist")
+SONG, ALBUM, ARTIST = "song", "album", "artist"
+ARTIST_ALBUM = "artist_album"  # Neither an artist nor an album is torn.
+SPLIT_BY = (SONG, ALBUM, ARTIST, ARTIST_ALBUM)
 SETTINGS_FILE = "data_split.json"  # In a data set: how it was split.
 NEW = -2  # In place of a part: the song has none yet.
 _LEAST = 0.6  # A part with a smaller share of its songs is refused.
@@ -25,20 +27,25 @@ def of_songs(
 ) -> Int[np.ndarray, " songs"]:
   """Returns the group of each song, numbered from 0.
 
-  Songs that share an artist (an album) are in one group, and so are songs that
-  are connected by others: where A and B made a song together, all songs of both
-  are one group. A song without any is a group of its own.
+  Songs that share an artist (an album, or either) are in one group, and so are
+  songs that are connected by others: where A and B made a song together, all
+  songs of both are one group. A song without any is a group of its own.
   """
-  if split_by == SONG:
-    return np.arange(len(catalogue))
-  lists = catalogue.artists if split_by == ARTIST else catalogue.album_lists()
-  songs, values = len(catalogue), int(lists.values.max(initial=-1)) + 1
+  songs, nodes = len(catalogue), len(catalogue)
+  ends: list[tuple[np.ndarray, np.ndarray]] = []
+  for kind, lists in (
+    (ARTIST, catalogue.artists),
+    (ALBUM, catalogue.album_lists()),
+  ):
+    if split_by in (kind, ARTIST_ALBUM):
+      values = nodes + lists.values.astype(np.int64)
+      ends.append((lists.list_index(), values))
+      nodes += int(lists.values.max(initial=-1)) + 1
+  if not ends:
+    return np.arange(songs)
+  rows, columns = map(np.concatenate, zip(*ends, strict=True))
   edges = scipy.sparse.coo_array(
-    (
-      np.ones(len(lists.values), bool),
-      (lists.list_index(), songs + lists.values.astype(np.int64)),
-    ),
-    shape=(songs + values, songs + values),
+    (np.ones(len(rows), bool), (rows, columns)), shape=(nodes, nodes)
   )
   _, labels = csgraph.connected_components(edges, directed=False)
   return np.unique(labels[:songs], return_inverse=True)[1]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
+from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import embedding_table
@@ -14,6 +15,19 @@ from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import hub_downloads
 from pcl_jax.models import audio_encoder
+
+# What tables call the encoder that comes with this package, wherever it lies.
+PRETRAINED = "pcl_jax/pretrained"
+_PRETRAINED_FOLDER = pathlib.Path(__file__).parents[1] / "pretrained"
+
+
+def _pretrained() -> pathlib.Path:
+  if not checkpoint_files.is_bundle(_PRETRAINED_FOLDER):
+    raise errors.InputError(
+      f"no encoder comes with this installation ({_PRETRAINED_FOLDER} is no "
+      "bundle): give the folder of a run, or a bundle, as --workdir."
+    )
+  return _PRETRAINED_FOLDER
 
 
 def _load_bundle(
@@ -49,7 +63,7 @@ def load_network(
 
 @jax_setup.in_own_types
 def load(
-  workdir: str | os.PathLike[str],
+  workdir: str | os.PathLike[str] | None = None,
   which: str = "best",
   *,
   verify: bool = True,
@@ -59,7 +73,8 @@ def load(
 
   Args:
     workdir: folder of the run, or of a bundle; or the address of a bundle on a
-      model hub, hf://USER/NAME or hf://USER/NAME@REVISION.
+      model hub, hf://USER/NAME or hf://USER/NAME@REVISION. By default the
+      encoder that comes with this package.
     which: of a run, the `best` checkpoint by validation loss, or the `latest`.
       A bundle has one encoder.
     verify: embeds the golden audio of a bundle, and refuses an encoder that
@@ -75,6 +90,8 @@ def load(
   """
   song_encoder.check_choice("which", which, song_encoder.CHECKPOINTS)
   place = None
+  if workdir is None or workdir == PRETRAINED:
+    workdir, place = _pretrained(), PRETRAINED
   if hub_downloads.is_address(workdir):
     workdir, place = hub_downloads.download(str(workdir), bundle_files.FILES)
   workdir = file_names.path(workdir)

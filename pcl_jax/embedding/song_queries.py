@@ -123,8 +123,9 @@ def embed_files(
   """
   about = table.about
   workdir = workdir or about["workdir"]
-  on_hub = hub_downloads.is_address(workdir)
-  if not on_hub and not file_names.path(workdir).is_dir():
+  named = hub_downloads.is_address(workdir)
+  named |= workdir == encoder_loading.PRETRAINED
+  if not named and not file_names.path(workdir).is_dir():
     raise errors.InputError(
       f"{workdir} does not exist, and {paths[0]} has to be embedded with the "
       "encoder of that run: give its folder as --workdir."

@@ -16,6 +16,7 @@ from pcl_jax.common import storage
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.embedding.bundles import tensor_files
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 
@@ -66,7 +67,7 @@ def write(
   out.parent.mkdir(parents=True, exist_ok=True)
   with storage.write_aside(out) as partial:
     if out.suffix == SAFE:
-      bundle_files.write_tensors(partial, arrays, "pt")
+      tensor_files.write(partial, arrays, "pt")
     else:
       torch = _torch(out)
       tensors = {n: torch.from_numpy(one.copy()) for n, one in arrays.items()}
@@ -88,7 +89,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   if not path.is_file():
     raise errors.InputError(f"{path} is not a file: give a state dict.")
   if path.suffix == SAFE:
-    return bundle_files.read_tensors(path)
+    return tensor_files.read(path)
   if path.suffix not in _PICKLED:
     raise errors.InputError(
       f"{path} ends in none of {', '.join(SUFFIXES)}, by which "

@@ -353,7 +353,7 @@ def build_library(
     dims: factors of the playlist vectors.
     genre_dims: size of the genre vectors.
     seed: seed of the split and of the vectors.
-    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
+    split_by: whose songs all go to one part, of `song_groups.SPLIT_BY`.
     min_s: tracks that are shorter by more than half a second are left out. If
       this or what follows is another than before, nothing that is a song is
       decoded.

@@ -306,7 +306,7 @@ def make_catalogue(
     test_share: the share of all songs.
     validation_share: the share of all songs.
     seed: the seed of the split and of the validation pairs.
-    split_by: `song`, or `album` or `artist`, whose songs all go to one part.
+    split_by: whose songs all go to one part, of `song_groups.SPLIT_BY`.
     unknown_songs: what to do with a playlist's song that song_meta.json lacks:
       `error` stops, `drop` leaves it out and counts it.
     force: replaces a catalogue made with other settings.

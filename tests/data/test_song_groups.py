@@ -46,6 +46,13 @@ def test_songs_are_one_group_where_artists_connect_them():
   found = song_groups.of_songs(made, "album")
   assert found[0] == found[3]
   assert len(np.unique(found)) == 59
+  # The album of songs 0 and 3 connects the artists' groups.
+  found = song_groups.of_songs(made, "artist_album")
+  assert len(set(found[[0, 1, 2, 3, 6, 7]].tolist())) == 1
+  assert len(np.unique(found)) == 60 - 5
+  np.testing.assert_array_equal(
+    song_groups.of_songs(made, "song"), np.arange(60)
+  )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -86,7 +93,7 @@ def test_new_songs_go_to_the_part_of_their_group():
   assert song_groups.torn(groups, found).tolist() == [groups[rows[0]]]
 
 
-@pytest.mark.parametrize("split_by", ["song", "artist"])
+@pytest.mark.parametrize("split_by", ["song", "artist", "artist_album"])
 def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
   genres, groups = _library(120)
   lists = ragged.Ragged.from_lists([[int(g)] for g in groups])
@@ -103,7 +110,7 @@ def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
     assert split[5] == catalogues.NO_SPLIT
     counts = np.bincount(split[split >= 0], minlength=3)
     assert np.abs(counts - [71, 18, 30]).max() <= 4
-    if split_by == "artist":
+    if split_by != "song":
       assert not len(song_groups.torn(groups, split))
   for count, share in ((1, 0.1), (4, 0.75), (4, 0.0)):
     with pytest.raises(errors.InputError, match="at least 2 folds"):

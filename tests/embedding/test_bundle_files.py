@@ -15,7 +15,9 @@ from pcl_jax import embed
 from pcl_jax import export
 from pcl_jax.audio import melspectrogram
 from pcl_jax.checkpoint import __main__ as checkpoint_command
+from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.embedding import half_precision
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
@@ -102,6 +104,41 @@ def test_a_bundle_of_a_bundle_is_the_same_bundle(whole, tmp_path):
   for name in FILES:
     again = (tmp_path / whole.name / name).read_bytes()
     assert again == (whole / name).read_bytes(), name
+
+
+def test_half_a_bundle_gives_the_same_vectors_but_for_a_ten_thousandth(
+  run, encoder, tmp_path
+):
+  out = tmp_path / "half"
+  export.main([f"--workdir={run}", f"--out={out}", "--half"])
+  stored = safetensors.numpy.load_file(out / bundle_files.WEIGHTS)
+  for name, one in stored.items():
+    assert one.dtype == (np.float16 if one.ndim > 1 else np.float32), name
+  loaded = pcl_jax.load(out, **BATCH)
+  kernel = bundle_files.arrays_of(loaded.network)[WEIGHT]
+  assert kernel.dtype == np.float32
+  np.testing.assert_array_equal(kernel, stored[WEIGHT].astype(np.float32))
+  samples = np.random.default_rng(0).normal(0, 0.1, 100_000)
+  for layer in song_encoder.LAYERS:
+    how = BATCH | {"layer": layer, "sample_rate_hz": 16_000}
+    found, whole = loaded.embed(samples, **how), encoder.embed(samples, **how)
+    cosine = found @ whole / np.linalg.norm(found) / np.linalg.norm(whole)
+    assert cosine > 0.9999
+  # A copy is of half the size, too.
+  loaded.save(tmp_path / "again" / "half")
+  for name in (bundle_files.WEIGHTS, bundle_files.GOLDEN):
+    again = (tmp_path / "again" / "half" / name).read_bytes()
+    assert again == (out / name).read_bytes(), name
+
+
+def test_weights_too_large_for_half_a_bundle_are_refused(encoder):
+  arrays = bundle_files.arrays_of(encoder.network)
+  large = bundle_files.with_arrays(
+    encoder.network, arrays | {WEIGHT: arrays[WEIGHT] + 1e5}
+  )
+  made = song_encoder.SongEncoder(large, encoder.about, encoder.meta)
+  with pytest.raises(errors.InputError, match="rounded to float16, has numb"):
+    half_precision.rounded(made)
 
 
 def test_a_bundle_names_no_path_of_the_machine(whole, run):
@@ -238,7 +275,7 @@ def _foreign(arrays):
 
 
 def _other_type(arrays):
-  arrays[WEIGHT] = arrays[WEIGHT].astype(np.float16)
+  arrays[WEIGHT] = arrays[WEIGHT].astype(np.float64)
 
 
 def _hostile(folder: pathlib.Path) -> None:
@@ -277,7 +314,7 @@ _FAULTS = {
   ),
   "another type": (
     lambda f: _rewrite(f, _other_type),
-    "float16.*here 'float32",
+    "float64.*here 'float32",
   ),
   "hostile": (_hostile, "cannot be read as safetensors"),
   "mel": (lambda f: _set(f, ["feature"], _MEL), "mel_bands: there 96, here 48"),

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 from flax import nnx
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
@@ -30,6 +28,7 @@ from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import model_card
+from pcl_jax.embedding.bundles import tensor_files
 from pcl_jax.models import audio_encoder
 
 FORMAT = "pcl_jax.encoder"
@@ -68,10 +67,10 @@ def arrays_of(network: audio_encoder.AudioEncoder) -> dict[str, Any]:
   }
 
 
-def _with_arrays(
+def with_arrays(
   network: audio_encoder.AudioEncoder, arrays: Mapping[str, np.ndarray]
 ) -> audio_encoder.AudioEncoder:
-  """Returns an abstract network with arrays in the place of its shapes."""
+  """Returns a network with arrays in the place of its own, or of its shapes."""
   graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
   here = jax.local_devices()[0]
 
@@ -128,7 +127,7 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
     "versions": origin["versions"],
     "evaluation": origin["evaluation"],
   }
-  return Bundle(_with_arrays(network, arrays), meta, golden)
+  return Bundle(with_arrays(network, arrays), meta, golden)
 
 
 def _begun_of(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,38 +211,11 @@ def _check_digest(path: pathlib.Path, config: dict[str, Any]) -> None:
     )
 
 
-def write_tensors(
-  path: pathlib.Path, arrays: Mapping[str, np.ndarray], kind: str
-) -> None:
-  """Writes arrays as safetensors, whose header says what kind they are of."""
-  whole = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
-  # The library's own writing hides the file from all other users.
-  path.write_bytes(safetensors.numpy.save(whole, {"format": kind}))
-
-
-def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a file of safetensors.
-
-  Raises:
-    InputError: it cannot be read as one, or holds types that numpy lacks.
-  """
-  try:
-    return safetensors.numpy.load_file(path)
-  except (
-    OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError
-  ) as error:  # fmt: skip
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    raise errors.InputError(
-      f"{path} cannot be read as safetensors ({reason}): give a whole file, or "
-      "download or export it again."
-    ) from error
-
-
 def _read_weights(
   path: pathlib.Path, network: audio_encoder.AudioEncoder
 ) -> dict[str, np.ndarray]:
   """Returns the arrays of a file, if they are those of the network."""
-  arrays = read_tensors(path)
+  arrays = tensor_files.widened(tensor_files.read(path))
   differing = storage.differences(
     {name: f"{one.dtype}{list(one.shape)}" for name, one in arrays.items()},
     {
@@ -379,7 +351,8 @@ def write(
   partial.mkdir()
   try:
     kind = FORMAT if framework == model_card.JAX else "pt"
-    write_tensors(partial / WEIGHTS, arrays, kind)
+    stored = tensor_files.narrowed(arrays) if kind == FORMAT else arrays
+    tensor_files.write(partial / WEIGHTS, stored, kind)
     golden_audio.write(partial / GOLDEN, golden)
     files = {
       name: {"sha256": storage.sha256(partial / name)}

@@ -1,0 +1,72 @@
+"""What the card of the encoder in the box says beyond that of any bundle."""
+
+import pathlib
+from typing import Any
+
+from pcl_jax.common import storage
+from preprocessing.free_packages import music_tree
+from preprocessing.scores import rendering
+
+BEGIN = "\n## The music it was trained on\n"
+
+
+def _packages(folder: pathlib.Path) -> list[str]:
+  known = storage.read_made_json(folder / music_tree.LICENCES)
+  lines = [
+    f"Music of {len(known)} packages of free games from Debian 12, and its "
+    "licences:",
+    "",
+    "| package | version | licence |",
+    "|---|---|---|",
+  ]
+  for name, about in sorted(known.items()):
+    if about["sound_files"]:
+      lines.append(f"| {name} | {about['version']} | {about['licence']} |")
+  return lines
+
+
+def _scores(folder: pathlib.Path) -> list[str]:
+  place = folder / rendering.RECORD
+  if not place.exists():
+    return []
+  made: dict[str, Any] = storage.read_made_json(place)
+  count = sum(not one["failed"] for one in made["scores"].values())
+  source = made["source"]
+  return [
+    "",
+    f"And {count} scores of the corpus of music21 {source['music21']} "
+    f"(BSD-3-Clause), played by fluidsynth with {source['soundfont']}.",
+  ]
+
+
+def append(bundle: pathlib.Path, folder: pathlib.Path, hours: float) -> None:
+  """Adds the sources and limits to the card of a bundle.
+
+  Args:
+    bundle: its folder.
+    folder: of benchmarks.pretrained, with free_music/ and scores/.
+    hours: of audio in all songs.
+  """
+  path = bundle / "README.md"
+  card = path.read_text(encoding="utf-8").partition(BEGIN)[0].rstrip()
+  lines = [
+    *_packages(folder / "free_music"),
+    *_scores(folder / "scores"),
+    "",
+    f"In all {hours:.1f} hours, the first three minutes of each track. "
+    "Artists are those of the tags and the composers of the scores, albums "
+    "those of the tags or else the packages.",
+    "",
+    "## Limits",
+    "",
+    "- It has heard little music, most of it instrumental and made for games: "
+    "hardly any singing, and little of what is in the charts or of most of "
+    "the world's traditions.",
+    "- What is near in its vectors sounds alike to it; they know no lyrics, "
+    "no moods by name and no quality.",
+    "- An album's recordings share a way of production, which it has learned "
+    "to hear: the same song recorded otherwise may lie far away.",
+    "- docs/real_music.md of pcl_jax compares it with other programs.",
+  ]
+  text = "\n".join([card, BEGIN, *lines])
+  storage.write_text(path, text + "\n")

@@ -1,0 +1,130 @@
+"""The data of the encoder in the box: free recordings and rendered scores.
+
+    FOLDER/free_music, FOLDER/scores  what the two sources made
+    FOLDER/audio                      links to both: one library
+    FOLDER/data                       the data set, split once
+    FOLDER/folds                      the same songs in folds
+    FOLDER/folds-0.5, -0.25           folds with fewer hours to train on
+
+No artist and no album is torn by a split.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+from pcl_jax.common import locks
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import song_groups
+from pcl_jax.evaluation import folds
+from preprocessing import data_folds
+from preprocessing.free_packages import music_tree
+from preprocessing.free_packages import package_list
+from preprocessing.free_packages import package_source
+from preprocessing.library import library_build
+from preprocessing.library import library_report
+from preprocessing.scores import rendering
+from preprocessing.scores import score_choice
+
+REAL, RENDERED = "games", "scores"  # Folders of the library.
+TO_S = 180.0  # Of each track; the rest of long ones adds hours, not songs.
+FOLDS = 4
+SHARES = (0.5, 0.25)  # Of the training hours.
+_SHARES = {"test_share": 0.08, "validation_share": 0.06}
+_FOLD_VALIDATION = 0.06
+
+
+def _gather(folder: pathlib.Path, scores: int, processes: int) -> None:
+  """Downloads and renders what is absent, and links it into one library."""
+  source = package_source.Source(None, None)
+  packages = package_list.read(package_list.DEFAULT)
+  music_tree.gather(packages, source, folder / "free_music")
+  places = {REAL: folder / "free_music" / music_tree.AUDIO}
+  if scores:
+    corpus = score_choice.corpus_folder()
+    made = rendering.render_all(
+      score_choice.choose(corpus, scores, seed=0),
+      corpus,
+      folder / "scores",
+      rendering.find_soundfont(None),
+      seed=0,
+      processes=processes,
+    )
+    print(rendering.summary(made, folder / "scores" / rendering.RECORD))
+    places[RENDERED] = folder / "scores" / rendering.AUDIO
+  library = folder / "audio"
+  library.mkdir(exist_ok=True)
+  for name, place in places.items():
+    if not os.path.lexists(library / name):
+      (library / name).symlink_to(place.absolute(), target_is_directory=True)
+
+
+def make(folder: pathlib.Path, *, scores: int, threads: int) -> pathlib.Path:
+  """Makes the data set, or goes on with it.
+
+  Args:
+    folder: where all of it is made.
+    scores: how many scores are rendered; 0 for recordings alone.
+    threads: files decoded, and scores rendered, at once.
+
+  Returns:
+    The data set's folder.
+
+  Raises:
+    InputError: packages, music21, fluidsynth or a soundfont cannot be had.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with locks.hold(folder, "benchmarks.pretrained"):
+    _gather(folder, scores, threads)
+    report = library_build.build_library(
+      folder / "audio",
+      folder / "data",
+      to_s=TO_S,
+      threads=threads,
+      artist_folder="none",
+      album_folder="2",
+      albums_as_playlists=True,
+      split_by=song_groups.ARTIST_ALBUM,
+      **_SHARES,
+    )
+  print(library_report.summary(report, folder / "data"))
+  return folder / "data"
+
+
+def make_folds(folder: pathlib.Path) -> pathlib.Path:
+  """Divides the data set of `make` into folds; returns their folder."""
+  out = folder / "folds"
+  if not out.exists():
+    data_folds.make(
+      folder / "data",
+      out,
+      folds=FOLDS,
+      split_by=song_groups.ARTIST_ALBUM,
+      validation_share=_FOLD_VALIDATION,
+    )
+  return out
+
+
+def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
+  """Makes folds with fewer hours to train on; returns their folder.
+
+  Whole groups of training songs are left out, by chance; validation and test
+  songs stay.
+  """
+  out = folds_dir.with_name(f"{folds_dir.name}-{share:g}")
+  for place in [] if out.exists() else folds.find(folds_dir):
+    data, folder = dataset.DataSet(place), out / place.name
+    data_folds.link_songs(data, folder)
+    split = data.catalogue.split.copy()
+    train = split == catalogues.TRAIN
+    groups = song_groups.of_songs(data.catalogue, song_groups.ARTIST_ALBUM)
+    names = np.unique(groups[train])
+    order = np.random.default_rng(0).permutation(names)
+    frames = np.bincount(groups[train], data.store.frames[train])[order]
+    kept = order[np.cumsum(frames) <= share * frames.sum()]
+    split[train & ~np.isin(groups, kept)] = catalogues.NO_SPLIT
+    dataclasses.replace(data.catalogue, split=split).save(folder)
+  return out

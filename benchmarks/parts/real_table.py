@@ -1,0 +1,189 @@
+"""The tables of the study of real recordings.
+
+A representation has a value for each seed and query: of the seed's training on
+the fold that the query is tested in. Means, intervals and differences are those
+of `strategy_table`: resamples draw queries, the same for all rows, and seeds.
+"""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from jaxtyping import Float
+import numpy as np
+
+from benchmarks.parts import machine
+from benchmarks.parts import real_scores
+from benchmarks.parts import strategy_runs
+from benchmarks.parts import strategy_table
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import dataset
+from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation import folds
+from pcl_jax.evaluation import mel_baselines
+from pcl_jax.evaluation import representations
+
+CHANCE = representations.CHANCE
+MEAN_STD_MEL = representations.MEAN_STD_MEL
+VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
+_STATISTICS = {
+  representations.MEAN_MEL: mel_baselines.mean_mel,
+  MEAN_STD_MEL: mel_baselines.mean_std_mel,
+}
+# Row -> seed -> scores of each fold.
+Rows = dict[str, dict[int, list[real_scores.Scores]]]
+
+
+def values_of(
+  seeds: Mapping[int, list[real_scores.Scores]],
+  protocol: str,
+  task: str,
+  metric: str,
+) -> Float[np.ndarray, "seeds queries"]:
+  """Returns the values of all folds' queries, a row a seed."""
+  return np.array(
+    [
+      [value for fold in found for value in fold[protocol][task][metric]]
+      for found in seeds.values()
+    ],
+    np.float64,
+  )
+
+
+def trained(out: pathlib.Path, count: int) -> tuple[Rows, list[dict[str, Any]]]:
+  """Reads the runs of all recipes and seeds whose folds are all finished.
+
+  Args:
+    out: folder of the runs.
+    count: how many folds there are.
+
+  Returns:
+    Rows, and the results of their runs.
+  """
+  rows: Rows = {}
+  results = []
+  for folder in sorted(out.glob("*-*")):
+    recipe, _, seed = folder.name.rpartition("-")
+    places = [
+      folder / str(fold) / strategy_runs.RESULT for fold in range(count)
+    ]
+    if seed.isdecimal() and all(one.exists() for one in places):
+      found = [storage.read_json(one) for one in places]
+      rows.setdefault(recipe, {})[int(seed)] = [one["scores"] for one in found]
+      results += found
+  return rows, results
+
+
+def untrained_rows(data: list[dataset.DataSet], out: pathlib.Path) -> Rows:
+  """Looks up by chance, by the mel's statistics and by vectors of a folder."""
+  songs = np.arange(len(data[0].store), dtype=np.int32)
+  vectors = {CHANCE: None} | {
+    name: statistic(data[0].store, songs)
+    for name, statistic in _STATISTICS.items()
+  }
+  for path in sorted((out / VECTORS).glob("*.npy")):
+    vectors[path.stem] = np.load(path).astype(np.float32)
+  return {
+    name: {0: [real_scores.measure(one, rows) for one in data]}
+    for name, rows in vectors.items()
+  }
+
+
+def _cell(values: np.ndarray, means: np.ndarray) -> str:
+  low, high = bootstrap.percentiles(means)
+  return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _against(
+  values: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray], base: str
+) -> dict[str, str]:
+  """Returns the difference of each row to one of them, with Holm's p."""
+  others = [name for name in values if name not in (base, CHANCE)]
+  drawn = [means[name] - means[base] for name in others]
+  p_values = np.array(
+    [
+      min(2 * (1 + min((d <= 0).sum(), (d >= 0).sum())) / (len(d) + 1), 1.0)
+      for d in drawn
+    ]
+  )
+  found = {}
+  for name, draws, p in zip(
+    others, drawn, bootstrap.holm(p_values), strict=True
+  ):
+    low, high = bootstrap.percentiles(draws)
+    value = values[name].mean() - values[base].mean()
+    text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}], p {p:.3f}"
+    found[name] = f"**{text}**" if p < 0.05 else text
+  return found
+
+
+def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
+  columns = [
+    (real_scores.RETRIEVAL, real_scores.AVERAGE),
+    (real_scores.RETRIEVAL, real_scores.PRECISION),
+    (real_scores.LOOK_UP, real_scores.PRECISION),
+  ]
+  values = {
+    column: {
+      name: values_of(seeds, column[0], task, column[1])
+      for name, seeds in rows.items()
+    }
+    for column in columns
+  }
+  means = {
+    column: {
+      name: strategy_table.resampled(one, rng) for name, one in row.items()
+    }
+    for column, row in values.items()
+  }
+  first = columns[0]
+  differences = _against(values[first], means[first], MEAN_STD_MEL)
+  queries = values[first][CHANCE].shape[1]
+  lines = [
+    f"| {task}, {queries} queries | seeds | average precision | precision at 5 "
+    f"| look-up, precision at 5 | to {MEAN_STD_MEL}, average precision |",
+    "|---|---|---|---|---|---|",
+  ]
+  order = sorted(rows, key=lambda name: -values[first][name].mean())
+  for name in order:
+    cells = [name, str(len(rows[name]))]
+    cells += [_cell(values[c][name], means[c][name]) for c in columns]
+    cells.append(differences.get(name, ""))
+    lines.append(f"| {' | '.join(cells)} |")
+  return [*lines, ""]
+
+
+def of_folder(data_dir: pathlib.Path, out: pathlib.Path) -> str:
+  """Returns the tables of all that was trained and computed.
+
+  Raises:
+    InputError: no recipe has been trained on all folds.
+  """
+  data = [dataset.DataSet(one) for one in folds.find(data_dir)]
+  rows, results = trained(out, len(data))
+  if not rows:
+    raise errors.InputError(
+      f"{out} has no recipe that was trained on all {len(data)} folds: "
+      "--stages=train makes them."
+    )
+  rows |= untrained_rows(data, out)
+  rng = np.random.default_rng(0)
+  lines = [_head(data, results), ""]
+  for task in real_scores.TASKS:
+    lines += _task_table(rows, task, rng)
+  return "\n".join(lines).rstrip()
+
+
+def _head(data: list[dataset.DataSet], results: list[dict[str, Any]]) -> str:
+  songs, known = len(data[0].store), len(real_scores.recordings(data[0]))
+  hours = [one["training_hours"] for one in results]
+  settings = results[0]["settings"]
+  devices = ", ".join(sorted({one["device"] for one in results}))
+  return (
+    f"{known} recordings and {songs - known} rendered scores in {len(data)} "
+    f"folds; {min(hours):.1f} to {max(hours):.1f} hours to train on. "
+    f"{settings['steps']} steps of {settings['data.batch_size']} pairs, ResNet-"
+    f"18 of width {settings['model_params.audio.width']}; {len(results)} "
+    f"trainings on {devices}. Tables computed on {machine.describe()}."
+  )

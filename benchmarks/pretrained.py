@@ -1,0 +1,131 @@
+"""Trains the encoder in the box from nothing, and says what it is worth.
+
+python -m benchmarks.pretrained --out=runs/pretrained
+python -m benchmarks.pretrained --out=runs/pretrained --stages=train,export
+
+Stages, each of which goes on where it was interrupted:
+  data      downloads the packages of preprocessing.free_music, renders scores
+            as preprocessing.rendered_scores does, and makes one data set of
+            both and its folds, in OUT; needs apt-get, fluidsynth, a soundfont
+            and music21, or what they made
+  train     trains by the recipe that benchmarks.real_music found best, a run
+            for each of --seeds; needs OUT/data alone, and no network
+  export    writes each as a bundle with its weights in float16
+  evaluate  measures the bundles on the test songs, whose artists and albums
+            no training has seen, and writes their model cards
+"""
+
+import argparse
+from collections.abc import Sequence
+import os
+import pathlib
+
+from benchmarks.parts import real_runs
+from benchmarks.parts import strategy_runs
+from pcl_jax.common import command_line
+from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
+from pcl_jax.data import dataset
+from pcl_jax.embedding import encoder_loading
+from pcl_jax.embedding import half_precision
+from pcl_jax.embedding.bundles import model_card
+from pcl_jax.evaluation import evaluator
+from pcl_jax.evaluation import report
+
+STAGES = ("data", "train", "export", "evaluate")
+RECIPE = "album+augmented+all"
+_TASKS = "artist,artist_other_album,album,sub_genre,hubs,collapse"
+SCORES = 300
+
+
+def _runs(flags: argparse.Namespace) -> dict[int, pathlib.Path]:
+  return {seed: flags.out / "runs" / str(seed) for seed in flags.seeds}
+
+
+def _make_data(flags: argparse.Namespace) -> None:
+  # Needs packages that training does not.
+  from benchmarks.parts import real_data
+
+  real_data.make(flags.out, scores=flags.scores, threads=flags.threads)
+  folds = real_data.make_folds(flags.out)
+  for share in real_data.SHARES:
+    real_data.thin(folds, share)
+
+
+def _train(flags: argparse.Namespace) -> None:
+  sizes, jobs = real_runs.sizes_of(flags), []
+  for seed, folder in _runs(flags).items():
+    config = real_runs.config_of(
+      flags.recipe, seed, flags.out / "data", sizes, flags.out
+    )
+    settings = strategy_runs.settings_of(flags.recipe, config)
+    if strategy_runs.read_result(folder, settings) is None:
+      jobs.append((flags.recipe, config, folder))
+  print(f"{len(flags.seeds) - len(jobs)} runs are there, {len(jobs)} to do")
+  strategy_runs.run_all(jobs, flags.workers, real_runs.run_one)
+
+
+def _export(flags: argparse.Namespace) -> None:
+  for seed, folder in _runs(flags).items():
+    out = flags.out / "bundles" / str(seed)
+    encoder = half_precision.rounded(encoder_loading.load(folder, "latest"))
+    encoder.save(out, license=flags.license, force=True)
+    size = sum(one.stat().st_size for one in out.iterdir())
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+  from benchmarks.parts import pretrained_card
+
+  data = dataset.DataSet(flags.out / "data")
+  for seed in flags.seeds:
+    bundle = flags.out / "bundles" / str(seed)
+    found = evaluator.evaluate(
+      bundle, flags.out / "data", tasks=_TASKS, baselines=True
+    )
+    report.write(bundle, found)
+    print(report.format_evaluation(found))
+    # Once more, for a model card with these results.
+    encoder = encoder_loading.load(bundle)
+    encoder.save(bundle, license=flags.license, force=True)
+    pretrained_card.append(bundle, flags.out, real_runs.hours(data))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--out", type=command_line.path, required=True)
+  text = f"of {', '.join(STAGES)} (all)"
+  add(
+    "--stages",
+    type=real_runs.stages_of(STAGES),
+    default=list(STAGES),
+    help=text,
+  )
+  text = "scores to render (%(default)s); 0 for recordings alone"
+  add("--scores", type=int, default=SCORES, help=text)
+  add("--threads", type=command_line.count, default=os.cpu_count())
+  real_runs.add_flags(parser)
+  add("--recipe", type=real_runs.recipe, default=RECIPE)
+  add("--license", default=model_card.NO_LICENSE, help="of the weights")
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and goes through the stages."""
+  flags = _parse(argv)
+  steps = dict(
+    zip(STAGES, (_make_data, _train, _export, _evaluate), strict=True)
+  )
+  for stage in flags.stages:
+    print(f"{stage}:", flush=True)
+    if stage in ("export", "evaluate"):
+      jax_setup.start()  # Not before runs in processes of their own.
+    steps[stage](flags)
+
+
+if __name__ == "__main__":
+  errors.run_command(main)

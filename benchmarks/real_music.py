@@ -1,0 +1,137 @@
+"""What strategies are worth on real recordings, beside what people would use.
+
+python -m benchmarks.pretrained --out=runs/pretrained --stages=data
+python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real
+python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real \
+  --stages=tables --write=docs/real_music.md
+
+Stages, each of which goes on where it was interrupted:
+  train     trains each recipe with each seed on each fold, in this order: all
+            recipes with the first seed, then with the second, and so on
+  baselines computes vectors that need no training here, of the recordings of
+            --audio: mean and deviation of mel, MFCC and chroma, bliss-audio and
+            musicnn (their folders: --bliss, --musicnn)
+  tables    looks the test recordings up by all that is there, and prints tables
+
+Each song is a query of one fold, whose training has seen none of its artist and
+album. Intervals cover queries and trainings: each seed has trainings of its own
+on all folds.
+"""
+
+import argparse
+from collections.abc import Sequence
+import time
+
+from benchmarks.parts import real_runs
+from benchmarks.parts import real_table
+from benchmarks.parts import strategy_runs
+from benchmarks.parts import strategy_table
+from pcl_jax.common import command_line
+from pcl_jax.common import errors
+from pcl_jax.evaluation import folds
+
+STAGES = ("train", "baselines", "tables")
+RECIPES = (
+  real_runs.UNTRAINED,
+  "ss+augmented",
+  "album+augmented+all",
+  "artist+augmented+all",
+  "ss",
+  "album",
+  "artist",
+  "album+augmented",
+  "artist+augmented",
+  "hybrid+augmented",
+  "playlist+augmented+all",
+  "hybrid",
+  "playlist",
+  "album+augmented+all+unmixed",
+  "ss+augmented+unmixed",
+)
+
+
+def planned(flags: argparse.Namespace) -> list[tuple]:
+  """Returns name, config and folder of each run, in their order."""
+  sizes, jobs = real_runs.sizes_of(flags), []
+  for seed in flags.seeds:
+    for recipe in flags.only:
+      for fold in folds.find(flags.data):
+        folder = flags.out / f"{recipe}-{seed}" / fold.name
+        config = real_runs.config_of(recipe, seed, fold, sizes, flags.out)
+        jobs.append((recipe, config, folder))
+  return jobs
+
+
+def _train(flags: argparse.Namespace) -> None:
+  jobs = [
+    job
+    for job in planned(flags)
+    if strategy_runs.read_result(job[2], strategy_runs.settings_of(*job[:2]))
+    is None
+  ]
+  until = time.monotonic() + 60 * flags.minutes
+  left = strategy_runs.run_all(jobs, flags.workers, real_runs.run_one, until)
+  print(f"{len(jobs) - left} runs done, {left} left")
+
+
+def _baselines(flags: argparse.Namespace) -> None:
+  # Needs packages that training does not.
+  from benchmarks.parts import real_baselines
+
+  real_baselines.make(
+    flags.data.with_name("data"),
+    flags.out,
+    bliss=flags.bliss,
+    wheel=flags.musicnn,
+  )
+
+
+def _tables(flags: argparse.Namespace) -> None:
+  text = real_table.of_folder(flags.data, flags.out)
+  print(f"\n{text}")
+  if flags.write:
+    strategy_table.write_between_markers(flags.write, text)
+    print(f"written to {flags.write}")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add, path = parser.add_argument, {"type": command_line.path}
+  add("--data", **path, required=True, help="the folds")
+  add("--out", **path, required=True, help="runs, vectors")
+  text = f"of {', '.join(STAGES)} (train,tables)"
+  add(
+    "--stages",
+    type=real_runs.stages_of(STAGES),
+    default=["train", "tables"],
+    help=text,
+  )
+  text = "recipes, with commas between"
+  add("--only", type=_recipes, default=list(RECIPES), help=text)
+  text = "no run begins after so many (no limit)"
+  add("--minutes", type=float, default=float("inf"), help=text)
+  add("--bliss", **path, help="folder that bliss-audio was installed in")
+  add("--musicnn", **path, help="musicnn's wheel")
+  add("--write", **path, help="file whose tables are to be replaced")
+  real_runs.add_flags(parser)
+  return parser.parse_args(argv)
+
+
+def _recipes(text: str) -> list[str]:
+  return list(dict.fromkeys(map(real_runs.recipe, text.split(","))))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and goes through the stages."""
+  flags = _parse(argv)
+  does = dict(zip(STAGES, (_train, _baselines, _tables), strict=True))
+  for stage in flags.stages:
+    print(f"{stage}:", flush=True)
+    does[stage](flags)
+
+
+if __name__ == "__main__":
+  errors.run_command(main)

@@ -1,0 +1,295 @@
+"""Tests of benchmarks.real_music, benchmarks.pretrained and their parts."""
+
+import argparse
+import dataclasses
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from benchmarks import real_music
+from benchmarks.parts import musicnn
+from benchmarks.parts import real_baselines
+from benchmarks.parts import real_runs
+from benchmarks.parts import real_scores
+from benchmarks.parts import real_table
+from benchmarks.parts import strategy_runs
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import catalogues
+from pcl_jax.data import dataset
+from pcl_jax.data import ragged
+from pcl_jax.library import music_files
+from preprocessing import data_folds
+from tests.support import tiny_data
+
+SIZES = real_runs.Sizes(steps=20, batch_size=8, width=4)
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory) -> list[dataset.DataSet]:
+  """Two folds of 80 songs, the last 20 of which are rendered scores."""
+  folder = tmp_path_factory.mktemp("real")
+  made = dataclasses.replace(
+    tiny_data.tiny_catalogue(80),
+    artists=ragged.Ragged.from_lists([[i // 8] for i in range(80)]),
+    albums=(np.arange(80, dtype=np.int32) // 4),
+  )
+  data = folder / "data"
+  tiny_data.tiny_store(data / "songs.lmdb", made)
+  made.save(data)
+  places = ["games/a.ogg"] * 60 + ["scores/bach/b.flac"] * 20
+  ids = {
+    f"{place}{number}": number
+    for place, number in zip(places, made.song_ids.tolist(), strict=True)
+  }
+  storage.write_json(data / music_files.IDS, {"audio_dir": "x", "ids": ids})
+  found = data_folds.make(
+    data, folder / "folds", folds=2, split_by="artist_album"
+  )
+  return [dataset.DataSet(one) for one in found]
+
+
+def test_only_recordings_are_looked_up_and_found(folds):
+  data = folds[0]
+  assert real_scores.recordings(data).tolist() == list(range(60))
+  # Songs lie with their album; albums of an artist are neighbours.
+  angles = 0.1 * data.catalogue.albums
+  rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+  scores = real_scores.measure(data, rows.astype(np.float32))
+  tests = data.catalogue.rows_of(catalogues.TEST)
+  expected = data.catalogue.song_ids[tests[tests < 60]].tolist()
+  for protocol in real_scores.PROTOCOLS:
+    album = scores[protocol]["album"]
+    assert album["songs"] == expected
+    assert set(album["average_precision"]) == {1.0}
+    # Three other songs of the album, and four of the artist's other one.
+    artist = scores[protocol]["artist, other album"]
+    assert len(artist["average_precision"]) == len(expected)
+  by_chance = real_scores.measure(data, None)["look-up"]["album"]
+  np.testing.assert_allclose(by_chance["precision_at_5"], 3 / 59)
+
+
+def test_vectors_of_rendered_scores_change_nothing(folds):
+  rng = np.random.default_rng(0)
+  rows = rng.normal(size=(80, 5)).astype(np.float32)
+  before = real_scores.measure(folds[1], rows)
+  rows[60:] = rng.normal(size=(20, 5))
+  assert real_scores.measure(folds[1], rows) == before
+
+
+def _write_runs(folds, out, recipes):
+  """Writes made-up results of runs; a recipe's vectors have some noise."""
+  for recipe, noise in recipes.items():
+    for seed in (0, 1, 2):
+      for number, data in enumerate(folds):
+        rng = np.random.default_rng(seed)
+        rows = np.eye(20)[data.catalogue.albums]
+        rows = rows + noise * rng.normal(size=rows.shape)
+        config = real_runs.config_of("ss", seed, data.directory, SIZES, out)
+        folder = out / f"{recipe}-{seed}" / str(number)
+        folder.mkdir(parents=True)
+        result = {
+          "recipe": recipe,
+          "settings": strategy_runs.settings_of("ss", config),
+          "scores": real_scores.measure(data, rows.astype(np.float32)),
+          "training_hours": 1.5,
+          "device": "a device",
+        }
+        storage.write_json(folder / strategy_runs.RESULT, result)
+
+
+def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
+  _write_runs(folds, tmp_path, {"album": 0.1, "ss+augmented": 50.0})
+  (tmp_path / real_table.VECTORS).mkdir()
+  rows = np.random.default_rng(5).normal(size=(80, 3))
+  np.save(tmp_path / real_table.VECTORS / "other.npy", rows)
+  text = real_table.of_folder(folds[0].directory.parent, tmp_path)
+  table = text[text.index("| album, 60 queries") :]
+  lines = [one.strip("| ").split(" | ") for one in table.splitlines()[2:8]]
+  assert [lines[0][0], lines[0][1]] == ["album", "3"]
+  assert lines[0][2] == "1.000 [1.000, 1.000]"
+  assert lines[0][-1].startswith("**+0.")  # Told apart from the mel's.
+  assert {one[0] for one in lines} == {
+    "album", "ss+augmented", "other", "chance", "mean mel", "mean and std mel"
+  }  # fmt: skip
+  weak = next(one for one in lines if one[0] == "ss+augmented")
+  assert not weak[-1].startswith("**")
+  with pytest.raises(errors.InputError, match="no recipe that was trained"):
+    real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
+
+
+def test_a_seed_with_a_missing_fold_is_in_no_table(folds, tmp_path):
+  _write_runs(folds, tmp_path, {"album": 0.1})
+  (tmp_path / "album-2" / "1" / strategy_runs.RESULT).unlink()
+  rows, _ = real_table.trained(tmp_path, 2)
+  assert sorted(rows["album"]) == [0, 1]
+
+
+def test_seeds_come_one_after_the_other(folds, tmp_path):
+  flags = argparse.Namespace(
+    **dataclasses.asdict(SIZES),
+    data=folds[0].directory.parent,
+    out=tmp_path,
+    seeds=[0, 1],
+    only=["untrained", "ss"],
+  )
+  names = [
+    f"{job[2].parent.name}/{job[2].name}" for job in real_music.planned(flags)
+  ]
+  first = ["untrained-0/0", "untrained-0/1", "ss-0/0", "ss-0/1"]
+  assert names == first + [one.replace("-0", "-1") for one in first]
+
+
+def test_a_recipe_is_a_strategy_and_its_changes(tmp_path):
+  def config_of(recipe):
+    return real_runs.config_of(recipe, 3, tmp_path, SIZES, tmp_path)
+
+  plain = config_of("album")
+  assert plain.audio_contrast_params.pair_generation_method == "Album"
+  assert (plain.seed, plain.steps, plain.data.batch_size) == (3, 20, 8)
+  assert plain.audio_contrast_params.mixup
+  changed = config_of("album+augmented+all+unmixed")
+  assert not changed.audio_contrast_params.mixup
+  assert changed.loss_params.positives == "all"
+  assert changed.augmentation != plain.augmentation
+  for text in ("a_im", "ss+all+augmented", "ss+more", "ss+all+all", ""):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no recipe"):
+      real_runs.recipe(text)
+
+
+def test_the_pitch_class_of_a_tone_is_known_at_any_octave():
+  time_s = np.arange(32_000) / 16_000
+  for hz in (220.0, 440.0, 880.0):
+    samples = np.sin(2 * np.pi * hz * time_s).astype(np.float32)
+    found = real_baselines.chroma(samples)
+    assert found[:12].argmax() == 9  # A
+    assert found[9] > 0.9
+    np.testing.assert_allclose(found[:12].sum(), 1, rtol=1e-5)
+  assert np.isfinite(real_baselines.chroma(np.zeros(100, np.float32))).all()
+
+
+def test_a_gain_changes_the_first_cepstral_coefficient_alone():
+  feature = np.random.default_rng(0).normal(size=(50, 48)).astype(np.float32)
+  before, after = real_baselines.mfcc(feature), real_baselines.mfcc(feature + 1)
+  np.testing.assert_allclose(after[1:], before[1:], atol=1e-4)
+  assert after[0] - before[0] == pytest.approx(np.sqrt(48), rel=1e-4)
+
+
+def test_lifted_vectors_rank_by_distance():
+  rows = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
+  lifted = real_baselines.lifted(rows)
+  lifted /= np.linalg.norm(lifted, axis=1, keepdims=True)
+  distances = np.linalg.norm(rows - rows[0], axis=1)
+  np.testing.assert_array_equal(
+    np.argsort(-(lifted @ lifted[0]))[:20], np.argsort(distances)[:20]
+  )
+
+
+def _varint(number: int) -> bytes:
+  parts = []
+  while number > 127:
+    parts.append(number & 127 | 128)
+    number >>= 7
+  return bytes([*parts, number])
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+  if isinstance(value, int):
+    return _varint(number << 3) + _varint(value)
+  return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _block(entries: dict[bytes, bytes]) -> bytes:
+  """Writes a block of a sorted table, names with what they share left out."""
+  out, before = b"", b""
+  for name, value in sorted(entries.items()):
+    shared = 0
+    while name[: shared + 1] == before[: shared + 1] and shared < len(before):
+      shared += 1
+    rest = name[shared:]
+    sizes = map(_varint, (shared, len(rest), len(value)))
+    out, before = out + b"".join(sizes) + rest + value, name
+  return out + struct.pack("<II", 0, 1)
+
+
+def _checkpoint(path, arrays: dict[str, np.ndarray]) -> None:
+  """Writes a checkpoint as TensorFlow does, in a zip file like the wheel."""
+  data, entries = b"", {b"": b"\x08\x01"}
+  for name, one in arrays.items():
+    sizes = b"".join(_field(2, _field(1, size)) for size in one.shape)
+    about = _field(1, 1) + _field(2, sizes)
+    about += _field(4, len(data)) if data else b""
+    entries[name.encode()] = about + _field(5, one.nbytes)
+    data += one.tobytes()
+  entries[b"dense/kernel/Adam"] = entries[b"dense/kernel"]
+  block = _block(entries)
+  handle = _varint(0) + _varint(len(block))
+  index = _block({b"z": handle})
+  place = len(block) + 5
+  footer = _varint(0) + _varint(0) + _varint(place) + _varint(len(index))
+  table = block + bytes(5) + index + bytes(5) + footer.ljust(48, b"\0")
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("musicnn/MTT_musicnn/.index", table)
+    archive.writestr("musicnn/MTT_musicnn/.data-00000-of-00001", data)
+
+
+def _weights(rng) -> dict[str, np.ndarray]:
+  """Draws weights of the network's shapes, with fewer channels."""
+  found = {}
+  for name, shape in {
+    "conv2d": (7, 86, 1, 3),
+    "conv2d_1": (7, 38, 1, 3),
+    "conv2d_2": (128, 1, 1, 2),
+    "conv2d_3": (64, 1, 1, 2),
+    "conv2d_4": (32, 1, 1, 2),
+    "conv2d_5": (7, 12, 1, 4),
+    "conv2d_6": (7, 4, 1, 4),
+    "conv2d_7": (7, 4, 1, 4),
+    "dense": (48, 5),
+  }.items():
+    found[f"{name}/kernel"] = rng.normal(0, 0.1, shape).astype(np.float32)
+    found[f"{name}/bias"] = rng.normal(0, 0.1, shape[-1:]).astype(np.float32)
+  channels = [1, 3, 3, 2, 2, 2, 4, 4, 4, 48]
+  for number, size in enumerate(channels):
+    name = f"batch_normalization_{number}" if number else "batch_normalization"
+    for one in ("moving_mean", "moving_variance", "gamma", "beta"):
+      values = rng.uniform(0.5, 1.5, size).astype(np.float32)
+      found[f"{name}/{one}"] = values
+  return found
+
+
+def test_the_weights_of_a_checkpoint_are_read_without_tensorflow(tmp_path):
+  weights = _weights(np.random.default_rng(0))
+  _checkpoint(tmp_path / "a.whl", weights)
+  found = musicnn.read_weights(tmp_path / "a.whl", "MTT_musicnn")
+  assert found.keys() == weights.keys()  # Not Adam's.
+  for name, one in weights.items():
+    np.testing.assert_array_equal(found[name], one)
+  with pytest.raises(errors.InputError, match="not musicnn's wheel"):
+    musicnn.read_weights(tmp_path / "a.whl", "MSD_musicnn")
+
+
+def test_a_song_has_the_mean_of_its_patches():
+  weights = _weights(np.random.default_rng(0))
+  patches = np.random.default_rng(1).normal(size=(3, 187, 96))
+  patches = patches.astype(np.float32)
+  embed = musicnn.embedder(weights)
+  whole = embed(patches)
+  assert whole.shape == (5,) and (whole >= 0).all() and whole.any()
+  each = np.mean([embed(patches[i : i + 1]) for i in range(3)], axis=0)
+  np.testing.assert_allclose(whole, each, rtol=1e-4, atol=1e-5)
+
+
+def test_audio_becomes_whole_patches_of_three_seconds():
+  rng = np.random.default_rng(0)
+  for samples, patches in ((1000, 1), (48_000, 1), (7 * 16_000, 2)):
+    audio = rng.normal(0, 0.1, samples).astype(np.float32)
+    found = musicnn.patches_of(audio)
+    assert found.shape == (patches, 187, 96)
+    assert found.dtype == np.float32
+  loud = musicnn.patches_of(audio)
+  assert (loud >= 0).all() and loud.mean() > musicnn.patches_of(
+    0.1 * audio
+  ).mean()
