@@ -141,7 +141,7 @@ def patches_of(
 def _norm(weights: Weights, number: int, x: Array) -> Array:
   name = f"batch_normalization_{number}" if number else "batch_normalization"
   mean, variance, gain, shift = (
-    weights[f"{name}/{one}"]
+    jnp.reshape(weights[f"{name}/{one}"], (1,) * (x.ndim - 1) + (-1,))
     for one in ("moving_mean", "moving_variance", "gamma", "beta")
   )
   return (x - mean) / jnp.sqrt(variance + _NORM_EPSILON) * gain + shift
@@ -155,7 +155,7 @@ def _convolved(weights: Weights, name: str, x: Array, padding: str) -> Array:
     padding,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-  return jax.nn.relu(y + weights[f"{name}/bias"])
+  return jax.nn.relu(y + weights[f"{name}/bias"][None, None, None])
 
 
 def _in_time(x: Array) -> Array:
@@ -181,7 +181,7 @@ def penultimate(
   joined = jnp.concatenate(layers, axis=2)[..., 0]
   pooled = jnp.stack([joined.max(axis=1), joined.mean(axis=1)], axis=2)
   flat = _norm(weights, 9, pooled.reshape(len(patches), -1))
-  dense = flat @ weights["dense/kernel"] + weights["dense/bias"]
+  dense = flat @ weights["dense/kernel"] + weights["dense/bias"][None]
   return jax.nn.relu(dense)
 
 

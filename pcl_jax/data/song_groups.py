@@ -197,8 +197,8 @@ def check(
   )
   raise errors.InputError(
     f"a split by {split_by} cannot be had: the {len(groups)} songs are "
-    f"{len(sizes)} groups that have no {split_by} in common, the largest of "
-    f"{sizes[0]} songs, and the parts would be {had} in place of {asked}. "
-    f"Split by another of {', '.join(SPLIT_BY)} (--split_by), or give other "
-    "shares or more songs."
+    f"{len(sizes)} groups that have no {split_by.replace('_', ' or ')} in "
+    f"common, the largest of {sizes[0]} songs, and the parts would be {had} in "
+    f"place of {asked}. Split by another of {', '.join(SPLIT_BY)} "
+    "(--split_by), or give other shares or more songs."
   )

@@ -98,7 +98,10 @@ def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
   genres, groups = _library(120)
   lists = ragged.Ragged.from_lists([[int(g)] for g in groups])
   made = dataclasses.replace(
-    tiny_data.tiny_catalogue(120), artists=lists, genres=genres
+    tiny_data.tiny_catalogue(120),
+    artists=lists,
+    genres=genres,
+    albums=groups.astype(np.int32),
   )
   made.split[5] = catalogues.NO_SPLIT
   splits = stratify.folds(

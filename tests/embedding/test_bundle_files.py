@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import struct
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -132,7 +133,7 @@ def test_half_a_bundle_gives_the_same_vectors_but_for_a_ten_thousandth(
 
 
 def test_weights_too_large_for_half_a_bundle_are_refused(encoder):
-  arrays = bundle_files.arrays_of(encoder.network)
+  arrays = jax.device_get(bundle_files.arrays_of(encoder.network))
   large = bundle_files.with_arrays(
     encoder.network, arrays | {WEIGHT: arrays[WEIGHT] + 1e5}
   )

@@ -48,7 +48,7 @@ def test_music_is_embedded_searched_and_exported_without_a_workdir(
   # A file that the table lacks is embedded by the table's encoder.
   query = tiny_library.write_song(tmp_path / "query.wav", 300.0)
   capsys.readouterr()
-  similar.main([f"--embeddings={out}", f"--query={query}", "--k=1"])
+  similar.main([f"--embeddings={out}", f"--query={query}", "-k", "1"])
   assert "1.wav" in capsys.readouterr().out
   export.main([f"--out={tmp_path / 'copy'}"])
   weights = "model.safetensors"
