@@ -29,7 +29,7 @@ SIZES = real_runs.Sizes(steps=20, batch_size=8, width=4)
 
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory) -> list[dataset.DataSet]:
-  """Two folds of 80 songs, the last 20 of which are rendered scores."""
+  """Two folds of 80 songs, the last 16 of which are rendered scores."""
   folder = tmp_path_factory.mktemp("real")
   made = dataclasses.replace(
     tiny_data.tiny_catalogue(80),
@@ -39,7 +39,7 @@ def folds(tmp_path_factory) -> list[dataset.DataSet]:
   data = folder / "data"
   tiny_data.tiny_store(data / "songs.lmdb", made)
   made.save(data)
-  places = ["games/a.ogg"] * 60 + ["scores/bach/b.flac"] * 20
+  places = ["games/a.ogg"] * 64 + ["scores/bach/b.flac"] * 16
   ids = {
     f"{place}{number}": number
     for place, number in zip(places, made.song_ids.tolist(), strict=True)
@@ -53,13 +53,13 @@ def folds(tmp_path_factory) -> list[dataset.DataSet]:
 
 def test_only_recordings_are_looked_up_and_found(folds):
   data = folds[0]
-  assert real_scores.recordings(data).tolist() == list(range(60))
+  assert real_scores.recordings(data).tolist() == list(range(64))
   # Songs lie with their album; albums of an artist are neighbours.
   angles = 0.1 * data.catalogue.albums
   rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
   scores = real_scores.measure(data, rows.astype(np.float32))
   tests = data.catalogue.rows_of(catalogues.TEST)
-  expected = data.catalogue.song_ids[tests[tests < 60]].tolist()
+  expected = data.catalogue.song_ids[tests[tests < 64]].tolist()
   for protocol in real_scores.PROTOCOLS:
     album = scores[protocol]["album"]
     assert album["songs"] == expected
@@ -68,14 +68,14 @@ def test_only_recordings_are_looked_up_and_found(folds):
     artist = scores[protocol]["artist, other album"]
     assert len(artist["average_precision"]) == len(expected)
   by_chance = real_scores.measure(data, None)["look-up"]["album"]
-  np.testing.assert_allclose(by_chance["precision_at_5"], 3 / 59)
+  np.testing.assert_allclose(by_chance["precision_at_5"], 3 / 63)
 
 
 def test_vectors_of_rendered_scores_change_nothing(folds):
   rng = np.random.default_rng(0)
   rows = rng.normal(size=(80, 5)).astype(np.float32)
   before = real_scores.measure(folds[1], rows)
-  rows[60:] = rng.normal(size=(20, 5))
+  rows[64:] = rng.normal(size=(16, 5))
   assert real_scores.measure(folds[1], rows) == before
 
 
@@ -106,7 +106,7 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   rows = np.random.default_rng(5).normal(size=(80, 3))
   np.save(tmp_path / real_table.VECTORS / "other.npy", rows)
   text = real_table.of_folder(folds[0].directory.parent, tmp_path)
-  table = text[text.index("| album, 60 queries") :]
+  table = text[text.index("| album, 64 queries") :]
   lines = [one.strip("| ").split(" | ") for one in table.splitlines()[2:8]]
   assert [lines[0][0], lines[0][1]] == ["album", "3"]
   assert lines[0][2] == "1.000 [1.000, 1.000]"
