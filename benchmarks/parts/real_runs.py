@@ -52,12 +52,14 @@ class Sizes:
     batch_size: pairs.
     width: of the ResNet.
     compute_dtype: of the convolutions.
+    order: in which patches are read; `resident` for songs on the device.
   """
 
   steps: int
   batch_size: int
   width: int
   compute_dtype: str = "float32"
+  order: str = "shuffled"
 
 
 def config_of(
@@ -86,6 +88,7 @@ def config_of(
   config.data.batch_size = sizes.batch_size
   config.model_params.audio.width = sizes.width
   config.train.compute_dtype = sizes.compute_dtype
+  config.data.order = sizes.order
   config.train.compilation_cache = str(out / loop.CACHE)
   config.validate_every_steps = max(sizes.steps // _ROUNDS, 1)
   config.save_every_steps = sizes.steps
@@ -207,6 +210,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   dtypes = ("float32", "bfloat16")
   text = "of the convolutions (%(default)s)"
   add("--compute_dtype", choices=dtypes, default=dtypes[accelerated], help=text)
+  orders = ("shuffled", "resident")
+  text = "whether the songs lie on the device (%(default)s)"
+  add("--order", choices=orders, default=orders[accelerated], help=text)
   text = "runs at once, which share cores and device (%(default)s)"
   add("--workers", type=command_line.count, default=1, help=text)
 
