@@ -26,6 +26,7 @@ from configs import common
 from configs import library
 from pcl_jax.audio import song_patches
 from pcl_jax.common import command_line
+from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.common import versions
@@ -134,6 +135,8 @@ def run_one(
   ):
     jax_setup.start()
     encoder, took = strategy_runs.encoder_of(name, config, folder)
+    if name != UNTRAINED and took["steps"] < config.steps:
+      raise errors.RunError(f"stopped after step {took['steps']}")
     trained_s = time.perf_counter() - begin
     data = dataset.DataSet(config.data.dir)
     rows = song_encoder.embed_songs(
