@@ -99,7 +99,8 @@ def config_of(
     config.loss_params.positives = "all"
   if "unmixed" in changes:
     config.audio_contrast_params.mixup = False
-  return config
+  # Keys that follow others cannot be sent to another process.
+  return config.copy_and_resolve_references()
 
 
 def hours(data: dataset.DataSet, split: int | None = None) -> float:

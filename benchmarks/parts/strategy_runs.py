@@ -236,14 +236,15 @@ def run_all(
   def work(job: tuple) -> str | None:
     share, folder = shares.get(), job[2]
     begin = time.monotonic()
-    if begin > until:
-      left.append(folder)
+    try:
+      if begin > until:
+        left.append(folder)
+        return None
+      process = spawn.Process(target=run, args=(*job, share))
+      process.start()
+      process.join()
+    finally:
       shares.put(share)
-      return None
-    process = spawn.Process(target=run, args=(*job, share))
-    process.start()
-    process.join()
-    shares.put(share)
     name = f"{folder.parent.name}/{folder.name}"
     if process.exitcode:
       return f"{name} failed, see {folder / 'log.txt'}"

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import pickle
 import struct
 import zipfile
 
@@ -293,3 +294,22 @@ def test_audio_becomes_whole_patches_of_three_seconds():
   assert (loud >= 0).all() and loud.mean() > musicnn.patches_of(
     0.1 * audio
   ).mean()
+
+
+def test_runs_that_come_too_late_are_not_begun(tmp_path):
+  jobs = [("ss", None, tmp_path / "0"), ("ss", None, tmp_path / "1")]
+  assert strategy_runs.run_all(jobs, 1, until=0.0) == 2
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_be_started_ends_the_others(tmp_path):
+  jobs = [("ss", lambda: None, tmp_path / str(i)) for i in range(2)]
+  with pytest.raises((AttributeError, pickle.PicklingError)):
+    strategy_runs.run_all(jobs, 1)
+
+
+def test_configs_can_be_sent_to_other_processes(tmp_path):
+  config = real_runs.config_of("album", 0, tmp_path, SIZES, tmp_path)
+  again = pickle.loads(pickle.dumps(config))
+  assert again.to_json() == config.to_json()
+  assert again.opt_params.warmup_steps == 1  # Of 20 steps.
