@@ -13,29 +13,30 @@ from pcl_jax.evaluation import report
 from pcl_jax.training import metric_writers
 
 _TRAINED_S, _TO_EVALUATE_S = 180.0, 120.0
+_TINY_TRAINED_S, _TINY_TO_EVALUATE_S = 60.0, 20.0
 _POLL_S = 2.0
 
 
-def _await_sample(context: part_context.Context) -> None:
+def _await_sample(context: part_context.Context, needed_s: float) -> None:
   """Waits for the sample, or makes it where nothing makes it."""
   begin = time.monotonic()
-  begun = (context.out / "sample_songs.log").exists()
-  most_s = context.seconds_left - _TRAINED_S - _TO_EVALUATE_S
-  while begun and not sample_songs.is_made(context):
-    if time.monotonic() - begin > most_s:
+  while sample_songs.is_being_made(context):
+    if not context.has(needed_s, "waiting longer for the sample"):
       break
     time.sleep(_POLL_S)
-  # Where it is under way elsewhere, this waits for the other's lock.
-  programs.finish(
-    programs.start(*sample_songs.words(context), environment=programs.ON_CPU),
-    context.seconds_left,
-  )
+  if not sample_songs.is_made(context):
+    making = programs.start(
+      *sample_songs.words(context), environment=programs.ON_CPU
+    )
+    programs.finish(making, context.seconds_left)
   context.record("sample", waited_s=time.monotonic() - begin)
 
 
 def measure(context: part_context.Context) -> None:
   """Trains for three minutes, stops by SIGTERM, and evaluates."""
-  _await_sample(context)
+  trained_s = _TINY_TRAINED_S if context.tiny else _TRAINED_S
+  to_evaluate_s = _TINY_TO_EVALUATE_S if context.tiny else _TO_EVALUATE_S
+  _await_sample(context, trained_s + to_evaluate_s)
   workdir = context.scratch / "hybrid"
   shutil.rmtree(workdir, ignore_errors=True)
   changes = {
@@ -61,8 +62,8 @@ def measure(context: part_context.Context) -> None:
     *(f"--config.{key}={value}" for key, value in changes.items()),
     "--profile",
   )
-  left = context.seconds_left - _TO_EVALUATE_S
-  ask_at = max(min(_TRAINED_S, left), 20.0)
+  left_s = context.seconds_left - to_evaluate_s
+  ask_at = max(min(trained_s, left_s), 20.0)
   programs.finish(process, 60.0, ask_at=ask_at)
   shutil.copy(
     workdir / metric_writers.FILE_NAME, context.out / "hybrid.metrics.jsonl"

@@ -35,7 +35,7 @@ def _runs(context: part_context.Context) -> list[_Run]:
   return [
     first,
     *([tree] if context.tree else []),
-    _Run("resnet bfloat16, resident", order="resident"),
+    _Run("resnet bfloat16, resident", order="resident", traced=True),
     _Run("resnet float32", dtype="float32"),
     _Run("sc_cnn bfloat16", encoder="sc_cnn"),
     _Run("resnet bfloat16, 8 threads", threads=8),

@@ -5,6 +5,7 @@ import pathlib
 import statistics
 from typing import Any
 
+from pcl_jax.common import errors
 from pcl_jax.training import metric_writers
 
 _LAST = ("tflops_per_s", "mfu", "device_memory_gb")
@@ -23,8 +24,13 @@ def speeds(workdir: pathlib.Path, after_step: int) -> dict[str, float]:
   Args:
     workdir: of the run.
     after_step: rows up to this step hold the start, or a trace.
+
+  Raises:
+    RunError: the run has logged nothing.
   """
   logged = rows(workdir, "train")
+  if not logged:
+    raise errors.RunError(f"{workdir} has logged no step")
   late = [row for row in logged if row["step"] > after_step] or logged
   rate = statistics.median(row["songs_per_s"] for row in late)
   waiting = statistics.median(row["data_wait_share"] for row in late)

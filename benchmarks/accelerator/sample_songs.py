@@ -23,6 +23,22 @@ def is_made(context: part_context.Context) -> bool:
   return (folder_of(context) / dataset.GENRE_VECTORS).exists()
 
 
+def _number_file(context: part_context.Context) -> pathlib.Path:
+  return context.scratch / "sample.pid"
+
+
+def is_being_made(context: part_context.Context) -> bool:
+  """Tells whether the process that `measure` began is at it."""
+  path = _number_file(context)
+  if is_made(context) or not path.exists():
+    return False
+  try:
+    os.kill(int(path.read_text()), 0)
+  except ProcessLookupError:
+    return False
+  return True
+
+
 def words(context: part_context.Context) -> list:
   """Returns the words of the command that makes it."""
   songs, seconds = (96, 6) if context.tiny else (2400, 20)
@@ -40,7 +56,7 @@ def measure(context: part_context.Context) -> None:
     some = ",".join(map(str, cores[-_CORES:]))
     command = [taskset, "-c", some, *command]
   with open(context.out / "sample_songs.log", "a") as log:
-    subprocess.Popen(
+    process = subprocess.Popen(
       command,
       cwd=part_context.ROOT,
       env=os.environ | programs.ON_CPU,
@@ -49,4 +65,5 @@ def measure(context: part_context.Context) -> None:
       stderr=subprocess.STDOUT,
       start_new_session=True,
     )
+  _number_file(context).write_text(str(process.pid))
   context.record("sample", state="begun in the background")
