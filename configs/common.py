@@ -169,6 +169,9 @@ def _train() -> dict[str, Any]:
     "microbatches": 1,
     "remat": False,
     "compute_dtype": "float32",  # Of convolutions; or bfloat16.
+    # Of float32 convolutions and products: default, high, highest, or empty for
+    # JAX's own choice, which is less than float32 on GPUs and TPUs.
+    "matmul_precision": "",
     # A step whose loss or gradient is not finite is skipped; so many skipped
     # steps in a row end the run.
     "max_nonfinite_steps": 5,

@@ -157,7 +157,7 @@ def checks(names: Sequence[str] | None = None) -> Iterator[Check]:
   """
   platform = jax.devices()[0].platform
   platform = platform if platform in _TIMES else "gpu"
-  for precision in ("highest", None):
+  for precision in (None,) if platform == "cpu" else ("highest", None):
     label = precision or "the device's own"
     for check in _of_precision(names or TRAJECTORIES, platform, precision):
       yield check._replace(name=f"{check.name}, precision {label}")

@@ -13,7 +13,7 @@ from pcl_jax.evaluation import report
 from pcl_jax.training import metric_writers
 
 _TRAINED_S, _TO_EVALUATE_S = 180.0, 120.0
-_TINY_TRAINED_S, _TINY_TO_EVALUATE_S = 60.0, 20.0
+_TINY_TRAINED_S, _TINY_TO_EVALUATE_S = 240.0, 20.0
 _POLL_S = 2.0
 
 

@@ -82,6 +82,7 @@ _CHOICES = {
   "data.order": ("shuffled", "blocks", RESIDENT),
   "opt_params.lr_schedule": optimizers.SCHEDULES,
   "train.compute_dtype": ("float32", "bfloat16"),
+  "train.matmul_precision": ("", "default", "high", "highest"),
 }
 
 DEFAULT_EPOCHS = 150  # The paper's.
@@ -123,6 +124,7 @@ _FORMERLY = {
   "validate_every_steps": 0,
   "loss_params.positives": "partner",
   "data.patches_per_song": 1,
+  "train.matmul_precision": "",
   "wandb_params.project": "",
   "wandb_params.run_name": "",
   "wandb_params.run_id": "",
@@ -194,8 +196,9 @@ def check_values(config: ml_collections.ConfigDict) -> strategies.Strategy:
     )
   for key, choices in _CHOICES.items():
     if values[key] not in choices:
+      listed = ", ".join(choice or "empty" for choice in choices)
       raise errors.InputError(
-        f"config.{key} is {values[key]!r}; it is one of {', '.join(choices)}."
+        f"config.{key} is {values[key]!r}; it is one of {listed}."
       )
   trackers.check(config.trackers)
   strategy = strategies.parse(

@@ -132,7 +132,7 @@ class Setup:
   key: jax.Array  # Of augmentation, mixup and dropout, on all devices.
   # Number of updates before -> learning rate; None if that is constant.
   schedule: optax.Schedule | None
-  operations: float | None  # Of a step; None on CPUs, where nobody asks.
+  operations: int | None  # Of a step; None on CPUs, where nobody asks.
   state: train_step.State  # Before the first step, on all devices.
   train_step: Callable  # (state, batch, key) -> (state, terms).
   eval_step: Callable  # (state, batch, key) -> terms.
@@ -287,6 +287,7 @@ def recipe_of(batches: Batches) -> train_step.Recipe:
     microbatches=config.train.microbatches,
     tiled_above=config.loss_params.tiled_above,
     tile=config.loss_params.tile,
+    precision=config.train.matmul_precision or None,
   )
 
 
@@ -294,12 +295,10 @@ def _model_of(
   config: ml_collections.ConfigDict,
   architecture: dict[str, Any],
   genre_table: np.ndarray | None,
-  *,
-  remat: bool,
 ) -> encoders.Encoders:
   how = {
     "compute_dtype": jnp.dtype(config.train.compute_dtype),
-    "remat": remat,
+    "remat": config.train.remat,
   }
   return encoders.Encoders(
     audio_params=architecture["audio"] | how,
@@ -340,7 +339,6 @@ def build(
   everywhere = jax.NamedSharding(mesh, jax.P())
   batches = _batches_of(config, mesh)
   architecture, genre_table = architecture_of(batches)
-  make_model = functools.partial(_model_of, config, architecture, genre_table)
   schedule = _schedule_of(batches)
   params = config.opt_params
   optimizer = optimizers.make_optimizer(
@@ -348,16 +346,15 @@ def build(
   )
   recipe = recipe_of(batches)
   graphdef, state = train_step.new_state(
-    make_model(remat=config.train.remat), optimizer
+    _model_of(config, architecture, genre_table), optimizer
   )
   steps = train_step.make_steps(graphdef, optimizer, recipe, mesh)
   operations = None
-  if mesh.devices[0].platform != "cpu":  # Seconds, for figures that CPUs lack.
-    plain = nnx.eval_shape(lambda: make_model(remat=False))
+  if mesh.devices[0].platform != "cpu":  # A second, for what CPUs' logs lack.
     rows = config.data.batch_size * (1 + batches.strategy.paired)
     shapes = profiling.shapes_of_batch(rows, batches.tables)
     operations = profiling.step_operations(
-      nnx.graphdef(plain), optimizer, recipe, mesh, state, shapes
+      graphdef, recipe, mesh, state, shapes
     )
   return Setup(
     config=config,
@@ -368,8 +365,11 @@ def build(
     state=jax.device_put(state, everywhere),
     train_step=steps[0],
     eval_step=steps[1],
-    compute_loss=functools.partial(
-      train_step.compute_loss, graphdef, recipe, mesh, training=True
+    compute_loss=train_step.in_precision(
+      functools.partial(
+        train_step.compute_loss, graphdef, recipe, mesh, training=True
+      ),
+      recipe.precision,
     ),
     meta=_meta_of(batches, architecture),
   )

@@ -42,6 +42,7 @@ class Recipe:
   microbatches: int = 1  # Parts that are embedded one after the other.
   tiled_above: int = 4096  # As `nt_xent` takes them.
   tile: int = 1024
+  precision: str | None = None  # Of float32 products; None for JAX's own.
 
 
 def make_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
@@ -290,6 +291,19 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
   return jnp.stack(found).all() if found else jnp.bool_(True)
 
 
+def in_precision(function: Callable, precision: str | None) -> Callable:
+  """Has a function that JAX traces compute its products with a precision."""
+  if precision is None:
+    return function
+
+  @functools.wraps(function)
+  def precise(*args, **kwargs):
+    with jax.default_matmul_precision(precision):
+      return function(*args, **kwargs)
+
+  return precise
+
+
 def make_steps(
   graphdef: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
@@ -313,6 +327,12 @@ def make_steps(
     return terms
 
   return (
-    jax.jit(skip_nonfinite(step), donate_argnums=0, out_shardings=everywhere),
-    jax.jit(eval_step, out_shardings=everywhere),
+    jax.jit(
+      in_precision(skip_nonfinite(step), recipe.precision),
+      donate_argnums=0,
+      out_shardings=everywhere,
+    ),
+    jax.jit(
+      in_precision(eval_step, recipe.precision), out_shardings=everywhere
+    ),
   )

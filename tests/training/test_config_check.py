@@ -177,6 +177,7 @@ def test_a_batch_that_microbatches_do_not_divide_is_refused():
     ("train.microbatches", 0),
     ("train.max_nonfinite_steps", 0),
     ("train.compute_dtype", "float16"),
+    ("train.matmul_precision", "tf32"),
     ("loss_params.tile", 0),
     ("loss_params.tiled_above", -1),
   ],

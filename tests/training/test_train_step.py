@@ -300,3 +300,23 @@ def test_negatives_of_the_own_device_alone_would_be_noticed():
 
   halves = [total(slice(first, None, 2)) for first in (0, 1)]
   assert abs(np.mean(halves) - total(slice(None))) > 0.1
+
+
+@pytest.mark.parametrize(
+  "kind", [pytest.param("training", marks=pytest.mark.long), "evaluation"]
+)
+def test_every_product_of_a_step_has_the_precision_that_is_asked_for(kind):
+  def products(precision):
+    recipe = dataclasses.replace(small_step.recipe(), precision=precision)
+    model = small_step.SmallEncoders(rngs=nnx.Rngs(0))
+    state, steps, _ = small_step.start(
+      model, optimizers.make_optimizer(0.1, 0.0), recipe
+    )
+    step = steps[kind == "evaluation"]
+    text = step.lower(state, small_step.batch(), jax.random.key(0)).as_text()
+    lines = [line for line in text.splitlines() if "dot_general" in line]
+    return ["HIGHEST" in line for line in lines]
+
+  own, asked = products(None), products("highest")
+  assert len(own) == len(asked) > 10
+  assert all(asked) and any(own) and not all(own)  # The loss always asks.
