@@ -17,6 +17,7 @@ Parts:
   steps_resnet  training steps in turn: types, --tree, PyTorch if it is there
   steps_sc_cnn  the same of the other encoder
   loop          training from the loader: rate, waiting for data, a trace
+  resident      batches cut from 6 GB of songs in the device's memory
   hybrid        a training of the paper's width on the sample, evaluated
   smoke         all eight families launched small; goes on, evaluates, embeds
   loss          NT-Xent by tiles at 65,536 and 262,144 rows
