@@ -6,7 +6,8 @@ pairs of the three pair methods, and writes catalogue.npz (and its settings and
 counts, data_split.json) into the data set's folder. MELON_DIR holds
 kakao_meta/; for an own library it is the data set's folder itself. With
 --split_by=album or artist, all songs of an album or artist go to one part; with
---split_by=artist_album, those of either.
+--split_by=artist_album, those of either. With --copies, so do all songs that are
+one recording.
 
     python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon
     python -m preprocessing.data_split --melon_dir=data/own --data=data/own
@@ -48,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="what goes to one part as a whole (default song)",
   )
   add(
+    "--copies",
+    type=command_line.path,
+    help="json that python -m pcl_jax.duplicates --data wrote: songs that are "
+    "one recording go to one part",
+  )
+  add(
     "--split_from",
     type=command_line.path,
     help="the published split_ids.pkl, in place of the shares",
@@ -69,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   options = vars(parser.parse_args(argv))
   decide = ("test_share", "validation_share", "split_by")
   given = [name for name in options if name in decide]
+  given += ["copies"] if options["copies"] else []
   if options["split_from"] and given:
     parser.error(f"--split_from decides the split; leave out {given}")
   melon_dir, data_dir = options.pop("melon_dir"), options.pop("data")

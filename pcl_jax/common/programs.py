@@ -8,6 +8,8 @@ COMMANDS = {
   "train": "launch",
   "embed": "pcl_jax.embed",
   "similar": "pcl_jax.similar",
+  "index": "pcl_jax.index",
+  "duplicates": "pcl_jax.duplicates",
   "export": "pcl_jax.export",
   "import": "pcl_jax.import_weights",
   "evaluate": "pcl_jax.evaluate",

@@ -22,17 +22,56 @@ _MOST_TRIALS = 64
 _PLACED = 50_000  # Groups that all trials together may place; 20 us each.
 
 
+def read_copies(
+  path: pathlib.Path, song_ids: Int[np.ndarray, " songs"]
+) -> Int[np.ndarray, "pairs 2"]:
+  """Reads which songs are one recording, as python -m pcl_jax.duplicates wrote.
+
+  Args:
+    path: json, {"groups": [[id, ...], ...]}.
+    song_ids: the songs of a data set.
+
+  Returns:
+    Rows of songs, each song of a group with the first; others are passed over.
+
+  Raises:
+    InputError: the file cannot be read, or names none of the songs.
+  """
+  rows = {str(song): row for row, song in enumerate(song_ids.tolist())}
+  try:
+    groups = [list(map(str, g)) for g in storage.read_json(path)["groups"]]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise errors.InputError(
+      f"{path} cannot be read as groups of ids ({error!r}): give what python "
+      "-m pcl_jax.duplicates --data --json wrote."
+    ) from error
+  known = [[rows[one] for one in group if one in rows] for group in groups]
+  if groups and not any(known):
+    raise errors.InputError(
+      f"{path} names none of the {len(rows)} songs of the data set, but "
+      f"{groups[0][:1]}: give what python -m pcl_jax.duplicates wrote of this "
+      "data set (--data)."
+    )
+  pairs = [(group[0], row) for group in known for row in group[1:]]
+  return np.array(pairs, np.int64).reshape(-1, 2)
+
+
 def of_songs(
-  catalogue: catalogues.Catalogue, split_by: str
+  catalogue: catalogues.Catalogue,
+  split_by: str,
+  copies: Int[np.ndarray, "pairs 2"] | None = None,
 ) -> Int[np.ndarray, " songs"]:
   """Returns the group of each song, numbered from 0.
 
   Songs that share an artist (an album, or either) are in one group, and so are
   songs that are connected by others: where A and B made a song together, all
   songs of both are one group. A song without any is a group of its own.
+  `copies` are pairs of songs that are in one group whatever they share.
   """
   songs, nodes = len(catalogue), len(catalogue)
   ends: list[tuple[np.ndarray, np.ndarray]] = []
+  if copies is not None:
+    ends.append((copies[:, 0], copies[:, 1]))
   for kind, lists in (
     (ARTIST, catalogue.artists),
     (ALBUM, catalogue.album_lists()),

@@ -5,7 +5,7 @@ provenance of the encoder: embeddings of two encoders have nothing to do with
 one another, and are never compared.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import hashlib
 import itertools
 import json
@@ -258,13 +258,12 @@ class TableFile:
     except (pa.ArrowException, OSError) as error:
       raise _damaged(self.path, error) from error
 
-  def read_vectors(self) -> Float[np.ndarray, "songs features"]:
-    """Reads the vectors.
+  def vector_batches(self) -> Iterator[Float[np.ndarray, "_ features"]]:
+    """Yields the vectors, some rows at a time.
 
     Raises:
       InputError: the file is no longer the one that was opened.
     """
-    vectors, done = np.empty(self.shape, np.float32), 0
     try:
       if footer_digest(self.path) != self.digest:
         raise errors.InputError(
@@ -273,11 +272,16 @@ class TableFile:
       with open(self.path, "rb") as opened, parquet.ParquetFile(opened) as file:
         for part in file.iter_batches(batch_size=8192, columns=["vector"]):
           flat = part.column("vector").flatten().to_numpy()
-          rows = flat.reshape(-1, self.shape[1])
-          vectors[done : done + len(rows)] = rows
-          done += len(rows)
+          yield flat.reshape(-1, self.shape[1])
     except (pa.ArrowException, OSError) as error:
       raise _damaged(self.path, error) from error
+
+  def read_vectors(self) -> Float[np.ndarray, "songs features"]:
+    """Reads all vectors; raises InputError as `vector_batches` does."""
+    vectors, done = np.empty(self.shape, np.float32), 0
+    for rows in self.vector_batches():
+      vectors[done : done + len(rows)] = rows
+      done += len(rows)
     return vectors
 
 

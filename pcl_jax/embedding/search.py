@@ -191,7 +191,19 @@ def nearest_rows(
   if hidden is not None:
     scores[hidden] = -np.inf
   rows = best(scores, k + _SPARE)
-  rows = rows[scores[rows] > -np.inf]
+  return ranked(unit, rows[scores[rows] > -np.inf], query, k)
+
+
+def ranked(
+  unit: Float[np.ndarray, "rows d"],
+  rows: Int[np.ndarray, " some"],
+  query: Float[np.ndarray, " d"],
+  k: int,
+) -> Found:
+  """Ranks a few rows by their cosines with a query of length one.
+
+  Equal rows have equal cosines, and the lower one comes first.
+  """
   # In this order of adding, unlike in a product's, the row's place is without
   # influence on the last bit.
   exact = (unit[rows].astype(np.float64) * query).sum(axis=1)

@@ -43,7 +43,12 @@ class Table:
 
   @jax_setup.in_own_types
   def nearest(
-    self, query: Float[np.ndarray, " features"], k: int, *, without: int = -1
+    self,
+    query: Float[np.ndarray, " features"],
+    k: int,
+    *,
+    without: int = -1,
+    approximate: bool = False,
   ) -> search.Found:
     """Finds the k songs nearest to a vector by cosine.
 
@@ -51,13 +56,20 @@ class Table:
       query: a vector of the same encoder and layer, [features].
       k: how many.
       without: the row of a song that may not be found.
+      approximate: takes the graph of neighbours that python -m pcl_jax.index
+        --graph made: quicker where there are very many songs, and a few of the
+        best are missed.
 
     Raises:
-      InputError: the query has another length, or there are fewer songs.
+      InputError: the query has another length, there are fewer songs, or there
+        is no graph.
     """
     self.check_query(query)
     hidden = {*self.silent, without} - {search.NONE}
     self.check_k(k, len(self.ids) - len(hidden))
+    if approximate:
+      few = [without] if without >= 0 else []
+      return self.rows.graph.nearest(query, k, np.array(few, np.int64))
     return search.nearest_rows(
       self.rows.unit, query, k, np.array(sorted(hidden), np.int64)
     )

@@ -1,46 +1,13 @@
 """The vectors of a table, read when they are asked for."""
 
 import functools
-import pathlib
 
 from jaxtyping import Float
 import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import search
-
-_ROWS = 1 << 16  # Rows that are made unit rows at once.
-
-
-def unit_rows(
-  vectors: Float[np.ndarray, "rows d"],
-  where: str,
-  out: Float[np.ndarray, "rows d"] | None = None,
-) -> Float[np.ndarray, "rows d"]:
-  """Returns vectors of length one, float32; rows of zeros stay.
-
-  Args:
-    vectors: of any length.
-    where: the file they are from, for the message.
-    out: where to write the rows.
-
-  Raises:
-    InputError: a row has values that are not finite.
-  """
-  if out is None:
-    out = np.empty(vectors.shape, np.float32)
-  for first in range(0, len(vectors), _ROWS):
-    part = search.unit(vectors[first : first + _ROWS])
-    finite = np.isfinite(part).all(axis=1)
-    if not finite.all():
-      raise errors.InputError(
-        f"row {first + int(np.argmin(finite))} of {where} has values that are "
-        "not finite numbers, so that nothing is near it: embed its songs "
-        "again with --force."
-      )
-    out[first : first + _ROWS] = part
-  return out
+from pcl_jax.embedding import row_index
 
 
 class VectorRows:
@@ -76,5 +43,22 @@ class VectorRows:
     Raises:
       InputError: a row is not finite, or the file has changed.
     """
-    where = str(self._file.path if self._file else pathlib.Path("the vectors"))
-    return unit_rows(self.vectors, where)
+    kept = row_index.open_rows(self._file) if self._file else None
+    if kept is not None:
+      return kept
+    where = str(self._file.path) if self._file else "the vectors"
+    return row_index.unit_rows(self.vectors, where)
+
+  @functools.cached_property
+  def graph(self) -> row_index.Graph:
+    """A graph of neighbours, mapped.
+
+    Raises:
+      InputError: there is none beside the table, or usearch is missing.
+    """
+    if self._file is None:
+      raise errors.InputError(
+        "vectors that are not of a file have no graph of neighbours: search "
+        "them exactly."
+      )
+    return row_index.open_graph(self._file, self.unit)

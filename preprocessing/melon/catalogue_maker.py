@@ -125,6 +125,7 @@ def _split(
   made: catalogues.Catalogue,
   split_from: pathlib.Path | None,
   parts: Mapping[int, int],
+  copies: pathlib.Path | None,
   **shares: Any,
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Splits the songs, or takes a file's split; returns counts of the file."""
@@ -132,8 +133,9 @@ def _split(
     ids = made.song_ids.tolist()
     known = np.array([parts.get(i, stratify.NEW) for i in ids], np.int8)
     split_by, groups = shares["split_by"], None
-    if split_by != song_groups.SONG:
-      groups = song_groups.of_songs(made, split_by)
+    if copies is not None or split_by != song_groups.SONG:
+      pairs = copies and song_groups.read_copies(copies, made.song_ids)
+      groups = song_groups.of_songs(made, split_by, pairs)
     split = stratify.split_songs(
       made.genres, len(made.genre_codes), known=known, groups=groups, **shares
     )
@@ -231,8 +233,8 @@ def _digests(
         found[f"{option}_sha256"] = storage.sha256(path)
     except OSError as error:
       raise errors.InputError(
-        f"--{option}={path} cannot be read ({error.strerror}). Give the "
-        "published pickle file."
+        f"--{option}={path} cannot be read ({error.strerror}). Give a "
+        "file that exists."
       ) from error
   return found
 
@@ -271,6 +273,7 @@ def _make(
   pairs_from: pathlib.Path | None,
   shares: dict[str, Any],
   parts: Mapping[int, int],
+  copies: pathlib.Path | None,
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Reads the metadata; returns the catalogue and its counts."""
   songs = melon_meta.read_songs(meta_dir)
@@ -279,7 +282,7 @@ def _make(
   )
   rows = _rows_in(songs, song_ids, meta_dir)
   made, left_out = _build(songs, playlists, song_ids, rows)
-  made, imported = _split(made, split_from, parts, **shares)
+  made, imported = _split(made, split_from, parts, copies, **shares)
   imported |= set_validation_pairs(made, settings["seed"], pairs_from)
   return made, _count(made, left_out) | imported
 
@@ -297,6 +300,7 @@ def make_catalogue(
   split_from: pathlib.Path | None = None,
   val_pairs_from: pathlib.Path | None = None,
   parts: Mapping[int, int] | None = None,
+  copies: pathlib.Path | None = None,
 ) -> catalogues.Catalogue:
   """Makes data_dir/catalogue.npz from the metadata and the song store.
 
@@ -315,6 +319,8 @@ def make_catalogue(
       pairs.
     parts: what `read_parts` gave: these songs keep their part, and only others
       are divided.
+    copies: groups of songs that are one recording, which go to one part as a
+      whole; what python -m pcl_jax.duplicates wrote.
 
   Returns:
     The catalogue; the one on file if it was made with the same settings from
@@ -340,6 +346,7 @@ def make_catalogue(
       song_ids,
       split_from=split_from,
       val_pairs_from=val_pairs_from,
+      copies=copies,
     ),
   }
   if not force:
@@ -349,7 +356,14 @@ def make_catalogue(
       return finished
   parts = parts or {}
   made, counts = _make(
-    meta_dir, song_ids, settings, split_from, val_pairs_from, shares, parts
+    meta_dir,
+    song_ids,
+    settings,
+    split_from,
+    val_pairs_from,
+    shares,
+    parts,
+    copies,
   )
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.

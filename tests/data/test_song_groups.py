@@ -1,6 +1,7 @@
 """Tests of pcl_jax.data.song_groups."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -53,6 +54,29 @@ def test_songs_are_one_group_where_artists_connect_them():
   np.testing.assert_array_equal(
     song_groups.of_songs(made, "song"), np.arange(60)
   )
+
+
+def test_copies_are_one_group_whatever_they_share(tmp_path):
+  catalogue = tiny_data.tiny_catalogue()
+  ids = list(map(str, catalogue.song_ids.tolist()))
+  path = tmp_path / "copies.json"
+  groups = [[ids[3], ids[9], "gone", ids[30]], [ids[4], ids[5]]]
+  path.write_text(json.dumps({"groups": groups}))
+  pairs = song_groups.read_copies(path, catalogue.song_ids)
+  assert pairs.tolist() == [[3, 9], [3, 30], [4, 5]]
+  for split_by in song_groups.SPLIT_BY:
+    before = song_groups.of_songs(catalogue, split_by)
+    found = song_groups.of_songs(catalogue, split_by, pairs)
+    assert found[3] == found[9] == found[30] and found[4] == found[5]
+    for group in np.unique(before):
+      assert len(np.unique(found[before == group])) == 1
+  assert len(np.unique(song_groups.of_songs(catalogue, "song", pairs))) == 57
+  path.write_text(json.dumps({"groups": [["no", "song"]]}))
+  with pytest.raises(errors.InputError, match="names none of the 60 songs"):
+    song_groups.read_copies(path, catalogue.song_ids)
+  path.write_text("[]")
+  with pytest.raises(errors.InputError, match="as groups of ids"):
+    song_groups.read_copies(path, catalogue.song_ids)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

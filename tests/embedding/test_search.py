@@ -24,6 +24,33 @@ def _by_sorting(queries, candidates, k, excluded):
   return order, np.take_along_axis(scores, order, axis=1)
 
 
+@pytest.mark.parametrize("count", [0, 1, 300, 5000])
+@pytest.mark.parametrize("k", [1, 10, 400])
+def test_the_best_scores_are_those_of_a_full_sort(count, k):
+  rng = np.random.default_rng(count + k)
+  for scores in (rng.normal(size=count), rng.integers(0, 4, count)):
+    scores = scores.astype(np.float32)
+    expected = np.argsort(-scores, kind="stable")[:k]
+    np.testing.assert_array_equal(search.best(scores, k), expected)
+
+
+def test_one_query_finds_what_many_do_and_no_hidden_row():
+  rng = np.random.default_rng(0)
+  rows = rng.normal(size=(3000, 16)).astype(np.float32)
+  rows[[70, 2999, 5]] = rows[1234]  # Of equal rows the lower ones come first.
+  unit, hidden = search.unit(rows), np.array([1234, 17])
+  found = search.nearest_rows(unit, 3 * rows[1234], 20, hidden)
+  assert found.rows[:3].tolist() == [5, 70, 2999]
+  assert len(set(found.scores[:3].tolist())) == 1
+  cosines = unit.astype(float) @ unit[1234]
+  cosines[hidden] = -np.inf
+  expected = np.argsort(-cosines, kind="stable")[:20]
+  np.testing.assert_allclose(found.scores, cosines[expected], atol=1e-6)
+  assert sorted(found.rows.tolist()) == sorted(expected.tolist())
+  most = search.nearest_rows(unit, rows[0], 5000, hidden)
+  assert len(most.rows) == 2998 and not set(hidden) & set(most.rows)
+
+
 @pytest.mark.parametrize(
   ("n", "m", "k", "tiles"),
   [

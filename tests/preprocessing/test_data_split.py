@@ -356,6 +356,23 @@ def test_a_playlist_of_a_wrong_kind_is_named(prepared):
   )
 
 
+def test_copies_of_a_recording_go_to_one_part(prepared):
+  copies = prepared / "copies.json"
+  groups = [[str(i), str(i + 50)] for i in range(0, 50, 2)]
+  copies.write_text(json.dumps({"groups": groups}))
+  apart = _make(prepared, seed=3).split
+  made = _make(prepared, seed=3, copies=copies, force=True)
+  parts = dict(zip(made.song_ids.tolist(), made.split.tolist(), strict=True))
+  pairs = [(parts[int(one)], parts[int(other)]) for one, other in groups]
+  assert all(one == other for one, other in pairs)
+  assert (apart[:25] != apart[25:]).any()
+  assert len({*made.split.tolist()}) == 3
+  _make(prepared, seed=3, copies=copies)  # Is there already.
+  copies.write_text(json.dumps({"groups": groups[1:]}))
+  with pytest.raises(errors.InputError, match="copies_sha256"):
+    _make(prepared, seed=3, copies=copies)
+
+
 def test_albums_stay_whole_and_the_data_set_says_what_it_was_split_by(
   prepared,
 ):

@@ -1,22 +1,21 @@
 """Finds songs that sound alike: other encodings, levels, cuts of a recording.
 
-The features of two songs are laid over each other at the shift where their
-loudness agrees best, and correlated; those of one recording correlate nearly
-completely, whatever its codec and level.
+The songs of similar spectra are laid over each other, feature on feature.
 """
 
 from jaxtyping import Float, Int
 import numpy as np
 
+from pcl_jax.audio import alignment
 from pcl_jax.data import song_store
+from pcl_jax.embedding import duplicate_songs
 from pcl_jax.embedding import search
 from pcl_jax.evaluation import mel_baselines
 
-CORRELATION = 0.9  # From here on two songs are near duplicates.
+CORRELATION = duplicate_songs.CORRELATION
 _BANDS = song_store.MEL_BANDS
 _COMPARED = 3  # Songs of the most similar spectrum are compared with each.
 _LEAST_COSINE = 0.7  # Of their spectra; others are not compared.
-_MOST_SHIFT = 1250  # Frames: 20 s.
 
 
 def _spectra(
@@ -29,38 +28,32 @@ def _spectra(
   )
 
 
-def _shift(
-  first: Float[np.ndarray, " frames"], second: Float[np.ndarray, " others"]
-) -> int:
-  """Returns how many frames later the second begins in the first."""
-  size = 1 << int(len(first) + len(second) - 1).bit_length()
-  curves = (np.fft.rfft(one - one.mean(), size) for one in (first, second))
-  product = next(curves) * np.conj(next(curves))
-  matches = np.fft.irfft(product, size)
-  shifts = np.arange(-min(len(second) - 1, _MOST_SHIFT), 1)
-  shifts = np.append(shifts, np.arange(1, min(len(first), _MOST_SHIFT)))
-  return int(shifts[np.argmax(matches[shifts])])
+def _scaled(
+  mine: Float[np.ndarray, "songs n"], theirs: Float[np.ndarray, "others n"]
+) -> tuple[Float[np.ndarray, "songs n"], Float[np.ndarray, "others n"]]:
+  """Returns spectra without mean and deviation of the second ones."""
+  centre, scale = theirs.mean(axis=0), theirs.std(axis=0).clip(1e-6)
+  return (mine - centre) / scale, (theirs - centre) / scale
 
 
-def correlation(
-  first: Float[np.ndarray, "frames bands"],
-  second: Float[np.ndarray, "others bands"],
-) -> float:
-  """Returns the correlation of two songs' features at their best shift.
+def candidates(
+  store: song_store.SongStore, k: int, least: float = _LEAST_COSINE
+) -> Int[np.ndarray, "pairs 2"]:
+  """Returns pairs of a store's songs of similar spectra.
 
-  Each band is taken without its mean over time, so that levels and equalisers
-  do not count. It is 0 if the songs overlap by less than half of the shorter
-  one, or if one of them does not change.
+  Args:
+    store: the songs.
+    k: how many neighbours of each song are taken.
+    least: the least cosine of the spectra.
+
+  Returns:
+    Positions, as `duplicate_songs.candidates` returns rows.
   """
-  first, second = first.astype(np.float32), second.astype(np.float32)
-  shift = _shift(first.mean(axis=1), second.mean(axis=1))
-  mine, other = first[max(shift, 0) :], second[max(-shift, 0) :]
-  both = min(len(mine), len(other))
-  if 2 * both < min(len(first), len(second)):
-    return 0.0
-  mine, other = (one[:both] - one[:both].mean(axis=0) for one in (mine, other))
-  power = float((mine**2).sum()) * float((other**2).sum())
-  return float((mine * other).sum()) / power**0.5 if power else 0.0
+  songs = np.arange(len(store.song_ids))
+  rows = _spectra(mel_baselines.mean_std_mel(store, songs))
+  scaled, _ = _scaled(rows, rows)
+  unit = search.unit(scaled).astype(np.float32)
+  return duplicate_songs.candidates(unit, k, least)
 
 
 def find(
@@ -86,15 +79,12 @@ def find(
     return np.zeros((0, 2), np.int64)
   mine = _spectra(mel_baselines.mean_std_mel(store, queries))
   theirs = _spectra(mel_baselines.mean_std_mel(others, learned))
-  centre, scale = theirs.mean(axis=0), theirs.std(axis=0).clip(1e-6)
-  places, cosines = search.top_k(
-    (mine - centre) / scale, (theirs - centre) / scale, k
-  )
+  places, cosines = search.top_k(*_scaled(mine, theirs), k)
   pairs = []
   for song, row, cosine in zip(queries, places, cosines, strict=True):
     for other in learned[row[cosine >= _LEAST_COSINE]].tolist():
       features = store.read_song(int(song)), others.read_song(other)
-      if correlation(*features) >= CORRELATION:
+      if alignment.align(*features).correlation >= CORRELATION:
         pairs.append((int(song), other))
         break
   return np.array(pairs, np.int64).reshape(-1, 2)

@@ -1,0 +1,191 @@
+"""Finds songs of a library that are one recording.
+
+  python -m pcl_jax.duplicates --embeddings=music.parquet
+  python -m pcl_jax.duplicates --data=data/mine --json=copies.json
+
+Found are other encodings, levels and equalisers of a recording, and copies with
+a cut beginning or end (up to 20 s, and half of the shorter one), not only files
+of equal bytes. Pairs of songs with near vectors (--embeddings) or near spectra
+(--data) are laid over each other: those whose features correlate by at least
+--min_correlation are one recording. Two takes of a piece are not.
+
+With --embeddings the songs' files are read where the table says they lie, or in
+--audio if that folder has moved; of a data set, its song store. --json writes
+groups of ids, which python -m preprocessing.data_split --copies keeps in one
+part.
+"""
+
+import argparse
+from collections.abc import Sequence
+import csv
+import pathlib
+from typing import Any
+
+from absl import logging
+import numpy as np
+
+from pcl_jax.audio import decode
+from pcl_jax.audio import melspectrogram
+from pcl_jax.common import command_line
+from pcl_jax.common import console
+from pcl_jax.common import errors
+from pcl_jax.common import file_names
+from pcl_jax.common import jax_setup
+from pcl_jax.common import storage
+from pcl_jax.data import song_store
+from pcl_jax.embedding import duplicate_songs
+from pcl_jax.embedding import song_table
+from pcl_jax.evaluation.audit import near_duplicates
+from pcl_jax.library import song_names
+
+_SHOWN = 20  # Songs that could not be read.
+_NEIGHBOURS = 8
+_LEAST_COSINE = 0.8
+_FRAME_S = (
+  melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
+)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = command_line.parser("pcl_jax.duplicates", __doc__)
+  add, path = parser.add_argument, {"type": command_line.path}
+  text = "a table that pcl_jax.embed wrote"
+  add("--embeddings", **path, help=text)
+  text = "a prepared data set, in place of a table or of a table's files"
+  add("--data", **path, help=text)
+  text = "folder of the table's songs, if that has moved"
+  add("--audio", **path, help=text)
+  text = "neighbours of each song that are compared (%(default)s)"
+  add("--neighbours", type=command_line.count, default=_NEIGHBOURS, help=text)
+  text = "least cosine of vectors that are compared (%(default)s)"
+  add("--min_cosine", type=float, default=_LEAST_COSINE, help=text)
+  text = "least correlation of one recording (%(default)s)"
+  least = duplicate_songs.CORRELATION
+  add("--min_correlation", type=float, default=least, help=text)
+  add("--csv", **path, help="also write the songs as a table")
+  add("--json", **path, help="also write the groups, lists of ids")
+  flags = parser.parse_args(argv)
+  if flags.embeddings is None and flags.data is None:
+    parser.error("give --embeddings, --data, or both")
+  return flags
+
+
+class _Library:
+  """The songs, their candidates, and how their features are read."""
+
+  def __init__(self, flags: argparse.Namespace):
+    self._flags, self._store = flags, None
+    self.ids, self.paths = [], []
+    if flags.data is not None:
+      self._store = song_store.SongStore(flags.data / song_store.FILE_NAME)
+      numbers = self._store.song_ids.tolist()
+      known, _ = song_names.audio_paths(flags.data)
+      self.ids = list(map(str, numbers))
+      self.paths = [known.get(number, "") for number in numbers]
+      self._positions = {one: i for i, one in enumerate(self.ids)}
+    if flags.embeddings is not None:
+      self._table = song_table.read_table(flags.embeddings)
+      self.ids, self.paths = self._table.ids, self._table.paths
+
+  def candidates(self) -> np.ndarray:
+    """Returns pairs of rows that may be one recording."""
+    flags = self._flags
+    if flags.embeddings is None:
+      return near_duplicates.candidates(self._store, flags.neighbours)
+    unit = np.array(self._table.rows.unit)
+    unit[list(self._table.silent)] = 0
+    return duplicate_songs.candidates(unit, flags.neighbours, flags.min_cosine)
+
+  def feature(self, row: int) -> np.ndarray:
+    """Reads the feature of a song, [frames, bands]."""
+    if self._store is not None:
+      if self.ids[row] not in self._positions:
+        raise errors.InputError(f"{self._flags.data} has no such song")
+      return self._store.read_song(self._positions[self.ids[row]])
+    path = pathlib.Path(self.paths[row])
+    if self._flags.audio is not None:
+      path = self._flags.audio / self.ids[row]
+    if not self.paths[row] and self._flags.audio is None:
+      raise errors.InputError("the table has no path; give --data or --audio")
+    return decode.read_feature(path)
+
+
+def _rows(
+  library: _Library,
+  found: list[duplicate_songs.Duplicate],
+  groups: list[np.ndarray],
+) -> list[dict[str, Any]]:
+  """Returns a row for each song of a group."""
+  best: dict[int, duplicate_songs.Duplicate] = {}
+  for one in found:
+    for song in (one.first, one.second):
+      if song not in best or one.correlation > best[song].correlation:
+        best[song] = one
+  rows = []
+  for number, members in enumerate(groups, 1):
+    for song in members.tolist():
+      one = best[song]
+      other = one.first + one.second - song
+      later = one.shift if song == one.second else -one.shift
+      rows.append(
+        {
+          "group": number,
+          "id": library.ids[song],
+          "path": library.paths[song],
+          "correlation": f"{one.correlation:.4f}",
+          "with": library.ids[other],
+          "begins_s": f"{later * _FRAME_S:+.2f}",
+        }
+      )
+  return rows
+
+
+def _write_csv(out: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  with (
+    storage.write_aside(out) as partial,
+    open(partial, "w", encoding="utf-8", newline="") as file,
+  ):
+    writer = csv.DictWriter(file, rows[0])
+    writer.writeheader()
+    for row in rows:
+      writer.writerow(
+        {k: file_names.to_text(str(v))[0] for k, v in row.items()}
+      )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and prints the groups."""
+  flags = _arguments(argv)
+  jax_setup.start()
+  library = _Library(flags)
+  pairs = library.candidates()
+  found, unread = duplicate_songs.confirm(
+    pairs, library.feature, least=flags.min_correlation
+  )
+  edges = np.array([one[:2] for one in found], np.int64).reshape(-1, 2)
+  groups = duplicate_songs.groups(edges, len(library.ids))
+  print(
+    f"{len(library.ids)} songs, {len(pairs)} pairs compared, "
+    f"{sum(map(len, groups))} songs in {len(groups)} groups of one recording"
+  )
+  if unread:
+    print(f"{len(unread)} songs cannot be read, and were not compared:")
+    for row, reason in list(unread.items())[:_SHOWN]:
+      name = library.paths[row] or library.ids[row]
+      print(f"  {file_names.shown(f'{name}: {reason}')}")
+  rows = _rows(library, found, groups)
+  if rows:
+    cells = [[file_names.shown(str(v)) for v in r.values()] for r in rows]
+    print("", *console.grid(list(rows[0]), cells), sep="\n")
+  if flags.csv is not None and rows:
+    _write_csv(flags.csv, rows)
+    print(f"\nwritten to {flags.csv}")
+  if flags.json is not None:
+    ids = [[library.ids[song] for song in one.tolist()] for one in groups]
+    storage.write_json(flags.json, {"groups": ids})
+    print(f"\nwritten to {flags.json}")
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.ERROR)
+  errors.run_command(main)

@@ -1,0 +1,106 @@
+"""Tests of pcl_jax.embedding.duplicate_songs and of pcl_jax.duplicates."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from pcl_jax import duplicates
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import song_store
+from pcl_jax.data import song_writer
+from pcl_jax.embedding import duplicate_songs
+from tests.support import coded_music
+from tests.support import tiny_table
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def test_pairs_are_of_neighbours_and_each_is_there_once():
+  rng = np.random.default_rng(0)
+  unit = rng.normal(size=(40, 8)).astype(np.float32)
+  unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+  unit[5] = 0
+  pairs = duplicate_songs.candidates(unit, 3, 0.2)
+  cosines = unit @ unit.T
+  np.fill_diagonal(cosines, -2)
+  expected = {
+    (min(i, j), max(i, j))
+    for i in range(40)
+    for j in np.argsort(-cosines[i], kind="stable")[:3].tolist()
+    if cosines[i, j] >= 0.2
+  }
+  assert {tuple(one) for one in pairs.tolist()} == expected
+  assert len(pairs) == len(expected) and 5 not in pairs
+  assert not len(duplicate_songs.candidates(unit[:1], 3, 0.2))
+
+
+def test_groups_are_the_songs_that_pairs_connect():
+  pairs = np.array([[1, 2], [7, 4], [2, 9], [4, 7]])
+  found = [one.tolist() for one in duplicate_songs.groups(pairs, 12)]
+  assert found == [[1, 2, 9], [4, 7]]
+  assert duplicate_songs.groups(np.zeros((0, 2), np.int64), 5) == []
+
+
+def test_a_song_that_cannot_be_read_is_told_of():
+  music = [coded_music.music(i) for i in range(3)]
+  music.append(coded_music.coded(music[1]))
+
+  def read(row: int) -> np.ndarray:
+    if row == 2:
+      raise errors.InputError("it is gone")
+    return music[row]
+
+  pairs = np.array([[0, 1], [0, 2], [1, 2], [1, 3]])
+  found, unread = duplicate_songs.confirm(pairs, read)
+  ((first, second, correlation, shift),) = found
+  assert (first, second, shift) == (1, 3, 37) and correlation > 0.97
+  assert unread == {2: "it is gone"}
+
+
+@pytest.fixture
+def data(tmp_path):
+  """A data set of eight songs; 8 and 9 are copies of 2 and 5."""
+  songs = [coded_music.music(i) for i in range(8)]
+  songs += [coded_music.coded(songs[2]), coded_music.coded(songs[5])]
+  folder = tmp_path / "data"
+  folder.mkdir()
+  writer = song_writer.SongWriter(folder / song_store.FILE_NAME)
+  writer.add((10 + i, one.astype(np.float16)) for i, one in enumerate(songs))
+  writer.finish({"kind": "features of a test"})
+  return folder
+
+
+def test_copies_in_a_data_set_are_printed_and_written(data, tmp_path, capsys):
+  outs = [f"--csv={tmp_path / 'a.csv'}", f"--json={tmp_path / 'a.json'}"]
+  duplicates.main([f"--data={data}", *outs])
+  printed = capsys.readouterr().out
+  assert printed.startswith("10 songs, ")
+  assert "4 songs in 2 groups of one recording" in printed
+  groups = storage.read_json(tmp_path / "a.json")["groups"]
+  assert groups == [["12", "18"], ["15", "19"]]
+  with open(tmp_path / "a.csv", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  assert [(one["id"], one["with"]) for one in rows] == [
+    ("12", "18"),
+    ("18", "12"),
+    ("15", "19"),
+    ("19", "15"),
+  ]
+  assert [one["begins_s"] for one in rows[:2]] == ["-0.59", "+0.59"]
+
+
+def test_files_of_a_table_that_are_gone_are_counted(tmp_path, capsys):
+  vectors = np.ones((3, 4))
+  table = tiny_table.write(tmp_path / "a.parquet", vectors=vectors)
+  duplicates.main([f"--embeddings={table.path}"])
+  printed = capsys.readouterr().out
+  assert "0 songs in 0 groups" in printed
+  assert "3 songs cannot be read, and were not compared" in printed
+  assert "/music/1.mp3: " in printed
+  empty = tiny_table.write(tmp_path / "b.parquet", songs=0)
+  duplicates.main([f"--embeddings={empty.path}"])
+  assert "0 songs, 0 pairs compared" in capsys.readouterr().out
+  with pytest.raises(SystemExit):
+    duplicates.main([])
