@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import pathlib
 
-from jaxtyping import Bool, Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8, UInt32
 import numpy as np
 import scipy.sparse
 from scipy.sparse import csgraph
@@ -23,7 +23,7 @@ _PLACED = 50_000  # Groups that all trials together may place; 20 us each.
 
 
 def read_copies(
-  path: pathlib.Path, song_ids: Int[np.ndarray, " songs"]
+  path: pathlib.Path, song_ids: UInt32[np.ndarray, " songs"]
 ) -> Int[np.ndarray, "pairs 2"]:
   """Reads which songs are one recording, as python -m pcl_jax.duplicates wrote.
 
