@@ -6,7 +6,7 @@ pairs of the three pair methods, and writes catalogue.npz (and its settings and
 counts, data_split.json) into the data set's folder. MELON_DIR holds
 kakao_meta/; for an own library it is the data set's folder itself. With
 --split_by=album or artist, all songs of an album or artist go to one part; with
---split_by=artist_album, those of either. With --copies, so do all songs that are
+--split_by=artist_album, those of either; with --copies, all songs that are
 one recording.
 
     python -m preprocessing.data_split --melon_dir=~/melon --data=data/melon
