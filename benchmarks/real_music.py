@@ -6,8 +6,8 @@ python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real \
   --stages=tables --write=docs/real_music.md
 
 Stages, each of which goes on where it was interrupted:
-  train     trains each recipe with each seed on each fold, in this order: all
-            recipes with the first seed, then with the second, and so on
+  train     trains each recipe with each seed on each fold: all recipes with the
+            first seed, then with the second, and so on
   baselines computes vectors that need no training here, of the recordings of
             --audio: mean and deviation of mel, MFCC and chroma, bliss-audio and
             musicnn (their folders: --bliss, --musicnn)
@@ -51,14 +51,19 @@ RECIPES = (
 
 
 def planned(flags: argparse.Namespace) -> list[tuple]:
-  """Returns name, config and folder of each run, in their order."""
+  """Returns name, config and folder of each run, in their order.
+
+  A recipe's first run comes early, so that its program is compiled once.
+  """
   sizes, jobs = real_runs.sizes_of(flags), []
+  first, *others = folds.find(flags.data)
   for seed in flags.seeds:
-    for recipe in flags.only:
-      for fold in folds.find(flags.data):
-        folder = flags.out / f"{recipe}-{seed}" / fold.name
-        config = real_runs.config_of(recipe, seed, fold, sizes, flags.out)
-        jobs.append((recipe, config, folder))
+    pairs = [(recipe, first) for recipe in flags.only]
+    pairs += [(recipe, fold) for recipe in flags.only for fold in others]
+    for recipe, fold in pairs:
+      folder = flags.out / f"{recipe}-{seed}" / fold.name
+      config = real_runs.config_of(recipe, seed, fold, sizes, flags.out)
+      jobs.append((recipe, config, folder))
   return jobs
 
 

@@ -139,7 +139,7 @@ def test_seeds_come_one_after_the_other(folds, tmp_path):
   names = [
     f"{job[2].parent.name}/{job[2].name}" for job in real_music.planned(flags)
   ]
-  first = ["untrained-0/0", "untrained-0/1", "ss-0/0", "ss-0/1"]
+  first = ["untrained-0/0", "ss-0/0", "untrained-0/1", "ss-0/1"]
   assert names == first + [one.replace("-0", "-1") for one in first]
 
 
