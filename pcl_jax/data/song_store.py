@@ -218,7 +218,7 @@ class SongStore:
     counts = np.clip(lengths - firsts, 0, patch_bytes)
     begins = (places + firsts).tolist()
     ends = (places + firsts + counts).tolist()
-    short = np.flatnonzero(counts < patch_bytes)
+    short = np.flatnonzero(counts < patch_bytes)[::-1].tolist()
     silence = np.full(out.shape[1:], melspectrogram.SILENCE, "<f2")
     silence = silence.ravel().view(np.uint8)
     target, thread = out.reshape(-1).view(np.uint8), threading.get_ident()
@@ -229,8 +229,9 @@ class SongStore:
         content[begin:end]
         for begin, end in zip(begins[rows], ends[rows], strict=True)
       ]
-      for row in short[(short >= first) & (short < rows.stop)][::-1].tolist():
-        pieces.insert(row - first + 1, silence[counts[row] :])
+      for row in short:  # The last ones first, so that others keep their place.
+        if first <= row < rows.stop:
+          pieces.insert(row - first + 1, silence[counts[row] :])
       part = target[first * patch_bytes : rows.stop * patch_bytes]
       # This copies with the lock released, and into memory that is there.
       np.concatenate(pieces, out=part)
