@@ -36,7 +36,7 @@ CHANGES = {
   "mp3 64": ("mp3", "-b:a 64k"),
   "mp3 128": ("mp3", "-b:a 128k"),
   "mp3 320": ("mp3", "-b:a 320k"),
-  "ogg 96": ("ogg", "-c:a libvorbis -b:a 96k"),
+  "ogg q2": ("ogg", "-c:a libvorbis -q:a 2"),
   "aac 96": ("m4a", "-c:a aac -b:a 96k"),
   "opus 48": ("opus", "-c:a libopus -b:a 48k"),
   "gain -9 dB": ("flac", "-af volume=-9dB"),

@@ -149,10 +149,11 @@ def write_xspf(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
   tracks = ElementTree.SubElement(root, "trackList")
   for row in _of_file(rows, out, relative):
     address = urllib.parse.quote(os.fsencode(row["path"]))
+    creator = ", ".join(row["artists"])
     said = {
       "location": address if relative else f"file://{address}",
-      "title": _title(row),
-      "creator": ", ".join(row["artists"]),
+      "title": _title(row).removeprefix(f"{creator} - "),
+      "creator": creator,
       "album": row["album"],
       "duration": str(round(1000 * row["seconds"])),
     }

@@ -16,7 +16,7 @@ from pcl_jax.library import song_finder
 NAMES = [
   'Ann "A" <b>&amp;</b> - One\u2028 two',
   "\U0001f3b5 - \x07bell",
-  "Bob - #1",
+  "Cid & Dee - #1",
 ]
 PATHS = [os.fsdecode(b"caf\xe9 100%.mp3"), "#1 \U0001f3b5.mp3", "a\nb .mp3"]
 
@@ -60,6 +60,7 @@ def test_a_playlist_leads_back_to_its_songs(rows, tmp_path, kind, relative):
   else:
     assert "&lt;b&gt;&amp;amp;&lt;/b&gt;" in text and "60000" in text
     assert "<creator>Ann</creator>" in text
+    assert "<title>#1</title>" in text  # Without the artist.
 
 
 def test_relative_paths_in_the_songs_own_folder_are_names(rows, tmp_path):
