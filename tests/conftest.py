@@ -12,7 +12,6 @@ import pytest
 
 from configs import common
 from pcl_jax.models import cpu_conv
-from pcl_jax.training import mixup
 from pcl_jax.training import setup
 from preprocessing import sample_data
 from tests.support import quick_backbone
@@ -70,15 +69,7 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="module")
-def mixed_quickly():
-  """Draws mixup's gains from a distribution that compiles quickly."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(mixup, "draw", tiny_run.draw_quickly)
-    yield
-
-
-@pytest.fixture(scope="module")
-def quickly(quick_compilation, mixed_quickly):
+def quickly(quick_compilation):
   """Trains by steps that compile quickly, and compiles those alike once."""
   with pytest.MonkeyPatch.context() as patch:
     quick_backbone.register(patch)

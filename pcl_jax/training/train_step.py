@@ -95,15 +95,16 @@ def compute_loss(
     and the new batch statistics.
   """
   mix_key, drop_key = jax.random.split(key)
-  audio = batch["audio"].astype(jnp.float32)
+  audio = batch["audio"]
   if training and recipe.augmentation is not None:
     augment_key = jax.random.fold_in(key, 2)  # After the two of `split`.
     audio = feature_augmentation.augment(
-      augment_key, audio, recipe.augmentation
+      augment_key, audio.astype(jnp.float32), recipe.augmentation
     )
   if recipe.mixup_alpha is not None:
     gains = recipe.mixup_alpha, recipe.mixup_beta
     audio = mixup.mix(audio, *mixup.draw(mix_key, audio.shape[0], *gains))
+  audio = audio.astype(jnp.float32)
 
   def embed(rows, key):
     # A copy, as variables of the outer trace cannot be changed in this one.

@@ -91,7 +91,6 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
 
   from pcl_jax.models import audio_encoder
   from pcl_jax.training import loop
-  from pcl_jax.training import mixup
   from tests.support import quick_backbone
   from tests.support import tiny_run
 
@@ -100,7 +99,6 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_disable_most_optimizations", True)
   audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
-  mixup.draw = tiny_run.draw_quickly
   config = ml_collections.ConfigDict(values)
   progress = loop.train_and_evaluate(config, workdir)
   if progress["epoch"] < config.epochs:

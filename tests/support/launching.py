@@ -8,10 +8,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = f"""
 import runpy, sys
 from pcl_jax.models import audio_encoder
-from pcl_jax.training import mixup
-from tests.support import quick_backbone, tiny_run
+from tests.support import quick_backbone
 audio_encoder.BACKBONES[quick_backbone.NAME] = quick_backbone.QuickBackbone
-mixup.draw = tiny_run.draw_quickly
 sys.argv[0] = {os.fspath(ROOT / "launch.py")!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

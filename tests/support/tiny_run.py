@@ -165,15 +165,6 @@ def forget_built() -> None:
   _built.clear()
 
 
-def draw_quickly(
-  key: jax.Array, rows: int, alpha: float, beta: float
-) -> tuple[jax.Array, jax.Array]:
-  """Draws as `mixup.draw`, but gains from a distribution compiled quickly."""
-  gain_key, order_key = jax.random.split(key)
-  gains = jax.random.uniform(gain_key, (rows,))
-  return gains, jax.random.permutation(order_key, rows)
-
-
 class Interrupted(Exception):
   """Stands for whatever ends a process."""
 

@@ -17,7 +17,7 @@ from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
 from tests.support import small_step
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "mixed_quickly")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 RATE, DECAY = small_step.RATE, small_step.DECAY
 SS = strategies.parse([["audio", "audio_self"]], "")
