@@ -1,7 +1,7 @@
 """Steps whose loss or gradient is not finite: written down, counted, bounded.
 
 So are steps with a feature that cannot be one. The step itself has kept the
-state as it was (`train_step.skip_nonfinite`). Here its batch is written down,
+state as it was (`train_step.update`). Here its batch is written down,
 so that `replay` can look into it later, and a run is ended when too many steps
 in a row are skipped.
 """

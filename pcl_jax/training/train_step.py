@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import nnx
 import jax
+from jax import flatten_util
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
@@ -20,9 +21,10 @@ from pcl_jax.losses import loss_terms
 from pcl_jax.losses import nt_xent
 from pcl_jax.training import mixup
 
-SKIPPED = "skipped"  # Added to the terms of a step by `skip_nonfinite`.
+SKIPPED = "skipped"  # Among the terms of a step.
 # Of a feature, a decimal logarithm; silence is -2, what is loud is below 10.
-_HIGHEST = 100.0
+_HIGHEST_FEATURE = 100.0
+_HIGHEST_NUMBER = 1e18  # Of a gradient, whose square is a moment of Adam's.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 _COLLAPSE_ROWS = 512
@@ -234,10 +236,13 @@ def update(
   """Takes one step of training: loss, gradients, update.
 
   The step's key is folded from the run's, so that a resumed run draws what the
-  unbroken one would have drawn.
+  unbroken one would have drawn. Where the loss, a gradient or a batch statistic
+  is not finite, or a feature cannot be one, nothing is learned: the whole state
+  stays as it was, except the number of steps.
 
   Returns:
-    The state after the step, and each term of the loss before it.
+    The state after the step, and each term of the loss before it, among them
+    `skipped`: 1 where nothing was learned, else 0.
   """
   key = jax.random.fold_in(key, state["step"])
 
@@ -250,6 +255,30 @@ def update(
   (_, (terms, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(
     state["params"]
   )
+  new, is_good = _learn(optimizer, state, gradients, batch_stats, batch, terms)
+  # A step is counted in any case: it names the draws of mixup and dropout.
+  new["step"] = state["step"] + 1
+  return new, terms | {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
+
+
+def _learn(
+  optimizer: optax.GradientTransformation,
+  state: State,
+  gradients: Any,
+  batch_stats: Any,
+  batch: Batch,
+  terms: dict[str, Float[Array, ""]],
+) -> tuple[State, Bool[Array, ""]]:
+  """Returns the state after an update, if all is good, and whether it is."""
+  # All that was found is laid into one array, which is looked at. The optimizer
+  # reads it too: XLA then makes one kernel of all updates of a shape.
+  found, restore = flatten_util.ravel_pytree((gradients, batch_stats, terms))
+  found = lax.optimization_barrier(found)
+  gradients, batch_stats, _ = restore(found)
+  # A feature so far off is damaged on the disk: most flips of an exponent end
+  # there.
+  is_good = _all_below(batch["audio"], _HIGHEST_FEATURE)
+  is_good &= _all_below(found, _HIGHEST_NUMBER)
   updates, opt_state = optimizer.update(
     gradients, state["opt_state"], state["params"]
   )
@@ -257,33 +286,18 @@ def update(
     "params": optax.apply_updates(state["params"], updates),
     "batch_stats": batch_stats,
     "opt_state": opt_state,
-    "step": state["step"] + 1,
   }
-  return new, terms
+  return _chosen(is_good, new, {name: state[name] for name in new}), is_good
 
 
-def skip_nonfinite(step: Callable) -> Callable:
-  """Wraps a step so that it learns nothing of a batch that is not finite.
+def _chosen(is_good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+  # A select: for a branch a GPU would have to ask its host.
+  return jax.tree.map(functools.partial(jnp.where, is_good), new, old)
 
-  `skipped` is added to the terms: 1 where the loss, a gradient or a batch
-  statistic is not finite, or a feature cannot be one, else 0. In a skipped step
-  the whole state stays as it was, except the number of steps.
-  """
 
-  def guarded(state, batch, key):
-    new, terms = step(state, batch, key)
-    # A gradient that is not finite shows in Adam's moments. A feature so far
-    # off is damaged on the disk: most flips of an exponent end there.
-    is_good = all_finite((terms, new))
-    is_good &= jnp.abs(batch["audio"]).max() < _HIGHEST
-    # A branch and no select: what is chosen is then computed, and rounded, as
-    # it would be without a choice.
-    chosen = lax.cond(is_good, lambda a, _: a, lambda _, b: b, new, state)
-    # A step is counted in any case: it names the draws of mixup and dropout.
-    chosen["step"] = new["step"]
-    return chosen, terms | {SKIPPED: jnp.where(is_good, 0.0, 1.0)}
-
-  return guarded
+def _all_below(x: Array, bound: float) -> Bool[Array, ""]:
+  """Tells whether all numbers are near 0; what is not a number is not."""
+  return (jnp.abs(x) < bound).all()
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -329,7 +343,7 @@ def make_steps(
 
   return (
     jax.jit(
-      in_precision(skip_nonfinite(step), recipe.precision),
+      in_precision(step, recipe.precision),
       donate_argnums=0,
       out_shardings=everywhere,
     ),
