@@ -1,4 +1,4 @@
-"""Layers that the networks share, initial weights and pools."""
+"""Layers that the networks share, and initial weights."""
 
 from collections.abc import Callable
 import functools
@@ -137,47 +137,6 @@ def run_block(
   if not remat:
     return block(x, training)
   return nnx.remat(lambda block, x: block(x, training))(block, x)
-
-
-def max_pool(
-  x: Float[Array, "batch height width channels"], window: tuple[int, int]
-) -> Float[Array, "batch rows columns channels"]:
-  """Takes the maximum of each window; an incomplete window is left out.
-
-  Not `lax.reduce_window`, whose gradient is a slow `select_and_scatter`. Equal
-  maxima share the gradient.
-  """
-  for axis, size in enumerate(window, start=1):
-    count = x.shape[axis] // size
-    x = lax.slice_in_dim(x, 0, count * size, axis=axis)
-    x = functools.reduce(jnp.maximum, _every(x, size, axis))
-  return x
-
-
-def overlapping_max_pool(
-  x: Float[Array, "batch height width channels"],
-) -> Float[Array, "batch rows columns channels"]:
-  """Takes the maximum of 3x3 windows two apart, the first centred at 0."""
-  for axis in (1, 2):
-    x = _pad_lowest(x, axis, 0, x.shape[axis] % 2)
-    even, odd = _every(x, 2, axis)
-    before = lax.slice_in_dim(odd, 0, odd.shape[axis] - 1, axis=axis)
-    before = _pad_lowest(before, axis, 1, 0)
-    x = jnp.maximum(jnp.maximum(before, even), odd)
-  return x
-
-
-def _every(x: Array, size: int, axis: int) -> list[Array]:
-  """Returns elements 0, size, 2 size... of an axis, then 1, size + 1..."""
-  x = x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-  return [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(size)]
-
-
-def _pad_lowest(x: Array, axis: int, before: int, after: int) -> Array:
-  """Adds minus infinity at both ends of an axis."""
-  padding = [(0, 0)] * x.ndim
-  padding[axis] = (before, after)
-  return jnp.pad(x, padding, constant_values=-jnp.inf)
 
 
 def dropout(x: Array, rate: float, training: bool, key: Array | None) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pcl_jax.models import layers
+from pcl_jax.models import max_pooling
 
 STAGES = 4
 BLOCKS_PER_STAGE = 2
@@ -93,11 +94,11 @@ class ResNet18(nnx.Module):
   ) -> Float[Array, "batch features"]:
     """Returns the averages, then the maxima, over time and mel; float32."""
     x = jax.nn.relu(self.norm(self.conv(mel[..., None]), training))
-    x = layers.overlapping_max_pool(x)
+    x = max_pooling.overlapping_max_pool(x)
     for name in sorted(self.blocks):
       x = layers.run_block(self.blocks[name], x, training, self.remat)
     x = x.astype(jnp.float32)
     # Not jnp.max: its gradient divides by the number of equal maxima, which is
     # 0 where XLA computes x again and rounds it differently.
-    highest = layers.max_pool(x, x.shape[1:3])[:, 0, 0]
+    highest = max_pooling.max_pool(x, x.shape[1:3])[:, 0, 0]
     return jnp.concatenate([x.mean(axis=(1, 2)), highest], axis=-1)

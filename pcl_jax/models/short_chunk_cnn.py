@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pcl_jax.models import layers
+from pcl_jax.models import max_pooling
 
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # Channels of the blocks, in units of the width.
 # Windows over (time, mel): 256 x 48 ends as 2 x 1.
@@ -44,7 +45,7 @@ class ConvBlock(nnx.Module):
   ) -> Float[Array, "batch rows columns outputs"]:
     """Returns [batch, time / pool[0], mel / pool[1], outputs]."""
     x = jax.nn.relu(self.norm(self.conv(x), training))
-    return layers.max_pool(x, self.pool)
+    return max_pooling.max_pool(x, self.pool)
 
 
 class ScCnn(nnx.Module):

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.models.layers: pools, norms, dropout, initial weights."""
+"""Tests of pcl_jax.models.layers: norms, dropout, initial weights."""
 
 import functools
 
@@ -15,39 +15,6 @@ from pcl_jax.training import train_step
 from tests.support import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def windows(window, strides, padding):
-  return lambda x: nnx.max_pool(x, window, strides=strides, padding=padding)
-
-
-@pytest.mark.parametrize(
-  ("ours", "oracle"),
-  [
-    (
-      functools.partial(layers.max_pool, window=(2, 2)),
-      windows((2, 2), (2, 2), "VALID"),
-    ),
-    (
-      functools.partial(layers.max_pool, window=(3, 1)),
-      windows((3, 1), (3, 1), "VALID"),
-    ),
-    (
-      layers.overlapping_max_pool,
-      windows((3, 3), (2, 2), ((1, 1), (1, 1))),
-    ),
-  ],
-)
-@pytest.mark.parametrize(
-  "shape",
-  [pytest.param((2, 8, 6, 3), marks=pytest.mark.long), (2, 7, 5, 3)],
-)
-def test_a_max_pool_and_its_gradient_are_those_of_reduce_window(
-  ours, oracle, shape
-):
-  got, want = oracles.both_with_gradients(ours, oracle, oracles.normal(*shape))
-  np.testing.assert_array_equal(got[0], want[0])
-  np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
 
 
 def test_batch_norm_keeps_the_unbiased_variance_and_divides_by_the_biased():
