@@ -17,6 +17,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import batch_moments
 from pcl_jax.models import layers
 from pcl_jax.models import resnet
 from pcl_jax.models import short_chunk_cnn
@@ -99,7 +100,7 @@ def _factor_and_offset(norm: layers.BatchNorm) -> tuple[np.ndarray, np.ndarray]:
     np.asarray(one[...], np.float64)
     for one in (norm.scale, norm.bias, norm.mean, norm.var)
   )
-  factor = scale / np.sqrt(var + layers.EPSILON)
+  factor = scale / np.sqrt(var + batch_moments.EPSILON)
   return factor, bias - mean * factor
 
 

@@ -11,9 +11,9 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pcl_jax.models import batch_moments
 from pcl_jax.models import cpu_conv
 
-EPSILON = 1e-5
 _MOMENTUM = 0.1  # Share of the new batch in the running statistics.
 
 Conv = functools.partial(
@@ -77,9 +77,8 @@ class BatchNorm(nnx.Module):
 
   Training divides by the biased variance of the batch and updates the running
   variance with the unbiased one, n / (n - 1) times as large, where n is the
-  number of elements of a channel; `nnx.BatchNorm` keeps the biased one. The
-  variance is computed in two passes. Under jit the batch is the global one,
-  whatever its sharding.
+  number of elements of a channel; `nnx.BatchNorm` keeps the biased one. Under
+  jit the batch is the global one, whatever its sharding.
   """
 
   def __init__(self, channels: int):
@@ -100,34 +99,22 @@ class BatchNorm(nnx.Module):
       ValueError: in training with a single element per channel, which has no
         unbiased variance.
     """
-    wide = x.astype(jnp.float32)
-    if training:
-      mean, var = self._batch_statistics(wide)
-    else:
+    scale, bias = self.scale[...], self.bias[...]
+    if not training:
       mean, var = self.mean[...], self.var[...]
-    # One product and one sum: half the passes of centring first.
-    factor = self.scale[...] * lax.rsqrt(var + EPSILON)
-    offset = self.bias[...] - mean * factor
-    shape = (1,) * (x.ndim - 1) + (-1,)
-    y = wide * factor.reshape(shape) + offset.reshape(shape)
-    return y.astype(x.dtype)
-
-  def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
-    """Returns mean and biased variance; updates the running statistics."""
-    axes = tuple(range(x.ndim - 1))
+      factor = scale * lax.rsqrt(var + batch_moments.EPSILON)
+      return batch_moments.affine(x, factor, bias - mean * factor)
     count = x.size // x.shape[-1]
     if count < 2:
       raise ValueError(
         f"batch norm in training needs at least 2 elements per channel, "
         f"got an input of shape {x.shape}: use a larger batch"
       )
-    mean = jnp.mean(x, axis=axes)
-    var = jnp.var(x, axis=axes)
-    kept = 1.0 - _MOMENTUM
-    unbiased = var * (count / (count - 1))
+    y, mean, var = batch_moments.normalise(x, scale, bias)
+    kept, unbiased = 1.0 - _MOMENTUM, var * (count / (count - 1))
     self.mean[...] = kept * self.mean[...] + _MOMENTUM * mean
     self.var[...] = kept * self.var[...] + _MOMENTUM * unbiased
-    return mean, var
+    return y
 
 
 def run_block(
