@@ -3,7 +3,8 @@
 `lax.reduce_window` has a slow gradient, a `select_and_scatter`, and that of
 `jnp.maximum` keeps several arrays of the input's size. Here a byte is kept for
 each maximum. Of equal values the first one, row by row, takes the gradient, as
-in PyTorch.
+in PyTorch. Where windows overlap, CPUs are faster with `jnp.maximum`, and equal
+values share the gradient.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,48 @@ _max_pool.defvjp(_pool, _pull)
 
 @jax.custom_vjp
 def _overlapping_max_pool(x: Array) -> Array:
-  return _overlapping_pool(x)[0]
+  return _overlapping_forward(x)[0]
+
+
+def _overlapping_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+  def on_cpu(x: Array) -> tuple[Array, Array]:
+    y = _overlapping_by_axes(x)
+    return y, jnp.zeros(y.shape, jnp.uint8)  # Not used.
+
+  y, places = lax.platform_dependent(x, cpu=on_cpu, default=_overlapping_pool)
+  return y, (x, places)
+
+
+def _overlapping_backward(
+  residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array]:
+  x, places = residuals
+
+  def on_cpu(x: Array, _: Array, gradient: Array) -> Array:
+    return jax.vjp(_overlapping_by_axes, x)[1](gradient)[0]
+
+  def by_places(_: Array, places: Array, gradient: Array) -> Array:
+    return _overlapping_pull(places, gradient)
+
+  return (
+    lax.platform_dependent(x, places, gradient, cpu=on_cpu, default=by_places),
+  )
+
+
+_overlapping_max_pool.defvjp(_overlapping_forward, _overlapping_backward)
+
+
+def _overlapping_by_axes(x: Array) -> Array:
+  for axis in (1, 2):
+    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    even, odd = (
+      lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1)
+    )
+    before = lax.slice_in_dim(odd, 0, odd.shape[axis] - 1, axis=axis)
+    margins = [(int(one == axis), 0) for one in range(4)]
+    before = jnp.pad(before, margins, constant_values=-jnp.inf)
+    x = jnp.maximum(jnp.maximum(before, even), odd)
+  return x
 
 
 def _overlapping_pool(x: Array) -> tuple[Array, Array]:
@@ -83,7 +125,7 @@ def _overlapping_pool(x: Array) -> tuple[Array, Array]:
   )
 
 
-def _overlapping_pull(places: Array, gradient: Array) -> tuple[Array]:
+def _overlapping_pull(places: Array, gradient: Array) -> Array:
   # An even row is the middle of its window; an odd one is the last of it, and
   # the first of the window below. Columns are alike.
   none = 9
@@ -96,10 +138,7 @@ def _overlapping_pull(places: Array, gradient: Array) -> tuple[Array]:
     numbers = np.where(missing, none, 3 * rows + columns)
     shifted = [_shift(x, below, right) for x in (places, gradient)]
     total = total + _spread(*shifted, numbers)
-  return (total,)
-
-
-_overlapping_max_pool.defvjp(_overlapping_pool, _overlapping_pull)
+  return total
 
 
 def _first_maxima(elements: Sequence[Array]) -> tuple[Array, Array]:

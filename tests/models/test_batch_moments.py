@@ -10,7 +10,13 @@ from tests.support import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-_normalise = jax.jit(batch_moments.normalise)
+
+@pytest.fixture(params=["_in_one_pass", "_in_two_passes"])
+def normalise(request, monkeypatch):
+  """Normalises by the moments of accelerators and by those of CPUs."""
+  moments = getattr(batch_moments, request.param)
+  monkeypatch.setattr(batch_moments, "_moments", moments)
+  return lambda *inputs: batch_moments.normalise(*inputs)
 
 
 def _inputs(mean, *shape):
@@ -21,9 +27,9 @@ def _inputs(mean, *shape):
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0, -1000.0])
-def test_moments_are_those_of_float64_however_far_the_mean_is(mean):
+def test_moments_are_those_of_float64_however_far_the_mean_is(mean, normalise):
   x, scale, bias = _inputs(mean, 12, 9, 5, 4)
-  y, found, var = _normalise(x, scale, bias)
+  y, found, var = jax.jit(normalise)(x, scale, bias)
   rows = np.asarray(x, np.float64).reshape(-1, 4)
   np.testing.assert_allclose(found, rows.mean(0), rtol=3e-7, atol=1e-7)
   np.testing.assert_allclose(var, rows.var(0), rtol=2e-5)
@@ -53,25 +59,27 @@ def test_the_gradient_is_that_which_jax_derives_of_the_formula(mean):
       np.testing.assert_allclose(one, other, atol=error)
 
 
-def test_a_batch_in_bfloat16_has_moments_in_float32():
+def test_a_batch_in_bfloat16_has_moments_in_float32(normalise):
   x, scale, bias = _inputs(1.0, 16, 4, 4, 3)
   narrow = x.astype(jnp.bfloat16)
-  y, mean, var = _normalise(narrow, scale, bias)
+  y, mean, var = jax.jit(normalise)(narrow, scale, bias)
   assert y.dtype == jnp.bfloat16
   rows = np.asarray(narrow, np.float64).reshape(-1, 3)
   np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
   np.testing.assert_allclose(var, rows.var(0), rtol=1e-5)
 
 
-def test_equal_elements_have_their_mean_and_no_variance():
+def test_equal_elements_have_their_mean_and_no_variance(normalise):
   x = jnp.full((8, 5, 2), 0.1)
-  _, mean, var = _normalise(x, jnp.ones(2), jnp.zeros(2))
+  _, mean, var = jax.jit(normalise)(x, jnp.ones(2), jnp.zeros(2))
   np.testing.assert_allclose(mean, 0.1, rtol=1e-7)
   np.testing.assert_allclose(var, 0.0, atol=1e-15)
 
 
-def test_eight_devices_exchange_numbers_once_each_way():
-  """And these are moments, not rows of the batch."""
+def test_eight_devices_exchange_numbers_once_each_way(monkeypatch):
+  """These are moments, not rows of the batch."""
+  in_one_pass = batch_moments._in_one_pass
+  monkeypatch.setattr(batch_moments, "_moments", in_one_pass)
   mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
   split = jax.NamedSharding(mesh, jax.P("data"))
   x, scale, bias = _inputs(0.0, 64, 6, 4)
