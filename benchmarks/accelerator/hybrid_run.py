@@ -51,7 +51,7 @@ def measure(context: part_context.Context) -> None:
   if context.tiny:
     changes |= {
       "data.batch_size": random_data.TINY_PAIRS,
-      "epochs": 2,
+      "epochs": 8,  # A trace is of steps 10 to 15.
       "log_every_steps": 2,
       "model_params.audio.width": random_data.TINY_WIDTH,
     }
