@@ -23,7 +23,7 @@ from pcl_jax.common import errors
 
 NETWORKS = ("MTT_musicnn", "MSD_musicnn")
 _BANDS, _FRAMES = 96, 187  # Of a patch of 3 s.
-_BATCH = 64
+_BATCH = 10
 _NORM_EPSILON = 1e-3
 _FLOAT32 = 1  # TensorFlow's number of the type.
 _TALL = ("conv2d", "conv2d_1")  # Timbre; then time, of three lengths.

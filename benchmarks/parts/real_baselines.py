@@ -1,7 +1,7 @@
 """Vectors of songs that no training of this project gives.
 
-Each is written as OUT/baselines/NAME.npy, float32 [songs, d], and as a table
-NAME.parquet of ids and vectors, which pcl_jax.evaluate --embeddings takes.
+Each is written as OUT/baselines/NAME.npy, float32 [songs, d], with zeros for
+rendered scores, which are never looked for.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,11 @@ import sys
 
 from jaxtyping import Float
 import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
 import scipy.fft
 import tqdm
 
 from benchmarks.parts import musicnn
+from benchmarks.parts import real_scores
 from benchmarks.parts import real_table
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
@@ -30,7 +29,8 @@ from preprocessing.library import library_report
 
 _COEFFICIENTS = 20
 _LIFT = 30.0
-_KEPT_EVERY = 50  # Songs.
+_KEPT_EVERY = 20  # Songs.
+_PATCHES = 10  # Of 3 s, by musicnn; all of a song would take minutes.
 _REFERENCE_HZ, _LOWEST_HZ = 261.63, 60.0  # C4; and what is no pitch any more.
 _Vector = Float[np.ndarray, " d"]
 
@@ -94,9 +94,15 @@ def _of_audio(
   for network in musicnn.NETWORKS if wheel is not None else ():
     embed = musicnn.embedder(musicnn.read_weights(wheel, network))
     found[network] = lambda _, samples, embed=embed: embed(
-      musicnn.patches_of(samples)
+      _spread(musicnn.patches_of(samples))
     )
   return found
+
+
+def _spread(patches: np.ndarray) -> np.ndarray:
+  """Returns ten patches, evenly spread; all where there are fewer."""
+  last = len(patches) - 1
+  return patches[np.unique(np.linspace(0, last, _PATCHES).round().astype(int))]
 
 
 def _files(data: dataset.DataSet) -> tuple[list[pathlib.Path], float | None]:
@@ -107,16 +113,6 @@ def _files(data: dataset.DataSet) -> tuple[list[pathlib.Path], float | None]:
   folder = pathlib.Path(content["audio_dir"])
   ids = data.catalogue.song_ids.tolist()
   return [folder / paths[one] for one in ids], report["settings"]["to_s"]
-
-
-def _finish(
-  out: pathlib.Path, name: str, ids: np.ndarray, rows: np.ndarray
-) -> None:
-  rows = rows.astype(np.float32)
-  np.save(out / f"{name}.npy", rows)
-  table = pa.table({"id": ids.astype(np.int64), "vector": list(rows)})
-  parquet.write_table(table, out / f"{name}.parquet")
-  print(f"{out / name}.parquet: {len(rows)} songs, {rows.shape[1]} numbers")
 
 
 def make(
@@ -139,28 +135,32 @@ def make(
   """
   data, out = dataset.DataSet(data_dir), out / real_table.VECTORS
   out.mkdir(parents=True, exist_ok=True)
-  ids = data.catalogue.song_ids
-  cepstra = [mfcc(data.store.read_song(i)) for i in range(len(ids))]
-  _finish(out, "MFCC", ids, _standardised(np.stack(cepstra)))
+  songs = real_scores.recordings(data)
   kinds = _of_audio(bliss, wheel)
-  rows = {name: _begun(out / f"{name}.begun", len(ids)) for name in kinds}
+  rows = {name: _begun(out / f"{name}.begun", len(songs)) for name in kinds}
   paths, to_s = _files(data)
-  for i in tqdm.trange(len(ids), disable=None):
+  for i, song in enumerate(tqdm.tqdm(songs.tolist(), disable=None)):
     todo = [name for name in kinds if rows[name][i] is None]
     if todo:
-      samples = np.concatenate(list(decode.audio_blocks(paths[i], to_s=to_s)))
+      samples = np.concatenate(
+        list(decode.audio_blocks(paths[song], to_s=to_s))
+      )
     for name in todo:
-      rows[name][i] = kinds[name](paths[i], samples)
-    if todo and (i % _KEPT_EVERY == 0 or i == len(ids) - 1):
+      rows[name][i] = kinds[name](paths[song], samples)
+    if todo and (i % _KEPT_EVERY == 0 or i == len(songs) - 1):
       for name, one in rows.items():
-        storage.write_json(
-          out / f"{name}.begun",
-          [None if v is None else v.tolist() for v in one],
-        )
-  shapes = {"chroma": _standardised, "bliss-audio": lifted}
+        kept = [None if vector is None else vector.tolist() for vector in one]
+        storage.write_json(out / f"{name}.begun", kept)
+  rows["MFCC"] = [mfcc(data.store.read_song(song)) for song in songs.tolist()]
+  shapes = {"bliss-audio": lifted} | dict.fromkeys(
+    ("MFCC", "chroma"), _standardised
+  )
   for name, one in rows.items():
-    shape = shapes.get(name, np.asarray)
-    _finish(out, name, ids, shape(np.stack(one)))
+    found = shapes.get(name, np.asarray)(np.stack(one))
+    whole = np.zeros((len(data.store), found.shape[1]), np.float32)
+    whole[songs] = found
+    np.save(out / f"{name}.npy", whole)
+    print(f"{out / name}.npy: {len(songs)} songs, {found.shape[1]} numbers")
 
 
 def _begun(place: pathlib.Path, count: int) -> list[_Vector | None]:
