@@ -92,7 +92,7 @@ def _baselines(flags: argparse.Namespace) -> None:
 
 
 def _tables(flags: argparse.Namespace) -> None:
-  text = real_table.of_folder(flags.data, flags.out)
+  text = real_table.of_folder(flags.data, flags.out, flags.beside)
   print(f"\n{text}")
   if flags.write:
     strategy_table.write_between_markers(flags.write, text)
@@ -120,6 +120,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--minutes", type=float, default=float("inf"), help=text)
   add("--bliss", **path, help="folder that bliss-audio was installed in")
   add("--musicnn", **path, help="musicnn's wheel")
+  text = "folders of runs with other steps, or on fewer hours, for a table"
+  add("--beside", **path, nargs="*", default=[], help=text)
   add("--write", **path, help="file whose tables are to be replaced")
   real_runs.add_flags(parser)
   return parser.parse_args(argv)

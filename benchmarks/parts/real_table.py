@@ -5,7 +5,7 @@ the fold that the query is tested in. Means, intervals and differences are those
 of `strategy_table`: resamples draw queries, the same for all rows, and seeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
@@ -154,8 +154,46 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
   return [*lines, ""]
 
 
-def of_folder(data_dir: pathlib.Path, out: pathlib.Path) -> str:
+def _curve_table(places: Sequence[pathlib.Path], count: int) -> list[str]:
+  """Returns a table of recipes that were trained longer, or on less."""
+  tasks = real_scores.TASKS[:2]
+  lines = [
+    "| recipe | steps | hours | seeds | "
+    + " | ".join(f"{task}, average precision" for task in tasks)
+    + " |",
+    "|---|---|---|---|---|---|",
+  ]
+  found = []
+  for place in places:
+    rows, results = trained(place, count)
+    for name, seeds in rows.items():
+      mine = [one for one in results if one["recipe"] == name]
+      hours = np.mean([one["training_hours"] for one in mine])
+      found.append((hours, mine[0]["steps"], name, seeds))
+  for hours, steps, name, seeds in sorted(found, key=lambda one: one[:3]):
+    rng = np.random.default_rng(0)
+    cells = [name, f"{steps:,}", f"{hours:.1f}", str(len(seeds))]
+    for task in tasks:
+      values = values_of(
+        seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE
+      )
+      cells.append(_cell(values, strategy_table.resampled(values, rng)))
+    lines.append(f"| {' | '.join(cells)} |")
+  return [*lines, ""]
+
+
+def of_folder(
+  data_dir: pathlib.Path,
+  out: pathlib.Path,
+  beside: Sequence[pathlib.Path] = (),
+) -> str:
   """Returns the tables of all that was trained and computed.
+
+  Args:
+    data_dir: the folds.
+    out: folder of the study.
+    beside: folders of runs of the same folds with other steps, or fewer hours,
+      which make a table of their own with the recipes that they have.
 
   Raises:
     InputError: no recipe has been trained on all folds.
@@ -172,6 +210,8 @@ def of_folder(data_dir: pathlib.Path, out: pathlib.Path) -> str:
   lines = [_head(data, results), ""]
   for task in real_scores.TASKS:
     lines += _task_table(rows, task, rng)
+  if beside:
+    lines += _curve_table(beside, len(data))
   return "\n".join(lines).rstrip()
 
 

@@ -93,6 +93,7 @@ def _write_runs(folds, out, recipes):
         folder.mkdir(parents=True)
         result = {
           "recipe": recipe,
+          "steps": SIZES.steps,
           "settings": strategy_runs.settings_of("ss", config),
           "scores": real_scores.measure(data, rows.astype(np.float32)),
           "training_hours": 1.5,
@@ -117,6 +118,9 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   }  # fmt: skip
   weak = next(one for one in lines if one[0] == "ss+augmented")
   assert not weak[-1].startswith("**")
+  beside = real_table.of_folder(folds[0].directory.parent, tmp_path, [tmp_path])
+  assert beside.startswith(text.split("\n\n")[0])
+  assert "| album | 20 | 1.5 | 3 | 1.000 [1.000, 1.000] |" in beside
   with pytest.raises(errors.InputError, match="no recipe that was trained"):
     real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
 
