@@ -20,7 +20,7 @@ from pcl_jax.data import read_order
 from pcl_jax.data import resident_songs
 from pcl_jax.data import song_store
 
-_MOST_THREADS = 4  # More lose to the interpreter lock.
+_MOST_THREADS = 4  # Each holds a batch ready.
 _NOTHING = types.MappingProxyType({})
 
 
