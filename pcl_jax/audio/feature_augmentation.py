@@ -20,6 +20,7 @@ from pcl_jax.audio import melspectrogram
 
 _CURVES = 8  # Cosines in a random curve; the finest turns every 6 bands.
 _NOISE_RANGE_DB = 30.0
+_NOISE_PATCHES = 16  # How many patches long the noise of a batch is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +134,8 @@ def draw_noise(
   Its mean there lies `noise_db` below the mean power of the patch, or up to 30
   dB further; it varies from frame to frame as that of white noise does.
   """
-  level_key, range_key, frame_key = jax.random.split(key, 3)
-  rows, _, bands = power.shape
+  level_key, range_key, frame_key, place_key = jax.random.split(key, 4)
+  rows, frames, bands = power.shape
   below_db = jax.random.uniform(
     level_key, (rows,), minval=noise_db, maxval=noise_db + _NOISE_RANGE_DB
   )
@@ -145,10 +146,16 @@ def draw_noise(
   inside &= number < jnp.ceil(jnp.maximum(one, other))
   # A gamma variable is nearly the cube of a normal one (Wilson and Hilferty,
   # 1931), which is drawn without a loop.
-  ninth = 1.0 / (9.0 * _noise_shapes()[None, None])
-  drawn = jax.random.normal(frame_key, power.shape)
+  ninth = 1.0 / (9.0 * _noise_shapes()[None])
+  drawn = jax.random.normal(frame_key, (_NOISE_PATCHES * frames, bands))
   varied = jnp.maximum(1.0 - ninth + np.sqrt(ninth) * drawn, 0.0) ** 3
-  return varied * (level[:, None] * inside)[:, None, :]
+  # Random bits are dear on a CPU: patches hear parts of one recording of noise.
+  last = (_NOISE_PATCHES - 1) * frames
+  starts = jax.random.randint(place_key, (rows, 1), 0, last + 1)
+  heard = jnp.take(
+    varied, starts + jnp.arange(frames)[None], axis=0, mode="clip"
+  )
+  return heard * (level[:, None] * inside)[:, None, :]
 
 
 @functools.cache
