@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.data import strategies as pcl_strategy
 from pcl_jax.evaluation import bootstrap
+from pcl_jax.evaluation import representations
 from pcl_jax.evaluation.retrieval import precision_at_k
 from tests.support import tiny_data
 from tests.support import tiny_run
@@ -314,3 +316,16 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(tiny, tmp_path):
   )
   assert result["steps"] >= 1 and result["processor_s"] > 0
   assert not (tmp_path / "bad" / strategy_runs.RESULT).exists()
+
+
+def test_baselines_are_the_statistics_of_the_mel_and_mode_p_where_it_is(
+  data_dir, tmp_path
+):
+  data = dataset.DataSet(data_dir)
+  found = strategies.fixed_scores(data)
+  assert found.keys() == {*strategies.STATISTICS, representations.MODE_P}
+  copy = tmp_path / "data"
+  shutil.copytree(data_dir, copy)
+  (copy / dataset.PLAYLIST_VECTORS).unlink()
+  found = strategies.fixed_scores(dataset.DataSet(copy))
+  assert found.keys() == strategies.STATISTICS.keys()
