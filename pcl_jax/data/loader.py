@@ -91,6 +91,21 @@ def _put(arrays, sharding, rows) -> dict[str, jax.Array]:
   }
 
 
+def _reading(store, tables, plan, rows, first_step, resident):
+  """Returns the function that gives the arrays of a step on the host."""
+  if resident is not None:
+    return lambda step: {
+      "row": plan.songs[step, rows],
+      "start": plan.starts[step, rows],
+    }
+  cache, memory = None, BatchMemory()
+  if plan.reads is not None:
+    cache = read_order.BlockCache(store, plan, rows, first_step)
+  return lambda step: _read_batch(
+    store, tables, plan, step, rows, memory, cache
+  )
+
+
 def load(
   store: song_store.SongStore,
   tables: Mapping[str, np.ndarray],
@@ -131,20 +146,13 @@ def load(
   total = plan.songs.shape[1]
   rows = _local_rows(sharding, total)
   everywhere = jax.NamedSharding(sharding.mesh, jax.P())
-  cache, memory = None, BatchMemory()
-  if plan.reads is not None:
+  if plan.reads is not None or resident is not None:
     threads = 1
-    cache = read_order.BlockCache(store, plan, rows, first_step)
-  if resident is not None:
-    threads = 1
+  read = _reading(store, tables, plan, rows, first_step, resident)
 
   def produce(step: int) -> dict[str, jax.Array]:
     # The copy to the device starts here, not in the training loop.
-    if resident is None:
-      arrays = _read_batch(store, tables, plan, step, rows, memory, cache)
-    else:
-      arrays = {"row": plan.songs[step, rows], "start": plan.starts[step, rows]}
-    batch = _put(arrays, sharding, total)
+    batch = _put(read(step), sharding, total)
     for name, lists in shared.items():
       entries = lists.entries(plan.songs[step])
       batch |= _put({name: entries}, everywhere, len(entries))
