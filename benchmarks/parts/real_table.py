@@ -196,14 +196,14 @@ def of_folder(
       which make a table of their own with the recipes that they have.
 
   Raises:
-    InputError: no recipe has been trained on all folds.
+    InputError: there is nothing in `out`.
   """
   data = [dataset.DataSet(one) for one in folds.find(data_dir)]
   rows, results = trained(out, len(data))
-  if not rows:
+  if not rows and not (out / VECTORS).exists():
     raise errors.InputError(
-      f"{out} has no recipe that was trained on all {len(data)} folds: "
-      "--stages=train makes them."
+      f"{out} has no recipe that was trained on all {len(data)} folds, and no "
+      "vectors of baselines: --stages=train,baselines makes them."
     )
   rows |= untrained_rows(data, out)
   rng = np.random.default_rng(0)
@@ -217,13 +217,18 @@ def of_folder(
 
 def _head(data: list[dataset.DataSet], results: list[dict[str, Any]]) -> str:
   songs, known = len(data[0].store), len(real_scores.recordings(data[0]))
-  hours = [one["training_hours"] for one in results]
-  settings = results[0]["settings"]
-  devices = ", ".join(sorted({one["device"] for one in results}))
-  return (
+  head = (
     f"{known} recordings and {songs - known} rendered scores in {len(data)} "
-    f"folds; {min(hours):.1f} to {max(hours):.1f} hours to train on. "
-    f"{settings['steps']} steps of {settings['data.batch_size']} pairs, ResNet-"
-    f"18 of width {settings['model_params.audio.width']}; {len(results)} "
-    f"trainings on {devices}. Tables computed on {machine.describe()}."
+    "folds. "
   )
+  if results:
+    hours = [one["training_hours"] for one in results]
+    settings = results[0]["settings"]
+    devices = ", ".join(sorted({one["device"] for one in results}))
+    head += (
+      f"{len(results)} trainings on {devices}: {min(hours):.1f} to "
+      f"{max(hours):.1f} hours, {settings['steps']} steps of "
+      f"{settings['data.batch_size']} pairs, ResNet-18 of width "
+      f"{settings['model_params.audio.width']}. "
+    )
+  return f"{head}Tables computed on {machine.describe()}."

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import real_music
 from benchmarks.parts import musicnn
+from benchmarks.parts import pretrained_card
 from benchmarks.parts import real_baselines
 from benchmarks.parts import real_runs
 from benchmarks.parts import real_scores
@@ -317,3 +318,28 @@ def test_configs_can_be_sent_to_other_processes(tmp_path):
   again = pickle.loads(pickle.dumps(config))
   assert again.to_json() == config.to_json()
   assert again.opt_params.warmup_steps == 1  # Of 20 steps.
+
+
+def test_the_card_of_the_box_has_its_sources_once(tmp_path):
+  bundle, folder = tmp_path / "bundle", tmp_path / "made"
+  for place in (bundle, folder / "free_music", folder / "scores"):
+    place.mkdir(parents=True)
+  (bundle / "README.md").write_text("---\nlicense: mit\n---\n\n# box\n")
+  about = {"version": "1.2-1", "licence": "CC-BY-SA-4.0", "sound_files": 3}
+  levels = about | {"sound_files": 0}
+  storage.write_json(
+    folder / "free_music" / "licences.json", {"a-game": about, "b": levels}
+  )
+  made = {
+    "source": {"music21": "10.5.1", "soundfont": "FluidR3_GM.sf2"},
+    "scores": {"bach/a.mxl": {"failed": ""}, "b": {"failed": "no notes"}},
+  }
+  storage.write_json(folder / "scores" / "scores.json", made)
+  for _ in range(2):  # A second time replaces the first.
+    pretrained_card.append(bundle, folder, 12.34)
+  card = (bundle / "README.md").read_text()
+  assert card.startswith("---\nlicense: mit\n---\n\n# box\n")
+  assert card.count("| a-game | 1.2-1 | CC-BY-SA-4.0 |") == 1
+  assert "| b |" not in card  # It has no music.
+  assert "And 1 scores of the corpus of music21 10.5.1" in card
+  assert "In all 12.3 hours" in card
