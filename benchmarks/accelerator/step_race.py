@@ -155,6 +155,9 @@ def record_ratios(
       is_ours = name.startswith(OURS)
       if not is_ours or other.startswith(OURS):
         continue
+      # Of another checkout, only the same form.
+      if other.startswith(TREE) and other != name.replace(OURS, TREE):
+        continue
       ratios = [a / b for a, b in zip(seconds, others, strict=True)]
       context.record(
         f"{label} {name} / {other}",
