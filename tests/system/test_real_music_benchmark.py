@@ -120,7 +120,7 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   weak = next(one for one in lines if one[0] == "ss+augmented")
   assert not weak[-1].startswith("**")
   beside = real_table.of_folder(folds[0].directory.parent, tmp_path, [tmp_path])
-  assert beside.startswith(text.split("\n\n")[0])
+  assert text[text.index("| album, 64") :] in beside  # Not the machine's load.
   assert "| album | 20 | 1.5 | 3 | 1.000 [1.000, 1.000] |" in beside
   with pytest.raises(errors.InputError, match="no recipe that was trained"):
     real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
