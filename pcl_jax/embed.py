@@ -1,10 +1,10 @@
 """Embeds songs: each becomes the mean over the vectors of its patches.
 
-  python -m pcl_jax.embed --audio=~/music --out=music.parquet
   python -m pcl_jax.embed --workdir=runs/h --audio=~/music --out=music.parquet
   python -m pcl_jax.embed --workdir=runs/h --data=data/melon --out=melon.parquet
 
-Without --workdir the encoder is the one that comes with this package.
+Without --workdir the encoder is the bundle in the folder pcl_jax/pretrained of
+the installation, where there is one.
 
 A song is cut into whole patches of 4.096 s, end to end, from its beginning. The
 rest at its end is not used, and a song shorter than one patch is padded with
@@ -101,7 +101,7 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   parser = command_line.parser("pcl_jax.embed", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
   count, layers = {"type": command_line.count}, song_encoder.LAYERS
-  text = "folder of the run, or a bundle (the encoder of this package)"
+  text = "folder of the run, or a bundle (pcl_jax/pretrained, if there is one)"
   add("--workdir", help=text)
   what = parser.add_mutually_exclusive_group(required=True)
   text = "audio files, and folders of them"

@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and writes the encoder."""
   parser = command_line.parser("pcl_jax.export", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  text = "folder of the run, or a bundle (the encoder of this package)"
+  text = "folder of the run, or a bundle (pcl_jax/pretrained, if there is one)"
   add("--workdir", help=text)
   add("--out", **path, required=True, help="the folder or file to write")
   which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"

@@ -16,7 +16,7 @@ from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import hub_downloads
 from pcl_jax.models import audio_encoder
 
-# What tables call the encoder that comes with this package, wherever it lies.
+# What tables call the encoder in this package's folder, wherever that lies.
 PRETRAINED = "pcl_jax/pretrained"
 _PRETRAINED_FOLDER = pathlib.Path(__file__).parents[1] / "pretrained"
 
@@ -24,8 +24,8 @@ _PRETRAINED_FOLDER = pathlib.Path(__file__).parents[1] / "pretrained"
 def _pretrained() -> pathlib.Path:
   if not checkpoint_files.is_bundle(_PRETRAINED_FOLDER):
     raise errors.InputError(
-      f"no encoder comes with this installation ({_PRETRAINED_FOLDER} is no "
-      "bundle): give the folder of a run, or a bundle, as --workdir."
+      "no encoder comes with this installation: give the folder of a run, or a "
+      f"bundle, as --workdir (there is no bundle in {_PRETRAINED_FOLDER})."
     )
   return _PRETRAINED_FOLDER
 
@@ -74,7 +74,7 @@ def load(
   Args:
     workdir: folder of the run, or of a bundle; or the address of a bundle on a
       model hub, hf://USER/NAME or hf://USER/NAME@REVISION. By default the
-      encoder that comes with this package.
+      bundle in this package's folder `pretrained`, where there is one.
     which: of a run, the `best` checkpoint by validation loss, or the `latest`.
       A bundle has one encoder.
     verify: embeds the golden audio of a bundle, and refuses an encoder that
