@@ -244,17 +244,27 @@ class TableFile:
     try:
       self.digest = footer_digest(path)
       with open(path, "rb") as opened, parquet.ParquetFile(opened) as file:
-        self._names = file.schema_arrow.names
+        self.names = file.schema_arrow.names
         length = file.schema_arrow.field("vector").type.list_size
         self.shape = file.metadata.num_rows, length
     except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
       raise _damaged(path, error) from error
 
-  def read_columns(self) -> pa.Table:
-    """Reads all columns but the vectors."""
-    wanted = [name for name in self._names if name != "vector"]
+  def _check(self) -> None:
+    if footer_digest(self.path) != self.digest:
+      raise errors.InputError(
+        f"{self.path} was changed after it was read: read the table again."
+      )
+
+  def read_columns(self, wanted: Sequence[str]) -> pa.Table:
+    """Reads those of some columns that there are.
+
+    Raises:
+      InputError: the file is no longer the one that was opened.
+    """
     try:
-      return read_rows(self.path, wanted)
+      self._check()
+      return read_rows(self.path, [one for one in wanted if one in self.names])
     except (pa.ArrowException, OSError) as error:
       raise _damaged(self.path, error) from error
 
@@ -265,10 +275,7 @@ class TableFile:
       InputError: the file is no longer the one that was opened.
     """
     try:
-      if footer_digest(self.path) != self.digest:
-        raise errors.InputError(
-          f"{self.path} was changed after it was read: read the table again."
-        )
+      self._check()
       with open(self.path, "rb") as opened, parquet.ParquetFile(opened) as file:
         for part in file.iter_batches(batch_size=8192, columns=["vector"]):
           flat = part.column("vector").flatten().to_numpy()

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pcl_jax.audio import song_patches
 from pcl_jax.data import ragged
+from pcl_jax.embedding import embedding_table
 from pcl_jax.library import name_keys
 
 ARTIST, ALBUM = GROUPS = ("artist", "album")
@@ -22,21 +23,27 @@ class SongFacts:
   spellings of a name. A table of an earlier version has no names.
   """
 
-  def __init__(self, columns: pa.Table):
-    """Takes the columns of a table."""
-    self._columns = columns
+  def __init__(self, file: embedding_table.TableFile):
+    """Takes the file of a table, whose columns are read as they are needed."""
+    self._file = file
+    self._columns: dict[str, pa.ChunkedArray] = {}
 
   def __len__(self) -> int:
-    return len(self._columns)
+    return self._file.shape[0]
 
   def known(self, column: str) -> bool:
     """Returns whether the table says something in a column at all."""
-    return column in self._columns.schema.names
+    return column in self._file.names
+
+  def _column(self, name: str) -> pa.ChunkedArray:
+    if name not in self._columns:
+      self._columns[name] = self._file.read_columns([name]).column(name)
+    return self._columns[name]
 
   @functools.cached_property
   def patches(self) -> Int[np.ndarray, " songs"]:
     """How many patches the vector of each song is the mean over."""
-    return self._columns["patches"].to_numpy()
+    return self._column("patches").to_numpy()
 
   @functools.cached_property
   def seconds(self) -> Float[np.ndarray, " songs"]:
@@ -44,7 +51,7 @@ class SongFacts:
     whole = self.patches * song_patches.SECONDS
     if not self.known("seconds"):
       return whole
-    said = self._columns["seconds"].to_numpy()
+    said = self._column("seconds").to_numpy()
     return np.where(np.isnan(said), whole, said)
 
   @property
@@ -98,7 +105,7 @@ class SongFacts:
     return self._numbered("genres")
 
   def _shown(self, column: str, row: int):
-    return self._columns[column][row].as_py() if self.known(column) else None
+    return self._column(column)[row].as_py() if self.known(column) else None
 
   def _numbered(self, column: str) -> _Numbered:
     """Returns the numbers of each song's names, and the number of each key."""
@@ -106,7 +113,7 @@ class SongFacts:
     if not self.known(column):
       empty = np.zeros(0, np.int32)
       return ragged.Ragged.from_lengths(empty, np.zeros(count, np.int64)), keys
-    names = self._columns[column].combine_chunks()
+    names = self._column(column).combine_chunks()
     if pa.types.is_list(names.type):
       lengths = names.value_lengths().fill_null(0).to_numpy()
       names = names.flatten()

@@ -17,6 +17,7 @@ from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_table
+from pcl_jax.embedding import table_names
 from pcl_jax.embedding.bundles import hub_downloads
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
@@ -35,8 +36,9 @@ def find_row(table: song_table.Table, query: str) -> int | None:
   """
   path = os.path.abspath(file_names.path(query))
   for wanted, names in ((path, table.paths), (query, table.ids)):
-    if wanted in names:
-      return names.index(wanted)
+    row = table_names.find(names, wanted)
+    if row is not None:
+      return row
   shown = map(file_names.shown, table.ids)
   return next((row for row, one in enumerate(shown) if one == query), None)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import Float, Int
 import numpy as np
+from pyarrow import compute
 
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
@@ -15,7 +16,11 @@ from pcl_jax.common import jax_setup
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_facts
+from pcl_jax.embedding import table_names
 from pcl_jax.embedding import vector_rows
+
+# What is read at once; the rest when it is asked for.
+_COLUMNS = ("id", "path", "id_bytes", "path_bytes", "name", "silent")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +28,12 @@ class Table:
   """The embeddings of songs."""
 
   path: pathlib.Path  # The file they were read from.
-  ids: list[str]  # The name of each song.
-  paths: list[str]  # Of each song's audio; empty where it is not known.
+  ids: Sequence[str]  # The name of each song.
+  paths: Sequence[str]  # Of each song's audio; empty where it is not known.
   rows: vector_rows.VectorRows
   facts: song_facts.SongFacts  # Artists, album, genres, length of each song.
   about: dict[str, Any]  # The provenance: encoder, layer, songs, versions.
-  names: tuple[str, ...] = ()  # Artist and title of each song, if known.
+  names: Sequence[str] = ()  # Artist and title of each song, if known.
   silent: frozenset[int] = frozenset()  # Rows of songs that are never found.
 
   @property
@@ -138,18 +143,22 @@ def read_table(path: str | os.PathLike[str]) -> Table:
   """
   path = file_names.path(path)
   file = embedding_table.TableFile(path)
-  columns = file.read_columns()
-  there, silent = columns.schema.names, ()
+  columns = file.read_columns(_COLUMNS)
+  there, silent, named = columns.schema.names, (), False
   if "silent" in there:
     silent = np.flatnonzero(columns["silent"].to_numpy()).tolist()
-  names = columns["name"].to_pylist() if "name" in there else ()
+  if "name" in there:
+    named = compute.any(compute.not_equal(columns["name"], "")).as_py()
+  ids, paths, names = (
+    table_names.Names(columns, one) for one in ("id", "path", "name")
+  )
   return Table(
     path,
-    embedding_table.names_of(columns, "id"),
-    embedding_table.names_of(columns, "path"),
+    ids,
+    paths,
     vector_rows.VectorRows(file=file),
-    song_facts.SongFacts(columns),
+    song_facts.SongFacts(file),
     file.about,
-    tuple(names) if any(names) else (),
+    names if named else (),
     frozenset(silent),
   )
