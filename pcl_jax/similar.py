@@ -92,8 +92,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--unlike", nargs="+", default=[], help="what songs are to differ from")
   add("--to", dest="last", help="the song a path ends with")
   add("--title", help="which playlist of a file that holds several")
-  text = "how many to find (%(default)s); of a path, with both ends"
-  add("-k", type=command_line.count, default=10, help=text)
+  text = (
+    "how many to find (10; with --max_minutes, as many as fit); of a path, "
+  )
+  text += "with both ends"
+  add("-k", type=command_line.count, help=text)
   add(
     "--workdir", help="the run or bundle of the table's encoder, if not there"
   )
@@ -112,6 +115,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     "--paths", choices=("absolute", "relative"), default="absolute", help=text
   )
   flags = parser.parse_args(argv)
+  if flags.k is None and flags.max_minutes is None:
+    flags.k = 10
   if flags.query is not None:
     flags.like = [flags.query]
   if (flags.first is None) != (flags.last is None):
@@ -166,7 +171,7 @@ def _alike(
 ) -> tuple[search.Found, list[str]]:
   """Finds songs that are like some and unlike others."""
   queries, lines = song_queries.look_up(
-    table, [*flags.like, *flags.unlike], flags.k, flags.workdir
+    table, [*flags.like, *flags.unlike], flags.k or 1, flags.workdir
   )
   count = len(flags.like)
   lines[count:] = [f"unlike {line}" for line in lines[count:]]
@@ -180,7 +185,7 @@ def _alike(
   found = song_lists.similar(
     table,
     queries[:count],
-    flags.k,
+    flags.k or len(table.ids),
     unwanted=queries[count:],
     wishes=wishes,
     second=second,
@@ -197,14 +202,16 @@ def _find(
     found, said = _alike(table, flags, wishes)
   elif flags.first is not None:
     ends = [_in_table(table, one) for one in (flags.first, flags.last)]
-    found = song_lists.between(table, *ends, flags.k, wishes)
+    found = song_lists.between(table, *ends, flags.k or 10, wishes)
     labels = [song_queries.label(table, row) for row in ends]
     said = [f"a path from {labels[0]} to {labels[1]}"]
   else:
     path = flags.playlist or flags.reorder
     members, said = song_queries.members_of(table, path, flags.title)
     if flags.playlist:
-      found = song_lists.continued(table, members, flags.k, wishes)
+      found = song_lists.continued(
+        table, members, flags.k or search.NEIGHBOURS, wishes
+      )
     elif wishes != list_wishes.Wishes():
       raise errors.InputError(
         "--reorder takes the songs of a playlist as they are: leave out what "
@@ -213,7 +220,7 @@ def _find(
     else:
       found = song_lists.reordered(table, members)
   lines = [*said, *lines]
-  if len(found.rows) < flags.k and not flags.reorder:
+  if len(found.rows) < (flags.k or 0) and not flags.reorder:
     lines.append(
       f"{len(found.rows)} songs in place of {flags.k}: no other fits"
     )

@@ -273,7 +273,6 @@ def _make(
   pairs_from: pathlib.Path | None,
   shares: dict[str, Any],
   parts: Mapping[int, int],
-  copies: pathlib.Path | None,
 ) -> tuple[catalogues.Catalogue, dict[str, Any]]:
   """Reads the metadata; returns the catalogue and its counts."""
   songs = melon_meta.read_songs(meta_dir)
@@ -282,7 +281,7 @@ def _make(
   )
   rows = _rows_in(songs, song_ids, meta_dir)
   made, left_out = _build(songs, playlists, song_ids, rows)
-  made, imported = _split(made, split_from, parts, copies, **shares)
+  made, imported = _split(made, split_from, parts, **shares)
   imported |= set_validation_pairs(made, settings["seed"], pairs_from)
   return made, _count(made, left_out) | imported
 
@@ -354,16 +353,9 @@ def make_catalogue(
     if finished is not None:
       print(f"{data_dir / catalogues.FILE_NAME} exists already: nothing to do")
       return finished
-  parts = parts or {}
+  shares["copies"], parts = copies, parts or {}
   made, counts = _make(
-    meta_dir,
-    song_ids,
-    settings,
-    split_from,
-    val_pairs_from,
-    shares,
-    parts,
-    copies,
+    meta_dir, song_ids, settings, split_from, val_pairs_from, shares, parts
   )
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import os
 import pathlib
 
@@ -14,9 +13,6 @@ import pytest
 from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
-from pcl_jax.common import storage
-from pcl_jax.data import song_store
-from pcl_jax.data import vector_sources
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
 from pcl_jax.embedding import song_table
@@ -26,7 +22,6 @@ from pcl_jax.embedding.lists import song_lists
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_data
 from tests.support import tiny_library
 from tests.support import tiny_table
 
@@ -331,110 +326,6 @@ def test_what_cannot_be_looked_up_is_refused(path, flags, message, monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[1])
   with pytest.raises(errors.InputError, match=message):
     similar.main([f"--embeddings={path}", *flags])
-
-
-def test_songs_are_wanted_and_unwanted(path, table, tmp_path, capsys):
-  (tmp_path / "heard.m3u").write_text("1.mp3\n2.mp3\nghost.mp3\n")
-  outs = [f"--{kind}={tmp_path / f'a.{kind}'}" for kind in ("json", "xspf")]
-  similar.main(
-    [
-      *(f"--embeddings={path}", "--like", "3.mp3", "4.mp3", "--unlike=5.mp3"),
-      *(f"--not_in={tmp_path / 'heard.m3u'}", "-k=55", "--min_score=0"),
-      *("--order", "--paths=relative", *outs),
-    ]
-  )
-  printed = capsys.readouterr().out
-  assert "query: 4.mp3, in the table\nunlike query: 5.mp3" in printed
-  assert "left out, playlist: heard, 3 entries, 2 songs of the table" in printed
-  assert "songs in place of 55: no other fits" in printed
-  unit = table.rows.unit
-  scores = unit @ (unit[[3, 4]].mean(axis=0) - unit[5])
-  rows = storage.read_json(tmp_path / "a.json")
-  found = {int(row["id"].removesuffix(".mp3")) for row in rows}
-  assert found == {*np.flatnonzero(scores >= 0)} - {1, 2, 3, 4, 5}
-  places = [os.path.relpath(f"/music/{row['id']}", tmp_path) for row in rows]
-  assert [row["path"] for row in rows] == places
-  (playlist,), _ = playlist_files.read_playlists(tmp_path / "a.xspf")
-  assert [entry.shown for entry in playlist.entries] == places
-
-
-def test_a_path_and_an_order_are_printed(path, tmp_path, capsys):
-  similar.main([f"--embeddings={path}", "--from=3.mp3", "--to=8.mp3", "-k=5"])
-  lines = capsys.readouterr().out.splitlines()
-  assert lines[0] == "a path from 3.mp3 to 8.mp3"
-  assert [lines[i].split()[:3:2] for i in (3, 7)] == [
-    ["1", "3.mp3"],
-    ["5", "8.mp3"],
-  ]
-  (tmp_path / "a.m3u").write_text("4.mp3\n5.mp3\n6.mp3\n")
-  flags = [f"--embeddings={path}", f"--reorder={tmp_path / 'a.m3u'}"]
-  similar.main(flags)
-  lines = capsys.readouterr().out.splitlines()
-  assert sorted(line.split()[2] for line in lines[3:]) == [
-    "4.mp3",
-    "5.mp3",
-    "6.mp3",
-  ]
-  with pytest.raises(errors.InputError, match="--reorder takes"):
-    similar.main([*flags, "--per_artist=1"])
-
-
-def test_playlists_vectors_are_blended(path, tmp_path, capsys):
-  data = tmp_path / "data"
-  data.mkdir()
-  catalogue = tiny_data.tiny_catalogue()
-  tiny_data.tiny_store(data / song_store.FILE_NAME, catalogue)
-  catalogue.save(data)
-  ids = catalogue.song_ids.tolist()
-  index = {
-    "audio_dir": "/music",
-    "ids": {f"{i}.mp3": ids[i] for i in range(20)},
-  }
-  (data / "song_ids.json").write_text(json.dumps(index))
-  flags = [f"--embeddings={path}", "-k=3", "--blend=0.5", f"--data={data}"]
-  with pytest.raises(errors.InputError, match="has no playlist_vectors.npy"):
-    similar.main([*flags, "--query=0.mp3"])
-  vectors = np.random.default_rng(0).normal(size=(len(ids), 9))
-  np.save(data / "playlist_vectors.npy", vectors.astype(np.float32))
-  _, learned = vector_sources.learned_entries(catalogue)
-  known = [row for row in range(20) if row in learned]
-  similar.main([*flags, f"--query={known[0]}.mp3"])
-  printed = capsys.readouterr().out
-  assert f"vectors of playlists: {len(known)} of 60 songs" in printed
-  with pytest.raises(errors.InputError, match="in a playlist that the vectors"):
-    similar.main([*flags, "--query=50.mp3"])
-  with pytest.raises(errors.InputError, match="blend is 2"):
-    similar.main([*flags, "--query=0.mp3", "--blend=2"])
-
-
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    (["--query=" + 10_000 * "x"], "x\\.\\.\\. is neither a file"),
-    (["--query=a\0b"], "is neither a file"),
-    (["--like", "1.mp3", "--unlike", "1.mp3"], "cancel each other out"),
-    (["--from=1.mp3", "--to=1.mp3"], "the same song"),
-    (["--from=1.mp3", "--to=2.mp3", "-k=61"], "give 2 to 60"),
-    (["--from=1.mp3", "--to=../tests"], "../tests is not in .*embed it first"),
-    (["--query=1.mp3", "--exclude_same=artist,year"], "'year': give some of"),
-  ],
-)
-def test_lists_that_cannot_be_had_are_refused(
-  path, flags, message, monkeypatch
-):
-  monkeypatch.chdir(pathlib.Path(__file__).parents[1])
-  with pytest.raises(errors.InputError, match=message) as info:
-    similar.main([f"--embeddings={path}", *flags])
-  assert len(str(info.value)) < 1000
-
-
-def test_one_song_and_no_song_are_tables_too(tmp_path):
-  for songs in (0, 1):
-    table = tiny_table.write(tmp_path / f"{songs}.parquet", songs=songs)
-    flags = [f"--embeddings={table.path}", "-k=1"]
-    message = "-k is 1, and .* has 0 songs" if songs else "neither a file nor"
-    with pytest.raises(errors.InputError, match=message):
-      similar.main([*flags, "--query=0.mp3"])
 
 
 def test_a_playlist_of_strangers_is_refused(path, tmp_path):
