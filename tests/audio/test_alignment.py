@@ -32,3 +32,13 @@ def test_songs_of_different_lengths_go_over_each_other():
     found = alignment.align(first, first[begin:end])
     assert found == (pytest.approx(1), begin)
     assert alignment.align(first[begin:end], first).shift == -begin
+
+
+def test_the_beginning_of_a_song_that_grows_louder_is_a_copy_of_it():
+  bar, bars = coded_music.music(0, frames=100), []
+  for i in range(12):  # It repeats itself, but for some details.
+    bars.append(bar + 0.4 * (coded_music.music(i + 1, frames=100) - 2.5))
+  gains = np.linspace(1, 4, 12)
+  song = np.concatenate([g * b for g, b in zip(gains, bars, strict=True)])
+  found = alignment.align(song, song[:600])
+  assert found == (pytest.approx(1), 0)
