@@ -1,4 +1,4 @@
-# make demo          sample data, training, evaluation
+# make demo          sample data, training, evaluation, a page to look at
 # make test          lint and all tests, but for the long ones
 # make test-long     the long tests
 # make test-newest   lint and a short selection of tests on the newest Python
@@ -15,6 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.installed
 	$(RUN) launch.py --config=configs/sample.py --workdir=runs/demo
 	$(RUN) -m pcl_jax.evaluate --workdir=runs/demo
+	$(RUN) -m pcl_jax.report --workdir=runs/demo
 
 test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest -q -n 2 --dist loadfile -m "not long"

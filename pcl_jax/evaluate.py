@@ -6,10 +6,11 @@ python -m pcl_jax.evaluate --workdir=runs/sample --tagging=data/tagging/gtzan
 python -m pcl_jax.evaluate --embeddings=other.parquet --data=data/sample
 python -m pcl_jax.evaluate --compare runs/a runs/b other.parquet
 
-Runs the tasks on the features of the run's best encoder, prints the table, and
-writes results.json and, for each task, the values of all its items
-(evaluation/TASK.parquet) into the run's folder. The table also has the
-precision at 5 of test songs that are looked up among all other songs, for the
+Runs the tasks on the features of the run's best encoder, and writes
+results.json and, for each task, the values of all its items
+(evaluation/TASK.parquet) into the run's folder. It prints a summary, and with
+--verbose the tables of all tasks; pcl_jax.report makes a page of them. The
+look-up is the precision at 5 of test songs among all other songs, for the
 encoder, for the same network before training and for the mean of the
 mel-spectrogram over time; with --baselines these and more run through all
 tasks. --compare tests runs that were evaluated against each other, item by
@@ -70,6 +71,7 @@ _HELP = {
   "published_split": "split Melon-50 with the mistake of the published script, "
   "by which most test songs are training songs too: only for comparison with "
   "numbers measured so",
+  "verbose": "print the tables of all tasks, not a summary",
   "tagging_mean": "what is averaged over a clip's patches, with --tagging: "
   "their embeddings before the probe (default), or what the probe says of each",
 }
@@ -100,6 +102,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("published_split", action="store_true")
   means = (task_base.EMBEDDINGS, *probes.MEANS)
   add("tagging_mean", choices=means, default=means[0])
+  add("verbose", action="store_true")
   flags = parser.parse_args(argv)
   if flags.embeddings and not flags.data:
     parser.error(
@@ -160,8 +163,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   folder, found = _evaluate(flags, how)
   paths = report.write(folder, found)
-  print(report.format_evaluation(found))
-  print(f"\nitems of each task: {folder / report.FOLDER}")
+  if flags.verbose:
+    print(report.format_evaluation(found))
+    print(f"\nitems of each task: {folder / report.FOLDER}")
+  else:
+    print(report.format_summary(found))
   print(f"written to {paths[0]}")
 
 

@@ -59,6 +59,7 @@ def make(
   with locks.hold(data_dir, "the making of a sample"):
     sample_maker.make_sample(
       melon_dir,
+      clips=True,
       songs=songs,
       seconds=seconds,
       seed=seed,

@@ -13,6 +13,7 @@ COMMANDS = {
   "export": "pcl_jax.export",
   "import": "pcl_jax.import_weights",
   "evaluate": "pcl_jax.evaluate",
+  "report": "pcl_jax.report",
   "tag": "pcl_jax.evaluation.tag",
   "robustness": "pcl_jax.evaluation.robustness",
   "checkpoint": "pcl_jax.checkpoint",

@@ -44,7 +44,6 @@ _SHARED = {
   "Album": "an album",
 }
 _REPORTS = ("data_split", "playlist_vectors", "genre_vectors", "library")
-_CODE_NAMES = "kakao_meta/genre_gn_all.json"
 _FRAME_S = (
   melspectrogram.SETTINGS.hop_samples / melspectrogram.SETTINGS.sample_rate_hz
 )
@@ -124,7 +123,7 @@ def _parts(made: catalogues.Catalogue) -> Iterator[str]:
 
 def _genres(data: dataset.DataSet) -> Iterator[str]:
   made = data.catalogue
-  names = _read_json(data.directory / _CODE_NAMES) or {}
+  names = song_names.genre_names(data.directory)
   words = [
     f"{one} {names.get(str(one), '')}".rstrip() for one in made.genre_codes
   ]

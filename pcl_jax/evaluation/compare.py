@@ -223,6 +223,36 @@ def compare(
   return tests, notes
 
 
+def rows_of(
+  names: Sequence[str], tests: Sequence[Test]
+) -> tuple[list[str], list[list[str]]]:
+  """Returns head and rows of the table of the tests, as text.
+
+  Args:
+    names: what the runs are called, in the order of `compare`.
+    tests: the tests; their p is also corrected for all of them (Holm).
+  """
+  corrected = bootstrap.holm(np.array([one.difference.p for one in tests]))
+  rows = []
+  for test, holm in zip(tests, corrected, strict=True):
+    found = test.difference
+    rows.append(
+      [
+        test.task,
+        test.metric,
+        names[test.other],
+        *(f"{mean:.3f}" for mean in found.means),
+        f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]",
+        f"{found.p:.4f}",
+        f"{holm:.4f}",
+        str(found.items),
+        str(test.unshared),
+      ]
+    )
+  head = ["task", "metric", "run", "first", "run's", "difference", "p"]
+  return [*head, "p (Holm)", "items", "not shared"], rows
+
+
 def format_tests(
   workdirs: Sequence[pathlib.Path], tests: list[Test], notes: list[str]
 ) -> str:
@@ -233,7 +263,6 @@ def format_tests(
     tests: the tests that `compare` returned.
     notes: the notes that `compare` returned.
   """
-  corrected = bootstrap.holm(np.array([one.difference.p for one in tests]))
   lines = [
     f"Each encoder, or table of vectors, against that of {workdirs[0]}, over "
     "the items that",
@@ -241,25 +270,8 @@ def format_tests(
     f"{len(tests)} tests of this",
     "table (Holm).",
     "",
+    *console.grid(*rows_of(list(map(str, workdirs)), tests)),
   ]
-  head = ["task", "metric", "run", "first", "run's", "difference", "p"]
-  rows = []
-  for test, holm in zip(tests, corrected, strict=True):
-    found = test.difference
-    rows.append(
-      [
-        test.task,
-        test.metric,
-        str(workdirs[test.other]),
-        *(f"{mean:.3f}" for mean in found.means),
-        f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]",
-        f"{found.p:.4f}",
-        f"{holm:.4f}",
-        str(found.items),
-        str(test.unshared),
-      ]
-    )
-  lines += console.grid([*head, "p (Holm)", "items", "not shared"], rows)
   if notes:
     lines += ["", *(f"not compared: {note}" for note in notes)]
   return "\n".join(lines)

@@ -20,6 +20,9 @@ FILE_NAME = "results.json"
 FOLDER = "evaluation"
 ROW = "representation"  # First column of every table of items.
 _COLUMNS = 5  # Metrics in the table where a task does not name them.
+# Of the summary: what rows may be beside the first, and the number of lines.
+_BESIDE = ("untrained", "mean mel", "chance")
+_MOST_LINES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +153,19 @@ def format_precision(results: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
+def shown_metrics(
+  task: task_base.Task | None, metrics: Mapping[str, Any]
+) -> list[str]:
+  """Returns the metrics of a task that people read, the headline first.
+
+  Args:
+    task: the task; None where only its results are known.
+    metrics: its metrics by name.
+  """
+  shown = [one for one in task.shown if one in metrics] if task else []
+  return shown or list(metrics)[:_COLUMNS]
+
+
 def format_task(
   name: str, task: task_base.Task, rows: dict[str, dict[str, Any]]
 ) -> str:
@@ -165,8 +181,7 @@ def format_task(
   missing = {k: row["not_given"] for k, row in rows.items() if k not in given}
   if given:
     metrics = next(iter(given.values()))["metrics"]
-    shown = [one for one in task.shown if one in metrics]
-    shown = shown or list(metrics)[:_COLUMNS]
+    shown = shown_metrics(task, metrics)
     cells = [[row, *_cells(one, shown)] for row, one in given.items()]
     lines += console.grid(["", *shown], cells)
     notes = [f"  mean over {metrics[shown[0]]['items']} items"]
@@ -192,6 +207,77 @@ def _cells(row: dict[str, Any], shown: list[str]) -> Iterable[str]:
       yield ""
     else:
       yield cell(metric["value"], [None] if i else metric["interval_95"])
+
+
+def _headline(task: task_base.Task, rows: dict[str, dict[str, Any]]) -> str:
+  """Returns the first metric that a task shows; empty without a result."""
+  given = next((row for row in rows.values() if "metrics" in row), None)
+  return shown_metrics(task, given["metrics"])[0] if given else ""
+
+
+def _summary_rows(found: Evaluation) -> list[tuple[str, dict[str, Any]]]:
+  """Returns headings and metrics by row: look-up, tasks with chance, others."""
+  table = found.results["precision_at_5"]
+  kinds = dict.fromkeys(kind for row in table.values() for kind in row)
+  lines = [
+    (
+      f"look-up, {kind}: precision at {precision_at_k.NEAREST}",
+      {
+        name: one[kind] | {"value": one[kind]["precision_at_5"]}
+        for name, one in table.items()
+        if kind in one
+      },
+    )
+    for kind in kinds
+  ]
+  tasks = found.results["tasks"]
+  for name in sorted(tasks, key=lambda one: "chance" not in tasks[one]):
+    metric = _headline(found.tasks[name], tasks[name])
+    values = {
+      row: one["metrics"][metric]
+      for row, one in tasks[name].items()
+      if metric in one.get("metrics", ())
+    }
+    if values:
+      lines.append((f"{name}: {metric.replace('_', ' ')}", values))
+  return lines
+
+
+def _format_audit(checks: list[dict[str, Any]]) -> str:
+  """Returns one line that counts the checks, and names those that failed."""
+  lines = leakage.format_checks([one for one in checks if not one["passed"]])
+  named: dict[str, list[str]] = {}
+  for line in lines:
+    word, _, rest = line.partition(", ")
+    named.setdefault(word, []).append(rest.partition(":")[0])
+  parts = [f"{word}: {', '.join(names)}" for word, names in named.items()]
+  passed = sum(one["passed"] is True for one in checks)
+  return "; ".join([f"audit: {passed} checks for leakage passed", *parts])
+
+
+def format_summary(found: Evaluation) -> str:
+  """Returns the headline of each task, in at most 13 lines and the notes."""
+  results, lines = found.results, _summary_rows(found)
+  first = results["trained"]
+  beside = [
+    name for name in _BESIDE if any(name in values for _, values in lines)
+  ]
+  rows = [
+    [
+      heading,
+      *_cells({"metrics": values}, [first]),
+      *(
+        cell(values[name]["value"], [None]) if name in values else ""
+        for name in beside
+      ),
+    ]
+    for heading, values in lines
+  ]
+  text = console.grid([results["data"], first, *beside], rows[:_MOST_LINES])
+  if (rest := len(rows) - _MOST_LINES) > 0:
+    text.append(f"and {rest} more tasks, which --verbose prints")
+  audit = _format_audit(results["checks"])
+  return "\n".join([*text, *results["notes"], audit])
 
 
 def format_evaluation(found: Evaluation) -> str:

@@ -7,14 +7,12 @@ import re
 from typing import Any, NamedTuple
 
 from pcl_jax.common import file_names
-from pcl_jax.common import storage
 from pcl_jax.library import artist_names
 from pcl_jax.library import audio_tags
 from pcl_jax.library import name_keys
 from pcl_jax.library import placeholders
 from pcl_jax.library import song_names
 
-_GENRES = "kakao_meta/genre_gn_all.json"
 _SEPARATORS = re.compile(r"[;,/|\0]")  # Of genres.
 _NO_NAMES = {
   kind: placeholders.Placeholders(kind)
@@ -95,8 +93,7 @@ def _of_record(one: dict[str, Any], genres: dict[str, str]) -> Labels:
 
 def of_data_set(folder: pathlib.Path, numbers: Sequence[int]) -> list[Labels]:
   """Returns the labels of a data set's songs, by their ids."""
-  path = folder / _GENRES
-  genres = storage.read_made_json(path) if path.exists() else {}
+  genres = song_names.genre_names(folder)
   found = {
     one.get("id"): _of_record(one, genres) for one in song_names.records(folder)
   }

@@ -9,7 +9,10 @@ from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.library import music_files
 
-_METADATA = "kakao_meta/song_meta.json"
+CLIPS = "clips"  # Folder of a sample's songs as short audio files, by id.
+_METADATA = "kakao_meta"
+_PLAYLISTS = ("train.json", "val.json", "test.json")
+_PLACES = ("", "melon")  # A sample has Melon's files in a folder of their own.
 
 
 def audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
@@ -25,22 +28,62 @@ def audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
   return found, [root]
 
 
+def clips_folder(folder: pathlib.Path) -> pathlib.Path | None:
+  """Returns the folder of a sample's clips; None where there is none."""
+  places = (folder / place / CLIPS for place in _PLACES)
+  return next((one for one in places if one.is_dir()), None)
+
+
+def _read(folder: pathlib.Path, name: str) -> Any:
+  """Returns the content of a file of metadata; None where there is none."""
+  for place in _PLACES:
+    path = folder / place / _METADATA / name
+    if path.exists():
+      return storage.read_made_json(path)
+  return None
+
+
 def records(folder: pathlib.Path) -> list[dict[str, Any]]:
   """Returns what a data set says of its songs; nothing where it says nothing.
 
   Raises:
     InputError: its file cannot be read.
   """
-  path = folder / _METADATA
-  return storage.read_made_json(path) if path.exists() else []
+  return _read(folder, "song_meta.json") or []
+
+
+def artists(record: dict[str, Any]) -> str:
+  """Returns the names of a song's artists; empty where none is known."""
+  names = ", ".join(map(str, record.get("artist_name_basket") or ()))
+  return file_names.shown(names)
+
+
+def title(record: dict[str, Any]) -> str:
+  """Returns artist and title of a song; empty where neither is known."""
+  words = artists(record), str(record.get("song_name") or "")
+  # A title may be the name of a file.
+  return file_names.shown(" - ".join(filter(None, words)))
 
 
 def titles(folder: pathlib.Path, numbers: Sequence[int]) -> tuple[str, ...]:
   """Returns artist and title of songs by id; nothing where none is known."""
-  found = {}
-  for one in records(folder):
-    artists = ", ".join(map(str, one.get("artist_name_basket") or ()))
-    words = artists, str(one.get("song_name") or "")
-    # A title may be the name of a file.
-    found[one.get("id")] = file_names.shown(" - ".join(filter(None, words)))
+  found = {one.get("id"): title(one) for one in records(folder)}
   return tuple(found.get(number, "") for number in numbers) if found else ()
+
+
+def playlist_titles(folder: pathlib.Path) -> list[str]:
+  """Returns the title of each playlist, in the order of the catalogue.
+
+  A playlist may have none. The list is empty where there are no metadata.
+  """
+  lists = [_read(folder, name) or () for name in _PLAYLISTS]
+  return [
+    file_names.shown(str(one.get("plylst_title") or ""))
+    for some in lists
+    for one in some
+  ]
+
+
+def genre_names(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the names of genre codes, as far as they are known."""
+  return _read(folder, "genre_gn_all.json") or {}

@@ -16,12 +16,14 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.library import song_names
 from preprocessing.melon import melon_meta
 from preprocessing.melon import melon_source
 from preprocessing.sample import sample_playlists
 from preprocessing.sample import sample_score
 from preprocessing.sample import sample_styles
 from preprocessing.sample import sample_world
+from preprocessing.sample import song_clips
 from preprocessing.sample import synthesis
 
 MARKER_FILE = "sample_melon.json"
@@ -77,6 +79,7 @@ class _Task:
   sheet: sample_score.Sheet
   fault: str | None
   path: pathlib.Path
+  clip: pathlib.Path | None  # A file to hear it, where one is wanted.
 
 
 _RULES = {  # The least and the most of each setting.
@@ -183,6 +186,8 @@ def _plan(
   artists: list[sample_world.Artist],
   songs: list[sample_world.Song],
   faults: dict[str, list[int]],
+  *,
+  clips: bool,
 ) -> list[_Task]:
   """Returns the files that are not written yet."""
   fault_of = {i: fault for fault, ones in faults.items() for i in ones}
@@ -193,7 +198,9 @@ def _plan(
       sheet = sample_score.Sheet.of(
         songs[i], artists, settings.seed, samples, settings.eq_db
       )
-      tasks.append(_Task(sheet, fault_of.get(i), path))
+      name = f"{songs[i].song_id}{song_clips.SUFFIX}"
+      clip = out / song_names.CLIPS / name if clips else None
+      tasks.append(_Task(sheet, fault_of.get(i), path, clip))
   return tasks
 
 
@@ -212,7 +219,10 @@ def _spoil(db: np.ndarray, fault: str | None, seed: list[int]) -> np.ndarray:
 def _write_song(task: _Task) -> None:
   """Plays a song and writes its file."""
   song = task.sheet.song
-  power = melspectrogram.mel_power(sample_score.play(task.sheet))
+  samples = sample_score.play(task.sheet)
+  if task.clip is not None:  # Before the file that says that a song is done.
+    song_clips.write(task.clip, samples)
+  power = melspectrogram.mel_power(samples)
   db = np.ascontiguousarray(melspectrogram.power_to_db(power).T)
   db = _spoil(db, task.fault, [task.sheet.seed, 8, song.song_id])
   task.path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +264,11 @@ def _write_songs(
 
 
 def make_sample(
-  out: str | os.PathLike[str], *, processes: int | None = None, **settings: Any
+  out: str | os.PathLike[str],
+  *,
+  processes: int | None = None,
+  clips: bool = False,
+  **settings: Any,
 ) -> dict[str, Any]:
   """Makes a sample, goes on with an interrupted one, or finds it finished.
 
@@ -262,6 +276,8 @@ def make_sample(
     out: folder; kakao_meta/, arena_mel/ and the marker are written into it.
     processes: how many processes synthesise; by default one for each core.
       The result does not depend on it.
+    clips: whether the songs that are still to be synthesised are also written
+      as short audio files, clips/ID.ogg.
     **settings: fields of `Settings`.
 
   Returns:
@@ -282,7 +298,7 @@ def make_sample(
   artists = sample_world.draw_artists(known.artists, known.seed)
   songs = sample_world.draw_songs(artists, known.songs, known.seed)
   faults = _draw_faults(known)
-  tasks = _plan(out, known, artists, songs, faults)
+  tasks = _plan(out, known, artists, songs, faults, clips=clips)
   _write_songs(out, tasks, processes, known.songs)
   _write_metadata(out, known, artists, songs)
   marker = {

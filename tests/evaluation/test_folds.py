@@ -74,7 +74,7 @@ def test_queries_of_all_folds_are_measured_together(divided, capsys):
   evaluate.main(
     [f"--embeddings={divided / 'table.parquet'}", "--folds",
      f"--data={divided / 'data-folds'}",
-     "--tasks=artist,hubs,playlist_continuation,collapse"]
+     "--tasks=artist,hubs,playlist_continuation,collapse", "--verbose"]
   )  # fmt: skip
   printed = capsys.readouterr().out
   assert f"Queries of {FOLDS} folds together" in printed

@@ -131,7 +131,7 @@ def test_vectors_go_through_tasks_audits_and_tests_as_a_run_does(
   tasks = "--tasks=sub_genre,hubs,collapse"
   for path, more in ((good, ["--name=clusters"]), (bad, ["--baselines"])):
     words = [f"--embeddings={path}", f"--data={folder}", tasks]
-    evaluate.main([*words, *more])
+    evaluate.main([*words, *more, "--verbose"])
   printed = capsys.readouterr().out
   assert "clusters" in printed
   assert "which songs clusters has learned from is not on record" in printed

@@ -1,6 +1,7 @@
 """The folder of a run whose encoder compiles at once."""
 
 import pathlib
+from typing import Any
 
 from flax import nnx
 import jax
@@ -25,6 +26,7 @@ def save(
   step: int = 1,
   feature: dict | None = None,
   audio: dict = AUDIO,
+  **about: Any,
 ) -> pathlib.Path:
   """Saves a checkpoint of new weights, without training.
 
@@ -34,6 +36,7 @@ def save(
     step: of the checkpoint.
     feature: settings of the feature; by default those there are.
     audio: architecture of the encoder; the quick backbone must be registered.
+    **about: what else the checkpoint says, such as its config.
 
   Returns:
     The folder.
@@ -52,6 +55,7 @@ def save(
     "strategy": "SS",
     "architecture": {"audio": audio},
     "feature": feature or melspectrogram.SETTINGS.as_dict(),
+    **about,
   }
   checkpoints = manager.Checkpoints(workdir)
   checkpoints.save(state, meta)

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 import functools
 import http.server
-import json
-import os
 import pathlib
 import shutil
-import subprocess
 import threading
 
 import numpy as np
@@ -19,6 +16,7 @@ from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import torch_names
+from tests.support import browsers
 from tests.support.published import golden_weights
 
 pytest.importorskip("onnx")
@@ -29,7 +27,6 @@ pytestmark = [
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "embed_in_browser.mjs"
-NPM = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -39,32 +36,19 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     """Says nothing."""
 
 
-def _program(*names: str) -> str:
-  found = next(filter(None, map(shutil.which, names)), None)
-  if found is None:
-    pytest.skip(f"needs {' or '.join(names)}, which is not installed")
-  return found
-
-
 @pytest.fixture(scope="module")
 def chromium() -> str:
   """The browser."""
-  return _program("chromium", "chromium-browser", "google-chrome")
+  return browsers.chromium()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Iterator[tuple[pathlib.Path, str]]:
   """A copy of the page's folder with its packages, and its address."""
-  _program("node")
-  _program("npm")
   folder = tmp_path_factory.mktemp("browser") / "page"
   kept = shutil.ignore_patterns("node_modules")
   shutil.copytree(ROOT / "examples" / "browser", folder, ignore=kept)
-  done = subprocess.run(
-    NPM, cwd=folder, capture_output=True, text=True, check=False
-  )
-  if done.returncode:
-    pytest.skip(f"npm cannot install the page's packages: {done.stderr[-200:]}")
+  browsers.install(folder)
   serve = functools.partial(_Quiet, directory=folder)
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
     thread = threading.Thread(target=server.serve_forever)
@@ -93,15 +77,7 @@ def encoder_file(encoder, tmp_path_factory) -> pathlib.Path:
 def _embed(page, chromium: str, *files: pathlib.Path) -> dict:
   """Embeds a song in the browser; returns what the page says and offers."""
   folder, address = page
-  done = subprocess.run(
-    ["node", SCRIPT, address, chromium, *map(os.fspath, files)],
-    cwd=folder,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
+  return browsers.run(SCRIPT, folder, address, chromium, *files)
 
 
 def _assert_same(encoder, table: dict, song: pathlib.Path) -> None:

@@ -17,6 +17,7 @@ from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.tagging import probe_training
+from pcl_jax.pages import report_page
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import preparation
 from tests.support import quick_backbone
@@ -104,7 +105,7 @@ def test_a_run_is_embedded_searched_measured_by_all_tasks_and_compared(
   table = _check_embeddings(runs[0], smoke_sample, out, capsys)
   for workdir in runs:
     flags = [f"--workdir={workdir}", f"--tasks={','.join(registry.TASKS)}"]
-    evaluate.main([*flags, f"--tagging={gtzan_set}"])
+    evaluate.main([*flags, f"--tagging={gtzan_set}", "--verbose"])
   printed = capsys.readouterr().out
   measured = _check_results(runs[0], table, smoke_sample)
   assert {*registry.TASKS, *GTZAN} == set(measured)
@@ -114,3 +115,8 @@ def test_a_run_is_embedded_searched_measured_by_all_tasks_and_compared(
   compared = capsys.readouterr().out.splitlines()
   named = {line.split()[0] for line in compared if str(runs[1]) in line}
   assert named == set(measured)
+  pytest.importorskip("vl_convert")
+  pytest.importorskip("jinja2")
+  page = report_page.write(runs)
+  assert page.songs == page.heard == len(table.ids)
+  assert not page.notes

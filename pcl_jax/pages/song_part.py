@@ -1,0 +1,154 @@
+"""The part of a page that is about songs: map, neighbours, confusion."""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from pcl_jax.checkpoint import restore
+from pcl_jax.data import catalogues
+from pcl_jax.embedding import song_encoder
+from pcl_jax.evaluation import representations
+from pcl_jax.evaluation import task_base
+from pcl_jax.pages import chart_specs
+from pcl_jax.pages import nearest_songs
+from pcl_jax.pages import song_map
+from pcl_jax.pages import song_sheet
+
+MOST_SONGS = 20_000  # On a map.
+
+
+@dataclasses.dataclass(frozen=True)
+class SongPart:
+  """Map, neighbours and confusion of a run's songs.
+
+  Attributes:
+    sheet: what is known of the songs.
+    tags: names of the genre codes.
+    columns: data of the map, plain values; see `_columns`.
+    spec: the map.
+    method: how the songs were placed.
+    step: step of the checkpoint that embedded them.
+    left_out: number of songs of the data set that are not among these.
+    genres: names of the sub-genres of the confusion; empty where there is none.
+    confusion: shares of the neighbours, [genres, genres].
+  """
+
+  sheet: song_sheet.SongSheet
+  tags: dict[str, str]
+  columns: dict[str, Any]
+  spec: chart_specs.Spec
+  method: str
+  step: int
+  left_out: int
+  genres: list[str]
+  confusion: Float[np.ndarray, "genres genres"]
+
+
+def _coded(lists: Sequence[Sequence[str]]) -> dict[str, Any]:
+  """Returns all names, the most frequent first, and each song's by number."""
+  counts: dict[str, int] = {}
+  for some in lists:
+    for name in set(some):
+      counts[name] = counts.get(name, 0) + 1
+  names = sorted(counts, key=lambda name: (-counts[name], name))
+  place = {name: i for i, name in enumerate(names)}
+  of = [sorted({place[name] for name in some}) for some in lists]
+  return {"names": names, "of": of}
+
+
+def _columns(
+  sheet: song_sheet.SongSheet,
+  placed: Float[np.ndarray, "songs 2"],
+  near: nearest_songs.Neighbours,
+  audio: list[str],
+) -> dict[str, Any]:
+  """Returns what the page's script reads, by column; cosines in thousandths."""
+  artists = [[name] if name else [] for name in sheet.artists]
+  playlists = [[sheet.playlist_names[p] for p in ps] for ps in sheet.playlists]
+  lists = (sheet.genres, artists, [[one] for one in sheet.splits], playlists)
+  named = zip(chart_specs.BY, lists, strict=True)
+  return {
+    "id": sheet.ids,
+    "name": sheet.names,
+    "x": np.round(placed[:, 0], 4).tolist(),
+    "y": np.round(placed[:, 1], 4).tolist(),
+    "has": {name: _coded(some) for name, some in named},
+    "near": near.rows.tolist(),
+    "cosine": np.round(near.cosines * 1000).astype(int).tolist(),
+    "audio": audio if any(audio) else [],
+    "colours": {
+      "groups": chart_specs.PALETTE,
+      "rest": chart_specs.GREY,
+      "rest_name": chart_specs.REST,
+    },
+  }
+
+
+def make(
+  workdir: pathlib.Path,
+  page: pathlib.Path,
+  *,
+  data_dir: str | None = None,
+  audio: pathlib.Path | None = None,
+  which: str = "best",
+) -> SongPart:
+  """Embeds the songs of a run's data set, places them and finds neighbours.
+
+  Of more than `MOST_SONGS` songs so many are drawn, with the run's seed.
+
+  Args:
+    workdir: folder of the run.
+    page: the page's file, from which audio is addressed.
+    data_dir: the data set; None for the one that the run trained on.
+    audio: folder of the songs' audio; see `song_sheet.audio_links`.
+    which: the `best` checkpoint by validation loss, or the `latest`.
+
+  Raises:
+    InputError: there is no checkpoint or no data set, or a flag is wrong.
+  """
+  encoder, meta = restore.load_encoder(workdir, which)
+  data = task_base.open_data(workdir, meta, data_dir)
+  links = song_sheet.audio_links(data, audio, page)
+  rows = _choose(len(data.store), meta["config"]["seed"])
+  vectors = representations.checked(
+    representations.TRAINED,
+    song_encoder.embed_songs(encoder, data.store, rows),
+    data.catalogue.song_ids[rows],
+  )
+  sheet, near = song_sheet.read(data).select(rows), nearest_songs.find(vectors)
+  placed, method = song_map.place(vectors, meta["config"]["seed"])
+  names, matrix = _confusion(sheet, near)
+  return SongPart(
+    sheet=sheet,
+    tags=song_sheet.tag_names(data),
+    columns=_columns(sheet, placed, near, [links[row] for row in rows]),
+    spec=chart_specs.song_map(len(sheet), method),
+    method=method,
+    step=meta["progress"]["step"],
+    left_out=len(data.store) - len(rows),
+    genres=names,
+    confusion=matrix,
+  )
+
+
+def _choose(songs: int, seed: int) -> Int[np.ndarray, " chosen"]:
+  """Returns the rows of all songs; of many, as many as a browser draws."""
+  rows = np.arange(songs, dtype=np.int32)
+  if songs <= MOST_SONGS:
+    return rows
+  rng = np.random.default_rng(seed)
+  return np.sort(rng.choice(rows, MOST_SONGS, replace=False))
+
+
+def _confusion(
+  sheet: song_sheet.SongSheet, near: nearest_songs.Neighbours
+) -> tuple[list[str], Float[np.ndarray, "genres genres"]]:
+  """Returns the confusion of the test songs; nothing without sub-genres."""
+  is_test = np.array(sheet.splits) == catalogues.SPLIT_NAMES[catalogues.TEST]
+  if not any(sheet.genres) or not is_test.any():
+    return [], np.zeros((0, 0))
+  return nearest_songs.confusion(near, sheet.genres, np.flatnonzero(is_test))
