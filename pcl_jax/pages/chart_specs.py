@@ -228,33 +228,29 @@ def confusion(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> Spec:
         {"field": "share", "type": "quantitative", "format": ".1%"},
       ],
     },
-    layer=[
-      {
-        "mark": "rect",
-        "encoding": {
-          "color": {
-            "field": "share", "type": "quantitative", "legend": None,
-            "scale": {"scheme": "blues", "domain": [0, most]},
-          }
-        },
+    layer=_shaded_and_written(most),
+  )
+
+
+def _shaded_and_written(most: float) -> list[Spec]:
+  """Returns the layers of the confusion; `most` is the largest share."""
+  share: Spec = {"field": "share", "type": "quantitative"}
+  scale = {"scheme": "blues", "domain": [0, most]}
+  is_dark = {"test": f"datum.share > {most * 0.55}", "value": "#ffffff"}
+  return [
+    {
+      "mark": "rect",
+      "encoding": {"color": {**share, "legend": None, "scale": scale}},
+    },
+    {
+      "transform": [{"filter": "datum.share >= 0.005"}],
+      "mark": {"type": "text", "fontSize": 11},
+      "encoding": {
+        "text": {**share, "format": ".0%"},
+        "color": {"condition": is_dark, "value": _INK},
       },
-      {
-        "transform": [{"filter": "datum.share >= 0.005"}],
-        "mark": {"type": "text", "fontSize": 11},
-        "encoding": {
-          "text": {
-            "field": "share", "type": "quantitative", "format": ".0%",
-          },
-          "color": {
-            "condition": {
-              "test": f"datum.share > {most * 0.55}", "value": "#ffffff",
-            },
-            "value": _INK,
-          },
-        },
-      },
-    ],
-  )  # fmt: skip
+    },
+  ]
 
 
 def song_map(songs: int, method: str) -> Spec:

@@ -1,6 +1,7 @@
 """The part of a page that is about training: curves of one run or several."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from pcl_jax.pages import chart_specs
@@ -32,7 +33,10 @@ def _title(metric: str) -> str:
 
 
 def _rounded(value: Any) -> Any:
-  return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+  """Returns a number for json; None for what is none, or not finite."""
+  if not isinstance(value, int | float) or not math.isfinite(value):
+    return None
+  return float(f"{value:.{_DIGITS}g}")
 
 
 def history(

@@ -26,8 +26,10 @@ def _row(name: str, value: Any, interval: Sequence[Any]) -> dict[str, Any]:
   return row | dict(zip(("low", "high"), interval, strict=True))
 
 
-def _chart(title: str, rows: Sequence[Mapping[str, Any]]) -> chart_specs.Spec:
-  """Returns a chart in which chance is last, and what was trained is short."""
+def _chart(
+  title: str, rows: Sequence[Mapping[str, Any]]
+) -> chart_specs.Spec | None:
+  """Returns a chart, chance last and what was trained short; None if empty."""
   trained = f"{representations.TRAINED} ("
   drawn = [
     {**row, "name": representations.TRAINED}
@@ -37,7 +39,7 @@ def _chart(title: str, rows: Sequence[Mapping[str, Any]]) -> chart_specs.Spec:
     if row["value"] is not None
   ]
   drawn.sort(key=lambda row: row["name"] == representations.CHANCE)
-  return chart_specs.intervals(_words(title), drawn)
+  return chart_specs.intervals(_words(title), drawn) if drawn else None
 
 
 def _words(name: str) -> str:
@@ -79,7 +81,8 @@ def _task(name: str, rows: Mapping[str, Mapping[str, Any]]) -> Part:
   missing = {k: row["not_given"] for k, row in rows.items() if k not in given}
   notes = [f"{row}: not measured: {why}" for row, why in missing.items()]
   if not given:
-    return {"title": title, "name": name, "spec": None, "notes": notes}
+    none = {"about": "", "spec": None, "head": [], "rows": []}
+    return {"title": title, "name": name, "notes": notes} | none
   metrics = next(iter(given.values()))["metrics"]
   shown = report.shown_metrics(task, metrics)
   told = [note for one in given.values() for note in one.get("notes", ())]

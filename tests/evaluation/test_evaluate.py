@@ -371,29 +371,3 @@ def test_a_bundle_is_evaluated_as_its_run_is(trained, workdir, tmp_path):
     "hubs"
   ]["trained (SS)"]["metrics"]["occurrence_skewness"]["value"]
   assert f"| hubs | occurrence_skewness | {skewness:.3f} |" in card
-
-
-def test_the_summary_has_the_headline_of_each_task_in_a_few_lines(
-  workdir, capsys
-):
-  names = "playlist_continuation,artist,artist_other_album,album,sub_genre"
-  names += ",playlist_songs,hubs,collapse"
-  evaluate.main([f"--workdir={workdir}", f"--tasks={names}"])
-  lines = capsys.readouterr().out.splitlines()
-  assert len(lines) <= 14
-  results = json.loads((workdir / report.FILE_NAME).read_text())
-  rows = results["tasks"]["sub_genre"]
-  found, chance = (
-    rows[name]["metrics"]["average_precision"]
-    for name in ("trained (SS)", "chance")
-  )
-  (line,) = [one for one in lines if one.startswith("sub_genre: average")]
-  assert report.cell(found["value"], found["interval_95"]) in line
-  assert line.endswith(f"{chance['value']:.3f}")
-  (line,) = [one for one in lines if one.startswith("look-up, artist")]
-  assert line.split()[-1] == "{:.3f}".format(
-    results["precision_at_5"]["chance"]["artist"]["precision_at_5"]
-  )
-  (line,) = [one for one in lines if one.startswith("audit: ")]
-  failed = [one for one in results["checks"] if not one["passed"]]
-  assert failed and all(one["name"] in line for one in failed)

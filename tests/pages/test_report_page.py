@@ -125,6 +125,7 @@ def test_a_page_shows_each_number_of_the_evaluation(page, made):
   assert "not measured: nobody <i>asked</i>" in page.text
   for one in results["checks"]:
     assert one["found"] in page.text
+  assert "undefined" in page.texts  # The rank, which has no chart.
   verdicts = [text for text in page.texts if text in ("passed", "SHARED")]
   assert verdicts == ["passed", "SHARED"]
   assert results["certificate"]["config_sha256"] in page.text
@@ -132,6 +133,7 @@ def test_a_page_shows_each_number_of_the_evaluation(page, made):
 
 def test_items_are_named_and_have_their_values(page, made):
   items = page.data()["items"]
+  assert items.pop("collapse")["columns"] == []  # All undefined.
   assert set(items) == {"artist", "playlist_continuation", "melon_50"}
   found = compare.read(made)
   for task, one in items.items():

@@ -104,6 +104,12 @@ def write_results(workdir: pathlib.Path, made: catalogues.Catalogue) -> None:
       rows[task][row] = report.as_dict(found)
       items[task][row] = found.per_item
   rows["hubs"] = {ROW: {"not_given": "nobody <i>asked</i>"}}
+  undefined = {"value": None, "interval_95": [None, None], "items": 0}
+  rows["collapse"] = {
+    ROW: rows["artist"][ROW] | {"metrics": {"effective_rank": undefined}}
+  }
+  nothing = np.full(len(tests), np.nan)
+  items["collapse"] = {ROW: {"song_id": tests, "mean_cosine": nothing}}
   check = {"name": "copies", "passed": True, "found": "none <b>of them</b>"}
   results = {
     "checkpoint": "best",
