@@ -12,7 +12,7 @@ from pcl_jax.library import music_files
 CLIPS = "clips"  # Folder of a sample's songs as short audio files, by id.
 _METADATA = "kakao_meta"
 _PLAYLISTS = ("train.json", "val.json", "test.json")
-_PLACES = ("", "melon")  # A sample has Melon's files in a folder of their own.
+_APART = "melon"
 
 
 def audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
@@ -28,19 +28,20 @@ def audio_paths(folder: pathlib.Path) -> tuple[dict[int, str], list[str]]:
   return found, [root]
 
 
-def clips_folder(folder: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder of a sample's clips; None where there is none."""
-  places = (folder / place / CLIPS for place in _PLACES)
-  return next((one for one in places if one.is_dir()), None)
+def home(folder: pathlib.Path) -> pathlib.Path:
+  """Returns the folder of a data set's metadata and clips.
+
+  It is the data set's own, but in a sample, which has Melon's files apart.
+  """
+  apart = folder / _APART
+  is_apart = apart.is_dir() and not (folder / _METADATA).exists()
+  return apart if is_apart else folder
 
 
 def _read(folder: pathlib.Path, name: str) -> Any:
   """Returns the content of a file of metadata; None where there is none."""
-  for place in _PLACES:
-    path = folder / place / _METADATA / name
-    if path.exists():
-      return storage.read_made_json(path)
-  return None
+  path = folder / _METADATA / name
+  return storage.read_made_json(path) if path.exists() else None
 
 
 def records(folder: pathlib.Path) -> list[dict[str, Any]]:

@@ -81,12 +81,12 @@ def read(data: dataset.DataSet) -> SongSheet:
   Raises:
     InputError: its metadata cannot be read.
   """
-  made = data.catalogue
-  records = {one.get("id"): one for one in song_names.records(data.directory)}
+  made, home = data.catalogue, song_names.home(data.directory)
+  records = {one.get("id"): one for one in song_names.records(home)}
   codes = ["", *map(str, made.genre_codes)]
-  known = song_names.genre_names(data.directory)
+  known = song_names.genre_names(home)
   sub_genres = relevance.sub_genres(made)
-  titles = song_names.playlist_titles(data.directory)
+  titles = song_names.playlist_titles(home)
   if len(titles) != len(made.playlists):
     titles = [""] * len(made.playlists)
   parts = {i: name for i, name in enumerate(catalogues.SPLIT_NAMES)}
@@ -110,7 +110,7 @@ def read(data: dataset.DataSet) -> SongSheet:
 
 def tag_names(data: dataset.DataSet) -> dict[str, str]:
   """Returns the names of the data set's genre codes, as people read them."""
-  names = song_names.genre_names(data.directory)
+  names = song_names.genre_names(song_names.home(data.directory))
   return {code: file_names.shown(str(name)) for code, name in names.items()}
 
 
@@ -134,8 +134,8 @@ def _find(
     inside = {n: os.path.relpath(path, roots[0]) for n, path in paths.items()}
     found = {n: base / inside[n] for n in numbers if n in inside}
     return {n: path for n, path in found.items() if path.is_file()}
-  folder = audio or song_names.clips_folder(data.directory)
-  by_id = _files_by_id(folder) if folder else {}
+  folder = audio or song_names.home(data.directory) / song_names.CLIPS
+  by_id = _files_by_id(folder) if folder.is_dir() else {}
   return {n: by_id[str(n)] for n in numbers if str(n) in by_id}
 
 
