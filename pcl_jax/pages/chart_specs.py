@@ -175,7 +175,7 @@ def differences(rows: Sequence[Mapping[str, Any]], first: str) -> Spec:
     encoding={
       "y": {
         "field": "name", "type": "nominal", "title": None, "sort": None,
-        "axis": {"grid": True},
+        "axis": {"grid": True, "labelLimit": 300},
       },
       "yOffset": {"field": "run", "sort": runs},
       "color": {
@@ -187,7 +187,9 @@ def differences(rows: Sequence[Mapping[str, Any]], first: str) -> Spec:
     },
     layer=[
       {
-        "mark": {"type": "rule", "color": _INK, "strokeDash": [3, 3]},
+        "mark": {
+          "type": "rule", "color": _INK, "strokeDash": [3, 3], "aria": False,
+        },
         "encoding": {
           "x": {"datum": 0}, "y": None, "yOffset": None,
           "color": {"value": _INK}, "tooltip": None,

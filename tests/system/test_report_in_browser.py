@@ -1,6 +1,7 @@
 """The report page, read in Chromium as a person would."""
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -69,9 +70,12 @@ def test_the_map_has_all_songs_and_a_click_shows_and_plays_neighbours(
   assert values == sorted(values, reverse=True)
 
 
-def test_a_page_with_data_beside_it_shows_the_same(folder, run, monkeypatch):
+def test_a_page_of_two_runs_with_data_beside_it_shows_the_same(
+  folder, run, monkeypatch, tmp_path
+):
   monkeypatch.setattr(report_page.page_files, "MOST_BYTES", 950_000)
-  page, *beside = report_page.write([run]).paths
+  other = shutil.copytree(run, tmp_path / "other")
+  page, *beside = report_page.write([run, other]).paths
   assert beside
   assert _read(folder, page)["dots"] == 60
 
