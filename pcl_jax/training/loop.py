@@ -133,14 +133,25 @@ def _advising_on_memory() -> Iterator[None]:
 def validate(
   run: setup.Setup, state: train_step.State, plan: plans.Plan
 ) -> dict[str, float]:
-  """Returns each term of the loss, averaged over the validation batches."""
+  """Returns each term of the loss, averaged over the validation batches.
+
+  Also how much of their space the first projections use.
+  """
   key = jax.random.key(_VALIDATION_KEY)
   sums: dict[str, jax.Array] = {}
+  samples, left = [], train_step.COLLAPSE_ROWS
   for i, batch in enumerate(run.batches.load(plan)):
-    terms = run.eval_step(state, batch, jax.random.fold_in(key, i))
+    terms, sample = run.eval_step(state, batch, jax.random.fold_in(key, i))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
+    if left > 0:
+      samples.append(sample)
+      left -= 2 * sample.shape[1]
+  collapse = train_step.collapse_terms(
+    samples, paired=run.batches.strategy.paired
+  )
   losses = metric_writers.fetch(sums)
-  return {name: value / len(plan) for name, value in losses.items()}
+  means = {name: value / len(plan) for name, value in losses.items()}
+  return means | metric_writers.fetch(collapse)
 
 
 def _load_epoch(

@@ -135,7 +135,7 @@ class Setup:
   operations: int | None  # Of a step; None on CPUs, where nobody asks.
   state: train_step.State  # Before the first step, on all devices.
   train_step: Callable  # (state, batch, key) -> (state, terms).
-  eval_step: Callable  # (state, batch, key) -> terms.
+  eval_step: Callable  # (state, batch, key) -> (terms, sample).
   # (params, batch statistics, batch, key) -> what is differentiated.
   compute_loss: Callable
   meta: dict[str, Any]  # What every checkpoint says about the run.

@@ -27,7 +27,8 @@ _HIGHEST_FEATURE = 100.0
 _HIGHEST_NUMBER = 1e18  # Of a gradient, whose square is a moment of Adam's.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
-_COLLAPSE_ROWS = 512
+_LISTS = "sharing", "positives"  # Of a batch, what rows share.
+COLLAPSE_ROWS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +94,27 @@ def compute_loss(
   augmentation, dropout and the batch's own statistics.
 
   Returns:
-    The total, each term by name (in validation diagnostics of collapse too),
-    and the new batch statistics.
+    The total, each term by name, and the new batch statistics.
   """
+  projections, new_stats = _project(
+    graphdef, recipe, mesh, params, batch_stats, batch, key, training=training
+  )
+  terms = _terms(recipe, mesh, projections, batch)
+  return terms["total"], (terms, new_stats)
+
+
+def _project(
+  graphdef: nnx.GraphDef,
+  recipe: Recipe,
+  mesh: jax.sharding.Mesh,
+  params: Any,
+  batch_stats: Any,
+  batch: Batch,
+  key: Key[Array, ""],
+  *,
+  training: bool,
+) -> tuple[dict[str, Float[Array, "rows d"]], Any]:
+  """Returns the projections of each mode, and the new batch statistics."""
   mix_key, drop_key = jax.random.split(key)
   audio = batch["audio"]
   if training and recipe.augmentation is not None:
@@ -106,7 +125,6 @@ def compute_loss(
   if recipe.mixup_alpha is not None:
     gains = recipe.mixup_alpha, recipe.mixup_beta
     audio = mixup.mix(audio, *mixup.draw(mix_key, audio.shape[0], *gains))
-  audio = audio.astype(jnp.float32)
 
   def embed(rows, key):
     # A copy, as variables of the outer trace cannot be changed in this one.
@@ -114,21 +132,30 @@ def compute_loss(
     embeddings = model(rows, training, key)
     return embeddings, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
-  rows = {**batch, "audio": audio}
-  songs = rows.pop("songs", None)
+  rows = {k: v for k, v in batch.items() if k not in ("songs", *_LISTS)}
+  rows["audio"] = audio.astype(jnp.float32)
+  return embed_in_parts(
+    embed, rows, drop_key, count=recipe.microbatches, mesh=mesh
+  )
+
+
+def _terms(
+  recipe: Recipe,
+  mesh: jax.sharding.Mesh,
+  projections: dict[str, Float[Array, "rows d"]],
+  batch: Batch,
+) -> dict[str, Float[Array, ""]]:
+  count, songs = len(batch["audio"]), batch.get("songs")
   lists = {
-    name: loss_terms.shared_lists(rows.pop(name), len(audio))
-    for name in ("sharing", "positives")
-    if name in rows
+    name: loss_terms.shared_lists(batch[name], count)
+    for name in _LISTS
+    if name in batch
   }
   positives = None
   if recipe.all_positives:
     positives = loss_terms.all_positives(
-      recipe.strategy, len(audio), songs, lists.get("positives")
+      recipe.strategy, count, songs, lists.get("positives")
     )
-  projections, new_stats = embed_in_parts(
-    embed, rows, drop_key, count=recipe.microbatches, mesh=mesh
-  )
   contrast = functools.partial(
     nt_xent.nt_xent,
     temperature=recipe.temperature,
@@ -136,7 +163,7 @@ def compute_loss(
     tiled_above=recipe.tiled_above,
     tile=recipe.tile,
   )
-  terms = loss_terms.loss_terms(
+  return loss_terms.loss_terms(
     recipe.strategy,
     projections,
     batch.get("genre_w2v"),
@@ -145,9 +172,6 @@ def compute_loss(
     excluded=loss_terms.no_negatives(songs, list(lists.values())),
     positives=positives,
   )
-  if not training:
-    terms |= collapse_terms(projections["audio"], recipe.strategy, mesh)
-  return terms["total"], (terms, new_stats)
 
 
 def embed_in_parts(
@@ -202,24 +226,32 @@ def _gather(x: Array, mesh: jax.sharding.Mesh) -> Array:
   return lax.with_sharding_constraint(x, split)
 
 
-def collapse_terms(
-  audio: Float[Array, "rows d"],
-  strategy: strategies.Strategy,
-  mesh: jax.sharding.Mesh,
-) -> dict[str, Float[Array, ""]]:
-  """Measures how much of their space the audio projections of a batch use.
-
-  These are no terms of the loss. The first 512 rows are taken; in a paired
-  strategy the two halves belong together.
-  """
+def _sample(
+  audio: Float[Array, "rows d"], mesh: jax.sharding.Mesh
+) -> Float[Array, "2 n d"]:
+  """Returns the first rows of both halves, the same on all devices."""
   # As many of both halves, so that no row is without its partner.
   half = audio.shape[0] // 2
-  count = min(half, _COLLAPSE_ROWS // 2)
+  count = min(half, COLLAPSE_ROWS // 2)
   parts = jnp.stack([audio[:count], audio[half : half + count]])
   everywhere = jax.NamedSharding(mesh, jax.P())
-  first, second = lax.with_sharding_constraint(parts, everywhere)
+  return lax.with_sharding_constraint(parts, everywhere)
+
+
+@functools.partial(jax.jit, static_argnames="paired")
+def collapse_terms(
+  samples: Sequence[Float[Array, "2 _ d"]], *, paired: bool
+) -> dict[str, Float[Array, ""]]:
+  """Measures how much of their space audio projections use.
+
+  These are no terms of the loss. The samples are those of validation batches,
+  whose first 512 rows are taken; in a paired strategy the two halves belong
+  together.
+  """
+  rows = jnp.concatenate(samples, axis=1)[:, : COLLAPSE_ROWS // 2]
+  first, second = rows
   found = collapse.diagnostics(jnp.concatenate([first, second]))
-  if strategy.paired:
+  if paired:
     found["alignment"] = collapse.alignments(first, second).mean()
   return {f"collapse_{name}": value for name, value in found.items()}
 
@@ -328,18 +360,20 @@ def make_steps(
   """Compiles the steps for a mesh, over which batches come split.
 
   Returns:
-    train_step(state, batch, key) -> (state, terms), which donates the state and
-    skips what is not finite, and eval_step(state, batch, key) -> terms.
+    train_step(state, batch, key) -> (state, terms), which donates the state,
+    and eval_step(state, batch, key) -> (terms, sample), where the sample of the
+    audio projections, [2, n, d], is for `collapse_terms`.
   """
   everywhere = jax.NamedSharding(mesh, jax.P())
   step = functools.partial(update, graphdef, optimizer, recipe, mesh)
 
   def eval_step(state, batch, key):
     weights = state["params"], state["batch_stats"]
-    _, (terms, _) = compute_loss(
+    projections, _ = _project(
       graphdef, recipe, mesh, *weights, batch, key, training=False
     )
-    return terms
+    terms = _terms(recipe, mesh, projections, batch)
+    return terms, _sample(projections["audio"], mesh)
 
   return (
     jax.jit(

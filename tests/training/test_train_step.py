@@ -12,9 +12,11 @@ import pytest
 
 from pcl_jax.audio import feature_augmentation
 from pcl_jax.data import strategies
+from pcl_jax.losses import collapse
 from pcl_jax.models import encoders
 from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
+from tests.support import oracles
 from tests.support import small_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -129,14 +131,29 @@ def mixed():
 def test_evaluation_changes_no_state_and_repeats_itself(mixed):
   host, fresh, (train, evaluate), batch = mixed
   state = fresh()
-  first = jax.device_get(evaluate(state, batch, jax.random.key(0)))
+  first, sample = jax.device_get(evaluate(state, batch, jax.random.key(0)))
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), host)
-  again = jax.device_get(evaluate(state, batch, jax.random.key(0)))
+  again, _ = jax.device_get(evaluate(state, batch, jax.random.key(0)))
   assert first == again
+  assert sample.shape == (2, small_step.ROWS // 2, 8)
   trained, terms = train(state, batch, jax.random.key(0))
   norm = trained["batch_stats"]["norm"]
   assert np.abs(norm["mean"] - host["batch_stats"]["norm"]["mean"]).min() > 0
   assert float(terms["total"]) != float(first["total"])
+
+
+def test_collapse_is_measured_on_the_first_rows_of_all_samples(monkeypatch):
+  monkeypatch.setattr(train_step, "COLLAPSE_ROWS", 12)
+  samples = [oracles.normal(2, n, 3, seed=n) for n in (4, 1, 3)]
+  found = train_step.collapse_terms(samples, paired=True)
+  first, second = np.concatenate(samples, axis=1)[:, :6]
+  rows = np.concatenate([first, second])
+  for name, value in collapse.diagnostics(rows).items():
+    np.testing.assert_allclose(found[f"collapse_{name}"], value, rtol=1e-5)
+  expected = collapse.alignments(first, second).mean()
+  np.testing.assert_allclose(found["collapse_alignment"], expected, rtol=1e-5)
+  unpaired = train_step.collapse_terms(samples, paired=False)
+  assert found.keys() - unpaired.keys() == {"collapse_alignment"}
 
 
 def test_evaluation_returns_the_batch_statistics_it_was_given():
@@ -167,7 +184,7 @@ def test_a_step_leaves_out_rows_of_one_song_as_negatives(mixed):
   _, fresh, (_, evaluate), batch = mixed
   without = {name: rows for name, rows in batch.items() if name != "songs"}
   fewer, all_others = (
-    float(evaluate(fresh(), some, jax.random.key(0))["total"])
+    float(evaluate(fresh(), some, jax.random.key(0))[0]["total"])
     for some in (batch, without)
   )
   assert fewer < all_others - 1e-4
@@ -183,11 +200,11 @@ def test_mixup_changes_the_loss_and_follows_the_key(mixed):
   state = fresh()
 
   def total(step, seed):
-    return float(step(state, batch, jax.random.key(seed))["total"])
+    return float(step(state, batch, jax.random.key(seed))[0]["total"])
 
   plain = {k: host[k] for k in ("params", "batch_stats")}
   off = {
-    float(unmixed(plain, batch, jax.random.key(seed))["total"])
+    float(unmixed(plain, batch, jax.random.key(seed))[0]["total"])
     for seed in range(3)
   }
   on = {total(evaluate, seed) for seed in range(3)}
@@ -296,7 +313,7 @@ def test_negatives_of_the_own_device_alone_would_be_noticed():
 
   def total(part):
     rows = {k: v[part] for k, v in small_step.batch().items()}
-    return evaluate(state, split(rows), jax.random.key(0))["total"]
+    return evaluate(state, split(rows), jax.random.key(0))[0]["total"]
 
   halves = [total(slice(first, None, 2)) for first in (0, 1)]
   assert abs(np.mean(halves) - total(slice(None))) > 0.1
