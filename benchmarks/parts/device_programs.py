@@ -192,19 +192,20 @@ def _probes(
   members = jax.eval_shape(probe_training._new_members, several, grid, grid)
   features = _shape((rows, dims), jnp.float32)
   blocks = _shape((2, rows // 4), jnp.int32)
-  examples = probe_training.Examples(
-    features,
-    _shape((rows,), jnp.int32),
-    _shape((rows, tags), jnp.float32),
-    False,
-  )
+
+  def train_round(members, features, song_index, labels, order, blocks):
+    examples = probe_training.Examples(features, song_index, labels, False)
+    settings = {"count": rows // 2, "patience": search.patience}
+    return probe_training._train_round(
+      members, examples, order, blocks, **settings
+    )
+
+  songs = _shape((rows,), jnp.int32), _shape((rows, tags), jnp.float32)
   order = _shape((seeds, 2, search.batch), jnp.int32)
   yield (
     "probes",
     DeviceProgram(
-      probe_training._train_round,
-      (members, examples, order, blocks),
-      {"count": rows // 2, "patience": search.patience},
+      jax.jit(train_round), (members, features, *songs, order, blocks)
     ),
   )
   yield (

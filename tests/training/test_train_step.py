@@ -146,8 +146,8 @@ def test_collapse_is_measured_on_the_first_rows_of_all_samples(monkeypatch):
   monkeypatch.setattr(train_step, "COLLAPSE_ROWS", 12)
   samples = [oracles.normal(2, n, 3, seed=n) for n in (4, 1, 3)]
   found = train_step.collapse_terms(samples, paired=True)
-  first, second = np.concatenate(samples, axis=1)[:, :6]
-  rows = np.concatenate([first, second])
+  first, second = jnp.concatenate(samples, axis=1)[:, :6]
+  rows = jnp.concatenate([first, second])
   for name, value in collapse.diagnostics(rows).items():
     np.testing.assert_allclose(found[f"collapse_{name}"], value, rtol=1e-5)
   expected = collapse.alignments(first, second).mean()
