@@ -36,9 +36,9 @@ from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.data import dataset
-from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import song_groups
+from pcl_jax.data.splits import stratify
 from pcl_jax.library import music_files
 from preprocessing.melon import catalogue_maker
 from preprocessing.vectors import genre_words

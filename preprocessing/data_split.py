@@ -27,7 +27,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.common import programs
 from pcl_jax.data import catalogues
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 

@@ -29,7 +29,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 from preprocessing.free_packages import music_tree
 from preprocessing.free_packages import package_list
 from preprocessing.free_packages import package_source

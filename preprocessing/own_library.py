@@ -60,7 +60,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 from preprocessing.library import library_build
 from preprocessing.library import library_report
 from preprocessing.library import library_settings

@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--tree", type=pathlib.Path)
   flags = parser.parse_args(argv)
   module = part_list.PARTS[flags.name].module
-  importlib.import_module(f"benchmarks.accelerator.{module}").measure(
+  importlib.import_module(f"benchmarks.accelerator.parts.{module}").measure(
     part_context.Context(
       part=flags.name,
       out=flags.out,

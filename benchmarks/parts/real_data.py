@@ -18,7 +18,7 @@ import numpy as np
 from pcl_jax.common import locks
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 from pcl_jax.evaluation import folds
 from preprocessing import data_folds
 from preprocessing.free_packages import music_tree

@@ -12,8 +12,8 @@ from absl import logging
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import learned_songs
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import learned_songs
+from pcl_jax.data.splits import song_groups
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report

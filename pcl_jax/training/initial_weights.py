@@ -20,7 +20,7 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import hosts
-from pcl_jax.data import learned_songs
+from pcl_jax.data.splits import learned_songs
 from pcl_jax.training import setup
 
 KEY = checkpoint_files.INIT_FROM

@@ -25,8 +25,8 @@ from pcl_jax.common import jax_setup
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.common import versions
-from pcl_jax.data import learned_songs
 from pcl_jax.data import plans
+from pcl_jax.data.splits import learned_songs
 from pcl_jax.training import config_check
 from pcl_jax.training import initial_weights
 from pcl_jax.training import metric_writers

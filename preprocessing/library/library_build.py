@@ -15,7 +15,7 @@ from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import stratify
 from pcl_jax.library import audio_tags
 from pcl_jax.library import music_files
 from preprocessing.library import credits

@@ -7,7 +7,7 @@ from typing import Any
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 from preprocessing.library import credits
 from preprocessing.library import library_store
 from preprocessing.melon import catalogue_maker

@@ -13,9 +13,9 @@ from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import ragged
-from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import song_groups
+from pcl_jax.data.splits import stratify
 from preprocessing.melon import melon_meta
 from preprocessing.melon import published_split
 from preprocessing.melon import split_report

@@ -7,8 +7,8 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.data import song_groups
 from pcl_jax.data import song_writer
+from pcl_jax.data.splits import song_groups
 from preprocessing import data_split
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta

@@ -14,7 +14,7 @@ import pcl_jax
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
 from pcl_jax.common import storage
-from pcl_jax.data import learned_songs
+from pcl_jax.data.splits import learned_songs
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.evaluation.audit import leakage

@@ -19,11 +19,11 @@ from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import learned_songs
-from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
+from pcl_jax.data.splits import learned_songs
+from pcl_jax.data.splits import song_groups
 from pcl_jax.evaluation.audit import near_duplicates
 
 _EXAMPLES = 5

@@ -14,7 +14,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import stratify
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import search
 from pcl_jax.evaluation import bootstrap

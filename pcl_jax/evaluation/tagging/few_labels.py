@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from pcl_jax.data import catalogues
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import stratify
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import probe_file

@@ -5,7 +5,7 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import stratify
 from pcl_jax.evaluation.retrieval import relevance
 from pcl_jax.evaluation.tagging import labelled_sets
 

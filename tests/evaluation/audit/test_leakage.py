@@ -10,13 +10,13 @@ import pytest
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import learned_songs
 from pcl_jax.data import ragged
-from pcl_jax.data import song_groups
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.data import strategies
 from pcl_jax.data import vector_sources
+from pcl_jax.data.splits import learned_songs
+from pcl_jax.data.splits import song_groups
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
 from preprocessing.vectors import genre_words

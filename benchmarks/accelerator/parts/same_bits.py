@@ -3,8 +3,8 @@
 import contextlib
 
 from benchmarks.accelerator import part_context
-from benchmarks.accelerator import step_race
 from benchmarks.accelerator import workers
+from benchmarks.accelerator.parts import step_race
 from pcl_jax.common import errors
 
 _STEPS = 6

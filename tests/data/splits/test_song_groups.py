@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.song_groups."""
+"""Tests of pcl_jax.data.splits.song_groups."""
 
 import dataclasses
 import json
@@ -9,8 +9,8 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.data import song_groups
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import song_groups
+from pcl_jax.data.splits import stratify
 from tests.support import tiny_data
 
 SHARES = {"test_share": 0.2, "validation_share": 0.1}

@@ -4,8 +4,8 @@ import contextlib
 import statistics
 
 from benchmarks.accelerator import part_context
-from benchmarks.accelerator import step_race
 from benchmarks.accelerator import workers
+from benchmarks.accelerator.parts import step_race
 from pcl_jax.common import errors
 
 # A process ends at a flag that its XLA does not know, which is then said.

@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.data.learned_songs."""
+"""Tests of pcl_jax.data.splits.learned_songs."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.data import learned_songs
+from pcl_jax.data.splits import learned_songs
 from tests.support import tiny_data
 
 

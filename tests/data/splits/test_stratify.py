@@ -1,11 +1,11 @@
-"""Tests of pcl_jax.data.stratify."""
+"""Tests of pcl_jax.data.splits.stratify."""
 
 import numpy as np
 import pytest
 
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.data import stratify
+from pcl_jax.data.splits import stratify
 
 
 def test_parts_are_stratified_over_the_codes():

@@ -7,8 +7,8 @@ from benchmarks.accelerator import part_context
 from benchmarks.accelerator import programs
 from benchmarks.accelerator import random_data
 from benchmarks.accelerator import run_figures
-from benchmarks.accelerator import sample_songs
 from benchmarks.accelerator import trace_summary
+from benchmarks.accelerator.parts import sample_songs
 from pcl_jax.evaluation import report
 from pcl_jax.training import metric_writers
 

@@ -6,7 +6,7 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.data import song_groups
+from pcl_jax.data.splits import song_groups
 
 NEW = song_groups.NEW
 _MAX_SEED = 2**32 - 1
