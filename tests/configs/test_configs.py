@@ -320,6 +320,7 @@ def test_a_step_of_a_variant_at_full_size_fits_together(
   (combos, method, _, _), _ = _expected(name, argument)
   expected = {TERMS.get(combo, "audio+audio_self") for combo in combos}
   expected |= {f"audio_{method}_CO"} if method else set()
+  expected |= {train_step.SKIPPED} if step else set()
   assert terms.keys() == expected | {"total"}
   assert {(x.shape, str(x.dtype)) for x in terms.values()} == {((), "float32")}
 
