@@ -27,6 +27,7 @@ from benchmarks.parts import strategy_runs
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
+from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import half_precision
@@ -35,13 +36,19 @@ from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import report
 
 STAGES = ("data", "train", "export", "evaluate", "card")
-RECIPE = "album+augmented+all"
+RECIPE = "ss"
 _TASKS = "artist,artist_other_album,album,sub_genre,hubs,collapse"
 SCORES = 300
 
 
 def _runs(flags: argparse.Namespace) -> dict[int, pathlib.Path]:
   return {seed: flags.out / "runs" / str(seed) for seed in flags.seeds}
+
+
+def _data_dir(flags: argparse.Namespace) -> pathlib.Path:
+  if flags.fold is None:
+    return flags.out / "data"
+  return flags.out / "folds" / str(flags.fold)
 
 
 def _make_data(flags: argparse.Namespace) -> None:
@@ -58,7 +65,7 @@ def _train(flags: argparse.Namespace) -> None:
   sizes, jobs = real_runs.sizes_of(flags), []
   for seed, folder in _runs(flags).items():
     config = real_runs.config_of(
-      flags.recipe, seed, flags.out / "data", sizes, flags.out
+      flags.recipe, seed, _data_dir(flags), sizes, flags.out
     )
     settings = strategy_runs.settings_of(flags.recipe, config)
     if strategy_runs.read_result(folder, settings) is None:
@@ -80,7 +87,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
   for seed in flags.seeds:
     bundle = flags.out / "bundles" / str(seed)
     found = evaluator.evaluate(
-      bundle, flags.out / "data", tasks=_TASKS, baselines=True
+      bundle, _data_dir(flags), tasks=_TASKS, baselines=True
     )
     report.write(bundle, found)
     print(report.format_evaluation(found))
@@ -90,7 +97,7 @@ def _write_cards(flags: argparse.Namespace) -> None:
   # Needs packages that training does not.
   from benchmarks.parts import pretrained_card
 
-  hours = real_runs.hours(dataset.DataSet(flags.out / "data"))
+  hours = real_runs.hours(dataset.DataSet(_data_dir(flags)), catalogues.TRAIN)
   bundles = [flags.out / "bundles" / str(seed) for seed in flags.seeds]
   pairs = [(one, one) for one in bundles]
   if flags.place is not None:
@@ -123,6 +130,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--threads", type=command_line.count, default=os.cpu_count())
   real_runs.add_flags(parser)
   add("--recipe", type=real_runs.recipe, default=RECIPE)
+  text = "leave this fold out, a quarter of the songs, and measure on it"
+  add("--fold", type=int, choices=range(4), help=text)
   text = "card: a copy of the first seed's bundle, such as pcl_jax/pretrained"
   add("--place", type=command_line.path, help=text)
   add("--license", default=model_card.NO_LICENSE, help="of the weights")

@@ -45,7 +45,7 @@ def append(bundle: pathlib.Path, folder: pathlib.Path, hours: float) -> None:
   Args:
     bundle: its folder.
     folder: of benchmarks.pretrained, with free_music/ and scores/.
-    hours: of audio in all songs.
+    hours: of audio in the training songs.
   """
   path = bundle / "README.md"
   card = path.read_text(encoding="utf-8").partition(BEGIN)[0].rstrip()
@@ -53,7 +53,8 @@ def append(bundle: pathlib.Path, folder: pathlib.Path, hours: float) -> None:
     *_packages(folder / "free_music"),
     *_scores(folder / "scores"),
     "",
-    f"In all {hours:.1f} hours, the first three minutes of each track. "
+    f"It was trained on {hours:.1f} hours of this, the first three minutes of "
+    "each track; other artists and albums were kept for the test. "
     "Artists are those of the tags and the composers of the scores, albums "
     "those of the tags or else the packages.",
     "",
@@ -66,7 +67,9 @@ def append(bundle: pathlib.Path, folder: pathlib.Path, hours: float) -> None:
     "no moods by name and no quality.",
     "- An album's recordings share a way of production, which it has learned "
     "to hear: the same song recorded otherwise may lie far away.",
-    "- docs/real_music.md of pcl_jax compares it with other programs.",
+    "- Rendered scores are among the songs of the results above; "
+    "docs/real_music.md of pcl_jax has those of recordings alone, beside other "
+    "programs.",
   ]
   text = "\n".join([card, BEGIN, *lines])
   storage.write_text(path, text + "\n")

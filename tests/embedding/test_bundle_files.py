@@ -231,7 +231,7 @@ def test_the_card_has_the_results_of_the_same_weights(encoder, tmp_path):
   path.write_text(json.dumps(results))
   assert made.save(tmp_path / "a", license="mit") == ""
   text = (tmp_path / "a" / bundle_files.CARD).read_text()
-  assert f"On 60 songs (data set `{'e' * 12}`)" in text
+  assert f"In a data set of 60 songs (`{'e' * 12}`)" in text
   assert "| hubs | skew | 0.500 | 0.400 to 0.600 | 12 |" in text
   assert "| same artist | precision_at_5 | 0.250 | 0.200 to 0.300 | 9 |" in text
   header = _header(tmp_path / "a")

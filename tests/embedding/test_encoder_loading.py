@@ -1,5 +1,7 @@
 """Tests of the encoder that comes with the package."""
 
+import pathlib
+
 import numpy as np
 from pyarrow import parquet
 import pytest
@@ -25,6 +27,16 @@ def box(tmp_path, monkeypatch):
   pcl_jax.load(run).save(tmp_path / "box")
   monkeypatch.setattr(encoder_loading, "_PRETRAINED_FOLDER", tmp_path / "box")
   return tmp_path / "box"
+
+
+def test_the_encoder_in_the_box_gives_its_golden_vectors_and_is_small():
+  encoder = pcl_jax.load()  # Refused if the vectors are others.
+  assert encoder.features == 384
+  folder = pathlib.Path(pcl_jax.__file__).parent / "pretrained"
+  assert sum(one.stat().st_size for one in folder.iterdir()) < 12_000_000
+  card = (folder / "README.md").read_text(encoding="utf-8")
+  for said in ("## Limits", "wesnoth-1.16-music", "music21", "hours"):
+    assert said in card
 
 
 def test_what_comes_with_the_package_is_loaded_where_no_place_is_given(box):

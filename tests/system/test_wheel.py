@@ -100,10 +100,13 @@ def _expected(workdir: pathlib.Path) -> np.ndarray:
   return encoder.embed(samples, sample_rate_hz=22_050, batch_patches=2)
 
 
-def test_the_module_for_pytorch_comes_with_the_wheel(wheel):
+@pytest.mark.parametrize(
+  "name", ["interop/modeling_pcl.py", "pretrained/model.safetensors"]
+)
+def test_what_is_not_imported_comes_with_the_wheel(wheel, name):
   with zipfile.ZipFile(wheel) as archive:
-    found = archive.read("pcl_jax/interop/modeling_pcl.py")
-  assert found == (ROOT / "pcl_jax/interop/modeling_pcl.py").read_bytes()
+    found = archive.read(f"pcl_jax/{name}")
+  assert found == (ROOT / "pcl_jax" / name).read_bytes()
 
 
 @pytest.mark.long

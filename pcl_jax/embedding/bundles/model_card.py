@@ -146,8 +146,9 @@ def _results(config: dict[str, Any]) -> list[str]:
   if not evaluation:
     return ["It was not evaluated when it was exported."]
   lines = [
-    f"On {evaluation['songs']} songs (data set "
-    f"`{evaluation['fingerprint'][:12]}`), with 95 % bootstrap intervals:",
+    f"In a data set of {evaluation['songs']} songs "
+    f"(`{evaluation['fingerprint'][:12]}`), with 95 % bootstrap intervals over "
+    "the items, which are the songs that were looked up:",
     "",
     "| task | metric | value | interval | items |",
     "|---|---|---|---|---|",
@@ -174,7 +175,7 @@ def make(
   """
   built, layers = config["architecture"], config["layers"]
   origin, data = config["origin"], config["origin"]["data"]
-  songs = f"{data.get('songs')} songs"
+  songs = f"the training songs among {data.get('songs')}"
   mark = data.get("fingerprint")
   fingerprint = f" (data set `{mark[:12]}`)" if mark else ""
   training = f"Strategy {origin['strategy']}, step {origin['step']}, on {songs}"
