@@ -342,4 +342,4 @@ def test_the_card_of_the_box_has_its_sources_once(tmp_path):
   assert card.count("| a-game | 1.2-1 | CC-BY-SA-4.0 |") == 1
   assert "| b |" not in card  # It has no music.
   assert "And 1 scores of the corpus of music21 10.5.1" in card
-  assert "In all 12.3 hours" in card
+  assert "trained on 12.3 hours" in card
