@@ -125,6 +125,10 @@ def check_readable(path: Path) -> None:
   Raises:
     UnreadableAudio: with the reason.
   """
+  if pathlib.Path(path).is_dir():
+    raise UnreadableAudio(
+      path, "it is a folder", remedy="One audio file is needed here."
+    )
   if not pathlib.Path(path).is_file():
     raise UnreadableAudio(path, "there is no such file")
   if os.path.getsize(path) == 0:

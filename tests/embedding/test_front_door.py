@@ -179,6 +179,7 @@ NAN = np.where(np.arange(RATE_HZ) == 7, np.nan, TONE)
   ("audio", "options", "message"),
   [
     ("absent.mp3", {}, "absent.mp3: there is no such file"),
+    (".", {}, "it is a folder. One audio file is needed here."),
     (
       "absent.mp3",
       {"sample_rate_hz": RATE_HZ},
