@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import os
 import pathlib
 
-from benchmarks.parts import real_runs
-from benchmarks.parts import strategy_runs
+from benchmarks.real_music import real_runs
+from benchmarks.strategies import strategy_runs
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
@@ -53,7 +53,7 @@ def _data_dir(flags: argparse.Namespace) -> pathlib.Path:
 
 def _make_data(flags: argparse.Namespace) -> None:
   # Needs packages that training does not.
-  from benchmarks.parts import real_data
+  from benchmarks.real_music import real_data
 
   real_data.make(flags.out, scores=flags.scores, threads=flags.threads)
   folds = real_data.make_folds(flags.out)
@@ -95,7 +95,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 def _write_cards(flags: argparse.Namespace) -> None:
   # Needs packages that training does not.
-  from benchmarks.parts import pretrained_card
+  from benchmarks.real_music import pretrained_card
 
   hours = real_runs.hours(dataset.DataSet(_data_dir(flags)), catalogues.TRAIN)
   bundles = [flags.out / "bundles" / str(seed) for seed in flags.seeds]

@@ -15,7 +15,7 @@ from pcl_jax.models import cpu_conv
 from pcl_jax.training import setup
 from preprocessing import sample_data
 from tests.support import quick_backbone
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -4,7 +4,7 @@ import pathlib
 import shutil
 
 from benchmarks.accelerator import part_context
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 PAIRS = 384  # The configs' batch.
 TINY_PAIRS, TINY_WIDTH = 8, 4

@@ -16,7 +16,7 @@ from pcl_jax.common import errors
 from pcl_jax.training import loop
 from tests.support import quick_backbone
 from tests.support import small_state
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 LOSSES = [1.0, 4.0, 3.0, 2.0]  # The best is 1, then 4; the latest 3 and 4.
 

@@ -16,8 +16,8 @@ from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
 from tests.support import small_state
-from tests.support import tiny_melon
-from tests.support import tiny_run
+from tests.support.tiny import tiny_melon
+from tests.support.tiny import tiny_run
 
 NUMBERS = 2**19  # 2 MB a state.
 DISK = "size=12m"

@@ -19,8 +19,8 @@ from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
-from tests.support import tiny_data
-from tests.support import tiny_run
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_run
 
 SS = (("audio", "audio_self"),)
 

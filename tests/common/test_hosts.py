@@ -19,7 +19,7 @@ from pcl_jax.common import hosts
 from pcl_jax.common import locks
 from pcl_jax.training import loop
 from tests.support import launching
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 LIMIT_S = 300  # A hang is a failure.
 

@@ -25,7 +25,7 @@ from pcl_jax.training import profiling
 from pcl_jax.training import setup
 from pcl_jax.training import train_step
 from tests.support import quick_backbone
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*_*.py"))

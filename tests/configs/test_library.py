@@ -8,7 +8,7 @@ from configs import library
 from pcl_jax.common import errors
 from pcl_jax.training import config_check
 from pcl_jax.training import run_sizes
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 NAMES = {
   "": "SS",

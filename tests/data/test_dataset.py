@@ -13,7 +13,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SS = strategies.parse([["audio", "audio_self"]], "")
 CM = strategies.parse([["audio", "cf"], ["audio", "genre_w2v"]], "")

@@ -15,7 +15,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import false_negatives
 from pcl_jax.data import ragged
 from pcl_jax.losses import loss_terms
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SONGS = 12
 

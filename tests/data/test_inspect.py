@@ -12,7 +12,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import inspect
 from pcl_jax.data import ragged
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pcl_jax.data import loader
 from pcl_jax.data import plans
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 BATCH = 8
 CATALOGUE = tiny_data.tiny_catalogue()

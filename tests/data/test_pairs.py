@@ -13,7 +13,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import pairs
 from pcl_jax.data import plans
 from pcl_jax.data import ragged
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SONGS = 14
 ALL = np.ones(SONGS, bool)

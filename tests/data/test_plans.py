@@ -12,7 +12,7 @@ from scipy import stats
 from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
 from pcl_jax.data import plans
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 WINDOW = 625
 PATCH = song_patches.FRAMES

@@ -16,7 +16,7 @@ from pcl_jax.data import pairs
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
 from pcl_jax.data import song_store
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 CATALOGUE = tiny_data.tiny_catalogue(songs=200, seed=1)
 BLOCKS = read_order.Blocks(count=10, cached_batches=3)

@@ -16,7 +16,7 @@ from pcl_jax.data import pairs
 from pcl_jax.data import plans
 from pcl_jax.data import resident_songs
 from pcl_jax.data import song_store
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 CATALOGUE = tiny_data.tiny_catalogue()
 BATCH = 8

@@ -16,8 +16,8 @@ from pcl_jax.data import ragged
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.data import verify
-from tests.support import tiny_data
-from tests.support import tiny_run
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_run
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pcl_jax.library import music_files
 from tests.support import music_run
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_data
-from tests.support import tiny_library
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_library
 
 
 @pytest.fixture(scope="module", autouse=True)

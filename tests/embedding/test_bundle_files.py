@@ -25,7 +25,7 @@ from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.training import loop
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 BATCH = {"batch_patches": 2}
 WEIGHT = "backbone.fc.kernel"

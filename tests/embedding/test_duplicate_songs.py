@@ -12,7 +12,7 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import duplicate_songs
 from tests.support import coded_music
-from tests.support import tiny_table
+from tests.support.tiny import tiny_table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

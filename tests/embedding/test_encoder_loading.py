@@ -14,7 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.embedding import encoder_loading
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -15,7 +15,7 @@ from pcl_jax.embedding.bundles import hub_downloads
 from tests.support import fake_hub
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_data
-from tests.support import tiny_library
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_library
 
 DOC = pathlib.Path(__file__).parents[2] / "docs" / "python.md"
 

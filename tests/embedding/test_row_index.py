@@ -11,7 +11,7 @@ from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import row_index
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_table
-from tests.support import tiny_table
+from tests.support.tiny import tiny_table
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 CATALOGUE = tiny_data.tiny_catalogue()
 SONGS = np.array([7, 0, 30, 59, 16, 30, 41], np.int32)  # One of them twice.

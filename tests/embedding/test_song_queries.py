@@ -22,8 +22,8 @@ from pcl_jax.embedding.lists import song_lists
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_library
-from tests.support import tiny_table
+from tests.support.tiny import tiny_library
+from tests.support.tiny import tiny_table
 
 SONGS = tiny_table.SONGS
 

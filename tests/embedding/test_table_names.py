@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pcl_jax.embedding import table_names
-from tests.support import tiny_table
+from tests.support.tiny import tiny_table
 
 ODD = os.fsdecode(b"caf\xe9.mp3")
 

@@ -18,7 +18,7 @@ from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_table
 from tests.support import music_run
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 BATCH, SONGS = music_run.BATCH, music_run.SONGS
 _embed = music_run.embed

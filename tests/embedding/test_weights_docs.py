@@ -12,7 +12,7 @@ import pytest
 import pcl_jax
 from tests.interop import stand_ins
 from tests.support import quick_run
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

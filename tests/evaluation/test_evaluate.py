@@ -33,7 +33,7 @@ from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 
 def _prepare(directory, channels="mean", **changes):

@@ -18,7 +18,7 @@ from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import folds
 from pcl_jax.evaluation import report
 from preprocessing import data_folds
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pcl_jax.evaluation import mel_baselines
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SONGS = np.array([7, 0, 30, 30], np.int32)
 

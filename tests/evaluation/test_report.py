@@ -5,7 +5,7 @@ import json
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from tests.support import reported_run
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 
 def test_the_summary_has_the_headline_of_each_task_in_a_few_lines(tmp_path):

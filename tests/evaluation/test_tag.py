@@ -21,7 +21,7 @@ from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import song_tags
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -15,7 +15,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import vector_tables
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -8,7 +8,7 @@ import pytest
 
 import pcl_jax
 from pcl_jax import embed
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from pcl_jax.library import audio_digests
-from tests.support import tiny_library
 from tests.support.audio_files import encoded_audio
+from tests.support.tiny import tiny_library
 
 digest = audio_digests.digest
 

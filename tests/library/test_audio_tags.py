@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from pcl_jax.library import audio_tags
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 LONG = "A Long Artist Name That Is Cut By The Old Tag"
 

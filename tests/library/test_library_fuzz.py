@@ -9,7 +9,7 @@ import pytest
 
 from pcl_jax.library import playlist_files
 from preprocessing.library import library_meta
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 _quick = hypothesis.settings(
   max_examples=30,

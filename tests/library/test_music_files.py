@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pcl_jax.library import music_files
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 @pytest.fixture

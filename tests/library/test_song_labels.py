@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pcl_jax.library import song_labels
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 @pytest.fixture

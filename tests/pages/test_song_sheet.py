@@ -10,7 +10,7 @@ import pytest
 from pcl_jax.data import dataset
 from pcl_jax.library import music_files
 from pcl_jax.pages import song_sheet
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 
 @pytest.fixture

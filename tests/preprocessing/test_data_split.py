@@ -12,7 +12,7 @@ from pcl_jax.data.splits import song_groups
 from preprocessing import data_split
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 SONGS = [tiny_melon.song(i) for i in range(0, 120, 2)]
 

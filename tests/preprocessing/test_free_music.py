@@ -4,7 +4,7 @@ from pcl_jax.data import catalogues
 from preprocessing import free_music
 from preprocessing.library import library_settings
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 def test_packages_become_a_data_set(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from preprocessing import genre_vectors
 from preprocessing.vectors import genre_words
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 DIMS = 8
 

@@ -14,7 +14,7 @@ from preprocessing import melon_lmdb
 from preprocessing.melon import conversion
 from preprocessing.melon import converter
 from preprocessing.melon import melon_spectrogram
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 IDS = (3, 999, 1000, 1001, 70_000)
 

@@ -17,8 +17,8 @@ from preprocessing.library import library_build
 from preprocessing.library import library_report
 from preprocessing.library import library_store
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
 from tests.support.audio_files import real_library
+from tests.support.tiny import tiny_library
 
 
 def _meta(data_dir, name):

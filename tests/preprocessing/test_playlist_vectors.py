@@ -17,7 +17,7 @@ from pcl_jax.data import ragged
 from preprocessing import playlist_vectors
 from preprocessing.vectors import playlist_factors
 from preprocessing.vectors import warp
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -10,7 +10,7 @@ from preprocessing.scores import rendering
 from preprocessing.scores import score_choice
 from preprocessing.scores import score_notes
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 def test_scores_become_a_data_set(tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from preprocessing.tagging import gtzan
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_coverage
 from preprocessing.tagging import tagging_store
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 ROOT = pathlib.Path(__file__).parents[2]
 

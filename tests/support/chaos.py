@@ -42,7 +42,7 @@ _ASK_AGAIN_S = 0.005
 _HANGS_S = 300.0
 _RESULT = "result.json"
 _LOG = "trainer.log"
-_MODULES = ("tests.support.quick_backbone", "tests.support.tiny_run")
+_MODULES = ("tests.support.quick_backbone", "tests.support.tiny.tiny_run")
 
 
 @dataclasses.dataclass
@@ -92,7 +92,7 @@ def _train_to_the_end(values: dict[str, Any], workdir: pathlib.Path) -> None:
   from pcl_jax.models import audio_encoder
   from pcl_jax.training import loop
   from tests.support import quick_backbone
-  from tests.support import tiny_run
+  from tests.support.tiny import tiny_run
 
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", 1)
@@ -294,7 +294,7 @@ def make_trainers(folder: pathlib.Path, kills: int) -> tuple[Trainer, Trainer]:
     kills: that the other is to get; it is as long as they need.
   """
   from tests.support import quick_backbone
-  from tests.support import tiny_run
+  from tests.support.tiny import tiny_run
 
   data = tiny_run.make_data_set(folder / "data")
   # A start saves half of the most on the mean, and a SIGTERM once more.

@@ -13,7 +13,7 @@ from preprocessing.melon import melon_meta
 from preprocessing.sample import song_clips
 from preprocessing.sample import synthesis
 from tests.support import quick_run
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 # Each would end a script, begin an element, or end a text.
 ODD_NAMES = [

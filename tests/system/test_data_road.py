@@ -14,7 +14,7 @@ from preprocessing import genre_vectors
 from preprocessing import melon_lmdb
 from preprocessing import playlist_vectors
 from tests.support import quick_backbone
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 
 def _pack(melon_dir, packed) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.parts import device_programs
+from benchmarks.ahead_of_time import device_programs
 from pcl_jax.training import train_step
 
 PLATFORMS = ("cuda", "tpu")

@@ -22,7 +22,7 @@ from preprocessing.tagging import gtzan
 from preprocessing.tagging import preparation
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -9,14 +9,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from benchmarks import real_music
-from benchmarks.parts import musicnn
-from benchmarks.parts import pretrained_card
-from benchmarks.parts import real_baselines
-from benchmarks.parts import real_runs
-from benchmarks.parts import real_scores
-from benchmarks.parts import real_table
-from benchmarks.parts import strategy_runs
+from benchmarks.real_music import __main__ as real_music
+from benchmarks.real_music import musicnn
+from benchmarks.real_music import pretrained_card
+from benchmarks.real_music import real_baselines
+from benchmarks.real_music import real_runs
+from benchmarks.real_music import real_scores
+from benchmarks.real_music import real_table
+from benchmarks.strategies import strategy_runs
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
@@ -24,7 +24,7 @@ from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.library import music_files
 from preprocessing import data_folds
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SIZES = real_runs.Sizes(steps=20, batch_size=8, width=4)
 

@@ -16,8 +16,8 @@ from pcl_jax.models import audio_encoder
 from pcl_jax.training import loop
 from preprocessing.library import library_build
 from tests import conftest
-from tests.support import tiny_run
 from tests.support.audio_files import real_library
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import strategies
-from benchmarks.parts import strategy_runs
-from benchmarks.parts import strategy_table
+from benchmarks.strategies import __main__ as strategies
+from benchmarks.strategies import strategy_runs
+from benchmarks.strategies import strategy_table
 from configs import sample
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
@@ -19,8 +19,8 @@ from pcl_jax.data import strategies as pcl_strategy
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation.retrieval import precision_at_k
-from tests.support import tiny_data
-from tests.support import tiny_run
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_run
 
 
 def _row(seed, seeds=3, queries=40, shift=0.0):

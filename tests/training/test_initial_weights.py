@@ -24,8 +24,8 @@ from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
 from tests.support import quick_run
-from tests.support import tiny_run
 from tests.support.published import golden_weights
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

@@ -15,7 +15,7 @@ from pcl_jax.data import song_store
 from pcl_jax.training import nonfinite
 from pcl_jax.training import replay
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

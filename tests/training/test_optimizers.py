@@ -12,7 +12,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.training import optimizers
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 PEAK = 0.02
 

@@ -12,7 +12,7 @@ import pytest
 
 from pcl_jax.training import preemption
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

@@ -10,7 +10,7 @@ from pcl_jax.training import loop
 from pcl_jax.training import metric_writers
 from pcl_jax.training import run_messages
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

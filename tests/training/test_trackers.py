@@ -13,7 +13,7 @@ from pcl_jax.common import hosts
 from pcl_jax.training import metric_writers
 from pcl_jax.training import trackers
 from tests.support import event_files
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 
 class _Wandb(types.ModuleType):

@@ -9,7 +9,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data.splits import learned_songs
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.data.splits import song_groups
 from pcl_jax.data.splits import stratify
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 SHARES = {"test_share": 0.2, "validation_share": 0.1}
 

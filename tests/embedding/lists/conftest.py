@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support import tiny_table
+from tests.support.tiny import tiny_table
 
 ARTISTS = ["Ann", "Bob", "Cid & Dee", ""]
 GENRES = ["Rock", "Jazz", "Hip Hop"]

@@ -14,8 +14,8 @@ from pcl_jax.data import song_store
 from pcl_jax.data import vector_sources
 from pcl_jax.embedding import song_table
 from pcl_jax.library import playlist_files
-from tests.support import tiny_data
-from tests.support import tiny_table
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_table
 
 
 @pytest.fixture(scope="module")

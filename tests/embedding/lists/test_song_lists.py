@@ -13,7 +13,7 @@ from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.lists import song_lists
 from pcl_jax.library import song_labels
-from tests.support import tiny_table
+from tests.support.tiny import tiny_table
 
 SONGS = tiny_table.SONGS
 Wishes = list_wishes.Wishes

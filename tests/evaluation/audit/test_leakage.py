@@ -20,8 +20,8 @@ from pcl_jax.data.splits import song_groups
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.evaluation.audit import provenance
 from preprocessing.vectors import genre_words
-from tests.support import tiny_data
-from tests.support import tiny_run
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

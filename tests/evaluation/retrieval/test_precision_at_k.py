@@ -9,7 +9,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.evaluation.retrieval import relevance
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

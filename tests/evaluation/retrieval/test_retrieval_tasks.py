@@ -14,7 +14,7 @@ from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.retrieval import retrieval_tasks
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

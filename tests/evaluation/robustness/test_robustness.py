@@ -19,7 +19,7 @@ from pcl_jax.evaluation.robustness import command
 from pcl_jax.evaluation.robustness import robustness_measures
 from pcl_jax.evaluation.tagging import probes
 from preprocessing import sample_audio
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

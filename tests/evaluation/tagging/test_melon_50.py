@@ -21,7 +21,7 @@ from pcl_jax.evaluation.tagging import probes
 from pcl_jax.models import audio_encoder
 from tests.support import labelled_example
 from tests.support import quick_backbone
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 
 def _catalogue(songs: int = 3000, codes: int = 60) -> catalogues.Catalogue:

@@ -21,7 +21,7 @@ from preprocessing.tagging import gtzan
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_store
 from tests.support import quick_backbone
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 LONG_S = {"rock.00000": 9.0, "jazz.00002": 4.1, "pop.00001": 13.0}

@@ -19,8 +19,8 @@ from preprocessing.tagging import mtg_jamendo
 from preprocessing.tagging import preparation
 from tests.support import labelled_example
 from tests.support import quick_backbone
-from tests.support import tiny_data
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_data
+from tests.support.tiny import tiny_tagging
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

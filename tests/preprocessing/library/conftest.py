@@ -4,7 +4,7 @@ import pytest
 
 from pcl_jax.audio import decode
 from preprocessing.library import library_build
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 @pytest.fixture

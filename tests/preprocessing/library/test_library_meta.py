@@ -12,7 +12,7 @@ from preprocessing.library import library_meta
 from preprocessing.library import library_report
 from preprocessing.library import song_records
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])

@@ -17,7 +17,7 @@ from preprocessing.library import library_report
 from preprocessing.library import library_settings
 from preprocessing.library import library_store
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from preprocessing.library import library_store
 from preprocessing.library import song_records
 from preprocessing.library import staging
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 SMALL = tiny_library.SMALL
 _features = tiny_library.features

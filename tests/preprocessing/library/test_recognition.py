@@ -10,7 +10,7 @@ import soundfile
 from pcl_jax.embedding import audio_sources
 from preprocessing.library import library_build
 from preprocessing.vectors import playlist_factors
-from tests.support import tiny_library
+from tests.support.tiny import tiny_library
 
 SMALL = tiny_library.SMALL
 _features = tiny_library.features

@@ -8,7 +8,7 @@ import pytest
 
 from pcl_jax.common import errors
 from preprocessing.melon import melon_meta
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 _JSON = st.recursive(
   st.one_of(

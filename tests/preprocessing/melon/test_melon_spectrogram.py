@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocessing.melon import melon_spectrogram
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 
 def test_every_truncation_of_a_file_is_unreadable(tmp_path):

@@ -19,7 +19,7 @@ from preprocessing.melon import converter
 from preprocessing.melon import melon_ledger
 from preprocessing.melon import melon_spectrogram
 from preprocessing.melon import tar_reader
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 ROOT = pathlib.Path(__file__).parents[3]
 

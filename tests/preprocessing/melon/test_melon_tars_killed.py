@@ -14,7 +14,7 @@ import pytest
 from pcl_jax.common import errors
 from preprocessing.melon import conversion
 from preprocessing.melon import melon_ledger
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -15,7 +15,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import song_writer
 from preprocessing import data_split
 from preprocessing.melon import published_split
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 PARTS = ([0, 4, 5, 70_000, 300_000], [7, 9], [11, 12])
 

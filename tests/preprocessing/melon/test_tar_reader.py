@@ -13,7 +13,7 @@ import pytest
 from preprocessing.melon import melon_source
 from preprocessing.melon import melon_spectrogram
 from preprocessing.melon import tar_reader
-from tests.support import tiny_melon
+from tests.support.tiny import tiny_melon
 
 BODIES = {5: b"five" * 300, 999: b"", 1000: b"x" * 512, 70_123: b"y" * 513}
 

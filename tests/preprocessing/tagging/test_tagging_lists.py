@@ -11,7 +11,7 @@ from preprocessing.tagging import magnatagatune
 from preprocessing.tagging import mtg_jamendo
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_clips
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 
 def _sizes(clip_list):

@@ -13,7 +13,7 @@ from preprocessing.tagging import gtzan
 from preprocessing.tagging import magnatagatune
 from preprocessing.tagging import mtg_jamendo
 from preprocessing.tagging import tagging_clips
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 _quick = hypothesis.settings(
   max_examples=20,

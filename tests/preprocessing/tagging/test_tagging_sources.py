@@ -12,7 +12,7 @@ from preprocessing.tagging import mtg_jamendo
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_coverage
 from preprocessing.tagging import tagging_store
-from tests.support import tiny_tagging
+from tests.support.tiny import tiny_tagging
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import event_files
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

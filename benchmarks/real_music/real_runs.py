@@ -19,9 +19,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from benchmarks.parts import real_scores
-from benchmarks.parts import strategy_runs
-from benchmarks.parts import strategy_table
+from benchmarks.real_music import real_scores
+from benchmarks.strategies import strategy_runs
+from benchmarks.strategies import strategy_table
 from configs import common
 from configs import library
 from pcl_jax.audio import song_patches

@@ -19,7 +19,7 @@ from pcl_jax.data import song_store
 from pcl_jax.training import loop
 from pcl_jax.training import setup
 from tests.support import quick_backbone
-from tests.support import tiny_data
+from tests.support.tiny import tiny_data
 
 STEPS, EPOCHS = 4, 3  # Of `quick_config`: 36 training songs, 8 a batch.
 LAST = STEPS * EPOCHS

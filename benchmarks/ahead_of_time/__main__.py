@@ -21,9 +21,9 @@ import sys
 
 import jax
 
+from benchmarks.ahead_of_time import compiled_program
+from benchmarks.ahead_of_time import device_programs
 from benchmarks.parts import absent_gpus
-from benchmarks.parts import compiled_program
-from benchmarks.parts import device_programs
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.models import audio_encoder

@@ -20,7 +20,7 @@ from flax import nnx
 import ml_collections
 import numpy as np
 
-from benchmarks.parts import strategy_table
+from benchmarks.strategies import strategy_table
 from configs import common
 from configs import sample
 from pcl_jax.checkpoint import checkpoint_files

@@ -13,9 +13,9 @@ from jaxtyping import Float
 import numpy as np
 
 from benchmarks.parts import machine
-from benchmarks.parts import real_scores
-from benchmarks.parts import strategy_runs
-from benchmarks.parts import strategy_table
+from benchmarks.real_music import real_scores
+from benchmarks.strategies import strategy_runs
+from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import dataset

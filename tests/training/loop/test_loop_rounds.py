@@ -6,7 +6,7 @@ import pytest
 
 from pcl_jax.data import plans
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.parts import machine
-from benchmarks.parts import strategy_runs
-from benchmarks.parts import strategy_table
+from benchmarks.strategies import strategy_runs
+from benchmarks.strategies import strategy_table
 from configs import common
 from configs import sample
 from pcl_jax.common import errors

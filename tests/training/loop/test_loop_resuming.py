@@ -17,7 +17,7 @@ from pcl_jax.data import dataset
 from pcl_jax.training import config_check
 from pcl_jax.training import loop
 from pcl_jax.training import setup
-from tests.support import tiny_run
+from tests.support.tiny import tiny_run
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

@@ -15,9 +15,9 @@ import numpy as np
 import scipy.fft
 import tqdm
 
-from benchmarks.parts import musicnn
-from benchmarks.parts import real_scores
-from benchmarks.parts import real_table
+from benchmarks.real_music import musicnn
+from benchmarks.real_music import real_scores
+from benchmarks.real_music import real_table
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors

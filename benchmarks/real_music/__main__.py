@@ -22,10 +22,10 @@ import argparse
 from collections.abc import Sequence
 import time
 
-from benchmarks.parts import real_runs
-from benchmarks.parts import real_table
-from benchmarks.parts import strategy_runs
-from benchmarks.parts import strategy_table
+from benchmarks.real_music import real_runs
+from benchmarks.real_music import real_table
+from benchmarks.strategies import strategy_runs
+from benchmarks.strategies import strategy_table
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.evaluation import folds
@@ -81,7 +81,7 @@ def _train(flags: argparse.Namespace) -> None:
 
 def _baselines(flags: argparse.Namespace) -> None:
   # Needs packages that training does not.
-  from benchmarks.parts import real_baselines
+  from benchmarks.real_music import real_baselines
 
   real_baselines.make(
     flags.data.with_name("data"),
