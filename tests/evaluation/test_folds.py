@@ -44,9 +44,9 @@ def divided(tmp_path_factory):
   return root
 
 
-def _found(root, fold, tasks="artist,hubs,playlist_continuation,collapse"):
+def _found(root, fold):
   return evaluator.evaluate_table(
-    root / "table.parquet", str(root / "data-folds" / str(fold)), tasks=tasks
+    root / "table.parquet", str(root / "data-folds" / str(fold)), tasks="artist"
   )
 
 
@@ -113,7 +113,7 @@ def test_runs_of_all_folds_are_evaluated_and_pooled(
 ):
   def measure(workdir, data_dir, **how):
     del data_dir, how
-    return _found(divided, int(workdir.name), "artist")
+    return _found(divided, int(workdir.name))
 
   monkeypatch.setattr(evaluator, "evaluate", measure)
   flags = [f"--workdir={tmp_path}", "--folds"]
@@ -131,6 +131,6 @@ def test_runs_of_all_folds_are_evaluated_and_pooled(
 
 
 def test_a_song_that_two_folds_ask_for_is_refused(divided):
-  found = _found(divided, 0, "artist")
+  found = _found(divided, 0)
   with pytest.raises(errors.InputError, match="is a query in folds 0 and 1"):
     folds.pool([found, found])

@@ -277,6 +277,7 @@ def test_the_weights_of_a_checkpoint_are_read_without_tensorflow(tmp_path):
     musicnn.read_weights(tmp_path / "a.whl", "MSD_musicnn")
 
 
+@pytest.mark.long
 def test_a_song_has_the_mean_of_its_patches():
   weights = _weights(np.random.default_rng(0))
   patches = np.random.default_rng(1).normal(size=(3, 187, 96))
