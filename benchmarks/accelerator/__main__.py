@@ -72,6 +72,7 @@ def _report(name: str, flags: argparse.Namespace, seconds: float) -> str | None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.accelerator",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

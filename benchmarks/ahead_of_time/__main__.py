@@ -53,6 +53,7 @@ def _report(
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.ahead_of_time",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

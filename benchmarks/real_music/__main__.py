@@ -101,6 +101,7 @@ def _tables(flags: argparse.Namespace) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.real_music",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

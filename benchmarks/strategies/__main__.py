@@ -178,6 +178,7 @@ def _seeds(text: str) -> list[int]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.strategies",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

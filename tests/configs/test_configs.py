@@ -1,6 +1,5 @@
 """Tests of the config files but published_yaml, and of every variant's step."""
 
-import dataclasses
 import functools
 import importlib
 import itertools
@@ -378,11 +377,6 @@ def test_common_names_every_variant_once():
   assert common.PAIR_METHODS == PAIRS
 
 
-def test_the_papers_configs_augment_nothing():
-  off = feature_augmentation.Strengths()
-  assert common.get_config().augmentation.to_dict() == dataclasses.asdict(off)
-
-
 @pytest.mark.parametrize("name", [*FAMILY_FILES, "sample", "library"])
 def test_the_word_augmented_turns_on_augmentation_and_nothing_else(name):
   plain, small = _load(name), _load(name, "augmented,smoke").augmentation
@@ -393,10 +387,3 @@ def test_the_word_augmented_turns_on_augmentation_and_nothing_else(name):
   assert small.to_dict() == given
   changed.augmentation = plain.augmentation
   assert changed.to_dict() == plain.to_dict()
-
-
-def test_a_misspelt_config_argument_is_told_what_may_be_meant():
-  with pytest.raises(errors.InputError, match="Did you mean 'artist,smoke'"):
-    common.split_argument("artis,smoke", common.PAIR_METHODS)
-  with pytest.raises(errors.InputError, match="or nothing.$"):
-    common.split_argument("xyz", common.PAIR_METHODS)
