@@ -81,19 +81,7 @@ def get_config(backbone_type: str = "resnet") -> ml_collections.ConfigDict:
     # L2, added to the gradient before Adam's moments.
     "weight_decay": _PAPER_WEIGHT_DECAY[backbone_type],
   }
-  config.loss_params = {
-    "contrastive_temperature": 0.1,
-    # Of a row: its partner, as in the paper, or all songs of the batch that
-    # share a list of the pair method, which then are no rivals ("all").
-    "positives": "partner",
-    # Songs that share what is named here ("playlist", "artist", "album") are no
-    # negatives of one another.
-    "exclude_sharing": (),
-    # With more rows than this (two a pair or song) no array of all pairs is
-    # made: tiles of so many rows and columns are computed one after the other.
-    "tiled_above": 4096,
-    "tile": 1024,
-  }
+  config.loss_params = _loss_params()
   config.train = _train()
   # Who gets the numbers of metrics.jsonl too: tensorboard, wandb, mlflow.
   config.trackers = ("tensorboard",)
@@ -159,6 +147,22 @@ def _model_params(backbone_type: str) -> dict[str, Any]:
     },
     "cf": {"hidden_dim": 128, "output_dim": 128, "dropout": 0.3},
     "genre_w2v": {"n_head": 4, "d_k": 128, "d_v": 128, "dropout": 0.1},
+  }
+
+
+def _loss_params() -> dict[str, Any]:
+  return {
+    "contrastive_temperature": 0.1,
+    # Of a row: its partner, as in the paper, or all songs of the batch that
+    # share a list of the pair method, which then are no rivals ("all").
+    "positives": "partner",
+    # Songs that share what is named here ("playlist", "artist", "album") are no
+    # negatives of one another.
+    "exclude_sharing": (),
+    # With more rows than this (two a pair or song) no array of all pairs is
+    # made: tiles of so many rows and columns are computed one after the other.
+    "tiled_above": 4096,
+    "tile": 1024,
   }
 
 

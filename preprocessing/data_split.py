@@ -32,8 +32,7 @@ from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Parses the command line and makes the catalogue."""
+def _parser() -> argparse.ArgumentParser:
   parser = command_line.parser("preprocessing.data_split", __doc__)
   add = parser.add_argument
   folder = {"type": command_line.path, "required": True}
@@ -73,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     "stop, or leave them out and count them (default %(default)s)",
   )
   add("--force", action="store_true", help="replace another split")
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Parses the command line and makes the catalogue."""
+  parser = _parser()
   options = vars(parser.parse_args(argv))
   decide = ("test_share", "validation_share", "split_by")
   given = [name for name in options if name in decide]

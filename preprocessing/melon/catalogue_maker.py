@@ -286,6 +286,12 @@ def _make(
   return made, _count(made, left_out) | imported
 
 
+def _absent(parts: Mapping[int, int], song_ids: np.ndarray) -> dict[str, int]:
+  """Returns the parts of songs that the store lacks."""
+  absent = sorted(parts.keys() - set(song_ids.tolist()))
+  return {str(song): parts[song] for song in absent}
+
+
 def make_catalogue(
   meta_dir: pathlib.Path,
   data_dir: pathlib.Path,
@@ -337,16 +343,12 @@ def make_catalogue(
     "seed": seed,
     "split_by": split_by,
   }
+  files = {"split_from": split_from, "val_pairs_from": val_pairs_from}
+  files["copies"] = copies
   settings = {
     **({"seed": seed} if split_from else shares),
     "unknown_songs": unknown_songs,
-    **_digests(
-      meta_dir,
-      song_ids,
-      split_from=split_from,
-      val_pairs_from=val_pairs_from,
-      copies=copies,
-    ),
+    **_digests(meta_dir, song_ids, **files),
   }
   if not force:
     finished = _find_finished(data_dir, settings)
@@ -360,9 +362,8 @@ def make_catalogue(
   _set_vectors_aside(data_dir)
   # Killed between these lines, the catalogue is absent and is made again.
   (data_dir / catalogues.FILE_NAME).unlink(missing_ok=True)
-  absent = sorted(parts.keys() - set(song_ids.tolist()))
   content = {"settings": settings, "counts": counts}
-  content[_ABSENT] = {str(song): parts[song] for song in absent}
+  content[_ABSENT] = _absent(parts, song_ids)
   storage.write_json(data_dir / SETTINGS_FILE, content)
   made.save(data_dir)
   split_report.print_counts(counts, split_by)

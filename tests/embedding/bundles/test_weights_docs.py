@@ -17,7 +17,7 @@ from tests.support.tiny import tiny_library
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-DOC = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
+DOC = pathlib.Path(__file__).parents[3] / "docs" / "weights.md"
 _RUN = re.compile(
   r"^```python\n(?P<code>.*?)^```|^    \.venv/bin/python -m (?P<command>.*?)$",
   re.DOTALL | re.MULTILINE,
