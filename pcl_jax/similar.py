@@ -219,23 +219,8 @@ def _find(
       )
     else:
       found = song_lists.reordered(table, members)
-  lines = [*said, *lines]
-  if len(found.rows) < (flags.k or 0) and not flags.reorder:
-    lines.append(
-      f"{len(found.rows)} songs in place of {flags.k}: no other fits"
-    )
-  return found, lines + _unlimited(table, found, flags)
-
-
-def _unlimited(
-  table: song_table.Table, found: search.Found, flags: argparse.Namespace
-) -> list[str]:
-  """Says how many songs of a list no limit of artists counts for."""
-  names = map(table.facts.artist_names, found.rows.tolist())
-  unknown = sum(not one for one in names)
-  if not unknown or flags.per_artist is None:
-    return []
-  return [f"of an unknown artist, and not limited by --per_artist: {unknown}"]
+  k = None if flags.reorder else flags.k
+  return found, [*said, *lines, *song_lists.remarks(table, found, k, wishes)]
 
 
 def _in_table(table: song_table.Table, query: str) -> int:
@@ -250,10 +235,10 @@ def _in_table(table: song_table.Table, query: str) -> int:
 
 
 def _write(flags: argparse.Namespace, rows: list[list_files.Row]) -> None:
-  for kind, write in list_files.WRITERS.items():
+  for kind in list_files.KINDS:
     path: pathlib.Path | None = getattr(flags, kind)
     if path is not None:
-      write(path, rows, relative=flags.paths == "relative")
+      list_files.write(kind, path, rows, relative=flags.paths == "relative")
       print(f"\nwritten to {path}")
 
 

@@ -56,11 +56,20 @@ def write_json(
   Raises:
     ValueError: a number is not finite, for which json has no form.
   """
+  write_text(path, json_text(value, indent), durable=durable)
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+  """Returns plain values as json, with a line break at its end.
+
+  Raises:
+    ValueError: a number is not finite, for which json has no form.
+  """
   text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
   if not text.isascii() and "\\ud" in ascii(text):
     # A file name that is not UTF-8 holds surrogates, which UTF-8 cannot.
     text = json.dumps(value, indent=indent, allow_nan=False)
-  write_text(path, text + "\n", durable=durable)
+  return text + "\n"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

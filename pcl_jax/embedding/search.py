@@ -187,7 +187,20 @@ def nearest_rows(
     hidden: rows that may not be found.
   """
   query = unit_row(query)
-  scores = unit @ query
+  return nearest_scored(unit, query, unit @ query, k, hidden)
+
+
+def nearest_scored(
+  unit: Float[np.ndarray, "rows d"],
+  query: Float[np.ndarray, " d"],
+  scores: Float[np.ndarray, " rows"],
+  k: int,
+  hidden: Int[np.ndarray, " hidden"] | None = None,
+) -> Found:
+  """Finds what `nearest_rows` does, where the rows' products are known.
+
+  The hidden rows' scores are overwritten.
+  """
   if hidden is not None:
     scores[hidden] = -np.inf
   rows = best(scores, k + _SPARE)

@@ -16,6 +16,7 @@ from pcl_jax.common import file_names
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import search
+from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding import song_table
 from pcl_jax.embedding import table_names
 from pcl_jax.embedding.bundles import hub_downloads
@@ -112,16 +113,14 @@ class Query(NamedTuple):
   labels: song_labels.Labels = song_labels.Labels()
 
 
-def embed_files(
-  table: song_table.Table,
-  paths: Sequence[pathlib.Path],
-  workdir: str | None = None,
-) -> list[Float[np.ndarray, " features"]]:
-  """Embeds audio files as the songs of a table were.
+def load_encoder(
+  table: song_table.Table, workdir: str | None = None
+) -> song_encoder.SongEncoder:
+  """Loads the encoder that a table was made with.
 
   Raises:
-    InputError: a file cannot be read, or the run in `workdir` (by default the
-      one that the table names) has another encoder.
+    InputError: the run in `workdir` (by default the one that the table names)
+      is not there, or has another encoder.
   """
   about = table.about
   workdir = workdir or about["workdir"]
@@ -129,8 +128,8 @@ def embed_files(
   named |= workdir == encoder_loading.PRETRAINED
   if not named and not file_names.path(workdir).is_dir():
     raise errors.InputError(
-      f"{workdir} does not exist, and {paths[0]} has to be embedded with the "
-      "encoder of that run: give its folder as --workdir."
+      f"{workdir} does not exist, and a file has to be embedded with the "
+      f"encoder of that run, as {table.path} was: give its folder as --workdir."
     )
   encoder = encoder_loading.load(
     workdir, about["checkpoint"], batch_patches=about["batch_patches"]
@@ -141,25 +140,45 @@ def embed_files(
     encoder.about,
     f"the {about['checkpoint']} checkpoint now",
   )
-  return [
-    encoder.embed(
-      path,
-      channels=channel_mix.of(about["feature"]),
-      layer=about["layer"],
-      batch_patches=about["batch_patches"],
-    )
-    for path in paths
-  ]
+  return encoder
 
 
-def find_song(table: song_table.Table, query: str) -> int | None:
+def embed_file(
+  encoder: song_encoder.SongEncoder,
+  table: song_table.Table,
+  path: pathlib.Path,
+) -> Query:
+  """Embeds an audio file as the songs of a table were, by their encoder.
+
+  Raises:
+    InputError: the file cannot be read.
+  """
+  about = table.about
+  vector = encoder.embed(
+    path,
+    channels=channel_mix.of(about["feature"]),
+    layer=about["layer"],
+    batch_patches=about["batch_patches"],
+  )
+  return Query(vector, labels=song_labels.of_file(path))
+
+
+def find_song(
+  table: song_table.Table, query: str, *, files: bool = True
+) -> int | None:
   """Returns the row that an id, a path or a name means; None for other files.
+
+  Args:
+    table: the table.
+    query: the id, path or name.
+    files: whether it may be a file that is not of the table.
 
   Raises:
     InputError: it is none of these, or the song is silent.
   """
   row = find_row(table, query)
-  there = os.path.exists(file_names.path(query))  # However long it is.
+  # However long it is.
+  there = files and os.path.exists(file_names.path(query))
   if row is None and not there:
     row = find_name(table, query)
   if row in table.silent:
@@ -172,9 +191,9 @@ def find_song(table: song_table.Table, query: str) -> int | None:
     query = query if len(query) <= _MOST_CHARS else f"{query[:_MOST_CHARS]}..."
     close = _close_names(table, query)
     near = f" Similar names are: {', '.join(close)}." if close else ""
+    kinds = "neither a file nor an" if files else "no"
     raise errors.InputError(
-      f"{query} is neither a file nor an id, a path or a name in {table.path}."
-      f"{near}"
+      f"{query} is {kinds} id, a path or a name in {table.path}.{near}"
     )
   return row
 
@@ -208,12 +227,12 @@ def look_up(
     for query, row in zip(queries, rows, strict=True)
     if row is None
   ]
-  vectors = iter(embed_files(table, others, workdir) if others else ())
+  encoder = load_encoder(table, workdir) if others else None
   paths, found, lines = iter(others), [], []
   for row in rows:
     if row is None:
       path = next(paths)
-      found.append(Query(next(vectors), labels=song_labels.of_file(path)))
+      found.append(embed_file(encoder, table, path))
       name = file_names.shown(path)
       lines.append(f"query: {name}, embedded as the table's songs were")
     else:

@@ -337,7 +337,7 @@ def test_a_playlist_of_strangers_is_refused(path, tmp_path):
 def test_a_playlist_cannot_be_written_without_paths(tmp_path):
   tiny_table.write(tmp_path / "a.parquet", root="")
   flags = [f"--embeddings={tmp_path / 'a.parquet'}", "--query=1.mp3"]
-  with pytest.raises(errors.InputError, match="--m3u needs the paths"):
+  with pytest.raises(errors.InputError, match="m3u needs the paths"):
     similar.main([*flags, f"--m3u={tmp_path / 'a.m3u'}"])
 
 

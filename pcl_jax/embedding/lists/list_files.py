@@ -1,7 +1,7 @@
 """Lists of songs as files: m3u, csv, json and xspf."""
 
-from collections.abc import Callable
 import csv
+import io
 import os
 from typing import Any
 import urllib.parse
@@ -56,11 +56,10 @@ def _relative(path: str, folder: str) -> str:
   return found if found[:1].strip(" \t#") else os.path.join(".", found)
 
 
-def _of_file(rows: list[Row], out: _Path, relative: bool) -> list[Row]:
-  """Returns rows with the paths that a file is to hold."""
-  if not relative:
+def _seen_from(folder: str, rows: list[Row]) -> list[Row]:
+  """Returns rows with the paths that a file in a folder is to hold."""
+  if not folder:
     return rows
-  folder = os.path.dirname(os.path.abspath(file_names.path(out)))
   return [
     row | {"path": row["path"] and _relative(row["path"], folder)}
     for row in rows
@@ -74,32 +73,24 @@ def _place(path: str, absolute: str) -> str:
   return playlist_files.place(absolute)
 
 
-def write_csv(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
-  """Writes songs as a table; a path that is no text is an address, as in m3u.
-
-  Args:
-    out: the file.
-    rows: as `rows_of` returns them.
-    relative: writes paths as they are seen from the file's folder.
-  """
-  with (
-    storage.write_aside(file_names.path(out)) as partial,
-    open(partial, "w", encoding="utf-8", newline="") as file,
-  ):
-    lines = shown(_of_file(rows, out, relative))
-    writer = csv.DictWriter(file, lines[0])
-    writer.writeheader()
-    for row, whole in zip(lines, rows, strict=True):
-      if not file_names.is_text(row["path"]):
-        row = row | {"path": playlist_files.place(whole["path"])}
-      writer.writerow(row | {"id": file_names.to_text(row["id"])[0]})
+def _as_csv(rows: list[Row], folder: str, title: str) -> str:
+  """Returns a table; a path that is no text is an address, as in m3u."""
+  del title
+  file, lines = io.StringIO(newline=""), shown(_seen_from(folder, rows))
+  writer = csv.DictWriter(file, lines[0])
+  writer.writeheader()
+  for row, whole in zip(lines, rows, strict=True):
+    if not file_names.is_text(row["path"]):
+      row = row | {"path": playlist_files.place(whole["path"])}
+    writer.writerow(row | {"id": file_names.to_text(row["id"])[0]})
+  return file.getvalue()
 
 
-def _check_paths(rows: list[Row], flag: str) -> None:
+def _check_paths(rows: list[Row], kind: str) -> None:
   if not all(row["path"] for row in rows):
     raise errors.InputError(
-      f"{flag} needs the paths of songs, and the table has none: it was made "
-      "of a data set. Use --csv."
+      f"{kind} needs the paths of songs, and the table has none: it was made "
+      "of a data set. Use csv."
     )
 
 
@@ -108,50 +99,35 @@ def _title(row: Row) -> str:
   return file_names.shown(row.get("name") or stem)
 
 
-def write_m3u(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
-  """Writes songs as a playlist in UTF-8, with their lengths and names.
-
-  Args:
-    out: the file.
-    rows: as `rows_of` returns them.
-    relative: writes paths as they are seen from the file's folder.
-
-  Raises:
-    InputError: the paths are not known.
-  """
-  _check_paths(rows, "--m3u")
+def _as_m3u(rows: list[Row], folder: str, title: str) -> str:
+  """Returns a playlist, with the songs' lengths and names."""
+  del title
+  _check_paths(rows, "m3u")
   lines = ["#EXTM3U"]
-  for row, whole in zip(_of_file(rows, out, relative), rows, strict=True):
+  for row, whole in zip(_seen_from(folder, rows), rows, strict=True):
     lines.append(f"#EXTINF:{round(row['seconds'])},{_title(row)}")
     lines.append(_place(row["path"], whole["path"]))
-  storage.write_text(file_names.path(out), "\n".join([*lines, ""]))
+  return "\n".join([*lines, ""])
 
 
-def write_json(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
-  """Writes songs as json: a list of objects, with artists, album and length."""
-  rows = _of_file(rows, out, relative)
-  storage.write_json(
-    file_names.path(out), [r | {"score": float(r["score"])} for r in rows]
-  )
+def _as_json(rows: list[Row], folder: str, title: str) -> str:
+  """Returns a list of objects, with artists, album and length."""
+  del title
+  rows = _seen_from(folder, rows)
+  return storage.json_text([r | {"score": float(r["score"])} for r in rows])
 
 
-def write_xspf(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
-  """Writes songs as an XSPF playlist; its paths are addresses.
-
-  Raises:
-    InputError: the paths are not known.
-  """
-  _check_paths(rows, "--xspf")
+def _as_xspf(rows: list[Row], folder: str, title: str) -> str:
+  """Returns an XSPF playlist; its paths are addresses."""
+  _check_paths(rows, "xspf")
   root = ElementTree.Element("playlist", version="1", xmlns=_XSPF)
-  ElementTree.SubElement(root, "title").text = file_names.shown(
-    file_names.path(out).stem
-  )
+  ElementTree.SubElement(root, "title").text = file_names.shown(title)
   tracks = ElementTree.SubElement(root, "trackList")
-  for row in _of_file(rows, out, relative):
+  for row in _seen_from(folder, rows):
     address = urllib.parse.quote(os.fsencode(row["path"]))
     creator = ", ".join(row["artists"])
     said = {
-      "location": address if relative else f"file://{address}",
+      "location": address if folder else f"file://{address}",
       "title": _title(row).removeprefix(f"{creator} - "),
       "creator": creator,
       "album": row["album"],
@@ -163,14 +139,47 @@ def write_xspf(out: _Path, rows: list[Row], *, relative: bool = False) -> None:
         ElementTree.SubElement(track, name).text = file_names.shown(value)
   ElementTree.indent(root)
   text = ElementTree.tostring(root, encoding="unicode", xml_declaration=False)
-  storage.write_text(
-    file_names.path(out), f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
-  )
+  return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-WRITERS: dict[str, Callable[..., None]] = {
-  "csv": write_csv,
-  "m3u": write_m3u,
-  "json": write_json,
-  "xspf": write_xspf,
-}
+_TEXTS = {"csv": _as_csv, "m3u": _as_m3u, "json": _as_json, "xspf": _as_xspf}
+KINDS = tuple(_TEXTS)
+
+
+def text_of(
+  kind: str, rows: list[Row], *, folder: str = "", title: str = ""
+) -> str:
+  """Returns the text of a list of songs.
+
+  Args:
+    kind: of `KINDS`; an m3u has the songs' lengths and names, json has artists,
+      album and length as well, the paths of xspf are addresses.
+    rows: as `rows_of` returns them.
+    folder: from where paths are seen; they are absolute if it is empty.
+    title: of the list.
+
+  Raises:
+    InputError: m3u or xspf is asked for, and the paths are not known.
+  """
+  return _TEXTS[kind](rows, folder, title)
+
+
+def write(
+  kind: str, out: _Path, rows: list[Row], *, relative: bool = False
+) -> None:
+  """Writes a list of songs into a file in UTF-8; see `text_of`.
+
+  Args:
+    kind: of `KINDS`.
+    out: the file.
+    rows: as `rows_of` returns them.
+    relative: writes paths as they are seen from the file's folder.
+
+  Raises:
+    InputError: m3u or xspf is asked for, and the paths are not known.
+  """
+  path = file_names.path(out)
+  folder = os.path.dirname(os.path.abspath(path)) if relative else ""
+  text = text_of(kind, rows, folder=folder, title=path.stem)
+  with storage.write_aside(path) as partial:
+    partial.write_text(text, encoding="utf-8", newline="")

@@ -1,6 +1,6 @@
 """Lists of songs from a table: alike, between two songs, in smooth order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Bool, Float, Int
 import numpy as np
@@ -18,6 +18,7 @@ from pcl_jax.embedding.lists import song_paths
 from pcl_jax.embedding.lists import step_order
 
 _MOST_ORDERED = 5000  # Songs; their distances take 200 MB.
+Product = Callable[[np.ndarray], np.ndarray]
 
 
 @jax_setup.in_own_types
@@ -29,6 +30,7 @@ def similar(
   unwanted: Sequence[song_queries.Query] = (),
   wishes: list_wishes.Wishes | None = None,
   second: second_vectors.SecondVectors | None = None,
+  product: Product | None = None,
 ) -> search.Found:
   """Finds songs that sound like some songs, and unlike others.
 
@@ -43,6 +45,8 @@ def similar(
     unwanted: queries that the songs are to differ from.
     wishes: what the list is to be like.
     second: other vectors that have a say.
+    product: multiplies the table's unit rows by a vector; a server computes
+      the products of several requests at once.
 
   Returns:
     The songs; fewer than k where no other song fits.
@@ -62,9 +66,10 @@ def similar(
       for some in (wanted, unwanted)
     )
   )
+  scores = unit @ direction if product is None else product(direction)
   if wishes == list_wishes.Wishes() and second is None:
-    return search.nearest_rows(unit, direction, k, np.flatnonzero(~allowed))
-  scores = unit @ direction
+    hidden = np.flatnonzero(~allowed)
+    return search.nearest_scored(unit, direction, scores, k, hidden)
   if second is not None:
     others = _second_scores(second, wanted, unwanted)
     scores = query_directions.blended(scores, others, second.share)
@@ -242,6 +247,32 @@ def reordered(
   unit = table.rows.unit
   order = step_order.smallest_steps(unit[members])
   return _with_steps(unit, members[order])
+
+
+def remarks(
+  table: song_table.Table,
+  found: search.Found,
+  k: int | None,
+  wishes: list_wishes.Wishes,
+) -> list[str]:
+  """Says what a list lacks of what was asked for.
+
+  Args:
+    table: the songs.
+    found: the list.
+    k: how many songs were asked for; None for as many as there are.
+    wishes: what it was to be like.
+  """
+  lines, count = [], len(found.rows)
+  if count < (k or 0):
+    lines.append(f"{count} songs in place of {k}: no other fits")
+  names = map(table.facts.artist_names, found.rows.tolist())
+  unknown = sum(not one for one in names)
+  if unknown and wishes.per_artist is not None:
+    lines.append(
+      f"of an unknown artist, and not limited by --per_artist: {unknown}"
+    )
+  return lines
 
 
 def _with_steps(

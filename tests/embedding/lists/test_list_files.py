@@ -50,7 +50,7 @@ def _read(path, folder) -> list[str]:
 def test_a_playlist_leads_back_to_its_songs(rows, tmp_path, kind, relative):
   (tmp_path / "lists").mkdir()
   out = tmp_path / "lists" / f"mine.{kind}"
-  list_files.WRITERS[kind](out, rows, relative=relative)
+  list_files.write(kind, out, rows, relative=relative)
   assert _read(out, tmp_path / "music") == PATHS
   text = out.read_text("utf-8")
   assert (str(tmp_path) not in text) == (relative and kind == "xspf")
@@ -66,14 +66,14 @@ def test_a_playlist_leads_back_to_its_songs(rows, tmp_path, kind, relative):
 def test_relative_paths_in_the_songs_own_folder_are_names(rows, tmp_path):
   (tmp_path / "music").mkdir()
   out = tmp_path / "music" / "mine.m3u8"
-  list_files.write_m3u(out, rows, relative=True)
+  list_files.write("m3u", out, rows, relative=True)
   assert f"./{PATHS[1]}" in out.read_text("utf-8").splitlines()
   assert _read(out, tmp_path / "music") == PATHS
 
 
 def test_json_has_all_that_is_known(rows, tmp_path):
   out = tmp_path / "mine.json"
-  list_files.write_json(out, rows)
+  list_files.write("json", out, rows)
   found = json.loads(out.read_text("utf-8"))
   assert [one["score"] for one in found] == [0.9, 0.8, 0.7]
   assert [one["artists"] for one in found] == [["Ann"], ["Bob"], ["Cid & Dee"]]
@@ -83,7 +83,7 @@ def test_json_has_all_that_is_known(rows, tmp_path):
 
 def test_a_csv_file_has_the_columns_of_the_screen(rows, tmp_path):
   out = tmp_path / "mine.csv"
-  list_files.write_csv(out, rows, relative=True)
+  list_files.write("csv", out, rows, relative=True)
   with open(out, encoding="utf-8", newline="") as file:
     found = list(csv.DictReader(file))
   assert list(found[0]) == ["rank", "score", "name", "id", "path"]
