@@ -14,6 +14,9 @@ python launch.py --config=configs/hybrid_resnet.py --workdir=/shared/hybrid \
 
 The same command line resumes an interrupted run. SIGTERM and Ctrl-C end it
 after the step under way, which is saved; a second one ends it at once.
+
+The exit code is 0 where a run is done, and --stopped_code, 0 by default, where
+a signal has stopped it.
 """
 
 from collections.abc import Sequence
@@ -56,6 +59,14 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Number of this process, from 0, if no cluster tells it."
+)
+_STOPPED_CODE = flags.DEFINE_integer(
+  "stopped_code",
+  0,
+  "Exit code where a signal has stopped the run before its end, so that who "
+  "started it can tell that from a run that is done.",
+  lower_bound=0,
+  upper_bound=255,
 )
 _PROFILE = flags.DEFINE_bool(
   "profile", False, "Write a trace of some steps into WORKDIR/profile."
@@ -160,7 +171,10 @@ def main(argv: Sequence[str]) -> None:
   from pcl_jax.training import replay
   from preprocessing import sample_data
 
+  code = 0
+
   def start() -> None:
+    nonlocal code
     config_check.check_values(_CONFIG.value)  # Before minutes go into a sample.
     distributed = _DISTRIBUTED.value
     if distributed is None:
@@ -178,15 +192,19 @@ def main(argv: Sequence[str]) -> None:
       replay.replay(_CONFIG.value, _workdir(), _REPLAY.value)
       return
     keys = ",".join(_ALLOW_CHANGE.value).split(",")
-    loop.train_and_evaluate(
+    progress = loop.train_and_evaluate(
       _CONFIG.value,
       _workdir(),
       profile=_PROFILE.value,
       allow_change=[key for key in keys if key],
     )
+    code = _STOPPED_CODE.value if progress["stopped_by"] else 0
 
   logging.use_absl_handler()
-  hosts.run_command(start)
+  try:
+    hosts.run_command(start)
+  except SystemExit as end:
+    sys.exit(end.code or code)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,13 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 
-# Environment variables in which launchers count the processes of a job.
-_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# Environment variables in which launchers count the processes of a job, or its
+# slices of TPUs.
+_COUNTS = (
+  "SLURM_STEP_NUM_TASKS",
+  "OMPI_COMM_WORLD_SIZE",
+  "MEGASCALE_NUM_SLICES",
+)
 _ADDRESS = "JAX_COORDINATOR_ADDRESS"
 _TPU_HOSTS = "TPU_WORKER_HOSTNAMES"  # GKE; names separated by commas.
 _CONNECT_S = 300.0

@@ -340,7 +340,8 @@ def train_and_evaluate(
       training goes on from (`config_check.check_changes`).
 
   Returns:
-    The run's progress: steps, epochs, best validation loss.
+    The run's progress: steps, epochs, best validation loss. `stopped_by` is the
+    signal that stopped it before its end, in words, or None.
 
   Raises:
     InputError: config, data set or workdir break a rule, another trainer
@@ -386,6 +387,7 @@ def train_and_evaluate(
       _train(session, state, ahead, validation_plan)
     checkpoints.finish()
     kept = checkpoints.files.best(), checkpoints.files.latest()
-  stopped_by = stop.reason if stop.is_due else None
+  is_stopped = stop.is_due and not run.is_done(progress)
+  stopped_by = stop.reason if is_stopped else None
   run_messages.say_end(run, progress, stopped_by, kept, path)
-  return dataclasses.asdict(progress)
+  return dataclasses.asdict(progress) | {"stopped_by": stopped_by}

@@ -328,6 +328,10 @@ hosts.run_command(main)
     ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
     ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
     ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    (
+      {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"},
+      True,
+    ),
     ({"JAX_COORDINATOR_ADDRESS": "a:1"}, True),
   ],
 )

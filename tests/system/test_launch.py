@@ -123,6 +123,38 @@ def test_a_bad_command_line_is_one_message_and_exit_code_2(
     assert word in said
 
 
+# Launches with a loop that ends as one by a signal, and as one that is done.
+_END = """
+import os, sys
+from absl import app
+import launch
+from pcl_jax.training import loop
+codes = []
+for stopped_by in ("SIGTERM", None):
+  loop.train_and_evaluate = lambda *_, **__: {"stopped_by": stopped_by}
+  child = os.fork()
+  if not child:
+    app.run(launch.main, flags_parser=launch.parse_flags)
+  codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(codes)
+"""
+
+
+def test_an_exit_code_tells_a_stopped_run_from_one_that_is_done(
+  data_dir, tmp_path
+):
+  done = _run(
+    "-c",
+    _END,
+    "--config=configs/ss_sc_cnn.py:smoke",
+    f"--config.data.dir={data_dir}",
+    "--config.data.sample_songs=0",
+    f"--workdir={tmp_path / 'run'}",
+    "--stopped_code=75",
+  )
+  assert done.stdout == "[75, 0]\n", done.stderr
+
+
 def test_help_shows_commands_and_flags():
   done = _launch("--help")
   assert done.returncode == 0

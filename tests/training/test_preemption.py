@@ -40,6 +40,7 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(
     )
     progress = tiny_run.train_on_one(config, tmp_path)
   assert progress["step"] == step == tiny_run.latest_step_of(tmp_path)
+  assert progress["stopped_by"] == number.name
   said = capsys.readouterr().out
   assert f"stopped by {number.name} after step {step}; step {step}" in said
   assert "the same command line goes on" in said
@@ -48,6 +49,20 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(
   assert not [one for one in threading.enumerate() if "_watch" in one.name]
   tiny_run.train_on_one(config, tmp_path)
   tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
+
+
+def test_a_run_that_is_done_was_not_stopped(
+  config, tmp_path, monkeypatch, capsys
+):
+  """A signal in the last step comes too late."""
+  stop = tiny_run.at_step(
+    tiny_run.LAST, lambda: os.kill(os.getpid(), signal.SIGTERM)
+  )
+  with monkeypatch.context() as patch:
+    tiny_run.wrap_step(patch, stop)
+    progress = tiny_run.train_on_one(config, tmp_path)
+  assert progress["stopped_by"] is None
+  assert f"done: {tiny_run.LAST} steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
