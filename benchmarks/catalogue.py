@@ -40,7 +40,7 @@ from pcl_jax.data import strategies
 from preprocessing.melon import published_split
 
 # Melon's: songs with a spectrogram, playlists and their length, codes, artists.
-_SONGS, _PLAYLISTS, _MEAN_LENGTH, _CODES, _ARTISTS = (
+SONGS, PLAYLISTS, _MEAN_LENGTH, _CODES, ARTISTS = (
   649_091,
   148_826,
   39.7,
@@ -61,10 +61,16 @@ _STRATEGIES = {
 }
 
 
-def _lists(
+def draw_lists(
   lengths: np.ndarray, weights: np.ndarray, rng: np.random.Generator
 ) -> ragged.Ragged:
-  """Draws lists of given lengths; what is drawn twice is in a list once."""
+  """Draws lists of given lengths; what is drawn twice is in a list once.
+
+  Args:
+    lengths: of each list, [lists].
+    weights: how likely each value is, [values].
+    rng: draws the values.
+  """
   owners = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
   ends = np.cumsum(weights)
   drawn = np.searchsorted(ends, rng.random(len(owners)) * ends[-1])
@@ -99,18 +105,18 @@ def make_catalogue(
   )
   lengths = np.exp(_LENGTH_SPREAD * rng.standard_normal(playlists))
   lengths = np.maximum(lengths / lengths.mean() * _MEAN_LENGTH, 1).astype(int)
-  artists = max(len(ids) * _ARTISTS // _SONGS, 1)
+  artists = max(len(ids) * ARTISTS // SONGS, 1)
   codes = np.array([f"GN{i:04d}" for i in range(_CODES)])
   equal = np.ones(artists), np.ones(_CODES)
-  genres = _lists(rng.integers(1, 5, len(ids)), equal[1], rng)
+  genres = draw_lists(rng.integers(1, 5, len(ids)), equal[1], rng)
   files = np.sort(rng.choice(3, playlists, p=[0.77, 0.16, 0.07]))
   return catalogues.Catalogue(
     song_ids=ids,
     split=split,
-    artists=_lists(rng.integers(1, 3, len(ids)), equal[0], rng),
+    artists=draw_lists(rng.integers(1, 3, len(ids)), equal[0], rng),
     genres=ragged.Ragged(genres.values + 1, genres.offsets),
     albums=rng.integers(0, len(ids), len(ids)).astype(np.int32),
-    playlists=_lists(lengths, popularity, rng),
+    playlists=draw_lists(lengths, popularity, rng),
     playlist_files=files.astype(np.int8),
     genre_codes=codes,
     validation_pairs={},
@@ -203,8 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--songs", type=int, default=_SONGS)
-  parser.add_argument("--playlists", type=int, default=_PLAYLISTS)
+  parser.add_argument("--songs", type=int, default=SONGS)
+  parser.add_argument("--playlists", type=int, default=PLAYLISTS)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--split_from", help="the published split_ids.pkl")
   flags = parser.parse_args(argv)

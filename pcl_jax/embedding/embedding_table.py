@@ -39,6 +39,7 @@ FACTS = {
 }
 _KEY = b"pcl_jax.embeddings"
 _NAMES, _BYTES = ("id", "path"), "_bytes"
+_ROWS_AT_ONCE, _BUFFER_BYTES = 8192, 1 << 20
 _VERSIONS_OF = ("jax", "flax", "numpy", "av", "soxr", "pyarrow")
 
 
@@ -192,6 +193,15 @@ def read_rows(
     return parquet.read_table(file, columns=columns)
 
 
+def column_parts(path: pathlib.Path, column: str) -> Iterator[pa.Array]:
+  """Yields a column of a Parquet file of any name, some rows at a time."""
+  # Streamed, since a file may be a single group of rows.
+  how = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+  with open(path, "rb") as opened, parquet.ParquetFile(opened, **how) as file:
+    for part in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
+      yield part.column(column)
+
+
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
   reason = str(error).splitlines()[0][:200]
   return errors.InputError(
@@ -276,10 +286,8 @@ class TableFile:
     """
     try:
       self._check()
-      with open(self.path, "rb") as opened, parquet.ParquetFile(opened) as file:
-        for part in file.iter_batches(batch_size=8192, columns=["vector"]):
-          flat = part.column("vector").flatten().to_numpy()
-          yield flat.reshape(-1, self.shape[1])
+      for part in column_parts(self.path, "vector"):
+        yield part.flatten().to_numpy().reshape(-1, self.shape[1])
     except (pa.ArrowException, OSError) as error:
       raise _damaged(self.path, error) from error
 

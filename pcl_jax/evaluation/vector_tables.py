@@ -5,7 +5,7 @@ those of the data set; for an own library, file names of song_ids.json and
 absolute paths mean songs as well. Tables of `pcl_jax.embed` are such files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import os
 import pathlib
@@ -45,24 +45,32 @@ class Vectors:
   learned: learned_songs.LearnedSongs | None
 
 
-def _read_columns(path: pathlib.Path) -> pa.Table:
+def _unreadable(path: pathlib.Path, error: Exception) -> errors.InputError:
+  return errors.InputError(
+    f"{path} cannot be read as a Parquet file "
+    f"({str(error).splitlines()[0][:200]}). {_FORM}"
+  )
+
+
+def _read_ids(path: pathlib.Path) -> tuple[list[str], pa.DataType]:
+  """Returns the id of each row, and what the column of vectors holds."""
   if not path.is_file():
     raise errors.InputError(f"--embeddings={path} is not a file. {_FORM}")
   try:
-    names = embedding_table.read_schema(path).names
-    lacking = [name for name in COLUMNS if name not in names]
+    schema = embedding_table.read_schema(path)
+    lacking = [name for name in COLUMNS if name not in schema.names]
     if lacking:
       raise errors.InputError(
         f"{path} has no column {' and no column '.join(lacking)}; it has "
-        f"{', '.join(names) or 'none'}. {_FORM}"
+        f"{', '.join(schema.names) or 'none'}. {_FORM}"
       )
-    wanted = [name for name in (*COLUMNS, "id_bytes") if name in names]
-    return embedding_table.read_rows(path, wanted)
+    wanted = [name for name in ("id", "id_bytes") if name in schema.names]
+    table = embedding_table.read_rows(path, wanted)
   except (pa.ArrowException, OSError) as error:
-    raise errors.InputError(
-      f"{path} cannot be read as a Parquet file "
-      f"({str(error).splitlines()[0][:200]}). {_FORM}"
-    ) from error
+    raise _unreadable(path, error) from error
+  if not len(table):
+    raise errors.InputError(f"{path} has no rows. {_FORM}")
+  return _ids(path, table), schema.field("vector").type
 
 
 def _ids(path: pathlib.Path, table: pa.Table) -> list[str]:
@@ -84,11 +92,7 @@ def _ids(path: pathlib.Path, table: pa.Table) -> list[str]:
   return embedding_table.names_of(table, "id")
 
 
-def _matrix(
-  path: pathlib.Path, column: pa.ChunkedArray, ids: Sequence[str]
-) -> Float[np.ndarray, "rows d"]:
-  """Returns the column of vectors as float32; refuses what is none."""
-  kind = column.type
+def _check_type(path: pathlib.Path, kind: pa.DataType) -> None:
   lists = (
     pa.types.is_list(kind)
     or pa.types.is_large_list(kind)
@@ -101,27 +105,62 @@ def _matrix(
     raise errors.InputError(
       f"{path}: the column vector is {kind}; it must be lists of numbers."
     )
-  counts = pyarrow.compute.list_value_length(column)
-  lengths = np.asarray(counts.fill_null(0)).astype(np.int64)
-  other = np.flatnonzero(lengths != lengths[0])
-  if not lengths[0] or len(other):
-    row = other[0] if len(other) else 0
+
+
+def _vectors(
+  path: pathlib.Path, ids: Sequence[str]
+) -> Iterator[Float[np.ndarray, "some d"]]:
+  """Yields the column of vectors as float32, some rows at a time.
+
+  Those that are no vectors are refused, at the end where numbers are not
+  finite.
+  """
+  size, done, bad = None, 0, []
+  for part in embedding_table.column_parts(path, "vector"):
+    counts = pyarrow.compute.list_value_length(part)
+    lengths = np.asarray(counts.fill_null(0)).astype(np.int64)
+    size = lengths[0] if size is None else size
+    other = np.flatnonzero((lengths != size) | (lengths == 0))
+    if len(other):
+      raise errors.InputError(
+        f"{path}: the vector of song "
+        f"{file_names.shown(ids[done + other[0]])} has {lengths[other[0]]} "
+        f"numbers and the first row's has {size}; all must have the same "
+        "number of them, and at least one."
+      )
+    flat = pyarrow.compute.list_flatten(part).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # Then infinite, which is refused.
+      rows = np.asarray(flat, np.float32).reshape(len(part), -1)
+    bad += (done + np.flatnonzero(~np.isfinite(rows).all(axis=1))).tolist()
+    yield rows
+    done += len(rows)
+  if bad:
     raise errors.InputError(
-      f"{path}: the vector of song {file_names.shown(ids[row])} has "
-      f"{lengths[row]} numbers and the first row's has {lengths[0]}; all must "
-      "have the same number of them, and at least one."
-    )
-  flat = pyarrow.compute.list_flatten(column).to_numpy()
-  with np.errstate(over="ignore"):  # Then infinite, which is refused.
-    rows = np.asarray(flat, np.float32).reshape(len(column), -1)
-  bad = ~np.isfinite(rows).all(axis=1)
-  if bad.any():
-    raise errors.InputError(
-      f"{path}: {int(bad.sum())} of {len(bad)} vectors have numbers that are "
+      f"{path}: {len(bad)} of {len(ids)} vectors have numbers that are "
       "not finite (NaN, or too large), the first that of song "
-      f"{file_names.shown(ids[np.argmax(bad)])}. Make these vectors again."
+      f"{file_names.shown(ids[bad[0]])}. Make these vectors again."
     )
-  return rows
+
+
+def _matrix(
+  path: pathlib.Path,
+  ids: Sequence[str],
+  places: Int[np.ndarray, " songs"],
+) -> Float[np.ndarray, "songs d"]:
+  """Returns the vectors in the order of the songs; holds them once."""
+  song_of = np.full(len(ids), -1)
+  song_of[places] = np.arange(len(places))
+  found, done = np.empty((len(places), 0), np.float32), 0
+  try:
+    for rows in _vectors(path, ids):
+      if not done:
+        found = np.empty((len(places), rows.shape[1]), np.float32)
+      songs = song_of[done : done + len(rows)]
+      found[songs[songs >= 0]] = rows[songs >= 0]
+      done += len(rows)
+  except (pa.ArrowException, OSError) as error:
+    raise _unreadable(path, error) from error
+  return found
 
 
 def _songs_by_name(data: dataset.DataSet) -> dict[str, int]:
@@ -193,12 +232,10 @@ def read(path: str | os.PathLike[str], data: dataset.DataSet) -> Vectors:
       of the data set, or one that is not finite or has another length.
   """
   path = file_names.path(path)
-  table = _read_columns(path)
-  if not len(table):
-    raise errors.InputError(f"{path} has no rows. {_FORM}")
-  ids = _ids(path, table)
+  ids, kind = _read_ids(path)
   places, unused = _places(path, ids, data)
-  rows = _matrix(path, table.column("vector"), ids)[places]
+  _check_type(path, kind)
+  rows = _matrix(path, ids, places)
   notes = []
   if unused:
     notes.append(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.embedding import embedding_table
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import vector_tables
 from tests.support.tiny import tiny_data
@@ -54,6 +56,33 @@ def test_rows_are_found_by_number_by_text_and_in_any_order(data, tmp_path):
   parquet.write_table(pa.table({"id": ids, "vector": halves}), path)
   found = vector_tables.read(path, data).rows
   np.testing.assert_array_equal(found, vectors.astype(np.float16))
+
+
+def test_the_vectors_of_a_table_are_held_once(data, tmp_path, monkeypatch):
+  vectors = np.random.default_rng(0).standard_normal((60, 40_000), np.float32)
+  path = tmp_path / "a.parquet"
+  lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 40_000)
+  ids = data.catalogue.song_ids
+  parquet.write_table(pa.table({"id": ids, "vector": lists}), path)
+  del lists
+  monkeypatch.setattr(embedding_table, "_ROWS_AT_ONCE", 2)
+  parts, before = embedding_table.column_parts, pa.total_allocated_bytes()
+  held = []
+
+  def watched(*args):
+    for part in parts(*args):
+      held.append(pa.total_allocated_bytes() - before)
+      yield part
+
+  monkeypatch.setattr(embedding_table, "column_parts", watched)
+  tracemalloc.start()
+  found = vector_tables.read(path, data).rows
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  np.testing.assert_array_equal(found, vectors)
+  assert most < 1.5 * found.nbytes
+  assert len(held) == 30
+  assert max(held) < found.nbytes / 2
 
 
 def test_songs_of_a_library_are_found_by_their_paths(data, tmp_path):

@@ -21,6 +21,7 @@ NEIGHBOURS = search.NEIGHBOURS
 # number of other playlists that contain a target.
 CONTEXT_EDGES = (1, 6, 21, 51)
 POPULARITY_EDGES = (0, 1, 6, 21)
+_MOST_AT_ONCE = 1 << 16  # Context songs whose vectors are copied.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +87,17 @@ def continue_playlists(
     Equal votes and cosines go by the song's row.
   """
   used, others = np.unique(problem.contexts.values), problem.candidates
-  songs = search.unit(embeddings[used])
   candidates = search.unit(embeddings[others])
-  lists, _ = search.top_k(songs, candidates, min(k, len(others)))
+  lists = np.empty((len(used), min(k, len(others))), np.int32)
+  # No copy of all vectors is made.
+  count = max(-(-len(used) // _MOST_AT_ONCE), 1)
+  for some in np.array_split(np.arange(len(used)), count):
+    songs = search.unit(embeddings[used[some]])
+    lists[some], _ = search.top_k(songs, candidates, lists.shape[1])
   for i in range(len(problem.playlists)):
     rows = np.searchsorted(used, problem.contexts[i])
-    centre = songs[rows].mean(axis=0, dtype=np.float32)
+    songs = search.unit(embeddings[problem.contexts[i]])
+    centre = songs.mean(axis=0, dtype=np.float32)
     found, distinct = search.rank_by_votes(
       lists[rows], lambda some, centre=centre: candidates[some] @ centre, k
     )

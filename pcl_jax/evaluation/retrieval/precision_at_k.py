@@ -90,7 +90,7 @@ def precisions(
     songs that share something with another song.
   """
   queries = catalogue.rows_of(catalogues.TEST)
-  rows = embeddings.astype(np.float32)
+  rows = np.asarray(embeddings, np.float32)
   found, _ = search.top_k(rows[queries], rows, NEAREST, excluded=queries)
   shares = {
     name: _precisions(lists, queries, found)

@@ -1,5 +1,7 @@
 """Tests of pcl_jax.evaluation.retrieval.playlist_continuation."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -111,6 +113,28 @@ def test_a_continuation_ranks_by_votes_then_by_mean_cosine(k):
       rows, problem.contexts[i], problem.candidates, k
     )
     assert (songs.tolist(), distinct) == expected
+
+
+def test_context_songs_are_taken_some_at_a_time(monkeypatch):
+  rng = np.random.default_rng(0)
+  rows = rng.standard_normal((2000, 256), np.float32)
+  split = np.full(2000, catalogues.TRAIN, np.int8)
+  split[:40] = catalogues.TEST
+  lists = ragged.Ragged.from_lists([[1, 50, 60], [0, *range(40, 2000)]])
+  problem = playlist_continuation.split_playlists(lists, split)
+  expected = list(playlist_continuation.continue_playlists(rows, problem, 4))
+  monkeypatch.setattr(
+    playlist_continuation, "_MOST_AT_ONCE", 200, raising=False
+  )
+  tracemalloc.start()
+  found = playlist_continuation.continue_playlists(rows, problem, 4)
+  first = next(found)
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert most < rows.nbytes
+  for one, other in zip([first, *found], expected, strict=True):
+    np.testing.assert_array_equal(one[0], other[0])
+    assert one[1] == other[1]
 
 
 @_quick
