@@ -14,6 +14,7 @@ COMMANDS = {
   "import": "pcl_jax.import_weights",
   "evaluate": "pcl_jax.evaluate",
   "report": "pcl_jax.report",
+  "serve": "pcl_jax.serve",
   "tag": "pcl_jax.evaluation.tag",
   "robustness": "pcl_jax.evaluation.robustness",
   "checkpoint": "pcl_jax.checkpoint",

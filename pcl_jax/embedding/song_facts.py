@@ -92,6 +92,16 @@ class SongFacts:
     """Returns the album of a song as it is written; empty if not known."""
     return self._shown("album", row) or ""
 
+  def genres_of(self, row: int) -> list[str]:
+    """Returns the genres of a song as they are written."""
+    return self._shown("genres", row) or []
+
+  def read_all(self) -> None:
+    """Reads all columns, so that the file is not needed again."""
+    wanted = ["patches", *(set(embedding_table.FACTS) & set(self._file.names))]
+    columns = self._file.read_columns(wanted)
+    self._columns = {name: columns.column(name) for name in wanted}
+
   @functools.cached_property
   def _artists(self) -> _Numbered:
     return self._numbered("artists")

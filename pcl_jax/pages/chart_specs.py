@@ -255,7 +255,7 @@ def _shaded_and_written(most: float) -> list[Spec]:
   ]
 
 
-def song_map(songs: int, method: str) -> Spec:
+def song_map(songs: int, method: str, by: Sequence[str] = BY) -> Spec:
   """Returns the map of songs, whose data the page fills in.
 
   The page also sets the field and the scale of the colours, and the parameters:
@@ -265,8 +265,9 @@ def song_map(songs: int, method: str) -> Spec:
   Args:
     songs: how many songs there are.
     method: how they were placed.
+    by: what may colour them.
   """
-  tips = [{"field": "name", "title": "song"}, *({"field": one} for one in BY)]
+  tips = [{"field": "name", "title": "song"}, *({"field": one} for one in by)]
   scale = {"domain": [-1.05, 1.05], "nice": False}
   place = {
     axis: {"field": axis, "type": "quantitative", "axis": None, "scale": scale}

@@ -1,13 +1,17 @@
 """Places songs on a plane, so that neighbours are near each other."""
 
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 import warnings
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.embedding import search
+from pcl_jax.pages import chart_specs
 
+MOST_SONGS = 20_000  # On a map.
 _NEIGHBOURS = 15  # Of each song, for UMAP.
 
 
@@ -65,3 +69,52 @@ def place(
   low, high = placed.min(axis=0), placed.max(axis=0)
   half = np.maximum((high - low) / 2, 1e-12)
   return (placed - (low + high) / 2) / half, method
+
+
+def drawn(songs: int, seed: int) -> Int[np.ndarray, " drawn"]:
+  """Returns the rows of all songs; of many, as many as a browser draws."""
+  rows = np.arange(songs, dtype=np.int32)
+  if songs <= MOST_SONGS:
+    return rows
+  rng = np.random.default_rng(seed)
+  return np.sort(rng.choice(rows, MOST_SONGS, replace=False))
+
+
+def _coded(lists: Sequence[Sequence[str]]) -> dict[str, Any]:
+  """Returns all names, the most frequent first, and each song's by number."""
+  counts: dict[str, int] = {}
+  for some in lists:
+    for name in set(some):
+      counts[name] = counts.get(name, 0) + 1
+  names = sorted(counts, key=lambda name: (-counts[name], name))
+  place = {name: i for i, name in enumerate(names)}
+  of = [sorted({place[name] for name in some}) for some in lists]
+  return {"names": names, "of": of}
+
+
+def columns(
+  ids: Sequence[Any],
+  names: Sequence[str],
+  placed: Float[np.ndarray, "songs 2"],
+  has: Mapping[str, Sequence[Sequence[str]]],
+) -> dict[str, Any]:
+  """Returns what a page's script reads of a map, by column, plain values.
+
+  Args:
+    ids: of the songs.
+    names: of the songs.
+    placed: place of each song.
+    has: what colours the songs: a kind, and what each song has of it.
+  """
+  return {
+    "id": list(ids),
+    "name": list(names),
+    "x": np.round(placed[:, 0], 4).tolist(),
+    "y": np.round(placed[:, 1], 4).tolist(),
+    "has": {kind: _coded(some) for kind, some in has.items()},
+    "colours": {
+      "groups": chart_specs.PALETTE,
+      "rest": chart_specs.GREY,
+      "rest_name": chart_specs.REST,
+    },
+  }

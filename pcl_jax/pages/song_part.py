@@ -1,11 +1,10 @@
 """The part of a page that is about songs: map, neighbours, confusion."""
 
-from collections.abc import Sequence
 import dataclasses
 import pathlib
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 import numpy as np
 
 from pcl_jax.checkpoint import restore
@@ -17,8 +16,6 @@ from pcl_jax.pages import chart_specs
 from pcl_jax.pages import nearest_songs
 from pcl_jax.pages import song_map
 from pcl_jax.pages import song_sheet
-
-MOST_SONGS = 20_000  # On a map.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +45,6 @@ class SongPart:
   confusion: Float[np.ndarray, "genres genres"]
 
 
-def _coded(lists: Sequence[Sequence[str]]) -> dict[str, Any]:
-  """Returns all names, the most frequent first, and each song's by number."""
-  counts: dict[str, int] = {}
-  for some in lists:
-    for name in set(some):
-      counts[name] = counts.get(name, 0) + 1
-  names = sorted(counts, key=lambda name: (-counts[name], name))
-  place = {name: i for i, name in enumerate(names)}
-  of = [sorted({place[name] for name in some}) for some in lists]
-  return {"names": names, "of": of}
-
-
 def _columns(
   sheet: song_sheet.SongSheet,
   placed: Float[np.ndarray, "songs 2"],
@@ -70,21 +55,11 @@ def _columns(
   artists = [[name] if name else [] for name in sheet.artists]
   playlists = [[sheet.playlist_names[p] for p in ps] for ps in sheet.playlists]
   lists = (sheet.genres, artists, [[one] for one in sheet.splits], playlists)
-  named = zip(chart_specs.BY, lists, strict=True)
-  return {
-    "id": sheet.ids,
-    "name": sheet.names,
-    "x": np.round(placed[:, 0], 4).tolist(),
-    "y": np.round(placed[:, 1], 4).tolist(),
-    "has": {name: _coded(some) for name, some in named},
+  has = dict(zip(chart_specs.BY, lists, strict=True))
+  return song_map.columns(sheet.ids, sheet.names, placed, has) | {
     "near": near.rows.tolist(),
     "cosine": np.round(near.cosines * 1000).astype(int).tolist(),
     "audio": audio if any(audio) else [],
-    "colours": {
-      "groups": chart_specs.PALETTE,
-      "rest": chart_specs.GREY,
-      "rest_name": chart_specs.REST,
-    },
   }
 
 
@@ -98,7 +73,7 @@ def make(
 ) -> SongPart:
   """Embeds the songs of a run's data set, places them and finds neighbours.
 
-  Of more than `MOST_SONGS` songs so many are drawn, with the run's seed.
+  Of more than `song_map.MOST_SONGS` so many are drawn, with the run's seed.
 
   Args:
     workdir: folder of the run.
@@ -113,7 +88,7 @@ def make(
   encoder, meta = restore.load_encoder(workdir, which)
   data = task_base.open_data(workdir, meta, data_dir)
   links = song_sheet.audio_links(data, audio, page)
-  rows = _choose(len(data.store), meta["config"]["seed"])
+  rows = song_map.drawn(len(data.store), meta["config"]["seed"])
   vectors = representations.checked(
     representations.TRAINED,
     song_encoder.embed_songs(encoder, data.store, rows),
@@ -133,15 +108,6 @@ def make(
     genres=names,
     confusion=matrix,
   )
-
-
-def _choose(songs: int, seed: int) -> Int[np.ndarray, " chosen"]:
-  """Returns the rows of all songs; of many, as many as a browser draws."""
-  rows = np.arange(songs, dtype=np.int32)
-  if songs <= MOST_SONGS:
-    return rows
-  rng = np.random.default_rng(seed)
-  return np.sort(rng.choice(rows, MOST_SONGS, replace=False))
 
 
 def _confusion(
