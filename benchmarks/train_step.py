@@ -53,6 +53,20 @@ _VARIANTS = ("ours", "ours_bfloat16", "eager", "careful")
 _ON_CPU = ("ours", "eager")
 
 
+def _load_model(
+  arrays: dict[str, np.ndarray], compute_dtype: Any
+) -> encoders.Encoders:
+  """Returns the encoders of a run, with PyTorch's weights in that of audio."""
+  encoder = torch_names.load_encoder(arrays, compute_dtype=compute_dtype)
+  model = nnx.eval_shape(
+    lambda: encoders.Encoders(
+      audio_params={"backbone_type": "resnet"}, rngs=nnx.Rngs(0)
+    )
+  )
+  model.audio = encoder
+  return model
+
+
 def our_step(
   arrays: dict[str, np.ndarray],
   *,
@@ -72,13 +86,7 @@ def our_step(
     step(mel) -> the loss before the step, and XLA's count of a step's floating
     point operations; 0 without `batch`.
   """
-  encoder = torch_names.load_encoder(arrays, compute_dtype=compute_dtype)
-  model = nnx.eval_shape(
-    lambda: encoders.Encoders(
-      audio_params={"backbone_type": "resnet"}, rngs=nnx.Rngs(0)
-    )
-  )
-  model.audio = encoder
+  model = _load_model(arrays, compute_dtype)
   optimizer = optimizers.make_optimizer(
     SETTINGS["learning_rate"], SETTINGS["weight_decay"]
   )

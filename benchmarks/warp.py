@@ -120,14 +120,23 @@ def _entries(flags: argparse.Namespace) -> np.ndarray:
   return np.stack([owners, made.playlists.values], axis=1).astype(np.int64)
 
 
-def _lightfm():
+def _lightfm(flags: argparse.Namespace):
+  """Returns LightFM's model; refuses where it is not installed."""
   try:
-    return importlib.import_module("lightfm")
+    lightfm = importlib.import_module("lightfm")
   except ImportError as error:
     raise errors.InputError(
       "this benchmark compares with LightFM, which is not installed: pip "
       "install lightfm-next."
     ) from error
+  return lightfm.LightFM(
+    no_components=flags.dims,
+    loss="warp",
+    learning_schedule="adagrad",
+    learning_rate=flags.rate,
+    max_sampled=flags.max_negatives,
+    random_state=flags.seed,
+  )
 
 
 def compare(train: np.ndarray, held: np.ndarray, flags: argparse.Namespace):
@@ -136,17 +145,9 @@ def compare(train: np.ndarray, held: np.ndarray, flags: argparse.Namespace):
   Returns:
     Name -> (AUC, precision at 10), and name -> seconds of each epoch.
   """
-  lightfm = _lightfm()
+  theirs = _lightfm(flags)
   shape = tuple(int(n) + 1 for n in np.concatenate([train, held]).max(axis=0))
   known, wanted = _matrix(train, shape), _matrix(held, shape)
-  theirs = lightfm.LightFM(
-    no_components=flags.dims,
-    loss="warp",
-    learning_schedule="adagrad",
-    learning_rate=flags.rate,
-    max_sampled=flags.max_negatives,
-    random_state=flags.seed,
-  )
   entries = warp.Entries.from_pairs(train[:, 0], train[:, 1])
   trainer = warp.Trainer(
     entries, max_negatives=flags.max_negatives, rate=flags.rate, seed=flags.seed

@@ -15,6 +15,7 @@ from pcl_jax.audio import alignment
 from pcl_jax.common import jax_setup
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.embedding import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import registry
@@ -147,45 +148,53 @@ def _retrieval(
   return run
 
 
+def _nearest_seconds(
+  vectors: np.ndarray, problem: playlist_continuation.Problem, every: int
+) -> stage_timing.Seconds:
+  """Returns the seconds of all lists of neighbours, by a share of them."""
+  used = np.unique(problem.contexts.values)
+  some, others = used[::every], vectors[problem.candidates]
+  begin = stage_timing.now()
+  search.top_k(search.unit(vectors[some]), others, search.NEIGHBOURS)
+  return (stage_timing.now() - begin) * len(used) / len(some)
+
+
 def _continuation(
   folder: pathlib.Path, sizes: made_melon.Sizes
 ) -> Callable[[], Done]:
-  """Takes a share of the candidates, and of the playlists behind them."""
+  """Times shares of the songs and playlists; few candidates show the memory."""
   context = _context(folder)
-  lists = context.catalogue.playlists
+  lists, vectors = context.catalogue.playlists, context.embeddings
   counts = np.bincount(lists.values, minlength=len(context.catalogue))
+  problem = playlist_continuation.split_playlists(
+    lists, context.catalogue.split
+  )
+  few = dataclasses.replace(
+    problem, candidates=problem.candidates[:: sizes.every]
+  )
 
   def run() -> Done:
-    problem = playlist_continuation.split_playlists(
-      lists, context.catalogue.split
-    )
-    every, playlists = sizes.every, len(problem.playlists)
-    fewer = dataclasses.replace(problem, candidates=problem.candidates[::every])
-    begin = stage_timing.now()
-    found = playlist_continuation.continue_playlists(context.embeddings, fewer)
+    nearest = _nearest_seconds(vectors, problem, sizes.every)
+    found = playlist_continuation.continue_playlists(vectors, few)
     first = next(found)  # Once all lists of neighbours are there.
-    middle = stage_timing.now()
-    some = np.arange(-(-playlists // every))
+    begin = stage_timing.now()
+    some = np.arange(-(-len(problem.playlists) // sizes.every))
     scored = dataclasses.replace(
       problem,
       playlists=problem.playlists[some],
       contexts=problem.contexts.select(some),
       targets=problem.targets.select(some),
     )
-    playlist_continuation.score_playlists(
-      scored,
-      itertools.chain([first], itertools.islice(found, len(some) - 1)),
-      counts,
-    )
-    end = stage_timing.now()
-    seconds = (middle - begin) * len(problem.candidates) / len(fewer.candidates)
-    seconds += (end - middle) * playlists / len(some)
+    found = itertools.islice(itertools.chain([first], found), len(some))
+    playlist_continuation.score_playlists(scored, found, counts)
+    ranked = stage_timing.now() - begin
+    ranked *= len(problem.playlists) / len(some)
+    used = len(np.unique(problem.contexts.values))
     return Done(
-      f"{len(np.unique(problem.contexts.values)):,} songs of {playlists:,} "
-      f"playlists, {len(problem.candidates):,} candidates; "
-      f"{len(fewer.candidates):,} candidates and {len(some):,} playlists were "
-      "measured",
-      seconds,
+      f"{used:,} songs of {len(problem.playlists):,} playlists, "
+      f"{len(problem.candidates):,} candidates; processor: nearest "
+      f"{nearest[1] / 60:.1f} min, ranking {ranked[1] / 60:.1f} min",
+      nearest + ranked,
     )
 
   return run

@@ -19,6 +19,15 @@ from pcl_jax.training import optimizers
 from pcl_jax.training import train_step
 
 
+def _random_batch(rows: int, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """Returns patches on the devices, by the name that a step knows them by."""
+  rng = np.random.default_rng(0)
+  shape = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
+  patches = rng.uniform(-2, 1, shape).astype(np.float16)
+  sharding = jax.NamedSharding(mesh, jax.P("data"))
+  return {"audio": jax.device_put(patches, sharding)}
+
+
 def make_step(
   encoder: str,
   width: int | None,
@@ -62,12 +71,7 @@ def make_step(
   graphdef, state = train_step.new_state(model, optimizer)
   everywhere = jax.NamedSharding(mesh, jax.P())
   step, _ = train_step.make_steps(graphdef, optimizer, recipe, mesh)
-  rng = np.random.default_rng(0)
-  shape = (rows, song_patches.FRAMES, song_store.MEL_BANDS)
-  patches = rng.uniform(-2, 1, shape).astype(np.float16)
-  batch = {
-    "audio": jax.device_put(patches, jax.NamedSharding(mesh, jax.P("data")))
-  }
+  batch = _random_batch(rows, mesh)
   key = jax.device_put(jax.random.key(0), everywhere)
   held = {"state": jax.device_put(state, everywhere)}
   compiled = step.lower(held["state"], batch, key).compile()
