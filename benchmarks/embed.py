@@ -51,6 +51,7 @@ from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 
 _RATE_HZ = 44_100
 _SECONDS = 30
@@ -138,7 +139,7 @@ def make_runs(
   networks.torch.manual_seed(0)
   weights = networks.arrays_of(networks.AudioEncoder(encoder_name, width))
   network = torch_names.load_encoder(weights)
-  embedder = song_encoder.make_embedder(network)
+  embedder = compiled_encoder.make_embedder(network)
   by_onnx = onnx_runtime.make_embedder(network)
   files = audio_sources.audio_files([folder / "music"])
   store = audio_sources.data_set_songs(folder)

@@ -32,6 +32,11 @@ With --runtime=onnx the network is computed by onnxruntime on the CPU, which is
 the faster one on some processors (docs/embeddings.md); the table says so, and
 is only brought up to date by the runtime that made it.
 
+--shard=2/8 embeds the second of eight parts of the songs into a table of its
+own beside OUT, on a host or in a job of its own; the one that finds all eight
+there makes OUT of them, the same as that of one process, and removes them. Each
+goes on by itself where it was interrupted.
+
 Interrupted at any moment, the same command goes on; finished parts lie in
 OUT.parts until the end. Given once more after that, it embeds what is new or
 changed, drops what is no longer there, and says so; with another encoder or
@@ -56,12 +61,22 @@ from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import onnx_runtime
+from pcl_jax.models import compiled_encoder
 
 _SHOWN_FAILURES = 20
 
 
 def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
-  lines = [f"{report.songs} songs, {report.patches} patches, written to {out}"]
+  missing = report.missing_shards
+  where = "its own table" if missing else str(out)
+  lines = [
+    f"{report.songs} songs, {report.patches} patches, written to {where}"
+  ]
+  if missing:
+    lines.append(
+      f"{out} is made by the last shard; still missing: "
+      f"{', '.join(map(str, missing))}"
+    )
   if report.kept:
     new = report.songs - report.kept
     lines.append(
@@ -100,7 +115,7 @@ def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
 def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   parser = command_line.parser("pcl_jax.embed", __doc__)
   add, path = parser.add_argument, {"type": command_line.path}
-  count, layers = {"type": command_line.count}, song_encoder.LAYERS
+  count, layers = {"type": command_line.count}, compiled_encoder.LAYERS
   text = "folder of the run, or a bundle (pcl_jax/pretrained, if there is one)"
   add("--workdir", help=text)
   what = parser.add_mutually_exclusive_group(required=True)
@@ -120,6 +135,8 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   text = "what computes the network: jax, or onnxruntime on the CPU"
   add("--runtime", choices=("jax", "onnx"), default="jax", help=text)
   add("--threads", **count, help="files decoded at once (cores, at most 8)")
+  text = "of N hosts, embed the I-th part of the songs; see above"
+  add("--shard", metavar="I/N", help=text)
   add("--force", action="store_true", help="replace a finished table")
   return vars(parser.parse_args(argv))
 

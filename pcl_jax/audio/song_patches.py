@@ -1,6 +1,7 @@
 """Songs to whole patches, and patches of many songs to batches of one shape."""
 
 from collections.abc import Callable, Iterable, Iterator
+import itertools
 from typing import NamedTuple
 
 from jaxtyping import Float, Float16, Int
@@ -133,21 +134,36 @@ def read_batches(
     yield Batch(some, patches)
 
 
+def _together(group: list[Batch], count: int) -> Float16[np.ndarray, "..."]:
+  """Returns the patches of some batches, filled up to those of `count`."""
+  if count == 1:
+    return group[0].patches
+  lacking = count - len(group)
+  filler = [np.zeros_like(group[0].patches)] * lacking
+  return np.concatenate([*(one.patches for one in group), *filler])
+
+
 def encoded(
   embedder: Callable, batches: Iterable[Batch]
 ) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n features"]]]:
-  """Encodes batches; the next is gathered while one is on the device.
+  """Encodes batches; the next are gathered while some are on the devices.
 
   Args:
-    embedder: patches [size, 256, 48] to vectors [size, features].
+    embedder: patches [size, 256, 48] to vectors [size, features]. If it has an
+      attribute `at_once`, it is given so many batches, one after another in one
+      array.
     batches: patches of one size.
 
   Yields:
     The songs of the patches of each batch, and their vectors.
   """
-  begun = ((one.song_index, embedder(one.patches)) for one in batches)
-  for song_index, vectors in prefetch.keep_ahead(begun, 1):
-    yield song_index, np.asarray(vectors)[: len(song_index)]
+  count, batches = getattr(embedder, "at_once", 1), iter(batches)
+  groups = iter(lambda: list(itertools.islice(batches, count)), [])
+  begun = ((group, embedder(_together(group, count))) for group in groups)
+  for group, vectors in prefetch.keep_ahead(begun, 1):
+    of_batches = np.split(np.asarray(vectors), count)
+    for batch, found in zip(group, of_batches, strict=False):
+      yield batch.song_index, found[: len(batch.song_index)]
 
 
 def mean_vectors(

@@ -51,6 +51,7 @@ class Report(NamedTuple):
   kept: int = 0  # Songs that were in the table, and stay as they were.
   gone: int = 0  # Songs that were in the table, and are no longer there.
   damaged: int = 0  # Songs used though a little of them is missing; warned of.
+  missing_shards: tuple[int, ...] = ()  # All others are counted above then.
 
 
 def failures_path(out: pathlib.Path) -> pathlib.Path:
@@ -224,6 +225,7 @@ def embed_source(
   batch_patches: int,
   threads: int,
   update: table_update.Update | None = None,
+  may_be_empty: bool = False,
 ) -> Report:
   """Embeds all songs of a source into a table.
 
@@ -239,6 +241,7 @@ def embed_source(
     batch_patches: patches encoded at once.
     threads: songs read at once.
     update: which songs are embedded, where the others are in the table.
+    may_be_empty: makes a table where not one song could be read, too.
 
   Raises:
     InputError: another process is making the same table.
@@ -259,31 +262,41 @@ def embed_source(
       failures += json.loads(metadata[_FAILED])
     storage.write_json(failures_path(out), failures)
     songs = len(source.ids) - len(failures)
-    if songs:
+    if songs or may_be_empty:
       read = map(embedding_table.read_rows, paths)
       parts = (one.replace_schema_metadata() for one in read)
       if update:
         parts = table_update.merged(out, like, source, update, list(parts))
       embedding_table.write(out, like, parts)
     shutil.rmtree(folder)
-  if not songs:
-    first = failures[0]
-    raise errors.RunError(
-      f"none of the {len(source.ids)} songs can be read; the first: "
-      f"{first['path'] or first['id']}: {first['reason']}. All are in "
-      f"{failures_path(out)}."
-    )
+  if not songs and not may_be_empty:
+    raise none_readable(out, failures)
   known = (len(update.kept), update.gone) if update else ()
-  report = Report(songs, *_count(out, like), failures, *known)
-  return report._replace(damaged=len(source.damaged))
+  report = report_of(out, like, failures)._replace(damaged=len(source.damaged))
+  return report._replace(**dict(zip(("kept", "gone"), known, strict=False)))
 
 
-def _count(out: pathlib.Path, like: pa.Schema) -> tuple[int, int, int]:
-  """Counts a table's patches, and the songs that are padded or silent."""
+def none_readable(
+  out: pathlib.Path, failures: list[dict[str, str]]
+) -> errors.RunError:
+  """Returns the error of a table without songs."""
+  first = failures[0]
+  return errors.RunError(
+    f"none of the {len(failures)} songs can be read; the first: "
+    f"{first['path'] or first['id']}: {first['reason']}. All are in "
+    f"{failures_path(out)}."
+  )
+
+
+def report_of(
+  out: pathlib.Path, like: pa.Schema, failures: list[dict[str, str]]
+) -> Report:
+  """Counts the songs and patches of a table, and those padded or silent."""
   counted = {"id", "patches", "padded", "silent"} & set(like.names)
   rows = embedding_table.read_rows(out, sorted(counted))
   patches = len(rows) if "start_s" in like.names else rows["patches"].to_numpy()
-  marked = (
-    rows.filter(rows[name])["id"].unique() for name in ("padded", "silent")
+  songs, padded, silent = (
+    len(some["id"].unique())
+    for some in (rows, rows.filter(rows["padded"]), rows.filter(rows["silent"]))
   )
-  return int(np.sum(patches)), *map(len, marked)
+  return Report(songs, int(np.sum(patches)), padded, silent, failures)

@@ -202,6 +202,13 @@ def column_parts(path: pathlib.Path, column: str) -> Iterator[pa.Array]:
       yield part.column(column)
 
 
+def read_groups(path: pathlib.Path) -> Iterator[pa.Table]:
+  """Yields the rows of a Parquet file, some at a time, without metadata."""
+  with open(path, "rb") as opened, parquet.ParquetFile(opened) as file:
+    for number in range(file.num_row_groups):
+      yield file.read_row_group(number).replace_schema_metadata()
+
+
 def _damaged(path: pathlib.Path, error: Exception) -> errors.InputError:
   reason = str(error).splitlines()[0][:200]
   return errors.InputError(

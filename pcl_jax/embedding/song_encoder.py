@@ -1,7 +1,6 @@
 """The encoder of a run or bundle, compiled: files and samples to vectors."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-import functools
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -23,14 +22,15 @@ from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
+from pcl_jax.embedding import embedding_shards
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import table_update
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 
-LAYERS = ("features", "projection")
 CHECKPOINTS = ("best", "latest")
 BATCH_PATCHES = 64
 _MAX_THREADS = 8
@@ -46,26 +46,6 @@ class PatchVectors(NamedTuple):
   starts_s: Float[np.ndarray, " patches"]
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(graphdef: nnx.GraphDef, output: int) -> Callable:
-  """Compiles networks of one architecture once, whatever their weights."""
-
-  @jax.jit
-  def embed(variables, patches):
-    return nnx.merge(graphdef, *variables)(patches, False)[output]
-
-  return embed
-
-
-def make_embedder(
-  encoder: audio_encoder.AudioEncoder, layer: str = "features"
-) -> Callable:
-  """Compiles an encoder: patches [n, 256, 48] to vectors of one of `LAYERS`."""
-  graphdef, params, stats = nnx.split(encoder, nnx.Param, nnx.BatchStat)
-  embed = _compiled(graphdef, LAYERS.index(layer))
-  return lambda patches: embed((params, stats), patches)
-
-
 def embed_songs(
   encoder: audio_encoder.AudioEncoder,
   store: song_store.SongStore,
@@ -78,7 +58,7 @@ def embed_songs(
   Each is the mean over the features of the song's whole, non-overlapping
   patches; a shorter song is padded with silence.
   """
-  embedder = make_embedder(encoder)
+  embedder = compiled_encoder.make_embedder(encoder)
   song_index, starts = song_patches.patch_grid(store.frames[songs])
   batches = song_patches.read_batches(
     lambda some, *where: store.read_patches(songs[some], *where),
@@ -114,7 +94,7 @@ class SongEncoder:
     about: dict[str, Any],
     meta: dict[str, Any],
     *,
-    make_embedder: Callable = make_embedder,
+    make_embedder: Callable = compiled_encoder.make_embedder,
   ):
     """Wraps a network; `load` gets it from a run or a bundle.
 
@@ -122,8 +102,8 @@ class SongEncoder:
       network: the audio encoder.
       about: which encoder this is.
       meta: what its checkpoint, or its bundle, says about itself.
-      make_embedder: (network, layer) -> a function as `make_embedder` of this
-        module returns; another one runs the network by other means.
+      make_embedder: (network, layer) -> a function as that of
+        `compiled_encoder` returns; another one runs the network by other means.
     """
     self._make_embedder = make_embedder
     self.network = network
@@ -214,6 +194,7 @@ class SongEncoder:
     batch_patches: int = BATCH_PATCHES,
     threads: int | None = None,
     force: bool = False,
+    shard: str | None = None,
   ) -> embedding_run.Report | None:
     """Embeds audio files into a table, as `python -m pcl_jax.embed` does.
 
@@ -233,6 +214,8 @@ class SongEncoder:
       batch_patches: patches encoded at once.
       threads: files decoded at once; by default one a core, at most 8.
       force: replaces a finished table.
+      shard: `2/8` embeds the second of eight parts of the songs, in a table
+        beside `out`; the call that finds all eight there makes `out`.
 
     Returns:
       What was done; None if the table has these songs as they are.
@@ -242,9 +225,10 @@ class SongEncoder:
         of other songs or by another encoder, or another process is writing it.
       RunError: not one song can be read.
     """
+    part = embedding_shards.parse(shard) if shard else None
     source = self._source(paths, channels)
-    embedder = self._embedder(layer)
     out = file_names.path(out)
+    threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,
@@ -253,31 +237,23 @@ class SongEncoder:
       "songs_sha256": source.digest,
       "roots": list(source.roots),
     }
-    threads, update = threads or min(os.cpu_count() or 1, _MAX_THREADS), None
+    how: dict[str, Any] = {"batch_patches": batch_patches, "threads": threads}
+    how["embedder"] = self._embedder(layer)
+    like = embedding_table.schema(
+      getattr(self, layer),
+      about,
+      per_patch=per_patch,
+      odd_names=not all(map(file_names.is_text, source.ids + source.paths)),
+    )
     if out.exists() and not force:
       if not _has_changed(out, about):
         return None
-      update = table_update.plan(out, source, threads)
-      if not update.kept:
-        raise errors.InputError(
-          f"{out} has none of these {len(source.ids)} songs as they are now, "
-          "or is of an earlier version: give another --out, or --force to "
-          "replace it."
-        )
-    return embedding_run.embed_source(
-      source,
-      embedder,
-      embedding_table.schema(
-        getattr(self, layer),
-        about,
-        per_patch=per_patch,
-        odd_names=not all(map(file_names.is_text, source.ids + source.paths)),
-      ),
-      out,
-      batch_patches=batch_patches,
-      threads=threads,
-      update=update,
-    )
+      how["update"] = _plan_update(out, source, threads, part)
+    if part:
+      return embedding_shards.embed_shard(
+        part, source, like, out, force=force, **how
+      )
+    return embedding_run.embed_source(source, like=like, out=out, **how)
 
   @jax_setup.in_own_types
   def save(
@@ -357,7 +333,7 @@ class SongEncoder:
     return audio_sources.audio_files(paths, channels)
 
   def _embedder(self, layer: str) -> Callable:
-    check_choice("layer", layer, LAYERS)
+    check_choice("layer", layer, compiled_encoder.LAYERS)
     return self._make_embedder(self.network, layer)
 
 
@@ -383,6 +359,27 @@ def _has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
     )
   others = any(about[key] != there.get(key) for key in _OF_SONGS)
   return others or not embedding_table.has_labels(out)
+
+
+def _plan_update(
+  out: pathlib.Path,
+  source: audio_sources.Source,
+  threads: int,
+  shard: embedding_shards.Shard | None,
+) -> table_update.Update:
+  """Returns what is to be done to a table; refuses one of no such songs."""
+  if shard:
+    raise errors.InputError(
+      f"{out} exists and is of other songs: bring it up to date without "
+      "--shard, or give --force to make it again."
+    )
+  update = table_update.plan(out, source, threads)
+  if not update.kept:
+    raise errors.InputError(
+      f"{out} has none of these {len(source.ids)} songs as they are now, or is "
+      "of an earlier version: give another --out, or --force to replace it."
+    )
+  return update
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
 from pcl_jax.embedding import search
-from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse
+from pcl_jax.models import compiled_encoder
 
 _MOST_SONGS = 2048  # All their pairs are compared.
 _MOST_PAIRS = 512
@@ -22,7 +22,7 @@ _diagnostics = jax.jit(collapse.diagnostics)
 
 def _two_patches(context: task_base.Context, songs: np.ndarray) -> np.ndarray:
   """Returns the features of the first two patches of songs, [2, songs, d]."""
-  features = song_encoder.make_embedder(context.encoder)
+  features = compiled_encoder.make_embedder(context.encoder)
   rows = np.tile(songs, 2)
   starts = np.repeat([0, song_patches.FRAMES], len(songs)).astype(np.int32)
   batches = song_patches.read_batches(

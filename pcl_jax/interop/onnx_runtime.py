@@ -49,7 +49,7 @@ def session(model: Any) -> Any:
 def make_embedder(
   encoder: audio_encoder.AudioEncoder, layer: str = "features"
 ) -> Callable:
-  """Returns what `song_encoder.make_embedder` does, run by onnxruntime."""
+  """Returns what `compiled_encoder.make_embedder` does, run by onnxruntime."""
   run = session(onnx_graph.of_patches(encoder)).run
 
   def embed(patches: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import song_encoder
+from pcl_jax.models import compiled_encoder
 
 TAILS = ("drop", "weight")
 _FRAME_S = song_patches.SECONDS / song_patches.FRAMES
@@ -34,7 +35,7 @@ class Windows(NamedTuple):
   window_s: float = song_patches.SECONDS
   hop_s: float | None = None
   tail: str = TAILS[0]
-  layer: str = song_encoder.LAYERS[0]
+  layer: str = compiled_encoder.LAYERS[0]
   batch_patches: int = 8
 
   @jax_setup.in_own_types
@@ -53,7 +54,7 @@ class Windows(NamedTuple):
       InputError: the samples or the windows are not as above.
     """
     song_encoder.check_choice("tail", self.tail, TAILS)
-    song_encoder.check_choice("layer", self.layer, song_encoder.LAYERS)
+    song_encoder.check_choice("layer", self.layer, compiled_encoder.LAYERS)
     hop_s = self.window_s if self.hop_s is None else self.hop_s
     lengths_s = (self.window_s, hop_s)
     if not all(_FRAME_S <= one < np.inf for one in lengths_s):
@@ -74,7 +75,7 @@ class Windows(NamedTuple):
     pieces = ((i, song_patches.cut(one).patches) for i, one in enumerate(cut))
     size = song_encoder.checked_batch(self.batch_patches)
     batches = song_patches.gathered(pieces, size)
-    embedder = song_encoder.make_embedder(encoder.network, self.layer)
+    embedder = compiled_encoder.make_embedder(encoder.network, self.layer)
     found = song_patches.encoded(embedder, batches)
     vectors, _ = song_patches.mean_vectors(found, len(cut))
     lengths = [min(sound - begin, window) for begin in begins]

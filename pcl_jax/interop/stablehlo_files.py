@@ -24,6 +24,7 @@ from pcl_jax.common import storage
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 
 SUFFIX = ".stablehlo"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -55,7 +56,7 @@ def _program(network: audio_encoder.AudioEncoder, name: str) -> Callable:
     # As song stores have it. Compilers may leave out a cast there and back.
     feature = lax.reduce_precision(feature, **_HALF_BITS)
     vectors = nnx.merge(graphdef, *variables)(feature, False)
-    return dict(zip(song_encoder.LAYERS, vectors, strict=True))
+    return dict(zip(compiled_encoder.LAYERS, vectors, strict=True))
 
   embed.__name__ = embed.__qualname__ = name
   return embed

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
@@ -21,6 +22,7 @@ from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding import song_table
+from pcl_jax.models import compiled_encoder
 from tests.support import music_run
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -141,6 +143,12 @@ def test_threads_and_what_is_read_ahead_change_no_byte(
   assert first == _embed_music(made, tmp_path / "b.parquet", "--threads=4")
 
 
+def test_all_devices_write_the_bytes_of_one(made, tmp_path, monkeypatch):
+  expected = _embed_music(made, tmp_path / "one.parquet")
+  monkeypatch.setattr(compiled_encoder, "own_devices", jax.devices)
+  assert _embed_music(made, tmp_path / "all.parquet") == expected
+
+
 def test_a_song_does_not_depend_on_what_is_embedded_beside_it(made, tmp_path):
   _embed_music(made, tmp_path / "all.parquet")
   together = song_table.read_table(tmp_path / "all.parquet")
@@ -164,7 +172,7 @@ def test_one_shape_is_compiled_however_long_the_songs_are(
     return call(self, mel, training)
 
   monkeypatch.setattr(quick_backbone.QuickBackbone, "__call__", counted)
-  song_encoder._compiled.cache_clear()
+  compiled_encoder._compiled.cache_clear()
   _embed_music(made, tmp_path / "music.parquet")
   assert traced == [(4, 256, 48)]
 

@@ -13,6 +13,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 from tests.support import quick_backbone
 from tests.support.tiny import tiny_data
 
@@ -88,13 +89,13 @@ def test_embedding_leaves_the_running_statistics_alone(store, encoder):
 
 def test_one_shape_is_compiled_however_many_patches_there_are(store, encoder):
   shapes = []
-  make = song_encoder.make_embedder
+  make = compiled_encoder.make_embedder
 
   def watched(encoder):
     features = make(encoder)
     return lambda patches: shapes.append(patches.shape) or features(patches)
 
-  with mock.patch.object(song_encoder, "make_embedder", watched):
+  with mock.patch.object(compiled_encoder, "make_embedder", watched):
     song_encoder.embed_songs(encoder, store, SONGS, batch_patches=5)
   assert len(shapes) > 1
   assert set(shapes) == {(5, 256, 48)}

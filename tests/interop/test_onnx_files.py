@@ -18,6 +18,7 @@ from pcl_jax.interop import onnx_files
 from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.interop import torch_names
+from pcl_jax.models import compiled_encoder
 from pcl_jax.models import layers
 from tests.support.published import golden_weights
 
@@ -101,7 +102,7 @@ def test_a_file_says_what_it_takes_and_what_it_is(encoder, session, tmp_path):
 def test_onnxruntime_computes_the_network_as_jax_does(encoder):
   patches = np.random.default_rng(0).uniform(-2, 1, (4, 256, 48))
   patches = patches.astype(np.float16)
-  ours = song_encoder.make_embedder(encoder.network)(patches)
+  ours = compiled_encoder.make_embedder(encoder.network)(patches)
   theirs = onnx_runtime.make_embedder(encoder.network)(patches)
   _assert_alike(theirs, np.asarray(ours))
 

@@ -6,8 +6,8 @@ import pytest
 import pcl_jax
 from pcl_jax.audio import decode
 from pcl_jax.audio import song_patches
-from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import song_windows
+from pcl_jax.models import compiled_encoder
 
 RATE_HZ = 16_000
 PATCH_S = song_patches.SECONDS
@@ -44,7 +44,7 @@ def test_the_last_window_counts_by_its_length(quick_encoder):
   np.testing.assert_allclose(weights, [1.0, 1.0, 113 / 256])
   feature = np.concatenate(list(decode.sample_blocks(samples, RATE_HZ)))
   patches = song_patches.cut(feature[512:]).patches
-  expected = song_encoder.make_embedder(quick_encoder.network)(patches)
+  expected = compiled_encoder.make_embedder(quick_encoder.network)(patches)
   np.testing.assert_allclose(vectors[2:], expected, rtol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_long_windows_are_means_of_patches_and_short_ones_are_padded(
   short, _ = cut(samples, window_s=1.024)(quick_encoder)
   assert len(short) == 12
   feature = np.concatenate(list(decode.sample_blocks(samples, RATE_HZ)))
-  expected = song_encoder.make_embedder(quick_encoder.network)(
+  expected = compiled_encoder.make_embedder(quick_encoder.network)(
     song_patches.cut(feature[64:128]).patches
   )
   np.testing.assert_allclose(short[1:2], expected, rtol=1e-5)

@@ -19,6 +19,7 @@ from pcl_jax.interop import torch_export
 from pcl_jax.interop import torch_files
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -84,7 +85,7 @@ def test_the_module_computes_what_this_project_does(made):
     assert known[key] == (getattr(settings, key),)
   assert known["channels"] == channel_mix.CHOICES
   assert known["backbone_type"] == tuple(audio_encoder.BACKBONES)
-  assert constants["LAYERS"] == song_encoder.LAYERS
+  assert constants["LAYERS"] == compiled_encoder.LAYERS
   assert constants["POWER_OFFSET"] == melspectrogram.POWER_OFFSET
   assert constants["LOWEST_RATE_HZ"] == sample_reader.LOWEST_RATE_HZ
   assert constants["LARGEST_SAMPLE"] == sample_reader.LARGEST_SAMPLE

@@ -16,6 +16,7 @@ from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import torch_names
+from pcl_jax.models import compiled_encoder
 from tests.support import browsers
 from tests.support.published import golden_weights
 
@@ -82,7 +83,7 @@ def _embed(page, chromium: str, *files: pathlib.Path) -> dict:
 
 def _assert_same(encoder, table: dict, song: pathlib.Path) -> None:
   """Compares the page's vectors with ours, to 1e-3 of the largest number."""
-  for layer in song_encoder.LAYERS:
+  for layer in compiled_encoder.LAYERS:
     expected = encoder.embed(song, layer=layer, batch_patches=4)
     limit = 1e-3 * np.abs(expected).max()
     np.testing.assert_allclose(table[layer], expected, rtol=0, atol=limit)

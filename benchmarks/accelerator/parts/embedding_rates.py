@@ -15,6 +15,7 @@ from pcl_jax.audio import song_patches
 from pcl_jax.data import song_store
 from pcl_jax.embedding import song_encoder
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 
 _TO_COMPILE_S = 20.0
 
@@ -57,7 +58,7 @@ def measure(context: part_context.Context) -> None:
         rngs=nnx.Rngs(0),
       )
       label = f"{name} {dtype}"
-      embedder = song_encoder.make_embedder(encoder)
+      embedder = compiled_encoder.make_embedder(encoder)
       _measure_patches(context, label, embedder)
       embed = functools.partial(
         song_encoder.embed_songs, encoder, store, batch_patches=size

@@ -30,10 +30,10 @@ from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import encoder_loading
-from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.robustness import robustness_measures
+from pcl_jax.models import compiled_encoder
 
 FILE_NAME = "robustness.json"
 TABLE_NAME = "robustness.parquet"
@@ -96,7 +96,7 @@ def measure(
   chosen, missing = choose_changes(changes)
   encoder, meta = encoder_loading.load_network(workdir)
   found = robustness_measures.embed_changes(
-    song_encoder.make_embedder(encoder),
+    compiled_encoder.make_embedder(encoder),
     source,
     chosen,
     seconds=seconds,

@@ -207,7 +207,7 @@ def embed_clips(
   Args:
     tagging_set: the set.
     embedder: patches [batch_patches, 256, 48] to features [batch_patches,
-      features], as `song_encoder.make_embedder` returns it.
+      features], as `compiled_encoder.make_embedder` returns it.
     per_patch: whether to return the features of all patches.
     batch_patches: patches encoded at once, of any clips.
     progress: wraps the clips, for a progress bar.

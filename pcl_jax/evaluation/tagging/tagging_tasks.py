@@ -14,7 +14,6 @@ import tqdm
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
-from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import few_labels
@@ -25,6 +24,7 @@ from pcl_jax.evaluation.tagging import prepared_sets
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import probes
 from pcl_jax.library import music_files
+from pcl_jax.models import compiled_encoder
 
 SHOWN = ("accuracy", "roc_auc", "average_precision")
 INTERVAL = "mean of the splits' intervals"
@@ -230,7 +230,7 @@ class _Shared:
     )
     return prepared_sets.embed_clips(
       self.opened,
-      song_encoder.make_embedder(context.encoder),
+      compiled_encoder.make_embedder(context.encoder),
       per_patch=context.options.tagging_mean != task_base.EMBEDDINGS,
       progress=bar,
     )

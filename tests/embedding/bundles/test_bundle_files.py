@@ -16,6 +16,7 @@ from pcl_jax.common import errors
 from pcl_jax.embedding import half_precision
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.models import compiled_encoder
 from tests.support import quick_backbone
 from tests.support import quick_run
 from tests.support.tiny import tiny_library
@@ -30,7 +31,7 @@ FILES = sorted(bundle_files.FILES)
 def test_a_bundle_gives_the_bits_of_its_run(run, whole):
   ours, theirs = pcl_jax.load(whole), pcl_jax.load(run)
   samples = np.random.default_rng(0).normal(0, 0.1, 100_000)
-  for layer in song_encoder.LAYERS:
+  for layer in compiled_encoder.LAYERS:
     how = BATCH | {"layer": layer, "sample_rate_hz": 22_050}
     found = ours.embed(samples, **how)
     np.testing.assert_array_equal(found, theirs.embed(samples, **how))
@@ -61,7 +62,7 @@ def test_half_a_bundle_gives_the_same_vectors_but_for_a_ten_thousandth(
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(kernel, stored[WEIGHT].astype(np.float32))
   samples = np.random.default_rng(0).normal(0, 0.1, 100_000)
-  for layer in song_encoder.LAYERS:
+  for layer in compiled_encoder.LAYERS:
     how = BATCH | {"layer": layer, "sample_rate_hz": 16_000}
     found, whole = loaded.embed(samples, **how), encoder.embed(samples, **how)
     cosine = found @ whole / np.linalg.norm(found) / np.linalg.norm(whole)

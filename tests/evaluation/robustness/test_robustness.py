@@ -13,11 +13,11 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import encoder_loading
-from pcl_jax.embedding import song_encoder
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.robustness import command
 from pcl_jax.evaluation.robustness import robustness_measures
 from pcl_jax.evaluation.tagging import probes
+from pcl_jax.models import compiled_encoder
 from preprocessing import sample_audio
 from tests.support.tiny import tiny_library
 
@@ -115,7 +115,7 @@ def run(library, tmp_path_factory):
   meta = {"progress": {"step": 7}, "feature": {}}
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(encoder_loading, "load_network", lambda *_: (None, meta))
-    patch.setattr(song_encoder, "make_embedder", lambda _: _bands)
+    patch.setattr(compiled_encoder, "make_embedder", lambda _: _bands)
     quick = {"rates": (1e-2,), "decays": (0.0,), "rounds": 30, "seeds": (0,)}
     train_probe = functools.partial(probes.train_probe, **quick)
     patch.setattr(probes, "train_probe", train_probe)

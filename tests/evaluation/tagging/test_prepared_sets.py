@@ -17,6 +17,7 @@ from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation.tagging import labelled_sets
 from pcl_jax.evaluation.tagging import prepared_sets
 from pcl_jax.models import audio_encoder
+from pcl_jax.models import compiled_encoder
 from preprocessing.tagging import gtzan
 from preprocessing.tagging import preparation
 from preprocessing.tagging import tagging_store
@@ -110,7 +111,7 @@ def test_clips_are_embedded_as_songs_of_a_store_are(
   store = _store_of(opened, tmp_path / "songs.lmdb")
   songs = np.arange(30)
   expected = song_encoder.embed_songs(encoder, store, songs, batch_patches=16)
-  embedder = song_encoder.make_embedder(encoder)
+  embedder = compiled_encoder.make_embedder(encoder)
   found = prepared_sets.embed_clips(opened, embedder, batch_patches=16)
   np.testing.assert_array_equal(found.features, expected)
   found = prepared_sets.mel_statistics(opened)
