@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import pathlib
+import resource
 import struct
 import threading
 from typing import Any
@@ -35,6 +36,7 @@ SONGS_KEY = b"__songs__"
 SONG_DTYPE = np.dtype([("id", "<u4"), ("frames", "<i4"), ("crc32", "<u4")])
 _FRAME_BYTES = 2 * MEL_BANDS
 _PATCHES_A_COPY = 64  # So many songs are named where a disk stands still.
+_FETCHED_READS = 100  # Once a read has waited for the disk.
 _REMEDY = "Copy it again, or delete its folder and make it again."
 
 
@@ -90,7 +92,8 @@ class _Records:
   with neither.
   """
 
-  def __init__(self, data: pathlib.Path, songs: int):
+  def __init__(self, data: pathlib.Path, songs: int, readahead: bool):
+    self._readahead = readahead
     self._file = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
     weakref.finalize(self, os.close, self._file)
     self._songs = songs
@@ -105,10 +108,24 @@ class _Records:
     stamp = found.st_size, found.st_mtime_ns
     if stamp != self._stamp:
       memory = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+      if not self._readahead:  # Else megabytes may be read for each patch.
+        memory.madvise(mmap.MADV_RANDOM)
+      self._memory = memory
       places = np.full(self._songs, -1, np.int64)
       self._held = np.frombuffer(memory, np.uint8), places
       self._stamp = stamp
     return self._held
+
+  def fetch(self, begins: Sequence[int], ends: Sequence[int]) -> None:
+    """Has the system read parts of the file, many at once; does not wait."""
+    for begin, end in zip(begins, ends, strict=True):
+      start = begin // mmap.PAGESIZE * mmap.PAGESIZE
+      self._memory.madvise(mmap.MADV_WILLNEED, start, end - start)
+
+
+def _waits_for_disk() -> int:
+  """Returns how often this thread has waited for a page from the disk."""
+  return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
 
 
 def _address(value: memoryview) -> int:
@@ -159,8 +176,9 @@ class SongStore:
     self.song_ids: UInt32[np.ndarray, " songs"] = songs["id"].copy()
     self.frames: Int[np.ndarray, " songs"] = songs["frames"].copy()
     self.checksums = songs["crc32"].copy()
-    self._records = _Records(data, len(songs))
+    self._records = _Records(data, len(songs), readahead)
     self._reading: dict[int, Sequence[int]] = {}  # Thread -> songs it is at.
+    self._fetched = 0  # Further reads whose patches are fetched at once.
 
   def _read_records(self) -> tuple[dict[str, Any], np.ndarray]:
     try:
@@ -222,6 +240,10 @@ class SongStore:
     silence = np.full(out.shape[1:], melspectrogram.SILENCE, "<f2")
     silence = silence.ravel().view(np.uint8)
     target, thread = out.reshape(-1).view(np.uint8), threading.get_ident()
+    if self._fetched > 0:
+      self._records.fetch(begins, ends)
+      self._fetched -= 1
+    waits = _waits_for_disk()
     for first in range(0, len(begins), _PATCHES_A_COPY):
       rows = slice(first, first + _PATCHES_A_COPY)
       self._reading[thread] = songs[rows].tolist()
@@ -236,6 +258,8 @@ class SongStore:
       # This copies with the lock released, and into memory that is there.
       np.concatenate(pieces, out=part)
     self._reading.pop(thread, None)
+    if _waits_for_disk() > waits:  # It costs time where all is in memory.
+      self._fetched = _FETCHED_READS
 
   def _find(
     self, songs: Int[np.ndarray, " patches"]

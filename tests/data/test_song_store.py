@@ -1,7 +1,9 @@
 """Tests of pcl_jax.data.song_store."""
 
 from concurrent import futures
+import itertools
 import json
+import pathlib
 import subprocess
 import sys
 from unittest import mock
@@ -91,6 +93,58 @@ def test_a_record_is_looked_up_once(tmp_path):
     out = np.empty((3, 64, 48), np.float16)
     store.read_patches(np.array([1, 0, 1]), np.array([7, 0, 290]), out)
   np.testing.assert_array_equal(out[0], store.read_song(1)[7:71])
+
+
+@pytest.mark.parametrize("readahead", [False, True])
+def test_the_system_reads_ahead_only_where_it_may(tmp_path, readahead):
+  smaps = pathlib.Path("/proc/self/smaps")
+  if not smaps.exists():
+    pytest.skip("only Linux tells how a file is mapped")
+  path = tmp_path / "s"
+  _unopened(path)
+  store = song_store.SongStore(path, readahead=readahead)
+  zeros = np.zeros(1, np.int32)
+  store.read_patches(zeros, zeros, np.empty((1, 256, 48), np.float16))
+  found = []
+  for line in smaps.read_text().splitlines():
+    if "-" in line.split()[0]:
+      mine = line.endswith(str(path / "data.mdb"))
+    elif mine and line.startswith("VmFlags:"):
+      found.append("rr" in line.split())  # Read at random.
+  assert found == [not readahead] * 2  # LMDB's view, and that of patches.
+
+
+def test_patches_are_fetched_at_once_after_a_wait_for_the_disk(
+  tmp_path, monkeypatch
+):
+  store = _write(tmp_path / "s")
+  songs, starts = np.array([0, 1, 0]), np.array([3, 40, 100])
+  out = np.empty((3, 64, 48), np.float16)
+  store.read_patches(songs, starts, out)
+  expected = out.copy()
+  fetched, waits = [], itertools.count()
+  monkeypatch.setattr(song_store, "_waits_for_disk", lambda: 0)
+  monkeypatch.setattr(store, "_fetched", 0)
+  fetch = store._records.fetch
+
+  def watched(begins, ends):
+    fetched.append(list(zip(begins, ends, strict=True)))
+    fetch(begins, ends)
+
+  monkeypatch.setattr(store._records, "fetch", watched)
+  store.read_patches(songs, starts, out)
+  assert not fetched
+  monkeypatch.setattr(song_store, "_waits_for_disk", lambda: next(waits))
+  store.read_patches(songs, starts, out)
+  monkeypatch.setattr(song_store, "_waits_for_disk", lambda: 0)
+  for _ in range(song_store._FETCHED_READS + 3):
+    out[:] = 0
+    store.read_patches(songs, starts, out)
+  np.testing.assert_array_equal(out, expected)
+  assert len(fetched) == song_store._FETCHED_READS
+  content, _ = store._records.current()
+  for (begin, end), patch in zip(fetched[-1], expected, strict=True):
+    assert content[begin:end].tobytes() == patch.tobytes()
 
 
 def test_a_file_that_has_changed_is_looked_up_again(tmp_path):
