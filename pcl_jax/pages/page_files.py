@@ -10,7 +10,13 @@ from pcl_jax.pages import chart_specs
 
 MOST_BYTES = 5_000_000  # Larger pages have their data in files beside them.
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
+SONG_MAP = "song_map.js"  # What pages with a map have in common.
 _BESIDE = "_files"  # End of the name of the folder of these files.
+
+
+def text_of(name: str) -> str:
+  """Returns a file of the templates."""
+  return (_TEMPLATES / name).read_text("utf-8")
 
 
 class Page:
@@ -41,9 +47,9 @@ class Page:
     self._template = self._environment.get_template(f"{name}.html.j2")
     self._parts = {
       "library": vl_convert.javascript_bundle(),
-      **{kind: (_TEMPLATES / f"{name}.{kind}").read_text("utf-8")
-         for kind in ("css", "js")},
-    }  # fmt: skip
+      "css": text_of(f"{name}.css"),
+      "js": text_of(SONG_MAP) + text_of(f"{name}.js"),
+    }
     self._charts: dict[str, chart_specs.Spec] = {}
     self.data: dict[str, Any] = {}  # What the page's script reads, by name.
 

@@ -37,8 +37,3 @@ def described(every: Sequence[endpoints.Endpoint]) -> dict[str, Any]:
       "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}
     },
   }
-
-
-def page_routes() -> list:
-  """Returns the routes of the pages."""
-  return []

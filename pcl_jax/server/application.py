@@ -22,6 +22,7 @@ from pcl_jax.server import audio_queries
 from pcl_jax.server import endpoints
 from pcl_jax.server import served_library
 from pcl_jax.server import song_api
+from pcl_jax.server import web_pages
 
 MOST_QUERY_CHARS = 50_000  # Of a query string.
 
@@ -168,7 +169,7 @@ def build(
     routing.Route("/api/audio", _audio_handler(served)),
     routing.Route("/api/health", _status_handler(served)),
     routing.Route("/api/openapi.json", lambda _: _json(described)),
-    *api_description.page_routes(),
+    *web_pages.routes(),
   ]
   kinds = (errors.InputError, exceptions.HTTPException, Exception)
   return applications.Starlette(

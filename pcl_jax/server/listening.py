@@ -1,5 +1,6 @@
 """Listens for requests until the process is asked to end."""
 
+import contextlib
 import socket
 
 from starlette import applications
@@ -51,4 +52,6 @@ def run(
     f"{len(served.now())} songs are served at "
     f"http://{name}:{bound.getsockname()[1]}/ (Ctrl-C ends)"
   )
-  uvicorn.Server(config).run(sockets=[bound])
+  # It passes a signal on once it has ended.
+  with contextlib.suppress(KeyboardInterrupt):
+    uvicorn.Server(config).run(sockets=[bound])

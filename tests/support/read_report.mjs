@@ -5,6 +5,8 @@
 import fs from "node:fs/promises";
 import { createRequire } from "node:module";
 
+import { dots, placeOf } from "./map_dots.mjs";
+
 const [url, executablePath, folder] = process.argv.slice(2);
 const require = createRequire(process.cwd() + "/");
 const { chromium } = require("playwright-core");
@@ -12,27 +14,6 @@ const browser = await chromium.launch({
   executablePath,
   args: ["--autoplay-policy=no-user-gesture-required"],
 });
-
-// Finds the dots of the map in the chart's own list of what it draws.
-function dots(place) {
-  const found = [];
-  const visit = (item) => {
-    if (item.marktype === "symbol" && item.name === "marks") {
-      found.push(...item.items);
-    }
-    (item.items ?? []).forEach(visit);
-  };
-  visit(place.view.scenegraph().root);
-  return found;
-}
-
-// Returns where a dot is on the screen.
-function placeOf(place, i) {
-  const { x, y } = dots(place).find((one) => one.datum.i === i);
-  const { left, top } = place.view.padding();
-  const box = place.querySelector("canvas").getBoundingClientRect();
-  return { x: box.x + left + x, y: box.y + top + y };
-}
 
 // Returns what an expression gives in the page, where `map` is the map's place.
 function inPage(page, expression) {
