@@ -7,6 +7,11 @@ The table is one that python -m pcl_jax.embed wrote; where it is replaced, it is
 read again. The page finds songs by name, plays them, and shows what sounds
 alike, paths between songs and a map; /api/docs describes the addresses.
 
+The plugin of AudioMuse-AI for Navidrome finds what it asks for here, too. The
+ids of the music server are found by --music_server=http://localhost:4533 and
+--music_user (password: environment variable PCL_JAX_MUSIC_PASSWORD), or stand
+in a file: --ids=FILE, csv or json with id and path.
+
 Only this machine may ask, unless --host says otherwise. Then a token is needed:
 --token, or the environment variable PCL_JAX_TOKEN. The page takes it once, as
 in http://name:8000/?token=TOKEN, programs as `Authorization: Bearer TOKEN`.
@@ -16,6 +21,7 @@ Only files of the table that lie in --audio are sent.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 
 from absl import logging
@@ -25,7 +31,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import song_table
 
-_TOKEN = "PCL_JAX_TOKEN"
+_TOKEN, _PASSWORD = "PCL_JAX_TOKEN", "PCL_JAX_MUSIC_PASSWORD"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,9 +52,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--workdir", help=text)
   text = "the most megabytes of such a file (default %(default)s)"
   add("--max_upload_mb", type=command_line.count, default=50, help=text)
+  text = "file of a music server's ids: csv or json with id and path"
+  add("--ids", **path, help=text)
+  text = "address of a music server with OpenSubsonic, which has the ids"
+  add("--music_server", help=text)
+  text = f"account there; the password is in ${_PASSWORD}"
+  add("--music_user", default="", help=text)
   text = "find silent songs, too (column silent of the table)"
   add("--keep_silent", action="store_true", help=text)
   flags = parser.parse_args(argv)
+  if flags.ids and flags.music_server:
+    parser.error("--ids and --music_server are two ways to the same: give one")
   if flags.token is None:
     flags.token = os.environ.get(_TOKEN, "")
   return flags
@@ -90,6 +104,23 @@ def served_library(flags: argparse.Namespace):
   return served_library.ServedLibrary(flags.embeddings, read)
 
 
+def sonic_api(flags: argparse.Namespace):
+  """Returns the addresses for plugins, with the ids that the flags name."""
+  from pcl_jax.server import open_subsonic
+  from pcl_jax.server import outside_ids
+  from pcl_jax.server import sonic_api
+
+  songs = None
+  if flags.ids:
+    songs = functools.partial(outside_ids.read_file, flags.ids)
+  elif flags.music_server:
+    password = os.environ.get(_PASSWORD, "")
+    songs = open_subsonic.MusicServer(
+      flags.music_server, flags.music_user, password
+    ).songs
+  return sonic_api.SonicApi(songs)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and serves until it is interrupted."""
   flags = _arguments(argv)
@@ -101,13 +132,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   access_rules.check(flags.host, flags.token)
   _check(flags)
   jax_setup.start()
-  served = served_library(flags)
+  served, plugins = served_library(flags), sonic_api(flags)
+  plugins.mapped(served.now())  # What is wrong shows at the beginning.
   options = application.Options(
     flags.token, flags.allow_host, flags.workdir, flags.max_upload_mb
   )
-  listening.run(
-    application.build(served, options), flags.host, flags.port, served
-  )
+  app = application.build(served, options, plugins.endpoints())
+  listening.run(app, flags.host, flags.port, served)
 
 
 if __name__ == "__main__":

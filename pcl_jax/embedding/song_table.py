@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -40,6 +41,11 @@ class Table:
   def vectors(self) -> Float[np.ndarray, "songs features"]:
     """The vector of each song, read when it is first asked for."""
     return self.rows.vectors
+
+  @functools.cached_property
+  def silent_rows(self) -> Int[np.ndarray, " silent"]:
+    """The rows of songs that are never found."""
+    return np.array(sorted(self.silent), np.int64)
 
   @property
   def patches(self) -> Int[np.ndarray, " songs"]:

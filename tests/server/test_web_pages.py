@@ -4,6 +4,17 @@ import re
 
 import pytest
 
+from pcl_jax.server import web_pages
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+  """The library that draws the map takes seconds to be made."""
+  monkeypatch.setattr(web_pages, "_vega", lambda: "vegaEmbed")
+  web_pages._content.cache_clear()
+  yield
+  web_pages._content.cache_clear()
+
 
 def test_pages_load_what_is_there_and_nothing_from_elsewhere(client):
   for page in ("/", "/api/docs"):

@@ -89,7 +89,8 @@ def allowed_songs(
   wishes.check()
   facts, count = table.facts, len(table.ids)
   allowed = np.ones(count, bool)
-  allowed[[*table.silent, *wishes.excluded]] = False
+  allowed[table.silent_rows] = False
+  allowed[list(wishes.excluded)] = False
   allowed[[one.row for one in queries if one.row >= 0]] = False
   for kind in wishes.exclude_same:
     _need(table, f"{kind}s" if kind == song_facts.ARTIST else kind, kind)
