@@ -12,12 +12,13 @@ from pcl_jax.server import served_library
 
 
 def _bound(host: str, port: int) -> socket.socket:
-  """Returns a socket that is bound; a port of 0 is a free one."""
+  """Returns a socket that listens; a port of 0 is a free one."""
   family = socket.AF_INET6 if ":" in host else socket.AF_INET
   found = socket.socket(family, socket.SOCK_STREAM)
   found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
     found.bind((host, port))
+    found.listen(1024)  # From now on requests wait, and are not refused.
   except OSError as error:
     found.close()
     raise errors.InputError(

@@ -118,6 +118,8 @@ try {
   if (folder) await page.screenshot({ path: `${folder}/wide.png`, fullPage: true });
   await page.setViewportSize({ width: 390, height: 844 });
   // Wider than its window, a page would have to be moved sideways.
+  const fits = () => document.documentElement.scrollWidth <= innerWidth;
+  await page.waitForFunction(fits, null, { timeout: 10_000 }).catch(() => {});
   result.overhang = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (folder) await page.screenshot({ path: `${folder}/narrow.png`, fullPage: true });
   result.violations = await violations(page);

@@ -93,6 +93,8 @@ try {
   }
   await page.setViewportSize({ width: 390, height: 844 });
   // Wider than its window, a page would have to be moved sideways.
+  const fits = () => document.documentElement.scrollWidth <= innerWidth;
+  await page.waitForFunction(fits, null, { timeout: 10_000 }).catch(() => {});
   result.overhang = await page.evaluate(
     () => document.documentElement.scrollWidth - innerWidth,
   );
