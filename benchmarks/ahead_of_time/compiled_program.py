@@ -36,6 +36,18 @@ class Hardware:
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+  """How fast devices exchange; an assumption, for the model of the time."""
+
+  start_s: float  # Of one collective, however small.
+  bytes_per_s: float  # Of a device, in sums of some 25 MB.
+
+
+# Eight H100s of a host by NVLink; several hosts, 400 Gbit/s a GPU.
+NVLINK, NETWORK = Link(20e-6, 300e9), Link(50e-6, 40e9)
+
+
+@dataclasses.dataclass(frozen=True)
 class Operation:
   """An operation of the program's top level, a launch."""
 
@@ -100,6 +112,14 @@ class Program:
       total += one.times * least
     return total
 
+  def seconds_of_exchange(self, link: Link) -> float:
+    """A model: collectives one after the other, none beside other work.
+
+    A sum passes each device's link twice, all else once.
+    """
+    passed = self.collective_bytes.total() + self.collective_bytes["all-reduce"]
+    return self.collectives.total() * link.start_s + passed / link.bytes_per_s
+
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
@@ -155,7 +175,7 @@ def _walk(
       continue
     if kind in _COLLECTIVES:
       program.collectives[kind] += times
-      program.collective_bytes[kind] += times * _bytes(line.type)
+      program.collective_bytes[kind] += times * _bytes(_received(line.type))
     elif kind == "while":
       turns = line.attribute(r"known_trip_count\D+(\d+)")
       program.loops.append((line.source, int(turns) if turns else None))
@@ -242,6 +262,17 @@ def _bytes(type_: str) -> int:
     bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
     total += max(bits // 8, 1) * math.prod(dims)
   return total
+
+
+def _received(type_: str) -> str:
+  """Returns the type of a collective's result.
+
+  One that is started and awaited later has that of its operands before it, in
+  parentheses.
+  """
+  if not type_.startswith("(("):
+    return type_
+  return type_[type_.index(")") + 1 :]
 
 
 def _flops(line: _Line, operands: Sequence[str]) -> int:

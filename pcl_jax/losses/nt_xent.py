@@ -107,7 +107,7 @@ def _mean_at_once(
   settings: pair_tiles.Settings, rows: pair_tiles.Rows
 ) -> Float[Array, ""]:
   """Computes the loss; where weights is None, without its attraction."""
-  logits, weights = pair_tiles.pairs_of_tile(settings, rows, rows)
+  logits, weights = pair_tiles.pairs_at_once(settings, rows)
   if weights is None:
     return jnp.mean(jax.nn.logsumexp(logits, axis=1))
   total = weights.sum(axis=1, keepdims=True)

@@ -48,6 +48,22 @@ class Rows(NamedTuple):
   excluded: Pairs | None  # None where no pair is excluded.
 
 
+def pairs_at_once(
+  settings: Settings, rows: Rows
+) -> tuple[Float[Array, "r c"], Float[Array, "r c"] | None]:
+  """Computes those of all pairs; each device has the pairs of its rows."""
+  mesh, columns = settings.mesh, rows
+  if mesh is not None and mesh.size > 1 and len(rows.z) % mesh.size == 0:
+    # Else XLA moves halves of the batch to and fro, a dozen times.
+    columns = _laid_out(rows, mesh, jax.P())
+    rows = _laid_out(columns, mesh, jax.P(_AXIS))
+  return pairs_of_tile(settings, rows, columns)
+
+
+def _laid_out(rows: Rows, mesh: jax.sharding.Mesh, how: jax.P) -> Rows:
+  return jax.lax.with_sharding_constraint(rows, jax.NamedSharding(mesh, how))
+
+
 def pairs_of_tile(
   settings: Settings, rows: Rows, columns: Rows
 ) -> tuple[Float[Array, "r c"], Float[Array, "r c"] | None]:

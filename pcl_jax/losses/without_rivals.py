@@ -18,7 +18,7 @@ def mean_at_once(
   settings: pair_tiles.Settings, rows: pair_tiles.Rows
 ) -> Float[Array, ""]:
   """Computes the mean over the rows, of all pairs in one array."""
-  logits, weights = pair_tiles.pairs_of_tile(settings, rows, rows)
+  logits, weights = pair_tiles.pairs_at_once(settings, rows)
   positive, negative = _signs(logits, weights)
   some = negative.any(axis=1, keepdims=True)
   # A row without negatives has nothing to sum: 0 / 0 in the gradient.

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 EPSILON = 1e-5
 # As many devices hold whole groups, and need not exchange rows.
-_MOST_GROUPS = 16
+_MOST_GROUPS = 64
 # A GPU sums so many elements of a channel in one launch.
 _MOST_SUMMED = 4096
 
@@ -104,16 +104,29 @@ def _in_one_pass(x: Array) -> tuple[Array, Array]:
   sums = jnp.sum(apart, axis=2), jnp.sum(apart**2, axis=2)
   if parts > 1:  # In one launch.
     sums = jnp.stack(sums).sum(axis=2, keepdims=True)
-  return _together(first[:, 0, 0], *(one[:, 0] / count for one in sums))
+  shift, square = (one[:, 0] / count for one in sums)
+  apart = jnp.maximum(square - shift**2, 0) * count
+  counts = jnp.full_like(shift, count)
+  return _together(counts, first[:, 0, 0] + shift, apart)
 
 
-def _together(
-  first: Array, shifts: Array, squares: Array
-) -> tuple[Array, Array]:
-  """Returns mean and variance of all groups, each [groups, channels]."""
-  groups = len(first)
-  # One by one, which is one launch.
-  means = [first[i] + shifts[i] for i in range(groups)]
-  within = [jnp.maximum(squares[i] - shifts[i] ** 2, 0) for i in range(groups)]
-  mean = sum(means) / groups
-  return mean, sum(within + [(one - mean) ** 2 for one in means]) / groups
+def _together(*groups: Array) -> tuple[Array, Array]:
+  """Returns mean and biased variance of all groups.
+
+  They are given by count, mean and squared deviations, [groups, channels] each.
+  A reduction over all three at once: devices merge their own groups first, and
+  exchange what is left of them together.
+  """
+  zeros = (jnp.float32(0),) * 3
+  count, mean, apart = lax.reduce(groups, zeros, _merge, (0,))
+  return mean, apart / count
+
+
+def _merge(
+  one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+  (count, mean, apart), (new, new_mean, new_apart) = one, other
+  both = count + new
+  share = new / jnp.maximum(both, 1.0)
+  gap = new_mean - mean
+  return both, mean + gap * share, apart + new_apart + gap**2 * count * share

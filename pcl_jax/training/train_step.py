@@ -28,6 +28,7 @@ _HIGHEST_NUMBER = 1e18  # Of a gradient, whose square is a moment of Adam's.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 _LISTS = "sharing", "positives"  # Of a batch, what rows share.
+_COMPARED = "songs", "genre_w2v"  # Numbers that the loss compares.
 COLLAPSE_ROWS = 512
 
 
@@ -145,7 +146,16 @@ def _terms(
   projections: dict[str, Float[Array, "rows d"]],
   batch: Batch,
 ) -> dict[str, Float[Array, ""]]:
-  count, songs = len(batch["audio"]), batch.get("songs")
+  count = len(batch["audio"])
+  if mesh.size > 1 and count <= recipe.tiled_above:
+    # What the loss compares is gathered once, not term by term.
+    compared = {k: v for k, v in batch.items() if k in _COMPARED}
+    everywhere = jax.NamedSharding(mesh, jax.P())
+    projections, compared = lax.with_sharding_constraint(
+      (projections, compared), everywhere
+    )
+    batch = batch | compared
+  songs = batch.get("songs")
   lists = {
     name: loss_terms.shared_lists(batch[name], count)
     for name in _LISTS

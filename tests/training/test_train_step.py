@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.ahead_of_time import compiled_program
 from pcl_jax.audio import feature_augmentation
 from pcl_jax.data import strategies
 from pcl_jax.losses import collapse
@@ -300,6 +301,40 @@ def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
   one = _step(name, 1)
   assert any(map(np.any, jax.tree.leaves(one[1])))
   _assert_same_step(one, _step(name, devices))
+
+
+@pytest.mark.parametrize("all_positives", [False, True])
+def test_eight_devices_gather_what_the_loss_compares_and_move_no_rows(
+  all_positives,
+):
+  """As the program says; the values are those of one device."""
+  rows, rng = 32, np.random.default_rng(0)
+  recipe = dataclasses.replace(
+    small_step.recipe(small_step.HYBRID), all_positives=all_positives
+  )
+  found = {
+    mode: rng.standard_normal((rows, 8)).astype(np.float32)
+    for mode in ("audio", "cf", "genre_w2v")
+  }
+  batch = {
+    "audio": np.zeros((rows, 1, 1), np.float32),
+    "songs": rng.integers(0, 20, rows, np.int32),
+    "genre_w2v": rng.integers(0, 4, (rows, 3), np.int32),
+  }
+  values = []
+  for devices in (1, 8):
+    mesh = train_step.make_mesh(jax.devices()[:devices])
+
+    def loss(found, batch, mesh=mesh):
+      return train_step._terms(recipe, mesh, found, batch)["total"]
+
+    split = jax.NamedSharding(mesh, jax.P("data"))
+    arguments = jax.device_put((found, batch), split)
+    program = jax.jit(jax.value_and_grad(loss)).lower(*arguments).compile()
+    values.append(jax.device_get(program(*arguments)))
+  exchanged = compiled_program.read(program.as_text()).collectives
+  assert set(exchanged) == {"all-gather", "all-reduce"}
+  small_step.assert_close(*reversed(values), 1e-5)
 
 
 def test_negatives_of_the_own_device_alone_would_be_noticed():
