@@ -51,9 +51,7 @@ def _playlist_vectors(
     begin = stage_timing.now()
     playlist_vectors.main([f"--data={folder}", f"--epochs={epochs}", "--force"])
     seconds = stage_timing.now() - begin
-    return Done(
-      f"{_EPOCHS} epochs; {epochs} were run", seconds * _EPOCHS / epochs
-    )
+    return Done(f"{_EPOCHS} epochs, from {epochs}", seconds * _EPOCHS / epochs)
 
   return run
 
