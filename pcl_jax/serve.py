@@ -28,8 +28,6 @@ from absl import logging
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
-from pcl_jax.common import jax_setup
-from pcl_jax.embedding import song_table
 
 _TOKEN, _PASSWORD = "PCL_JAX_TOKEN", "PCL_JAX_MUSIC_PASSWORD"
 
@@ -68,6 +66,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   return flags
 
 
+def _use_one_thread() -> None:
+  """Has numpy's matrix products take one thread, if it is not loaded yet.
+
+  The server answers several requests at once. More threads of one product only
+  wait for each other, and keep the cores from the other requests.
+  """
+  for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+
 def _import() -> None:
   """Raises InputError where a package of the extra is missing."""
   try:
@@ -93,6 +101,7 @@ def _check(flags: argparse.Namespace) -> None:
 
 def served_library(flags: argparse.Namespace):
   """Reads the library that the flags name."""
+  from pcl_jax.embedding import song_table
   from pcl_jax.server import served_library
 
   def read() -> served_library.Library:
@@ -124,7 +133,9 @@ def sonic_api(flags: argparse.Namespace):
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and serves until it is interrupted."""
   flags = _arguments(argv)
+  _use_one_thread()
   _import()
+  from pcl_jax.common import jax_setup
   from pcl_jax.server import access_rules
   from pcl_jax.server import application
   from pcl_jax.server import listening

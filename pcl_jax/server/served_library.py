@@ -60,6 +60,7 @@ class Library:
       )
     self.table, self.audio, self._data = table, audio, data
     self.ids = [file_names.to_text(one)[0] for one in table.ids]
+    self._names = list(table.names) or [""] * len(self.ids)
     self._rows = {one: row for row, one in enumerate(self.ids)}
     table.facts.read_all()
     self.products = row_products.RowProducts(table.rows.unit)
@@ -78,7 +79,7 @@ class Library:
 
   def _text(self, row: int) -> str:
     """Returns what a search for names looks through."""
-    name = self.table.names[row] if self.table.names else ""
+    name = self._names[row]
     return f"{name}\n{self.ids[row]}\n{self.table.facts.album(row)}"
 
   def row(self, query: str) -> int:
@@ -122,9 +123,10 @@ class Library:
 
   def name(self, row: int) -> str:
     """Returns what people know a song by: never empty, and one line."""
-    name = self.table.names[row] if self.table.names else ""
+    if self._names[row]:
+      return file_names.shown(self._names[row])
     stem = os.path.splitext(os.path.basename(self.ids[row]))[0]
-    return file_names.shown(name or stem or self.ids[row])
+    return file_names.shown(stem or self.ids[row])
 
   def title(self, row: int) -> str:
     """Returns the name of a song without its artists."""

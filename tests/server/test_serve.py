@@ -1,7 +1,10 @@
 """Tests of python -m pcl_jax.serve."""
 
 import builtins
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +17,13 @@ from pcl_jax.server import listening
 def table(folder) -> str:
   """What names the table on a command line."""
   return f"--embeddings={folder / 'music.parquet'}"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+  """What the command sets is gone after a test."""
+  for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    monkeypatch.setenv(name, "1")
 
 
 @pytest.fixture
@@ -61,6 +71,24 @@ def test_a_port_that_is_taken_is_refused(table):
     port = other.getsockname()[1]
     with pytest.raises(errors.InputError, match=f"{port} cannot be listened"):
       serve.main([table, f"--port={port}"])
+
+
+def test_matrix_products_take_one_thread():
+  # numpy reads the variable when it is loaded: nothing before may load it.
+  code = (
+    "import sys; from pcl_jax import serve; assert 'numpy' not in sys.modules; "
+    "import os; serve._use_one_thread(); print(os.environ['{name}'])"
+  ).format(name="OPENBLAS_NUM_THREADS")
+  kept = {k: v for k, v in os.environ.items() if "_NUM_THREADS" not in k}
+  for given, expected in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "4"}, "4")):
+    done = subprocess.run(
+      [sys.executable, "-c", code],
+      env=kept | given,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert done.stdout == f"{expected}\n"
 
 
 def test_a_missing_package_is_named_with_its_extra(table, monkeypatch):
