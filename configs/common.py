@@ -132,7 +132,7 @@ def _data() -> dict[str, Any]:
     # If the directory is absent, a synthesised sample of so many songs is made
     # in it; 0 for none.
     "sample_songs": 0,
-    "sample_seconds": 20.0,
+    "sample_seconds": 12.0,
   }
 
 

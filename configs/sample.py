@@ -33,16 +33,19 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
   config = common.of_strategy(family, "resnet", variant)
   if common.AUGMENTED in options:
     common.augmented(config)
-  # Without genres to go by, more steps are needed; SS has twice as many in an
-  # epoch.
-  config.epochs = 60 if family in ("hybrid", "ss") else 100
-  config.early_stop_patience = 40  # Of few steps each.
   config.data.dir = "data/sample"
-  config.data.sample_songs = 600
-  config.data.batch_size = 64 if family == "cm" else 32
-  config.model_params.audio.width = 16
-  config.opt_params.lr = 5e-4
+  config.data.sample_songs = 720
+  config.data.batch_size = 32 if family == "cm" else 16
+  config.model_params.audio.width = 8
+  config.opt_params.lr = 2e-3
   config.log_every_steps = 10
   if common.SMOKE in options:
     common.make_small(config)
+    return config
+  config.steps = 240
+  config.validate_every_steps = 40
+  # As the rate falls to 0, the last weights are among the best.
+  config.early_stop_patience = 1_000
+  config.opt_params.lr_schedule = "cosine"
+  config.opt_params.warmup_steps = 20
   return config

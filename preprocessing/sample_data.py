@@ -9,6 +9,7 @@ the single commands do. What exists already is not made again.
 
 from collections.abc import Sequence
 import os
+import pathlib
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
@@ -16,6 +17,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
 from pcl_jax.common import programs
+from pcl_jax.data import song_store
 from pcl_jax.data.splits import song_groups
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
@@ -31,14 +33,15 @@ VALIDATION_SHARE = 0.1
 # The sample's planted faults; a real copy of Melon has its own limit.
 _MOST_SKIPPED = 0.2
 
-_SONGS_OF_AN_ARTIST = 10
+_SONGS_OF_AN_ARTIST = 12
+_PLAYLIST_EPOCHS = 20  # Later ones change little where songs are few.
 
 
 def make(
   data_dir: str | os.PathLike[str],
   *,
-  songs: int = 600,
-  seconds: float = 20.0,
+  songs: int = 720,
+  seconds: float = 12.0,
   seed: int = 0,
   split_by: str = song_groups.SONG,
 ) -> None:
@@ -52,11 +55,13 @@ def make(
     split_by: whose songs all go to one part, of `song_groups.SPLIT_BY`.
 
   Raises:
-    InputError: the folder holds something else, or another process makes it.
+    InputError: the folder holds something else, a sample of another version
+      for one, or another process makes it.
   """
   data_dir = file_names.path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
   with locks.hold(data_dir, "the making of a sample"):
+    _check_version(data_dir)
     sample_maker.make_sample(
       melon_dir,
       clips=True,
@@ -65,7 +70,7 @@ def make(
       seed=seed,
       # Even in a small sample, two validation songs share an artist.
       artists=max(songs // _SONGS_OF_AN_ARTIST, 1),
-      playlists=max(songs * 2 // 3, 1),
+      playlists=songs,
     )
     converter.build_song_store(
       melon_dir, data_dir, max_skipped_share=_MOST_SKIPPED
@@ -78,8 +83,21 @@ def make(
       seed=seed,
       split_by=split_by,
     )
-    playlist_factors.make_playlist_vectors(data_dir, seed=seed)
+    playlist_factors.make_playlist_vectors(
+      data_dir, seed=seed, epochs=_PLAYLIST_EPOCHS
+    )
     genre_words.make_genre_vectors(data_dir, seed=seed)
+
+
+def _check_version(data_dir: pathlib.Path) -> None:
+  """Refuses what is left of another version, so that the two never mix."""
+  found = sample_maker.find_record(data_dir / MELON_FOLDER, data_dir)
+  if found is None and (data_dir / song_store.FILE_NAME).exists():
+    raise errors.InputError(
+      f"{data_dir} holds songs, and {data_dir / MELON_FOLDER} does not say of "
+      "which version of the sample they are. Delete that folder, or give "
+      "another."
+    )
 
 
 def make_where_absent(
@@ -92,13 +110,19 @@ def make_where_absent(
       was not made here, nothing happens.
     songs: `config.data.sample_songs`; 0 for no sample.
     seconds: `config.data.sample_seconds`.
+
+  Raises:
+    InputError: it holds a sample of another version.
   """
   data_dir = file_names.path(data_dir)
   # The vectors are made last.
   finished = (data_dir / genre_words.FILE_NAME).exists()
   begun = (data_dir / MELON_FOLDER).is_dir()
   foreign = not begun and data_dir.exists()
-  if not songs or finished or foreign:
+  if not songs or foreign:
+    return
+  _check_version(data_dir)
+  if finished:
     return
   print(
     f"{data_dir} is not {'finished' if begun else 'there'}: making a sample of "
@@ -113,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   text = "folder of the data set"
   parser.add_argument("--out", type=command_line.path, required=True, help=text)
   numbers = {
-    "songs": (600, "number of songs"),
-    "seconds": (20.0, "length of most songs"),
+    "songs": (720, "number of songs"),
+    "seconds": (12.0, "length of most songs"),
     "seed": (0, "decides everything that is drawn"),
   }
   command_line.add_numbers(parser, numbers)

@@ -5,13 +5,12 @@ python -m benchmarks.strategies --only=ss,aim+artist --seeds=0 --steps=120
 python -m benchmarks.strategies --only=hybrid,hybrid:bfloat16
 python -m benchmarks.strategies --only=ss,ss:augmented
 
-Trains each strategy with each seed in steps of 64 patches, a run on a core of
-its own, and looks up the test songs as pcl_jax.evaluate does, with the weights
-of the last step. The sample has twice the songs of configs/sample.py, so that
-fewer are learned by heart and more are looked up. Prints precision at 5 and
-average precision with intervals, beside those of baselines, and the differences
-that the same queries show. Every run leaves a result.json in --out; what has
-one is not run again, and what was interrupted goes on.
+Trains each strategy with each seed as configs/sample.py says, a run on a core
+of its own, and looks up the test songs as pcl_jax.evaluate does, with the
+weights of the last step. Prints precision at 5 and average precision with
+intervals, beside those of baselines, and the differences that the same queries
+show. Every run leaves a result.json in --out; what has one is not run again,
+and what was interrupted goes on.
 """
 
 import argparse
@@ -44,7 +43,6 @@ STRATEGIES = (
   *(f"aim+{pairs}" for pairs in _PAPER_PAIRS),
   "hybrid+playlist+a_g_p",
 )
-_SONGS = 1200
 UNTRAINED = strategy_table.UNTRAINED
 STATISTICS = {
   representations.MEAN_MEL: mel_baselines.mean_mel,
@@ -186,13 +184,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     "--out", type=file_names.path, default=pathlib.Path("runs/strategies")
   )
   parser.add_argument(
-    "--data", default="data/sample_strategies", help="made where absent"
-  )
-  parser.add_argument(
-    "--songs",
-    type=_count,
-    default=_SONGS,
-    help="of the sample, where it is made (%(default)s)",
+    "--data",
+    default=sample.get_config().data.dir,
+    help="the sample (%(default)s), made where absent",
   )
   parser.add_argument(
     "--only",
@@ -208,8 +202,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument(
     "--steps",
     type=_count,
-    default=strategy_runs.STEPS,
-    help="of 64 patches, in whole epochs (%(default)s)",
+    default=sample.get_config().steps,
+    help="of 64 patches (%(default)s)",
   )
   parser.add_argument(
     "--workers",
@@ -226,8 +220,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, trains what is missing, prints the tables."""
   flags = _parse(argv)
-  seconds = sample.get_config().data.sample_seconds
-  sample_data.make_where_absent(flags.data, songs=flags.songs, seconds=seconds)
+  made = sample.get_config().data
+  sample_data.make_where_absent(
+    flags.data, songs=made.sample_songs, seconds=made.sample_seconds
+  )
   tables = measure(flags)
   print(f"\n{tables}")
   if flags.write:

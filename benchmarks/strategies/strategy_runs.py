@@ -36,14 +36,12 @@ from pcl_jax.training import loop
 
 RESULT = "result.json"
 OPTIONS = ("bfloat16", common.AUGMENTED)  # Convolutions, or patches.
-STEPS = 360  # Of each strategy; eight with three seeds take an hour.
-_WARMUP_SHARE = 12  # A twelfth of the steps.
 
 
 def config_of(
   name: str, seed: int, data: dataset.DataSet, steps: int
 ) -> ml_collections.ConfigDict:
-  """Returns the config of a run of about as many steps, in whole epochs.
+  """Returns the config of a run, which is validated at its end.
 
   Args:
     name: ARGUMENT of configs/sample.py, or ARGUMENT:OPTION, one of `OPTIONS`.
@@ -56,6 +54,7 @@ def config_of(
   """
   argument, _, option = name.partition(":")
   config = sample.get_config(argument)
+  warmup_share = config.opt_params.warmup_steps / config.steps
   config.seed = seed
   config.data.dir = str(data.directory)
   config.data.sample_songs = len(data.store)
@@ -63,21 +62,8 @@ def config_of(
     common.augmented(config)
   elif option:
     config.train.compute_dtype = option
-  strategy = config_check.check_values(config)
-  epoch = data.training_plan(
-    strategy,
-    config.data.batch_size,
-    double_window=config.data.double_window,
-    seed=seed,
-    epoch=0,
-  )
-  config.epochs = max(1, round(steps / len(epoch)))
-  config.early_stop_patience = config.epochs  # Equally long for all seeds.
-  # With a constant rate, weights and losses jump to the end, and what is
-  # measured is partly luck.
-  config.opt_params.lr = 2e-3
-  config.opt_params.lr_schedule = "cosine"
-  config.opt_params.warmup_steps = config.epochs * len(epoch) // _WARMUP_SHARE
+  config.steps = config.validate_every_steps = steps
+  config.opt_params.warmup_steps = int(warmup_share * steps)
   return config
 
 

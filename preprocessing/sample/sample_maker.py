@@ -36,7 +36,7 @@ FAULTS = (
   "plus_infinity",
 )
 _STARTED_FILE = "sample_melon.started.json"
-_SAMPLE_VERSION = 2  # To be raised when the same settings give other bytes.
+SAMPLE_VERSION = 3  # To be raised when the same settings give other bytes.
 _LENGTH_SPREAD = 0.2  # Songs last seconds * (1 - it .. 1 + it).
 _SONGS_PER_CALL = 4
 
@@ -49,16 +49,16 @@ def _setting(default: float, what: str) -> Any:
 class Settings:
   """The settings that decide a sample."""
 
-  songs: int = _setting(600, "number of songs")
-  playlists: int = _setting(400, "number of playlists in the three files")
+  songs: int = _setting(720, "number of songs")
+  playlists: int = _setting(720, "number of playlists in the three files")
   artists: int = _setting(60, "number of artists, at most that of songs")
-  seconds: float = _setting(20.0, "typical length of a song; a fifth off")
+  seconds: float = _setting(12.0, "typical length of a song; a fifth off")
   seed: int = _setting(0, "decides everything that is drawn")
   noise: float = _setting(
-    0.1, "share of a playlist's songs that ignore its theme"
+    0.05, "share of a playlist's songs that ignore its theme"
   )
   eq_db: float = _setting(
-    4.0,
+    6.0,
     "strength of each song's random equaliser, in dB: the more, the less a "
     "mean spectrum tells",
   )
@@ -69,7 +69,7 @@ class Settings:
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain values, fit for json, and the version of the sample."""
-    return {"version": _SAMPLE_VERSION, **dataclasses.asdict(self)}
+    return {"version": SAMPLE_VERSION, **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,31 +112,51 @@ def check_settings(**settings: float) -> None:
       raise errors.InputError(f"--{name} is {value}; it must be {wanted}.")
 
 
-def _read_marker(path: pathlib.Path, settings: Settings) -> dict[str, Any]:
-  """Returns the record of a sample, if it is of these settings."""
+def find_record(
+  out: pathlib.Path, whole: pathlib.Path
+) -> dict[str, Any] | None:
+  """Returns the record of a sample, finished or begun; None if there is none.
+
+  Args:
+    out: folder of the sample.
+    whole: the folder that holds it and all that was made of it.
+
+  Raises:
+    InputError: the record cannot be read, or is of another version.
+  """
+  paths = [out / name for name in (MARKER_FILE, _STARTED_FILE)]
+  path = next((one for one in paths if one.exists()), None)
+  if path is None:
+    return None
   try:
     found = storage.read_json(path)
-    differing = storage.differences(found["settings"], settings.as_dict())
+    version = dict(found["settings"]).get("version")
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.InputError(
       f"{path} is not a readable record of a sample's settings, which "
-      "preprocessing.sample_melon writes. Delete its folder, or give another "
-      "--out."
+      f"preprocessing.sample_melon writes. Delete {whole}, or give another "
+      "folder."
     ) from error
-  if differing:
+  if version != SAMPLE_VERSION:
     raise errors.InputError(
-      f"{path} belongs to a sample of other settings: {'; '.join(differing)}. "
-      "Give those settings, another --out, or delete that folder."
+      f"{whole} holds version {version} of the sample, and this program makes "
+      f"version {SAMPLE_VERSION}, which is other music. Delete {whole}, and "
+      "the same command makes it anew; or give another folder."
     )
   return found
 
 
 def _prepare(out: pathlib.Path, settings: Settings) -> dict[str, Any] | None:
   """Claims the folder; returns the marker of a finished sample."""
-  for name in (MARKER_FILE, _STARTED_FILE):
-    if (out / name).exists():
-      marker = _read_marker(out / name, settings)
-      return marker if name == MARKER_FILE else None
+  found = find_record(out, out)
+  if found is not None:
+    differing = storage.differences(found["settings"], settings.as_dict())
+    if differing:
+      raise errors.InputError(
+        f"{out} holds a sample of other settings: {'; '.join(differing)}. "
+        "Give those settings, another --out, or delete that folder."
+      )
+    return found if found["finished"] else None
   for name in (melon_meta.FOLDER, melon_source.FOLDER):
     if (out / name).exists():
       raise errors.InputError(

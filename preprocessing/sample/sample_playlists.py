@@ -12,11 +12,10 @@ from preprocessing.sample import sample_styles
 from preprocessing.sample import sample_world
 
 THEMES = {
-  "sub-genre and mood": 0.3,
+  "sub-genre and mood": 0.25,
   "sub-genre": 0.3,
-  "mood": 0.15,
-  "genre and mood": 0.1,
-  "artist": 0.15,
+  "mood": 0.1,
+  "artist": 0.35,
 }
 FILE_SHARES = {"train": 0.77, "val": 0.16, "test": 0.07}  # As in Melon.
 # What a masked playlist keeps: songs (half of them), tags, title.
@@ -35,31 +34,18 @@ def _theme(
   kind = rng.choice(list(THEMES), p=list(THEMES.values()))
   # From a song, so that a theme is as frequent as its songs.
   like = songs[rng.integers(len(songs))]
-  style = sample_styles.STYLES[like.styles[0]]
+  style = sample_styles.STYLES[like.styles[0]].name
   mood = sample_styles.MOODS[like.mood].name
   if kind == "artist":
-    fits = [like.artists[0] in one.artists for one in songs]
-    name = artists[like.artists[0]].name
-    return np.array(fits), f"Best of {name}", [style.name]
+    fits = np.array([like.artists[0] in one.artists for one in songs])
+    return fits, f"Best of {artists[like.artists[0]].name}", [style]
   same_mood = np.array([one.mood == like.mood for one in songs])
   same_style = np.array([like.styles[0] in one.styles for one in songs])
-  genres = [sample_styles.STYLES[one.styles[0]].genre for one in songs]
-  same_genre = np.array([genre == style.genre for genre in genres])
-  genre = sample_styles.GENRES[style.genre]
-  return {
-    "sub-genre and mood": (
-      same_style & same_mood,
-      f"{mood} {style.name}",
-      [mood, style.name],
-    ),
-    "sub-genre": (same_style, f"{style.name} forever", [style.name]),
-    "mood": (same_mood, f"{mood} hours", [mood]),
-    "genre and mood": (
-      same_genre & same_mood,
-      f"{mood} {genre} mix",
-      [mood, genre],
-    ),
-  }[str(kind)]
+  if kind == "mood":
+    return same_mood, f"{mood} hours", [mood]
+  if kind == "sub-genre":
+    return same_style, f"{style} forever", [style]
+  return same_style & same_mood, f"{mood} {style}", [mood, style]
 
 
 def _draw_members(

@@ -13,7 +13,7 @@ from preprocessing.sample import synthesis
 _SECTION_BARS = 4
 _REST_SHARE = 0.12  # Of sections in which a part is silent.
 _JITTER_S = 0.003
-_MIX_DB = 4.0  # Standard deviation of the level of each part.
+_MIX_DB = 3.0  # Standard deviation of the level of each part.
 _LEVELS = {
   "kick": 1.0,
   "snare": 0.9,
@@ -183,12 +183,12 @@ class _Player:
         order = host.contour[count % len(host.contour)]
         tones = [tones[order % len(tones)] + 7 * (order > 3)]
         count += 1
-      for i, tone in enumerate(tones):
+      for tone in tones:
         seconds = gate * held[step] * self.time.step_s
         pitch = self.pitch(tone, base)
         darkness = self.mood.darkness
         sound = self.note(host.chords, pitch, seconds, darkness=darkness)
-        when = self.onset(bar, step) + i * host.strum_s
+        when = self.onset(bar, step)
         level = loudness * (1.5 if self.style.arpeggio else spread)
         synthesis.add_at(track, sound, when, level)
     return track
@@ -217,27 +217,23 @@ class _Player:
           self.pitch(degree, base),
           self.mood.gate * min(end - step, 8) * self.time.step_s,
           darkness=self.mood.darkness,
-          slide=self.mood.slide,
         )
         when = self.onset(bar, step)
         synthesis.add_at(track, sound, when, float(half[step]))
     return track
 
-  def kick_times(self, pattern: str) -> list[float]:
-    return [self.time.at(b, s) for b, s, _ in self.strokes("kick", pattern)]
-
   def play(self) -> np.ndarray:
     """Plays and mixes all parts."""
     host, drums = self.sheet.host, self.drum_style
     ghost = "".join(".oxX"[round(3 * loudness)] for loudness in host.ghost)
-    kick = self.variant(drums.kick, 0)
     patterns = {
-      "kick": kick,
+      "kick": self.variant(drums.kick, 0),
       "snare": self.variant(drums.snare, 1),
       "hat": self.variant(drums.hat, 2),
       "ghost": (ghost * 2)[: self.time.steps],
       "shaker": (self.mood.pulse * 4)[: self.time.steps],
     }
+    tonal = {"bass": self.bass, "chords": self.chords, "lead": self.lead}
     level = {
       part: base * 10.0 ** (_MIX_DB * self.rng.standard_normal() / 20.0)
       for part, base in _LEVELS.items()
@@ -247,15 +243,8 @@ class _Player:
       if pattern.strip("."):
         track = self.drums(part, pattern)
         mix += np.float32(drums.drum_level * level[part]) * track
-    tonal = np.float32(level["chords"]) * self.chords()
-    tonal += np.float32(level["lead"]) * self.lead()
-    if host.echo_level:
-      delay_s = host.echo_steps * self.time.step_s
-      tonal = synthesis.echo(tonal, delay_s, host.echo_level)
-    if host.pump and kick.strip("."):
-      times_s = self.kick_times(kick)
-      tonal = synthesis.pump(tonal, times_s, host.pump, 2.0 * self.time.step_s)
-    mix += tonal + np.float32(level["bass"]) * self.bass()
+    for part, play_part in tonal.items():
+      mix += np.float32(level[part]) * play_part()
     return synthesis.master(mix, self.sheet.eq_db, self.rng)
 
 

@@ -17,10 +17,9 @@ _NOUNS = "River Window Garden Signal Summer Mirror Street Letter".split()
 _FIRST_ALBUM_ID = 10_000
 _FIRST_ARTIST_ID = 2_000
 _ID_SPAN = 8_000  # Song ids are drawn below it: eight folders.
-_GUEST_SHARE = 0.12
-_SECOND_STYLE_SHARE = 0.12
+_GUEST_SHARE = 0.08
+_SECOND_STYLE_SHARE = 0.08
 _POPULARITY_POWER = 0.8
-_CHORD_FAMILIES = ("string", "organ", "reed", "brass")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +41,6 @@ class Artist:
   motif: tuple[float, ...]  # Loudness of the lead in each of 32 steps.
   contour: tuple[int, ...]  # Degrees of the scale that the lead goes through.
   ghost: tuple[float, ...]  # Loudness of one more drum in each of 16 steps.
-  echo_steps: int  # This and the level: echo of lead and chords.
-  echo_level: float
-  pump: float  # Depth of the ducking under the kick.
-  strum_s: float  # Time between the notes of a chord.
   register: int  # Octave of the lead.
 
 
@@ -63,7 +58,7 @@ class Song:
 
 
 def _draw_instrument(
-  families: tuple[str, ...],
+  families: list[str],
   envelope: sample_styles.Envelope,
   rng: np.random.Generator,
 ) -> synthesis.Instrument:
@@ -78,12 +73,10 @@ def _draw_instrument(
       envelope.decay_s * stretch[1],
       envelope.release_s * stretch[2],
     ),
-    dulling_s=float(np.exp(rng.uniform(-2.5, 0.5))),
     vibrato_hz=float(rng.uniform(3.0, 8.5)),
     vibrato_semitones=float(rng.choice([0.0, 0.0, 0.3, 0.6, 1.0])),
     tremolo_hz=float(rng.uniform(4.0, 11.0)),
     tremolo_depth=float(rng.choice([0.0, 0.0, 0.5, 0.85])),
-    scoop_s=float(rng.uniform(0.04, 0.12)),
   )
 
 
@@ -121,7 +114,6 @@ def draw_artists(count: int, seed: int) -> list[Artist]:
   for i in range(count):
     rng = np.random.default_rng([seed, 1, i])
     style = sample_styles.STYLES[i % len(sample_styles.STYLES)]
-    families = tuple(sample_styles.FAMILIES)
     artists.append(
       Artist(
         artist_id=_FIRST_ARTIST_ID + i,
@@ -130,19 +122,15 @@ def draw_artists(count: int, seed: int) -> list[Artist]:
         moods=tuple(
           rng.dirichlet(np.full(len(sample_styles.MOODS), 0.8)).tolist()
         ),
-        lead=_draw_instrument(families, style.lead_envelope, rng),
-        chords=_draw_instrument(_CHORD_FAMILIES, style.chord_envelope, rng),
-        bass=_draw_instrument(families, style.bass_envelope, rng),
+        lead=_draw_instrument(style.families, style.lead_envelope, rng),
+        chords=_draw_instrument(style.families, style.chord_envelope, rng),
+        bass=_draw_instrument(style.families, style.bass_envelope, rng),
         kit=_draw_kit(rng),
         tempo=float(rng.uniform()),
         variants=tuple(rng.integers(60, size=7).tolist()),
         motif=_draw_line(32, style.lead_share * rng.uniform(0.5, 1.1), rng),
         contour=tuple(rng.integers(-3, 7, rng.integers(3, 9)).tolist()),
         ghost=_draw_line(16, rng.choice([0.07, 0.15, 0.3]), rng),
-        echo_steps=int(rng.choice([2, 3, 4, 6])),
-        echo_level=float(rng.choice([0.0, 0.0, 0.4, 0.65])),
-        pump=float(rng.choice([0.0, 0.0, 0.6, 0.9])),
-        strum_s=float(rng.choice([0.0, 0.0, 0.02, 0.05])),
         register=int(rng.integers(0, 3)),
       )
     )

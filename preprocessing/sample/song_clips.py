@@ -10,7 +10,7 @@ from pcl_jax.common import storage
 from preprocessing.sample import synthesis
 
 SUFFIX = ".ogg"
-_SECONDS = 10
+_SECONDS = 6
 _BITS_PER_S = 24_000
 _EFFORT = {"compression_level": "2"}  # Of 10, which takes as long as playing.
 _FADE_S = 0.5

@@ -189,7 +189,7 @@ def test_the_sample_config_loads_with_each_argument(argument, small):
   assert config.contrast_combos == combos
   assert config.audio_contrast_params.pair_generation_method == method
   assert config.data.dir == ("data/smoke" if small else "data/sample")
-  assert config.data.sample_songs == (96 if small else 600)
+  assert config.data.sample_songs == (96 if small else 720)
   config_check.check_values(config)
 
 

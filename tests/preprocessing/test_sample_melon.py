@@ -217,6 +217,19 @@ def test_other_settings_in_the_same_folder_are_refused(
   assert _digests(out) == before
 
 
+def test_a_sample_of_an_older_version_is_refused_with_the_remedy(
+  tiny, tmp_path
+):
+  out = _copy(tiny, tmp_path / "older")
+  marker = _marker(out)
+  marker["settings"]["version"] -= 1
+  (out / sample_maker.MARKER_FILE).write_text(json.dumps(marker))
+  before = _digests(out)
+  with pytest.raises(errors.InputError, match=f"Delete {out}, and the same"):
+    sample_maker.make_sample(out, processes=1, **TINY)
+  assert _digests(out) == before
+
+
 def test_a_folder_of_another_origin_is_refused(tmp_path):
   (tmp_path / "kakao_meta").mkdir()
   with pytest.raises(errors.InputError, match="was not made by"):
@@ -318,7 +331,7 @@ def test_playlists_repeat_no_song_and_popularity_has_a_long_tail(world):
   counts = collections.Counter(i for one in made for i in one["songs"])
   ranked = np.sort([counts[song.song_id] for song in songs])[::-1]
   assert ranked[:60].sum() > 0.25 * ranked.sum()  # A tenth of the songs.
-  assert np.median(ranked) < 0.8 * ranked.mean()
+  assert np.median(ranked) < 0.9 * ranked.mean()
 
 
 def test_only_playlists_of_val_and_test_are_masked(world):
@@ -367,15 +380,24 @@ def test_what_lies_outside_a_track_is_cut_off():
   np.testing.assert_array_equal(track, [1, 1, 0, 0, 0, 0, 0, 0, 0.5, 0.5])
 
 
-def test_the_equaliser_is_a_delay_free_filter_of_its_gain():
+def test_the_equaliser_is_a_delay_free_filter_that_changes():
+  """At the time of each gain, short bursts of noise have that gain."""
   rng = np.random.default_rng(3)
-  noise = rng.standard_normal(40_000).astype(np.float32)
-  actual = synthesis._filtered(noise, 4.0, np.random.default_rng(7))
-  bins_hz = np.fft.rfftfreq(len(noise), 1.0 / synthesis.RATE_HZ)
-  gain = synthesis.random_equaliser(bins_hz, 4.0, np.random.default_rng(7))
-  expected = np.fft.irfft(np.fft.rfft(noise) * gain)
-  error = actual[2000:-2000] - expected[2000:-2000]
-  assert np.std(error) < 0.05 * np.std(expected)
+  gains_db = np.stack([synthesis.random_equaliser(4.0, rng) for _ in range(2)])
+  bins_hz = np.linspace(0.0, synthesis.RATE_HZ / 2, gains_db.shape[1])
+  noise = rng.standard_normal(15 * synthesis.RATE_HZ).astype(np.float32)
+  actual = synthesis.filtered(noise, gains_db)
+  assert actual.shape == noise.shape
+  expected_db = [gains_db[0], gains_db[1], -gains_db[0]]
+  for time_s, gain_db in zip((0.1, 5.1, 10.1), expected_db, strict=True):
+    start = int(time_s * synthesis.RATE_HZ)
+    burst = noise[start : start + 4_000]
+    spectrum = np.fft.rfft(burst)
+    at_hz = np.fft.rfftfreq(len(burst), 1.0 / synthesis.RATE_HZ)
+    gain = 10.0 ** (np.interp(at_hz, bins_hz, gain_db) / 20.0)
+    expected = np.fft.irfft(spectrum * gain)[1000:-1000]
+    error = actual[start : start + 4_000][1000:-1000] - expected
+    assert np.std(error) < 0.15 * np.std(expected), time_s
 
 
 def test_every_sub_genre_and_mood_can_be_played_and_stays_in_range(world):
