@@ -9,7 +9,6 @@ the single commands do. What exists already is not made again.
 
 from collections.abc import Sequence
 import os
-import pathlib
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
@@ -61,7 +60,12 @@ def make(
   data_dir = file_names.path(data_dir)
   melon_dir = data_dir / MELON_FOLDER
   with locks.hold(data_dir, "the making of a sample"):
-    _check_version(data_dir)
+    found = sample_maker.find_record(melon_dir, data_dir)
+    if found is None and (data_dir / song_store.FILE_NAME).exists():
+      raise errors.InputError(
+        f"{data_dir} holds songs, and {melon_dir} does not say of which "
+        "version of the sample they are. Delete that folder, or give another."
+      )
     sample_maker.make_sample(
       melon_dir,
       clips=True,
@@ -89,17 +93,6 @@ def make(
     genre_words.make_genre_vectors(data_dir, seed=seed)
 
 
-def _check_version(data_dir: pathlib.Path) -> None:
-  """Refuses what is left of another version, so that the two never mix."""
-  found = sample_maker.find_record(data_dir / MELON_FOLDER, data_dir)
-  if found is None and (data_dir / song_store.FILE_NAME).exists():
-    raise errors.InputError(
-      f"{data_dir} holds songs, and {data_dir / MELON_FOLDER} does not say of "
-      "which version of the sample they are. Delete that folder, or give "
-      "another."
-    )
-
-
 def make_where_absent(
   data_dir: str | os.PathLike[str], *, songs: int, seconds: float
 ) -> None:
@@ -121,7 +114,7 @@ def make_where_absent(
   foreign = not begun and data_dir.exists()
   if not songs or foreign:
     return
-  _check_version(data_dir)
+  sample_maker.find_record(data_dir / MELON_FOLDER, data_dir)
   if finished:
     return
   print(

@@ -203,7 +203,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     "--steps",
     type=_count,
     default=sample.get_config().steps,
-    help="of 64 patches (%(default)s)",
+    help="of 32 patches (%(default)s)",
   )
   parser.add_argument(
     "--workers",

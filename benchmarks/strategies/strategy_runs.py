@@ -47,14 +47,13 @@ def config_of(
     name: ARGUMENT of configs/sample.py, or ARGUMENT:OPTION, one of `OPTIONS`.
     seed: of the run.
     data: the sample.
-    steps: of a batch of 64 patches.
+    steps: of a batch of 32 patches.
 
   Raises:
     InputError: there is no such strategy.
   """
   argument, _, option = name.partition(":")
   config = sample.get_config(argument)
-  warmup_share = config.opt_params.warmup_steps / config.steps
   config.seed = seed
   config.data.dir = str(data.directory)
   config.data.sample_songs = len(data.store)
@@ -62,8 +61,9 @@ def config_of(
     common.augmented(config)
   elif option:
     config.train.compute_dtype = option
+  warmup_steps = config.opt_params.warmup_steps * steps // config.steps
+  config.opt_params.warmup_steps = warmup_steps
   config.steps = config.validate_every_steps = steps
-  config.opt_params.warmup_steps = int(warmup_share * steps)
   return config
 
 

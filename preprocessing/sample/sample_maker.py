@@ -21,7 +21,6 @@ from preprocessing.melon import melon_meta
 from preprocessing.melon import melon_source
 from preprocessing.sample import sample_playlists
 from preprocessing.sample import sample_score
-from preprocessing.sample import sample_styles
 from preprocessing.sample import sample_world
 from preprocessing.sample import song_clips
 from preprocessing.sample import synthesis
@@ -302,7 +301,7 @@ def make_sample(
 
   Returns:
     The marker: settings, number of files, fault -> ids of the songs that have
-    it, and id -> mood, which Melon's own metadata do not say.
+    it.
 
   Raises:
     InputError: a setting is out of range, or the folder holds something else.
@@ -327,9 +326,6 @@ def make_sample(
     "files": known.songs - len(faults["missing"]),
     "faults": {
       fault: [songs[i].song_id for i in ones] for fault, ones in faults.items()
-    },
-    "moods": {  # Keys are text, as in the file.
-      str(song.song_id): sample_styles.MOODS[song.mood].name for song in songs
     },
   }
   storage.write_json(out / MARKER_FILE, marker)
