@@ -35,6 +35,7 @@ from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import duplicate_songs
 from pcl_jax.embedding import song_table
+from pcl_jax.embedding.lists import list_files
 from pcl_jax.evaluation.audit import near_duplicates
 from pcl_jax.library import song_names
 
@@ -140,6 +141,15 @@ def _rows(
   return rows
 
 
+def _grid(rows: list[dict[str, Any]]) -> list[str]:
+  """Returns lines for the screen, without paths that ids are the ends of."""
+  without = "path" if list_files.ids_repeat_paths(rows) else None
+  names = [one for one in rows[0] if one != without]
+  cells = [[file_names.shown(str(row[one])) for one in names] for row in rows]
+  texts = [one for one in names if one in ("id", "path", "with")]
+  return console.grid(names, cells, shorten=texts)
+
+
 def _write_csv(out: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   with (
     storage.write_aside(out) as partial,
@@ -175,8 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       print(f"  {file_names.shown(f'{name}: {reason}')}")
   rows = _rows(library, found, groups)
   if rows:
-    cells = [[file_names.shown(str(v)) for v in r.values()] for r in rows]
-    print("", *console.grid(list(rows[0]), cells), sep="\n")
+    print("", *_grid(rows), sep="\n")
   if flags.csv is not None and rows:
     _write_csv(flags.csv, rows)
     print(f"\nwritten to {flags.csv}")

@@ -26,6 +26,10 @@ cosine with the song before.
 
 Songs that are silent, as the table says, are neither found nor continued;
 --keep_silent takes them as all others.
+
+The screen has shortened names and paths where lines would be longer than it is
+wide, and no ids that only repeat the end of the path; the files that --csv and
+--json write have all.
 """
 
 import argparse
@@ -37,9 +41,7 @@ from absl import logging
 import numpy as np
 
 from pcl_jax.common import command_line
-from pcl_jax.common import console
 from pcl_jax.common import errors
-from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
@@ -249,9 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   table = _read_table(flags)
   found, lines = _find(table, flags)
   rows = list_files.rows_of(table, found)
-  shown = list_files.shown(rows)
-  cells = [[file_names.shown(str(one)) for one in r.values()] for r in shown]
-  print(*lines, "", *console.grid(list(shown[0]), cells), sep="\n")
+  print(*lines, "", *list_files.grid(rows), sep="\n")
   _write(flags, rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import urllib.parse
 from xml.etree import ElementTree
 
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
@@ -16,6 +17,7 @@ from pcl_jax.library import playlist_files
 
 _XSPF = "http://xspf.org/ns/0/"
 _SHOWN = ("rank", "score", "lists", "name", "id", "path")
+_LONG = ("name", "id", "path")  # They may be long.
 _Path = str | os.PathLike[str]
 Row = dict[str, Any]
 
@@ -45,8 +47,25 @@ def rows_of(table: song_table.Table, found: search.Found) -> list[Row]:
 
 
 def shown(rows: list[Row]) -> list[Row]:
-  """Returns the columns that the screen and a csv file have."""
+  """Returns the columns that a csv file has."""
   return [{name: r[name] for name in _SHOWN if name in r} for r in rows]
+
+
+def ids_repeat_paths(rows: list[Row]) -> bool:
+  """Tells whether the id of each song is the end of its path."""
+  return all(f"/{row['path']}".endswith(f"/{row['id']}") for row in rows)
+
+
+def grid(rows: list[Row]) -> list[str]:
+  """Returns lines for the screen: the columns of a csv file, made to fit.
+
+  The ids are left out where each is its path's end, and texts are shortened.
+  """
+  without = "id" if ids_repeat_paths(rows) else None
+  names = [one for one in shown(rows)[0] if one != without]
+  cells = [[file_names.shown(str(row[one])) for one in names] for row in rows]
+  texts = [one for one in names if one in _LONG]
+  return console.grid(names, cells, shorten=texts)
 
 
 def _relative(path: str, folder: str) -> str:

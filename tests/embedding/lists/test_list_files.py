@@ -90,3 +90,17 @@ def test_a_csv_file_has_the_columns_of_the_screen(rows, tmp_path):
   assert found[1]["path"] == f"music/{PATHS[1]}"
   assert found[0]["path"].endswith("caf%E9%20100%25.mp3")
   assert [one["name"] for one in found] == NAMES
+
+
+def test_the_screen_lacks_ids_that_repeat_paths_and_is_not_wide(
+  rows, monkeypatch
+):
+  monkeypatch.setenv("COLUMNS", "60")
+  rows = [row | {"id": row["path"], "name": "A"} for row in rows]
+  lines = list_files.grid(rows)
+  assert lines[0].split() == ["rank", "score", "name", "path"]
+  assert max(map(len, lines)) <= 60 and lines[1].endswith("xe9 100%.mp3")
+  rows[1]["id"] = "17"
+  lines = list_files.grid(rows)
+  assert lines[0].split() == ["rank", "score", "name", "id", "path"]
+  assert max(map(len, lines)) <= 60 and lines[2].split()[3] == "17"

@@ -68,17 +68,17 @@ def test_a_path_and_an_order_are_printed(path, tmp_path, capsys):
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == "a path from 3.mp3 to 8.mp3"
   assert [lines[i].split()[:3:2] for i in (3, 7)] == [
-    ["1", "3.mp3"],
-    ["5", "8.mp3"],
+    ["1", "/music/3.mp3"],
+    ["5", "/music/8.mp3"],
   ]
   (tmp_path / "a.m3u").write_text("4.mp3\n5.mp3\n6.mp3\n")
   flags = [f"--embeddings={path}", f"--reorder={tmp_path / 'a.m3u'}"]
   similar.main(flags)
   lines = capsys.readouterr().out.splitlines()
   assert sorted(line.split()[2] for line in lines[3:]) == [
-    "4.mp3",
-    "5.mp3",
-    "6.mp3",
+    "/music/4.mp3",
+    "/music/5.mp3",
+    "/music/6.mp3",
   ]
   with pytest.raises(errors.InputError, match="--reorder takes"):
     similar.main([*flags, "--per_artist=1"])
