@@ -74,6 +74,7 @@ def nt_xent(
   p = unit_rows(positives.astype(jnp.float32))
   z = jnp.concatenate([a, p])
   rows = pair_tiles.Rows(jnp.arange(1, total + 1), z, weights, excluded)
+  rows = pair_tiles.on_all_devices(rows, mesh)
   settings = pair_tiles.Settings(temperature, total // 2, tile, mesh)
   at_once, by_tiles = _mean_at_once, _mean_by_tiles
   if not rivals:

@@ -1,8 +1,7 @@
 """All pairs of the rows of a batch, tile by tile, on one device or several.
 
-No array of all pairs is made, so that memory grows linearly with the rows. The
-rows are sharded over the mesh, and blocks of columns are passed from device to
-device in a ring.
+No array of all pairs is made, so that memory grows linearly with the rows. Each
+device has all of them as columns, gathered once, and sums for its own rows.
 """
 
 from collections.abc import Callable
@@ -48,15 +47,20 @@ class Rows(NamedTuple):
   excluded: Pairs | None  # None where no pair is excluded.
 
 
+def on_all_devices(rows: Rows, mesh: jax.sharding.Mesh | None) -> Rows:
+  """Gathers rows; else XLA moves halves of the batch, a dozen times."""
+  if mesh is None or mesh.size == 1:
+    return rows
+  return _laid_out(rows, mesh, jax.P())
+
+
 def pairs_at_once(
   settings: Settings, rows: Rows
 ) -> tuple[Float[Array, "r c"], Float[Array, "r c"] | None]:
   """Computes those of all pairs; each device has the pairs of its rows."""
   mesh, columns = settings.mesh, rows
   if mesh is not None and mesh.size > 1 and len(rows.z) % mesh.size == 0:
-    # Else XLA moves halves of the batch to and fro, a dozen times.
-    columns = _laid_out(rows, mesh, jax.P())
-    rows = _laid_out(columns, mesh, jax.P(_AXIS))
+    rows = _laid_out(rows, mesh, jax.P(_AXIS))
   return pairs_of_tile(settings, rows, columns)
 
 
@@ -91,10 +95,11 @@ def over_columns(
   `add` takes the settings, a tile of rows, one of columns and the sums of these
   rows, and returns the sums with these columns.
   """
-  devices = settings.mesh.size
-  onwards = [(i, (i + 1) % devices) for i in range(devices)]
 
-  def add_block(rows, columns, sums):
+  def of_device(rows, columns, sums):
+    size, total = (len(jax.tree.leaves(one)[0]) for one in (rows, columns))
+    columns = _in_tiles(columns, total, settings.tile)
+
     def of_tile(tile):
       one, so_far = tile
       return jax.lax.scan(
@@ -103,28 +108,17 @@ def over_columns(
         columns,
       )[0]
 
-    return jax.lax.map(of_tile, (rows, sums))
-
-  def of_device(rows, sums):
-    size = jax.tree.leaves(rows)[0].shape[0]
-    rows, sums = _in_tiles((rows, sums), size, settings.tile)
-
-    def step(carry, _):
-      columns, sums = carry
-      # The block goes on to the next device while its tiles are computed.
-      following = jax.lax.ppermute(columns, _AXIS, onwards)
-      return (following, add_block(rows, columns, sums)), None
-
-    if devices == 1:
-      sums = add_block(rows, rows, sums)
-    else:
-      (_, sums), _ = jax.lax.scan(step, (rows, sums), length=devices)
+    tiles = _in_tiles((rows, sums), size, settings.tile)
+    sums = jax.lax.map(of_tile, tiles)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], sums)
 
-  split = jax.P(_AXIS)
+  split, everywhere = jax.P(_AXIS), jax.P()
   return jax.shard_map(
-    of_device, mesh=settings.mesh, in_specs=split, out_specs=split
-  )(rows, sums)
+    of_device,
+    mesh=settings.mesh,
+    in_specs=(split, everywhere, split),
+    out_specs=split,
+  )(rows, rows, sums)
 
 
 def _in_tiles(entries: Any, size: int, tile: int) -> Any:

@@ -147,7 +147,7 @@ def _terms(
   batch: Batch,
 ) -> dict[str, Float[Array, ""]]:
   count = len(batch["audio"])
-  if mesh.size > 1 and count <= recipe.tiled_above:
+  if mesh.size > 1:
     # What the loss compares is gathered once, not term by term.
     compared = {k: v for k, v in batch.items() if k in _COMPARED}
     everywhere = jax.NamedSharding(mesh, jax.P())

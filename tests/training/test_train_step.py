@@ -303,15 +303,13 @@ def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
   _assert_same_step(one, _step(name, devices))
 
 
-@pytest.mark.parametrize("all_positives", [False, True])
-def test_eight_devices_gather_what_the_loss_compares_and_move_no_rows(
-  all_positives,
-):
+@pytest.mark.parametrize(
+  "how", [{}, {"all_positives": True}, {"tiled_above": 1, "tile": 3}]
+)
+def test_eight_devices_gather_what_the_loss_compares_and_move_no_rows(how):
   """As the program says; the values are those of one device."""
   rows, rng = 32, np.random.default_rng(0)
-  recipe = dataclasses.replace(
-    small_step.recipe(small_step.HYBRID), all_positives=all_positives
-  )
+  recipe = dataclasses.replace(small_step.recipe(small_step.HYBRID), **how)
   found = {
     mode: rng.standard_normal((rows, 8)).astype(np.float32)
     for mode in ("audio", "cf", "genre_w2v")
