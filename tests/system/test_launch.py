@@ -140,6 +140,7 @@ print(codes)
 """
 
 
+@LONG
 def test_an_exit_code_tells_a_stopped_run_from_one_that_is_done(
   data_dir, tmp_path
 ):

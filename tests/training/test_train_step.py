@@ -304,7 +304,12 @@ def test_loss_gradients_parameters_and_statistics_are_those_of_one_device(
 
 
 @pytest.mark.parametrize(
-  "how", [{}, {"all_positives": True}, {"tiled_above": 1, "tile": 3}]
+  "how",
+  [
+    {},
+    pytest.param({"all_positives": True}, marks=pytest.mark.long),
+    pytest.param({"tiled_above": 1, "tile": 3}, marks=pytest.mark.long),
+  ],
 )
 def test_eight_devices_gather_what_the_loss_compares_and_move_no_rows(how):
   """As the program says; the values are those of one device."""
