@@ -40,7 +40,8 @@ goes on by itself where it was interrupted.
 Interrupted at any moment, the same command goes on; finished parts lie in
 OUT.parts until the end. Given once more after that, it embeds what is new or
 changed, drops what is no longer there, and says so; with another encoder or
-other settings it stops, unless with --force. Songs that cannot be read are
+other settings it stops, unless with --force. An index beside the table
+(python -m pcl_jax.index) is made again with it. Songs that cannot be read are
 listed on the screen and in OUT.failures.json with the reason; the exit code is
 then 1, and the table has all others.
 """
@@ -59,6 +60,7 @@ from pcl_jax.common import jax_setup
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import encoder_loading
+from pcl_jax.embedding import row_index
 from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.models import compiled_encoder
@@ -163,9 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
       f"nothing to do: {out} is made of these songs and this encoder; --force "
       "makes it again"
     )
-    return None
-  print(_format(report, out))
-  return errors.EXIT_FAILED if report.failures else None
+  else:
+    print(_format(report, out))
+  if not flags["per_patch"] and not (report and report.missing_shards):
+    for line in row_index.follow(out):
+      print(line)
+  return errors.EXIT_FAILED if report and report.failures else None
 
 
 if __name__ == "__main__":

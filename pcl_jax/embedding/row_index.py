@@ -113,6 +113,41 @@ def _written(
       other.unlink(missing_ok=True)
 
 
+def is_stale(
+  file: embedding_table.TableFile, kind: tuple[str, str] = _ROWS
+) -> bool:
+  """Tells whether there is an index, but of another state of the table."""
+  there = any(folder_of(file.path).glob(f"{kind[0]}_*{kind[1]}"))
+  return there and not _path(file, kind).exists()
+
+
+def follow(path: pathlib.Path) -> list[str]:
+  """Makes the unit rows beside a table again where they are of another state.
+
+  Without unit rows beside it, a table has none made. A graph of neighbours is
+  not made again, since that takes long.
+
+  Returns:
+    Lines that say what was done, and what is left to do.
+
+  Raises:
+    InputError: the table cannot be read, or a row is not finite.
+  """
+  if not folder_of(path).exists():
+    return []
+  file, lines = embedding_table.TableFile(path), []
+  if is_stale(file):
+    lines.append(
+      f"{write_rows(file)} was made again for the table as it is now"
+    )
+  if is_stale(file, _GRAPH):
+    lines.append(
+      f"the graph in {folder_of(path)} is of the table as it was: "
+      f"python -m pcl_jax.index --embeddings={path} --graph makes it again"
+    )
+  return lines
+
+
 def write_rows(
   file: embedding_table.TableFile, *, force: bool = False
 ) -> pathlib.Path | None:

@@ -5,6 +5,7 @@ import functools
 from jaxtyping import Float
 import numpy as np
 
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import row_index
@@ -46,6 +47,12 @@ class VectorRows:
     kept = row_index.open_rows(self._file) if self._file else None
     if kept is not None:
       return kept
+    if self._file and row_index.is_stale(self._file):
+      console.warn(
+        f"{row_index.folder_of(self._file.path)} is of another state of the "
+        "table, and not used: python -m pcl_jax.index "
+        f"--embeddings={self._file.path} makes it again"
+      )
     where = str(self._file.path) if self._file else "the vectors"
     return row_index.unit_rows(self.vectors, where)
 

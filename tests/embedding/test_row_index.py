@@ -52,11 +52,12 @@ def test_an_index_takes_the_place_of_the_vectors(path, read, capsys):
   assert "nothing to do" in capsys.readouterr().out
 
 
-def test_the_index_of_another_table_is_not_taken(path, read):
+def test_the_index_of_another_table_is_not_taken(path, read, capsys):
   index.main([f"--embeddings={path}"])
   (old,) = row_index.folder_of(path).iterdir()
   table = tiny_table.write(path, seed=1)
   np.testing.assert_array_equal(table.rows.unit, search.unit(table.vectors))
+  assert "music.parquet.index is of another state" in capsys.readouterr().err
   index.main([f"--embeddings={path}"])
   (new,) = row_index.folder_of(path).iterdir()
   assert new != old
@@ -116,3 +117,25 @@ def test_a_graph_finds_nearly_the_best(tmp_path):
     assert row not in found.rows and 5 not in found.rows
     assert (np.diff(found.scores) <= 0).all()
   assert hits >= 0.95 * 500
+
+
+def test_an_index_follows_its_table_and_a_graph_is_called_old(path):
+  assert row_index.follow(path) == []
+  index.main([f"--embeddings={path}"])
+  assert row_index.follow(path) == []
+  (old,) = row_index.folder_of(path).iterdir()
+  (old.parent / "graph_0.usearch").touch()
+  table = tiny_table.write(path, seed=1)
+  made, left = row_index.follow(path)
+  assert "rows_" in made and "--graph makes it again" in left
+  np.testing.assert_array_equal(
+    row_index.open_rows(embedding_table.TableFile(path)),
+    search.unit(table.vectors),
+  )
+  assert not old.exists()
+
+
+def test_no_index_is_made_where_none_was_asked_for(path):
+  row_index.folder_of(path).mkdir()
+  assert row_index.follow(path) == []
+  assert not list(row_index.folder_of(path).iterdir())

@@ -16,6 +16,7 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding import row_index
 from pcl_jax.embedding import song_table
 from tests.support import music_run
 from tests.support.tiny import tiny_library
@@ -54,12 +55,15 @@ def test_only_songs_that_are_new_or_changed_are_embedded_again(
   shutil.copytree(made / "music", music)
   flags = [f"--audio={music}", BATCH, *kind]
   assert not _embed(made, *flags, out=out)
+  if not kind:
+    row_index.write_rows(embedding_table.TableFile(out))
   _change_library(music)
   read_files.clear()
   capsys.readouterr()
   assert not _embed(made, *flags, out=out)
   assert sorted(read_files) == ["new.wav", "tail.wav"]
   printed = capsys.readouterr().out
+  assert ("was made again for the table" in printed) == (not kind)
   assert "5 songs, " in printed and "2 are new or changed, 3 are as they" in (
     printed
   )
