@@ -135,12 +135,20 @@ def unmapped(library: served_library.Library) -> Mapped:
 
 
 def _by_names(library: served_library.Library) -> dict[str, list[int]]:
-  """Returns the rows of each name of artists and title."""
+  """Returns the rows of each name of artists and title.
+
+  A file without a title has its own name in place of one, as there.
+  """
   found: dict[str, list[int]] = {}
-  for row, name in enumerate(library.table.names):
-    if name:
-      found.setdefault(name_keys.key(name), []).append(row)
+  for row in range(len(library)):
+    artists = ", ".join(library.table.facts.artist_names(row))
+    name = _name(artists, library.title(row))
+    found.setdefault(name_keys.key(name), []).append(row)
   return found
+
+
+def _name(artists: str, title: str) -> str:
+  return f"{artists} - {title}" if artists else title
 
 
 def _named(
@@ -175,7 +183,7 @@ def map_songs(
   for song in songs:
     row = find(song.path) if song.path else None
     if row is None and song.title:
-      name = f"{song.artist} - {song.title}" if song.artist else song.title
+      name = _name(song.artist, song.title)
       rows = by_name.get(name_keys.key(name), ())
       row = _named(library, rows, song)
       names += row is not None

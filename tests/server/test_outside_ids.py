@@ -7,6 +7,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.server import outside_ids
 from tests.support import served
+from tests.support.tiny import tiny_table
 
 Song = outside_ids.OutsideSong
 
@@ -32,6 +33,7 @@ def test_a_song_is_found_by_its_path(library, folder, path):
     (Song("x", title="Song 20", artist="Ann", seconds=200), None),
     (Song("x", title="Song 20", artist="Bob"), None),
     (Song("x", title="Song 20"), None),
+    (Song("x", title="35"), 35),  # By the file's name: it has no title.
     (Song("x", "elsewhere.mp3"), None),
     (Song("x"), None),
   ],
@@ -41,15 +43,18 @@ def test_a_song_is_found_by_its_names_if_the_length_agrees(library, song, row):
 
 
 def test_songs_of_one_name_are_told_apart_by_album_or_not_at_all(tmp_path):
-  names = ["Ann - Same"] * 3
-  table = served.write(tmp_path, songs=3, names=("a.mp3", "b.mp3", "c.mp3"))
-  del table
-  one = served.serve(tmp_path / "music.parquet").now()
-  object.__setattr__(one.table, "names", names)
-  song = Song("x", title="Same", artist="Ann", album="Album 0")
-  assert outside_ids.map_songs(one, [song]).row_of == {}
-  close = song._replace(seconds=60.0)  # All are of one album: none is meant.
-  assert outside_ids.map_songs(one, [close]).row_of == {}
+  facts = {
+    "artists": [["Ann"]] * 3,
+    "name": ["Ann - Same"] * 3,
+    "album": ["X", "X", "Y"],
+    "seconds": [60.0, 61.0, 62.0],
+  }
+  tiny_table.write(tmp_path / "music.parquet", songs=3, facts=facts)
+  one = served.serve(tmp_path / "music.parquet")
+  song = Song("x", title="Same", artist="Ann", album="y", seconds=60)
+  assert _map(one, song).row_of == {"x": 2}
+  for album in ("X", "Z", ""):
+    assert _map(one, song._replace(album=album)).row_of == {}
 
 
 def test_songs_that_the_server_lacks_are_not_found(library):
