@@ -139,3 +139,15 @@ def test_no_index_is_made_where_none_was_asked_for(path):
   row_index.folder_of(path).mkdir()
   assert row_index.follow(path) == []
   assert not list(row_index.folder_of(path).iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", None])
+def test_a_damaged_graph_is_refused(path, content):
+  pytest.importorskip("usearch.index")
+  index.main([f"--embeddings={path}", "--graph"])
+  (file,) = row_index.folder_of(path).glob("graph_*")
+  whole = file.read_bytes()
+  file.write_bytes(whole[: len(whole) // 2] if content is None else content)
+  table = song_table.read_table(path)
+  with pytest.raises(errors.InputError, match="graph_.* cannot be used"):
+    table.nearest(table.vectors[0], 3, approximate=True)
