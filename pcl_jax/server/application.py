@@ -67,14 +67,21 @@ def _failed(request: requests.Request, error: Exception) -> responses.Response:
 
 async def _body(request: requests.Request, endpoint: endpoints.Endpoint) -> Any:
   """Reads a body, no more of it than may be."""
+  too_large = api_parameters.Refusal(
+    413, f"the body is larger than {endpoint.most_bytes} bytes."
+  )
+  said = request.headers.get("content-length", "")
+  if said.isdecimal() and int(said[:20]) > endpoint.most_bytes:
+    raise too_large
   parts, size = [], 0
-  async for part in request.stream():
-    size += len(part)
-    if size > endpoint.most_bytes:
-      raise api_parameters.Refusal(
-        413, f"the body is larger than {endpoint.most_bytes} bytes."
-      )
-    parts.append(part)
+  try:
+    async for part in request.stream():
+      size += len(part)
+      if size > endpoint.most_bytes:
+        raise too_large
+      parts.append(part)
+  except requests.ClientDisconnect as error:
+    raise api_parameters.Refusal(400, "the body ends too early.") from error
   content = b"".join(parts)
   if endpoint.body != "application/json":
     return content

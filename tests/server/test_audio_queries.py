@@ -1,5 +1,6 @@
 """Tests of pcl_jax.server.audio_queries."""
 
+import asyncio
 import threading
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding import song_queries
+from pcl_jax.server import application
 from tests.support import served
 
 
@@ -87,6 +89,35 @@ def test_a_file_is_bounded_and_read_no_further(library, encoder):
     answer = client.post("/api/similar", content=parts())
   assert answer.status_code == 413 and "1000000" in answer.json()["error"]
   assert not encoder
+
+
+def test_a_file_that_says_it_is_too_large_is_not_read(library, encoder):
+  with served.asked(library, most_upload_mb=1) as client:
+    answer = _send(client, bytes(1_000_001))
+  assert answer.status_code == 413 and not encoder
+
+
+def test_who_goes_away_while_sending_is_no_failure_of_the_server(
+  library, encoder, capsys
+):
+  app = application.build(library, application.Options())
+  sent = []
+
+  async def receive():
+    return {"type": "http.disconnect"}
+
+  async def send(message):
+    sent.append(message)
+
+  scope = {
+    "type": "http",
+    "method": "POST",
+    "path": "/api/similar",
+    "query_string": b"",
+    "headers": [(b"host", b"localhost")],
+  }
+  asyncio.run(app(scope, receive, send))  # It raises nothing.
+  assert sent[0]["status"] == 400
 
 
 def test_without_the_encoder_files_are_refused_clearly(library):
