@@ -42,10 +42,10 @@ def get_config(argument: str = "") -> ml_collections.ConfigDict:
   if common.SMOKE in options:
     common.make_small(config)
     return config
-  config.steps = 240
-  config.validate_every_steps = 40
+  config.steps = 480
+  config.validate_every_steps = 80
   # As the rate falls to 0, the last weights are among the best.
   config.early_stop_patience = 1_000
   config.opt_params.lr_schedule = "cosine"
-  config.opt_params.warmup_steps = 20
+  config.opt_params.warmup_steps = 40
   return config
