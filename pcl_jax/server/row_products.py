@@ -19,6 +19,8 @@ class _Wanted:
 
   vector: Float[np.ndarray, " d"]
   scores: Float[np.ndarray, " rows"] | None = None
+  # Set when the product is there, or it is this one's turn to compute.
+  woken: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 class RowProducts:
@@ -28,8 +30,8 @@ class RowProducts:
     """Takes the rows."""
     self._rows = rows
     self._waiting: list[_Wanted] = []
-    self._guard = threading.Lock()  # Of what waits.
-    self._turn = threading.Lock()  # Of the one who computes for all.
+    self._guard = threading.Lock()
+    self._busy = False  # Whether a thread computes, or was woken to do so.
     most = _MOST_SCORES // max(len(rows), 1)
     self._at_once = min(max(most, 1), MOST_AT_ONCE)
 
@@ -42,15 +44,14 @@ class RowProducts:
     mine = _Wanted(vector)
     with self._guard:
       self._waiting.append(mine)
-    try:
-      while mine.scores is None:
-        with self._turn:
-          if mine.scores is None:
-            self._compute()
-    finally:
-      with self._guard:  # Where it failed, nobody is to compute it for nobody.
-        if mine in self._waiting:
-          self._waiting.remove(mine)
+      others, self._busy = self._busy, True
+    if others:
+      mine.woken.wait()
+    if mine.scores is None:
+      try:
+        self._compute()
+      finally:
+        self._pass_on(mine)
     return mine.scores
 
   def _compute(self) -> None:
@@ -63,5 +64,14 @@ class RowProducts:
       found = np.stack(vectors) @ self._rows.T
     for one, scores in zip(some, found, strict=True):
       one.scores = scores
+      one.woken.set()
+
+  def _pass_on(self, mine: _Wanted) -> None:
+    """Wakes the first that still waits, which then computes."""
     with self._guard:
-      self._waiting = [one for one in self._waiting if one.scores is None]
+      self._waiting = [
+        one for one in self._waiting if one.scores is None and one is not mine
+      ]
+      self._busy = bool(self._waiting)
+      if self._busy:
+        self._waiting[0].woken.set()
