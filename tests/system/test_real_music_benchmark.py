@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
 from benchmarks.real_music import musicnn
-from benchmarks.real_music import pretrained_card
 from benchmarks.real_music import real_baselines
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_scores

@@ -95,7 +95,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 def _write_cards(flags: argparse.Namespace) -> None:
   # Needs packages that training does not.
-  from benchmarks.real_music import pretrained_card
+  from benchmarks.pretrained import pretrained_card
 
   hours = real_runs.hours(dataset.DataSet(_data_dir(flags)), catalogues.TRAIN)
   bundles = [flags.out / "bundles" / str(seed) for seed in flags.seeds]
@@ -113,6 +113,7 @@ def _write_cards(flags: argparse.Namespace) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
+    prog="python -m benchmarks.pretrained",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from pcl_jax.pages import report_page
-from tests.support import browsers
 from tests.support import quick_backbone
 from tests.support import reported_run
+from tests.support.browser import browsers
 
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 SCRIPT = (
-  pathlib.Path(__file__).parents[1] / "support" / "read_report.mjs"
+  pathlib.Path(__file__).parents[2] / "support" / "browser" / "read_report.mjs"
 ).resolve()
 
 

@@ -17,7 +17,7 @@ from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.interop import onnx_graph
 from pcl_jax.interop import torch_names
 from pcl_jax.models import compiled_encoder
-from tests.support import browsers
+from tests.support.browser import browsers
 from tests.support.published import golden_weights
 
 pytest.importorskip("onnx")
@@ -26,8 +26,8 @@ pytestmark = [
   pytest.mark.usefixtures("quick_compilation"),
 ]
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "tests" / "support" / "embed_in_browser.mjs"
+ROOT = pathlib.Path(__file__).parents[3]
+SCRIPT = ROOT / "tests" / "support" / "browser" / "embed_in_browser.mjs"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -9,15 +9,15 @@ import sys
 
 import pytest
 
-from tests.support import browsers
 from tests.support import served
+from tests.support.browser import browsers
 from tests.support.tiny import tiny_library
 from tests.support.tiny import tiny_table
 
 pytestmark = pytest.mark.long
 
 SCRIPT = (
-  pathlib.Path(__file__).parents[1] / "support" / "read_library.mjs"
+  pathlib.Path(__file__).parents[2] / "support" / "browser" / "read_library.mjs"
 ).resolve()
 
 
