@@ -17,7 +17,7 @@ from pcl_jax.evaluation import compare
 from pcl_jax.evaluation import report
 from pcl_jax.pages import page_files
 from pcl_jax.pages import report_page
-from pcl_jax.pages import song_part
+from pcl_jax.pages import song_map
 from tests.support import reported_run
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -186,7 +186,7 @@ def test_what_a_run_does_not_have_is_said_and_left_out(workdir, capsys):
 
 
 def test_of_many_songs_some_are_drawn(made, tmp_path, monkeypatch):
-  monkeypatch.setattr(song_part, "MOST_SONGS", 20)
+  monkeypatch.setattr(song_map, "MOST_SONGS", 20)
   written = report_page.write([made], tmp_path / "some.html")
   assert written.songs == 20
   (note,) = written.notes
