@@ -77,6 +77,8 @@ class _TensorBoard:
       os.fspath(run.workdir / "tensorboard"),
       purge_step=run.first_step + 1 if run.first_step else None,
       flush_secs=10,
+      # Holds whole rows: adding must not wait for a thread that died amid one.
+      max_queue=1_000,
     )
 
   def add(self, row: Mapping[str, float | int], step: int) -> None:

@@ -97,6 +97,14 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   def fail(*_, **__):
     raise OSError("no space on the tracker")
 
+  def after(act):
+    # Else the library, at the end of the process, finds it half open.
+    def acts_and_fails(*args, **kwargs):
+      act(*args, **kwargs)
+      fail()
+
+    return acts_and_fails
+
   # That of its thread is printed by threading, and counts as a warning here.
   monkeypatch.setattr(threading, "excepthook", lambda _: None)
   written = event_file_writer.EventsWriter
@@ -106,12 +114,14 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   writer = _writer(tmp_path)
   begun = set(threading.enumerate()) - others
   if when == "writing":
-    monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", fail)
+    does = tensorboardX.SummaryWriter.add_scalar
+    monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", after(does))
   elif when == "its thread":
     monkeypatch.setattr(written, "write_event", fail)
     monkeypatch.setattr(written, "flush", fail)
   elif when == "closing":
-    monkeypatch.setattr(tensorboardX.SummaryWriter, "close", fail)
+    does = tensorboardX.SummaryWriter.close
+    monkeypatch.setattr(tensorboardX.SummaryWriter, "close", after(does))
   writer.write("train", 1, {"total": 1.0})
   if when == "its thread":
     (worker,) = begun
@@ -123,6 +133,25 @@ def test_a_dead_tracker_is_warned_of_once_and_no_row_is_lost(
   assert [row["step"] for row in _rows(tmp_path)] == list(range(1, 40))
   said = capsys.readouterr().err
   assert said.count("warning: no more numbers are given to TensorBoard") == 1
+
+
+def test_a_row_in_whose_middle_the_trackers_thread_dies_does_not_block(
+  tmp_path, monkeypatch
+):
+  def fail(*_):
+    raise OSError("no space on the tracker")
+
+  monkeypatch.setattr(threading, "excepthook", lambda _: None)
+  writer = _writer(tmp_path)
+  monkeypatch.setattr(event_file_writer.EventsWriter, "write_event", fail)
+  row = {f"term_{i}": 1.0 for i in range(100)}
+  writing = threading.Thread(
+    target=writer.write, args=("train", 1, row), daemon=True
+  )
+  writing.start()
+  writing.join(timeout=60)
+  assert not writing.is_alive()
+  writer.close()
 
 
 @pytest.mark.parametrize("part", [0, 5])
