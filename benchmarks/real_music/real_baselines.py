@@ -9,10 +9,12 @@ import importlib
 import os
 import pathlib
 import sys
+import tempfile
 
 from jaxtyping import Float
 import numpy as np
 import scipy.fft
+import soundfile
 import tqdm
 
 from benchmarks.real_music import musicnn
@@ -20,6 +22,7 @@ from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import dataset
@@ -71,7 +74,10 @@ def _standardised(rows: Float[np.ndarray, "songs d"]) -> np.ndarray:
 
 
 def _bliss(folder: pathlib.Path) -> Callable[[pathlib.Path], _Vector]:
-  """Returns what analyses a whole file with the package bliss-audio."""
+  """Returns what analyses a whole file with the package bliss-audio.
+
+  A file that it cannot decode is decoded for it.
+  """
   sys.path.append(os.fspath(folder))
   try:
     package = importlib.import_module("bliss_audio")
@@ -80,7 +86,20 @@ def _bliss(folder: pathlib.Path) -> Callable[[pathlib.Path], _Vector]:
       f"--bliss={folder} has no bliss_audio ({error}): pip install --target="
       f"{folder} bliss-audio."
     ) from error
-  return lambda path: np.array(package.Song(os.fspath(path)).analysis)
+
+  def analyse(path: pathlib.Path) -> _Vector:
+    try:
+      return np.array(package.Song(os.fspath(path)).analysis)
+    except (KeyboardInterrupt, SystemExit):
+      raise
+    except BaseException as error:  # noqa: BLE001  Its panics are no Exception.
+      console.warn(f"bliss-audio is given a WAV of {path}: {error}")
+    with tempfile.TemporaryDirectory() as folder:
+      wav = pathlib.Path(folder) / "song.wav"
+      soundfile.write(wav, *soundfile.read(path))
+      return np.array(package.Song(os.fspath(wav)).analysis)
+
+  return analyse
 
 
 def _of_audio(
