@@ -29,7 +29,8 @@ from tests.support.published import trajectories
 
 TRAJECTORIES = ("cm_a_p_resnet", "hybrid_playlist_g_p_sc_cnn")
 # How many times a CPU's difference a device may have with full precision: its
-# sums have another order.
+# sums have another order. These and the next are guesses: no accelerator has
+# been held to them yet.
 _TIMES = {"cpu": 1.0, "gpu": 4.0, "tpu": 10.0}
 # Parts of the largest number, and of losses, with the device's own precision.
 # Later steps of a trajectory multiply what the first ones rounded.

@@ -128,7 +128,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  # Before anything touches a device.
-  os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  # Before anything touches a device. JAX reads its variables when it is
+  # imported, XLA later; without a platform JAX looks for a driver, and gives
+  # CUDA up where there is none.
+  if not os.environ.get("JAX_PLATFORMS"):
+    jax.config.update("jax_platforms", "cpu")
   os.environ.setdefault("XLA_FLAGS", absent_gpus.FLAGS)
   errors.run_command(main)
