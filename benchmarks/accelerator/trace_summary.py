@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import gzip
 import json
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -93,4 +94,5 @@ def record(
     share = us / max(busy, 1.0)
     print(f"  {us / 1e3:9.3f} ms {share:6.1%} {count[key]:6d} x {key}")
   if files[-1].stat().st_size < _LARGEST_KEPT:
-    shutil.copy(files[-1], context.out / f"{name}.trace.json.gz")
+    kept = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
+    shutil.copy(files[-1], context.out / f"{kept}.trace.json.gz")

@@ -1,6 +1,7 @@
 """Tests of benchmarks.accelerator: its time, its failures, all of it tiny."""
 
 import argparse
+import gzip
 import json
 import os
 import pathlib
@@ -131,6 +132,19 @@ def test_the_busy_time_of_a_trace_is_that_of_the_union_of_its_events(seed):
   inside = used[-1] - used[0] + 1 if len(used) else 0
   assert busy == covered.sum()
   assert sum(gaps) == inside - covered.sum()
+
+
+def test_a_trace_is_kept_under_a_name_that_any_transfer_takes(tmp_path):
+  """Some take letters, digits, dots, lines and hyphens alone."""
+  profile = tmp_path / "profile"
+  profile.mkdir()
+  events = [{"ph": "X", "pid": 1, "tid": 1, "name": "step", "ts": 0, "dur": 5}]
+  with gzip.open(profile / "host.trace.json.gz", "wt") as file:
+    json.dump({"traceEvents": events}, file)
+  context = part_context.Context("loop", tmp_path, tmp_path, True, None, 0)
+  trace_summary.record(context, profile, "loop resnet bfloat16, resident")
+  kept = tmp_path / "loop_resnet_bfloat16__resident.trace.json.gz"
+  assert kept.read_bytes() == (profile / "host.trace.json.gz").read_bytes()
 
 
 @pytest.mark.long
