@@ -11,11 +11,13 @@ import re
 import subprocess
 import sys
 
+from flax import nnx
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks.ahead_of_time import device_programs
+from pcl_jax.models import layers
 from pcl_jax.training import train_step
 from tests.support import quick_backbone
 
@@ -90,16 +92,52 @@ def test_steps_have_no_loop_no_branch_and_no_form_for_cpus(strategy, backbone):
     _assert_no_waits(evaluate, forward)
 
 
+def _quick_step(strategy, monkeypatch, **how):
+  """A training step around a network that is lowered at once."""
+  quick_backbone.register(monkeypatch)
+  name = quick_backbone.NAME
+  return device_programs.steps(
+    strategy, name, _mesh(), rows=16, width=4, **how
+  )[0]
+
+
 @pytest.mark.parametrize("strategy", ["cm", "aim"])
 def test_a_step_around_any_network_has_no_loop_and_no_branch(
   strategy, monkeypatch
 ):
   """The strategies that the short selection does not have above."""
-  quick_backbone.register(monkeypatch)
-  train, _ = device_programs.steps(
-    strategy, quick_backbone.NAME, _mesh(), rows=16, width=4
-  )
-  _assert_no_waits(train, 0)
+  _assert_no_waits(_quick_step(strategy, monkeypatch), 0)
+
+
+@pytest.mark.parametrize(
+  "precision, of_all", [(None, False), ("highest", True)]
+)
+def test_products_are_as_precise_as_the_recipe_says(
+  precision, of_all, monkeypatch
+):
+  """Those of the loss always are."""
+  step = _quick_step("ss", monkeypatch, precision=precision)
+  for text in _texts(step):
+    products = re.findall(r"stablehlo\.dot_general.*", text)
+    precise = ["[HIGHEST, HIGHEST]" in product for product in products]
+    assert any(precise)
+    assert all(precise) == of_all
+
+
+def test_convolutions_are_as_precise_as_is_asked_both_ways():
+  convolution = layers.Conv(2, 2, (3, 3), padding=1, rngs=nnx.Rngs(0))
+  graphdef, weights = nnx.split(convolution)
+
+  def total(weights, x):
+    return nnx.merge(graphdef, weights)(x).sum()
+
+  gradients = train_step.in_precision(jax.grad(total, (0, 1)), "highest")
+  shape = jax.ShapeDtypeStruct((1, 4, 4, 2), jnp.float32)
+  program = device_programs.DeviceProgram(jax.jit(gradients), (weights, shape))
+  for text in _texts(program):
+    found = re.findall(r"stablehlo\.convolution.*", text)
+    assert len(found) == 2
+    assert all("precision HIGHEST" in one for one in found)
 
 
 @pytest.mark.parametrize(
