@@ -4,10 +4,12 @@ import argparse
 import dataclasses
 import pickle
 import struct
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 
 from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
@@ -191,6 +193,29 @@ def test_lifted_vectors_rank_by_distance():
   np.testing.assert_array_equal(
     np.argsort(-(lifted @ lifted[0]))[:20], np.argsort(distances)[:20]
   )
+
+
+def test_a_file_that_bliss_cannot_decode_is_decoded_for_it(
+  tmp_path, monkeypatch, capsys
+):
+  (tmp_path / "bliss_audio.py").write_text(
+    "class Panic(BaseException):\n"
+    "  pass\n"
+    "class Song:\n"
+    "  def __init__(self, path):\n"
+    "    if not path.endswith('.wav'):\n"
+    "      raise Panic('wrong codec')\n"
+    "    with open(path, 'rb') as file:\n"
+    "      self.analysis = [float(file.read(4) == b'RIFF')]\n"
+  )
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  monkeypatch.delitem(sys.modules, "bliss_audio", raising=False)
+  song = tmp_path / "song.flac"
+  soundfile.write(song, np.zeros(100), 22_050)
+  analyse = real_baselines._bliss(tmp_path)
+  assert analyse(song).tolist() == [1.0]
+  assert f"a WAV of {song}: wrong codec" in capsys.readouterr().err
+  del sys.modules["bliss_audio"]
 
 
 def _varint(number: int) -> bytes:
