@@ -132,9 +132,13 @@ class SlurmCluster:
     return self.facts(job)
 
   def start_again(self, job: str) -> None:
-    """Starts a job that was requeued; by itself Slurm waits two minutes."""
+    """Starts a job that was requeued; by itself Slurm waits two minutes.
+
+    In the second in which a node has revoked the job's credential, it would
+    refuse a new one, and the job would fail.
+    """
     self.await_state(job, "PENDING")
-    self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    self.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
 
 @contextlib.contextmanager
