@@ -33,7 +33,7 @@ wide, and no ids that only repeat the end of the path; the files that --csv and
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import pathlib
 
@@ -95,9 +95,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--to", dest="last", help="the song a path ends with")
   add("--title", help="which playlist of a file that holds several")
   text = (
-    "how many to find (10; with --max_minutes, as many as fit); of a path, "
+    "how many to find (10, or all of a small table; with --max_minutes, as "
   )
-  text += "with both ends"
+  text += "many as fit); of a path, with both ends"
   add("-k", type=command_line.count, help=text)
   add(
     "--workdir", help="the run or bundle of the table's encoder, if not there"
@@ -117,8 +117,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     "--paths", choices=("absolute", "relative"), default="absolute", help=text
   )
   flags = parser.parse_args(argv)
-  if flags.k is None and flags.max_minutes is None:
-    flags.k = 10
   if flags.query is not None:
     flags.like = [flags.query]
   if (flags.first is None) != (flags.last is None):
@@ -140,6 +138,15 @@ def _read_table(flags: argparse.Namespace) -> song_table.Table:
       "--keep_silent keeps them"
     )
   return table
+
+
+def _set_usual_k(
+  flags: argparse.Namespace, table: song_table.Table, known: Iterable[int]
+) -> None:
+  """Sets how many songs to find besides the known rows, if it is not given."""
+  if flags.k is None and flags.max_minutes is None:
+    others = len(table.ids) - len({*table.silent, *known} - {search.NONE})
+    flags.k = min(10, max(others, 1))
 
 
 def _wishes(
@@ -175,6 +182,7 @@ def _alike(
   queries, lines = song_queries.look_up(
     table, [*flags.like, *flags.unlike], flags.k or 1, flags.workdir
   )
+  _set_usual_k(flags, table, (one.row for one in queries))
   count = len(flags.like)
   lines[count:] = [f"unlike {line}" for line in lines[count:]]
   second = None
@@ -204,6 +212,7 @@ def _find(
     found, said = _alike(table, flags, wishes)
   elif flags.first is not None:
     ends = [_in_table(table, one) for one in (flags.first, flags.last)]
+    _set_usual_k(flags, table, ())
     found = song_lists.between(table, *ends, flags.k or 10, wishes)
     labels = [song_queries.label(table, row) for row in ends]
     said = [f"a path from {labels[0]} to {labels[1]}"]
@@ -211,6 +220,7 @@ def _find(
     path = flags.playlist or flags.reorder
     members, said = song_queries.members_of(table, path, flags.title)
     if flags.playlist:
+      _set_usual_k(flags, table, members.tolist())
       found = song_lists.continued(
         table, members, flags.k or search.NEIGHBOURS, wishes
       )

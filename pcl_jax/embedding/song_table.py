@@ -133,6 +133,10 @@ class Table:
 
   def check_k(self, k: int, others: int) -> None:
     """Raises an InputError where `k` is more than `others`, or below 1."""
+    if not others:
+      raise errors.InputError(
+        f"{self.path} has no other songs to find: embed more."
+      )
     if not 1 <= k <= others:
       raise errors.InputError(
         f"-k is {k}, and {self.path} has {others} songs to find: give 1 to "

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import pathlib
 
@@ -328,6 +329,26 @@ def test_what_cannot_be_looked_up_is_refused(path, flags, message, monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[1])
   with pytest.raises(errors.InputError, match=message):
     similar.main([f"--embeddings={path}", *flags])
+
+
+def test_a_small_table_gives_all_others_where_no_number_is_asked_for(
+  tmp_path, capsys
+):
+  place = tmp_path / "few.parquet"
+  tiny_table.write(place, songs=5)
+  (tmp_path / "mine.m3u").write_text("1.mp3\n3.mp3\n")
+  for flags, count in (
+    (["--query=1.mp3"], 4),
+    (["--like", "1.mp3", "2.mp3", "--unlike", "3.mp3"], 2),
+    ([f"--playlist={tmp_path / 'mine.m3u'}"], 3),
+    (["--from=1.mp3", "--to=3.mp3"], 5),
+  ):
+    out = tmp_path / "found.json"
+    similar.main([f"--embeddings={place}", *flags, f"--json={out}"])
+    assert len(json.loads(out.read_text())) == count, flags
+  tiny_table.write(place, songs=1)
+  with pytest.raises(errors.InputError, match="no other songs to find"):
+    similar.main([f"--embeddings={place}", "--query=0.mp3"])
 
 
 def test_a_playlist_of_strangers_is_refused(path, tmp_path):
