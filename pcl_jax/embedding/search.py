@@ -17,7 +17,8 @@ NONE = -1  # Index of no candidate.
 NEIGHBOURS = 100  # How many songs each song of a playlist lists.
 _MIN_NORM = 1e-8
 _BLOCK = 256  # Scores whose highest one is looked at first.
-_SPARE = 64  # Rows, besides k, whose cosines are computed again.
+SPARE = 64  # Rows, besides k, whose cosines are computed again.
+_RANKED = 1 << 14  # Rows whose cosines are computed again at once.
 _KEPT_BYTES = 2 << 30  # Candidates of up to this size stay on the device.
 
 _Best = tuple[Float[Array, "queries k"], Int[Array, "queries k"]]
@@ -203,7 +204,7 @@ def nearest_scored(
   """
   if hidden is not None:
     scores[hidden] = -np.inf
-  rows = best(scores, k + _SPARE)
+  rows = best(scores, k + SPARE)
   return ranked(unit, rows[scores[rows] > -np.inf], query, k)
 
 
@@ -217,9 +218,12 @@ def ranked(
 
   Equal rows have equal cosines, and the lower one comes first.
   """
-  # In this order of adding, unlike in a product's, the row's place is without
-  # influence on the last bit.
-  exact = (unit[rows].astype(np.float64) * query).sum(axis=1)
+  exact = np.empty(len(rows), np.float64)
+  for first in range(0, len(rows), _RANKED):
+    part = slice(first, first + _RANKED)
+    # In this order of adding, unlike in a product's, the row's place is without
+    # influence on the last bit.
+    exact[part] = (unit[rows[part]].astype(np.float64) * query).sum(axis=1)
   order = np.lexsort((rows, -exact))[:k]
   return Found(rows[order], exact[order].astype(np.float32))
 

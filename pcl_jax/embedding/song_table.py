@@ -81,8 +81,8 @@ class Table:
     if approximate:
       few = [without] if without >= 0 else []
       return self.rows.graph.nearest(query, k, np.array(few, np.int64))
-    return search.nearest_rows(
-      self.rows.unit, query, k, np.array(sorted(hidden), np.int64)
+    return self.rows.search.nearest(
+      query, k, np.array(sorted(hidden), np.int64)
     )
 
   @jax_setup.in_own_types

@@ -38,7 +38,6 @@ class Library:
     table: the table, all of which is in memory or mapped.
     audio: the folder whose files are served; None for none.
     ids: the id of each song, as text.
-    products: multiplies the unit rows by vectors of several threads at once.
   """
 
   def __init__(
@@ -63,7 +62,8 @@ class Library:
     self._names = list(table.names) or [""] * len(self.ids)
     self._rows = {one: row for row, one in enumerate(self.ids)}
     table.facts.read_all()
-    self.products = row_products.RowProducts(table.rows.unit)
+    # Requests that wait at once share their products.
+    table.rows.prepare(lambda rows: row_products.RowProducts(rows).of)
     self._by_path = {one: row for row, one in enumerate(table.paths) if one}
     # What is asked for later, while the table may be gone.
     self.facts = table.facts.artists, table.facts.albums, table.facts.seconds

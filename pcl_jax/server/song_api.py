@@ -134,7 +134,6 @@ def alike(
     unwanted=unwanted,
     wishes=wishes,
     second=second,
-    product=library.products.of,
   )
   said = song_lists.remarks(library.table, found, values["k"], wishes)
   queries = [library.song(one.row) for one in wanted if one.row >= 0]

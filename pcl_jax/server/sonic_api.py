@@ -144,7 +144,6 @@ class SonicApi:
       [library.query(row)],
       min(max(values["n"], 1), _MOST_SONGS),
       wishes=wishes,
-      product=library.products.of,
     )
     pairs = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
     return [

@@ -1,6 +1,8 @@
 """Lists of songs from a table: alike, between two songs, in smooth order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+import dataclasses
+import functools
 
 from jaxtyping import Bool, Float, Int
 import numpy as np
@@ -18,7 +20,6 @@ from pcl_jax.embedding.lists import song_paths
 from pcl_jax.embedding.lists import step_order
 
 _MOST_ORDERED = 5000  # Songs; their distances take 200 MB.
-Product = Callable[[np.ndarray], np.ndarray]
 
 
 @jax_setup.in_own_types
@@ -30,7 +31,6 @@ def similar(
   unwanted: Sequence[song_queries.Query] = (),
   wishes: list_wishes.Wishes | None = None,
   second: second_vectors.SecondVectors | None = None,
-  product: Product | None = None,
 ) -> search.Found:
   """Finds songs that sound like some songs, and unlike others.
 
@@ -45,8 +45,6 @@ def similar(
     unwanted: queries that the songs are to differ from.
     wishes: what the list is to be like.
     second: other vectors that have a say.
-    product: multiplies the table's unit rows by a vector; a server computes
-      the products of several requests at once.
 
   Returns:
     The songs; fewer than k where no other song fits.
@@ -66,58 +64,68 @@ def similar(
       for some in (wanted, unwanted)
     )
   )
-  scores = unit @ direction if product is None else product(direction)
-  if wishes == list_wishes.Wishes() and second is None:
+  if second is None:
     hidden = np.flatnonzero(~allowed)
-    return search.nearest_scored(unit, direction, scores, k, hidden)
-  if second is not None:
+    best = functools.partial(
+      table.rows.search.nearest, direction, hidden=hidden
+    )
+  else:
     others = _second_scores(second, wanted, unwanted)
+    scores = table.rows.search.scores(direction)
     scores = query_directions.blended(scores, others, second.share)
-  if wishes.min_score is not None:
-    allowed = allowed & (scores >= wishes.min_score)
-    _check_some(allowed, scores, wishes.min_score)
-  return _chosen(table, scores, k, allowed, wishes)
+    best = song_choice.of_scores(scores, allowed)
+  return _chosen(table, best, k, wishes)
 
 
-def _check_some(
-  allowed: Bool[np.ndarray, " songs"],
-  scores: Float[np.ndarray, " found"],
-  least: float,
-) -> None:
-  if not allowed.any():
+def _high_enough(
+  scores: Float[np.ndarray, " found"], least: float
+) -> Bool[np.ndarray, " found"]:
+  """Tells which scores are; raises InputError where none is."""
+  kept = scores >= least
+  if not kept.any():
     raise errors.InputError(
       f"no song has a score of {least:g} (the best of all has "
       f"{scores.max():.4f}): give a lower min_score."
     )
+  return kept
+
+
+def _from(best: song_choice.Best, least: float, count: int) -> search.Found:
+  """Returns the best songs, of those whose score is high enough."""
+  found = best(count)
+  kept = _high_enough(found.scores, least)
+  return search.Found(found.rows[kept], found.scores[kept])
 
 
 def _chosen(
   table: song_table.Table,
-  scores: Float[np.ndarray, " songs"],
+  best: song_choice.Best,
   k: int,
-  allowed: Bool[np.ndarray, " songs"],
   wishes: list_wishes.Wishes,
 ) -> search.Found:
-  """Chooses the songs of the best scores that a list may hold together."""
+  """Chooses the best songs that a list may hold together."""
   unit, facts = table.rows.unit, table.facts
-  rows = song_choice.choose(
-    scores,
+  if wishes.min_score is not None:
+    best = functools.partial(_from, best, wishes.min_score)
+  found = song_choice.choose(
+    best,
     unit,
     k,
-    allowed=allowed,
     artists=facts.artists,
     seconds=facts.seconds,
     limits=wishes.limits(),
   )
-  if not len(rows):
-    shortest = facts.seconds[allowed].min() / 60
+  if not len(found.rows):
+    some = best(len(unit)).rows
+    shortest = facts.seconds[some].min() / 60
     raise errors.InputError(
       f"max_minutes is {wishes.max_minutes:g}, and the shortest song that the "
       f"list may hold has {shortest:.1f} minutes: give more."
     )
-  if wishes.order:
-    rows = rows[step_order.smallest_steps(unit[rows], 0)]
-  return search.Found(rows, scores[rows])
+  if not wishes.order:
+    return found
+  order = step_order.smallest_steps(unit[found.rows], 0)
+  return search.Found(found.rows[order], found.scores[order])
 
 
 def _second_scores(
@@ -178,9 +186,11 @@ def continued(
   ranks[rows] = -np.arange(len(rows))
   allowed = np.zeros(len(unit), bool)
   least = -np.inf if wishes.min_score is None else wishes.min_score
-  allowed[rows[found.scores >= least]] = True
-  _check_some(allowed, found.scores, least)
-  chosen = _chosen(table, ranks, k, allowed, wishes)
+  allowed[rows[_high_enough(found.scores, least)]] = True
+  best = song_choice.of_scores(ranks, allowed)
+  # The scores are here the places in the ranking.
+  wishes = dataclasses.replace(wishes, min_score=None)
+  chosen = _chosen(table, best, k, wishes)
   places = -ranks[chosen.rows].astype(np.int64)
   return search.Found(chosen.rows, found.scores[places], found.lists[places])
 

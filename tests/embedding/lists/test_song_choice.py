@@ -29,10 +29,12 @@ def library():
 
 
 def _choose(library, k: int, **limits):
-  scores, unit = library["scores"], library["unit"]
-  rest = {name: library[name] for name in ("artists", "seconds", "allowed")}
+  rest = {name: library[name] for name in ("artists", "seconds")}
   limits = song_choice.Limits(**limits)
-  return song_choice.choose(scores, unit, k, limits=limits, **rest)
+  best = song_choice.of_scores(library["scores"], library["allowed"])
+  found = song_choice.choose(best, library["unit"], k, limits=limits, **rest)
+  np.testing.assert_array_equal(found.scores, library["scores"][found.rows])
+  return found.rows
 
 
 def test_without_limits_the_best_come_in_order(library):
