@@ -68,7 +68,9 @@ class Ragged:
 
   def select(self, lists: Int[np.ndarray, " selected"]) -> "Ragged":
     """Returns the lists of these numbers, in the given order."""
-    chosen = Ragged.from_lengths(self.values[:0], self.lengths[lists])
+    # Not `lengths`, which are of all lists.
+    lengths = self.offsets[lists + 1] - self.offsets[lists]
+    chosen = Ragged.from_lengths(self.values[:0], lengths)
     moved = np.repeat(self.offsets[lists] - chosen.offsets[:-1], chosen.lengths)
     return Ragged(self.values[moved + np.arange(len(moved))], chosen.offsets)
 
