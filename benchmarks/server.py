@@ -9,8 +9,9 @@ widely spread: patches), or none (isotropic), where no row can be left unread.
 This process asks for `similar_tracks` of random songs as the plugin of a music
 server does. Requests come at random times (a Poisson process) of a mean rate,
 whether those before them are answered or not, and the time of each begins when
-it should have been sent. Client and server share the cores. Prints, with and without the limit of songs of an artist, the median, the
-99th percentile and the most, in ms, and the processor time of both.
+it should have been sent. Client and server share the cores. Prints, with and
+without the limit of songs of an artist, the median, the 99th percentile and the
+most, in ms, and the processor time of both.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import scipy.linalg
 
 from pcl_jax.embedding import search
 
-LEADING = 32  # Numbers of a row that are read of all rows.
+LEADING = 24  # Numbers of a row that are read of all rows.
 _FEWEST_ROWS = 1 << 14  # All of fewer are read soon.
 _MOST_SHARE = 16  # At most one row of so many is read whole.
 _SAMPLE = 1 << 13  # Rows that the axes are of.

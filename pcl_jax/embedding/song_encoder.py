@@ -125,6 +125,7 @@ class SongEncoder:
     per_patch: bool = False,
     layer: str = "features",
     batch_patches: int = BATCH_PATCHES,
+    refuse_silence: bool = False,
   ) -> Float[np.ndarray, " features"] | PatchVectors:
     """Embeds a song: an audio file, or samples.
 
@@ -142,6 +143,7 @@ class SongEncoder:
         or `projection`, what the loss saw in training.
       batch_patches: patches encoded at once; a number that was not used yet
         has the network compiled.
+      refuse_silence: whether a silent song is an error, and not a warning.
 
     Returns:
       The song's vector, float32 [features]; with `per_patch`, the vectors,
@@ -149,8 +151,8 @@ class SongEncoder:
       [patches].
 
     Raises:
-      InputError: the file cannot be read, the samples are not as above, or an
-        argument has no such value.
+      InputError: the file cannot be read, the samples are not as above, an
+        argument has no such value, or the song is silent and silence refused.
     """
     channels = self.channels if channels is None else channels
     if isinstance(audio, str | os.PathLike):
@@ -172,11 +174,11 @@ class SongEncoder:
     batches = song_patches.gathered(patches(), checked_batch(batch_patches))
     found = list(song_patches.encoded(self._embedder(layer), batches))
     if all(silent):
-      console.warn(
-        f"{audio if isinstance(audio, str | os.PathLike) else 'the audio'} is "
-        "silent, or its channels cancel each other out: its vector means "
-        "nothing"
-      )
+      name = audio if isinstance(audio, str | os.PathLike) else "the audio"
+      text = f"{name} is silent, or its channels cancel each other out"
+      if refuse_silence:
+        raise errors.InputError(f"{text}: give audio that can be heard.")
+      console.warn(f"{text}: its vector means nothing")
     if not per_patch:
       return song_patches.mean_vectors(found, 1)[0][0]
     vectors = np.concatenate([some for _, some in found])

@@ -147,11 +147,13 @@ def embed_file(
   encoder: song_encoder.SongEncoder,
   table: song_table.Table,
   path: pathlib.Path,
+  *,
+  refuse_silence: bool = False,
 ) -> Query:
   """Embeds an audio file as the songs of a table were, by their encoder.
 
   Raises:
-    InputError: the file cannot be read.
+    InputError: the file cannot be read, or is silent and silence refused.
   """
   about = table.about
   vector = encoder.embed(
@@ -159,6 +161,7 @@ def embed_file(
     channels=channel_mix.of(about["feature"]),
     layer=about["layer"],
     batch_patches=about["batch_patches"],
+    refuse_silence=refuse_silence,
   )
   return Query(vector, labels=song_labels.of_file(path))
 

@@ -29,8 +29,8 @@ class AudioQueries:
     """Answers with songs that sound like a file, and like songs of `like`.
 
     Raises:
-      Refusal: the file cannot be read, another one is being embedded, or there
-        is no encoder.
+      Refusal: the file cannot be read or is silent, another one is being
+        embedded, or there is no encoder.
       InputError: as `song_api.alike` does.
     """
     rows = [library.row(one) for one in values["like"]]
@@ -64,8 +64,9 @@ class AudioQueries:
       file.write(body)
       file.flush()
       try:
+        path = file_names.path(file.name)
         return song_queries.embed_file(
-          self._encoder, table, file_names.path(file.name)
+          self._encoder, table, path, refuse_silence=True
         )
       except errors.InputError as error:
         text = str(error).replace(file.name, "the file that was sent")

@@ -64,7 +64,7 @@ def find_soundfont(path: pathlib.Path | None) -> pathlib.Path:
   return found
 
 
-def _play(
+def play(
   midi: bytes, soundfont: pathlib.Path, work: pathlib.Path
 ) -> pathlib.Path:
   """Renders a MIDI file to a mono FLAC file in the folder `work`."""
@@ -114,7 +114,7 @@ def render(
     playing = orchestration.draw(notes.parts, f"{seed} {score.path}")
     midi = orchestration.midi(notes.parts, playing)
     with tempfile.TemporaryDirectory(dir=data_dir / _WORK) as work:
-      made = _play(midi, soundfont, pathlib.Path(work))
+      made = play(midi, soundfont, pathlib.Path(work))
       _tag(made, score)
       made.rename(target)
   except score_notes.Unreadable as error:

@@ -13,6 +13,7 @@ import pcl_jax
 from pcl_jax import embed
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
+from pcl_jax.common import errors
 from pcl_jax.embedding import song_encoder
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -125,6 +126,8 @@ def test_audio_without_sound_is_warned_of(encoder, song, capsys):
   samples[:, 1] = -samples[:, 0]
   encoder.embed(samples, sample_rate_hz=RATE_HZ, batch_patches=BATCH)
   assert "channels cancel each other out" in capsys.readouterr().err
+  with pytest.raises(errors.InputError, match="the audio is silent"):
+    encoder.embed(samples, sample_rate_hz=RATE_HZ, refuse_silence=True)
   expected = encoder.embed(samples[:, 1], sample_rate_hz=RATE_HZ)
   samples[:, 0] *= 0.5
   loudest = {"sample_rate_hz": RATE_HZ, "channels": "loudest"}

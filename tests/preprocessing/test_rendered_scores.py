@@ -24,7 +24,7 @@ def test_scores_become_a_data_set(tmp_path, monkeypatch, capsys):
   notes = score_notes.Notes([[score_notes.Note(0.0, 1.0, 60)]])
   monkeypatch.setattr(score_choice, "corpus_folder", lambda: tmp_path)
   monkeypatch.setattr(rendering, "find_soundfont", lambda path: path)
-  monkeypatch.setattr(rendering, "_play", play)
+  monkeypatch.setattr(rendering, "play", play)
   monkeypatch.setattr(score_notes, "read", lambda _: notes)
   monkeypatch.setattr(
     playlist_factors, "make_playlist_vectors", lambda *_, **__: None

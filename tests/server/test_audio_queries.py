@@ -23,6 +23,8 @@ class _Encoder(song_encoder.SongEncoder):
     content = path.read_bytes()
     if content == b"noise":
       raise errors.InputError(f"{path} cannot be read: leave it out.")
+    if content == b"silence" and given["refuse_silence"]:
+      raise errors.InputError(f"{path} is silent: give another one.")
     return self._table.vectors[int(content)]
 
 
@@ -75,6 +77,13 @@ def test_a_file_that_cannot_be_read_is_refused(library, encoder, about):
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("the file that was sent cannot")
     assert _send(client, b"").status_code == 400
+
+
+def test_a_silent_file_is_refused(library, encoder, about):
+  with served.asked(library) as client:
+    answer = _send(client, b"silence")
+  assert answer.status_code == 400
+  assert answer.json()["error"].startswith("the file that was sent is silent")
 
 
 def test_a_file_is_bounded_and_read_no_further(library, encoder):

@@ -118,7 +118,7 @@ def fake(tmp_path, monkeypatch):
     return work / "score.flac"
 
   monkeypatch.setattr(score_notes, "read", read)
-  monkeypatch.setattr(rendering, "_play", play)
+  monkeypatch.setattr(rendering, "play", play)
   (tmp_path / "font.sf2").write_bytes(b"font")
   return rendered
 
@@ -227,7 +227,7 @@ def test_a_real_score_is_parsed_and_played(tmp_path):
     ]
   )
   playing = orchestration.Playing("piano", [0], 1.0, 100)
-  made = rendering._play(
+  made = rendering.play(
     orchestration.midi(notes.parts, playing), font, tmp_path
   )
   samples, rate_hz = soundfile.read(made)
