@@ -135,9 +135,11 @@ class SlurmCluster:
     """Starts a job that was requeued; by itself Slurm waits two minutes.
 
     In the second in which a node has revoked the job's credential, it would
-    refuse a new one, and the job would fail.
+    refuse a new one, and the job would fail. On a slow machine nodes may end
+    the job later than it is pending.
     """
     self.await_state(job, "PENDING")
+    until(lambda: _are_idle(self), "two idle nodes")
     self.run("scontrol", "update", f"JobId={job}", "StartTime=now+3")
 
 
