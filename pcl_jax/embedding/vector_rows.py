@@ -67,7 +67,7 @@ class VectorRows:
     self,
     product: Callable[[np.ndarray], row_search.Product] = row_search.multiply,
   ) -> None:
-    """Makes searches quicker; takes as long as some ten of them.
+    """Makes searches quicker; takes as long as some thirty.
 
     Args:
       product: as `RowSearch` takes it.
