@@ -11,7 +11,7 @@ import ml_collections
 import pytest
 
 from configs import common
-from pcl_jax.models import cpu_conv
+from pcl_jax.models import winograd
 from pcl_jax.training import setup
 from preprocessing import sample_data
 from tests.support import quick_backbone
@@ -101,7 +101,7 @@ def unbroken(data_dir, quickly, tmp_path_factory) -> pathlib.Path:
 @pytest.fixture
 def as_on_one_device(monkeypatch: pytest.MonkeyPatch):
   """Computes gradients as where a CPU is one device, not eight forced ones."""
-  monkeypatch.setattr(cpu_conv, "shares_threads", lambda: False)
+  monkeypatch.setattr(winograd, "shares_threads", lambda: False)
 
 
 @pytest.fixture(scope="session")

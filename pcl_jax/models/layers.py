@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pcl_jax.models import batch_moments
-from pcl_jax.models import cpu_conv
+from pcl_jax.models import convolution
 
 _MOMENTUM = 0.1  # Share of the new batch in the running statistics.
 
 Conv = functools.partial(
-  nnx.Conv, conv_general_dilated=cpu_conv.conv_general_dilated
+  nnx.Conv, conv_general_dilated=convolution.conv_general_dilated
 )
 
 

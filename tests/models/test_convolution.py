@@ -1,4 +1,4 @@
-"""Tests of convolutions and their gradients on CPUs."""
+"""Tests of convolutions and their gradients."""
 
 import functools
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pcl_jax.models import cpu_conv
+from pcl_jax.models import convolution
+from pcl_jax.models import winograd
 from tests.support import oracles
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -43,19 +44,63 @@ def test_a_convolution_and_its_gradients_are_those_of_lax(
 ):
   x = oracles.normal(2, 9, 6, inputs)
   kernel = oracles.normal(size, size, inputs, outputs, seed=1)
+  ours = functools.partial(
+    convolution.conv_general_dilated,
+    window_strides=(stride, stride),
+    padding=[(size // 2, size // 2)] * 2,
+  )
+  assert_as_lax(ours, x, kernel, stride)
+
+
+@pytest.mark.parametrize(
+  ("height", "width", "size", "stride"),
+  [(9, 6, 7, 2), (8, 7, 3, 2), (7, 11, 5, 3)],
+)
+def test_squares_as_pixels_give_the_convolution_of_one_channel(
+  height, width, size, stride
+):
+  """As accelerators compute it."""
+  x = oracles.normal(2, height, width, 1)
+  kernel = oracles.normal(size, size, 1, 5, seed=1)
+  ours = functools.partial(convolution._folded, stride=stride)
+  assert_as_lax(ours, x, kernel, stride)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_an_accelerator_convolves_no_images_of_one_channel_with_a_stride(
+  platform,
+):
+  """Its matrix units would have one product to sum for each tap."""
+  convolve = functools.partial(
+    convolution.conv_general_dilated,
+    window_strides=(2, 2),
+    padding=[(3, 3)] * 2,
+  )
+
+  def value_and_gradient(x, kernel):
+    y, pull = jax.vjp(lambda kernel: convolve(x, kernel), kernel)
+    return y, pull(y)
+
+  x, kernel = jnp.zeros((4, 16, 12, 1)), jnp.zeros((7, 7, 1, 24))
+  traced = jax.jit(value_and_gradient).trace(x, kernel)
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  convolutions = [
+    line for line in text.splitlines() if "stablehlo.convolution" in line
+  ]
+  assert len(convolutions) == 2
+  assert all("tensor<4x8x6x8xf32>" in line for line in convolutions)
+
+
+def assert_as_lax(ours, x, kernel, stride):
+  """Asserts values and both gradients of a convolution with its margins."""
 
   def oracle(x, kernel):
-    padding = [(size // 2, size // 2)] * 2
+    padding = [(kernel.shape[0] // 2, kernel.shape[0] // 2)] * 2
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
       x, kernel, (stride, stride), padding, dimension_numbers=layout
     )
 
-  ours = functools.partial(
-    cpu_conv.conv_general_dilated,
-    window_strides=(stride, stride),
-    padding=[(size // 2, size // 2)] * 2,
-  )
   got, want = oracles.both_with_gradients(ours, oracle, x, kernel)
   close = functools.partial(np.testing.assert_allclose, rtol=0, atol=5e-5)
   jax.tree.map(close, got, want)
@@ -68,7 +113,7 @@ def test_both_gradients_are_those_of_lax(
   batch, height, width, inputs, outputs, parts, monkeypatch
 ):
   if parts is not None:
-    monkeypatch.setattr(cpu_conv, "_parts", lambda *_: parts)
+    monkeypatch.setattr(winograd, "_parts", lambda *_: parts)
   x = oracles.normal(batch, height, width, inputs)
   kernel = oracles.normal(3, 3, inputs, outputs, seed=1)
   gradient = oracles.normal(batch, height, width, outputs, seed=2)
@@ -83,8 +128,8 @@ def test_both_gradients_are_those_of_lax(
       kernel,
     )
     got = (
-      cpu_conv._image_gradient(gradient, kernel),
-      cpu_conv._kernel_gradient(x, gradient),
+      winograd.image_gradient(gradient, kernel),
+      winograd.kernel_gradient(x, gradient),
     )
     return got, pull(gradient)
 
@@ -95,10 +140,10 @@ def test_both_gradients_are_those_of_lax(
 def test_a_batch_is_taken_in_equal_parts_that_fit_the_cache():
   for batch in (1, 7, 12, 64):
     for shape in ((64, 12, 64), (128, 24, 128), (8, 2, 512)):
-      parts = cpu_conv._parts((batch, *shape), shape[-1])
+      parts = winograd._parts((batch, *shape), shape[-1])
       assert batch % parts == 0
-  assert cpu_conv._parts((64, 64, 12, 64), 64) == 8
-  assert cpu_conv._parts((64, 8, 2, 512), 512) == 1
+  assert winograd._parts((64, 64, 12, 64), 64) == 8
+  assert winograd._parts((64, 8, 2, 512), 512) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +167,9 @@ def _loops(dtype):
 
   def gradients(x, kernel):
     _, pull = jax.vjp(
-      lambda x, k: cpu_conv.conv_general_dilated(x, k, (1, 1), SAME), x, kernel
+      lambda x, k: convolution.conv_general_dilated(x, k, (1, 1), SAME),
+      x,
+      kernel,
     )
     return pull(x)
 
