@@ -37,7 +37,7 @@ from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.embedding import duplicate_songs
 from pcl_jax.embedding import encoder_loading
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import music_files
 from preprocessing.scores import orchestration
 from preprocessing.scores import rendering

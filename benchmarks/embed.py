@@ -46,8 +46,8 @@ from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder

@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks import train_step as timing
 from pcl_jax.common import errors
-from pcl_jax.embedding import row_index
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import row_index
+from pcl_jax.embedding.tables import search
 
 _GRAPH_QUERIES = 100
 

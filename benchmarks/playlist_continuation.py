@@ -25,7 +25,7 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation.retrieval import playlist_continuation
 
 SONGS, CANDIDATES, PLAYLISTS = 580_075, 64_453, 100_000

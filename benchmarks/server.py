@@ -30,7 +30,7 @@ import urllib.parse
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 
 _CONNECTIONS = 64
 _ARTISTS_OF = 10  # Songs of an artist.

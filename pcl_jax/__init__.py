@@ -15,8 +15,8 @@ if TYPE_CHECKING:
   from pcl_jax.common.errors import RunError
   from pcl_jax.embedding.encoder_loading import load
   from pcl_jax.embedding.song_encoder import SongEncoder
-  from pcl_jax.embedding.song_table import Table
-  from pcl_jax.embedding.song_table import read_table
+  from pcl_jax.embedding.tables.song_table import Table
+  from pcl_jax.embedding.tables.song_table import read_table
 
 __all__ = [
   "InputError",
@@ -30,9 +30,9 @@ _HOMES = {
   "InputError": "pcl_jax.common.errors",
   "RunError": "pcl_jax.common.errors",
   "SongEncoder": "pcl_jax.embedding.song_encoder",
-  "Table": "pcl_jax.embedding.song_table",
+  "Table": "pcl_jax.embedding.tables.song_table",
   "load": "pcl_jax.embedding.encoder_loading",
-  "read_table": "pcl_jax.embedding.song_table",
+  "read_table": "pcl_jax.embedding.tables.song_table",
 }
 
 

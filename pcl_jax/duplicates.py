@@ -34,8 +34,8 @@ from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import duplicate_songs
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import list_files
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.evaluation.audit import near_duplicates
 from pcl_jax.library import song_names
 

@@ -60,8 +60,8 @@ from pcl_jax.common import jax_setup
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import encoder_loading
-from pcl_jax.embedding import row_index
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.tables import row_index
 from pcl_jax.interop import onnx_runtime
 from pcl_jax.models import compiled_encoder
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import row_index
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import row_index
+from pcl_jax.embedding.tables import song_table
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

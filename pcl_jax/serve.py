@@ -101,7 +101,7 @@ def _check(flags: argparse.Namespace) -> None:
 
 def served_library(flags: argparse.Namespace):
   """Reads the library that the flags name."""
-  from pcl_jax.embedding import song_table
+  from pcl_jax.embedding.tables import song_table
   from pcl_jax.server import served_library
 
   def read() -> served_library.Library:

@@ -43,13 +43,13 @@ import numpy as np
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import list_files
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.lists import song_lists
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 
 
 def _words(text: str) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import traced_feature
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.losses import nt_xent
 from pcl_jax.training import train_step
 from tests.support.published import golden_encoders

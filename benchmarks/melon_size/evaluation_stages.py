@@ -15,7 +15,7 @@ from pcl_jax.audio import alignment
 from pcl_jax.common import jax_setup
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import registry

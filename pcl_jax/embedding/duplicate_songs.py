@@ -15,7 +15,7 @@ import tqdm
 
 from pcl_jax.audio import alignment
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 CORRELATION = 0.9  # From here on two songs are one recording.
 _CACHED = 64  # Features of songs that are held.

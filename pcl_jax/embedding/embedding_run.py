@@ -25,8 +25,8 @@ from pcl_jax.common import locks
 from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import table_update
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.library import song_labels
 
 PART_BATCHES = 64  # A part ends with the song that completes them.

@@ -18,7 +18,7 @@ from pcl_jax.common import locks
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 
 _SHARD = b"pcl_jax.embeddings.shard"
 _LOCK = ".joining"

@@ -9,11 +9,11 @@ from pcl_jax.checkpoint import restore
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import hub_downloads
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.models import audio_encoder
 
 # What tables call the encoder in this package's folder, wherever that lies.

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import tensor_files
+from pcl_jax.embedding.tables import embedding_table
 
 
 def rounded(encoder: song_encoder.SongEncoder) -> song_encoder.SongEncoder:

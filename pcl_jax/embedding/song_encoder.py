@@ -23,11 +23,11 @@ from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_shards
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import table_update
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import model_card
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.models import audio_encoder
 from pcl_jax.models import compiled_encoder
 

@@ -13,13 +13,13 @@ import numpy as np
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_encoder
-from pcl_jax.embedding import song_table
-from pcl_jax.embedding import table_names
 from pcl_jax.embedding.bundles import hub_downloads
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
+from pcl_jax.embedding.tables import table_names
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
 from pcl_jax.library import song_labels

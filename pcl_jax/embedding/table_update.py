@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pcl_jax.common import prefetch
 from pcl_jax.embedding import audio_sources
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 
 _ROWS = 8192  # Rows that are put together at once.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pcl_jax.audio import song_patches
 from pcl_jax.data import catalogues
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import task_base
 from pcl_jax.losses import collapse

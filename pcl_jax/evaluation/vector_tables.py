@@ -20,7 +20,7 @@ from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import dataset
 from pcl_jax.data.splits import learned_songs
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.library import music_files
 
 COLUMNS = ("id", "vector")

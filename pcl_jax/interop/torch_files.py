@@ -13,10 +13,10 @@ import numpy as np
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import tensor_files
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 

@@ -5,7 +5,7 @@ import dataclasses
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation.retrieval import precision_at_k
 
 SHOWN = 10  # Neighbours of a song.

@@ -8,7 +8,7 @@ import warnings
 from jaxtyping import Float, Int
 import numpy as np
 
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.pages import chart_specs
 
 MOST_SONGS = 20_000  # On a map.

@@ -9,8 +9,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import song_facts
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_facts
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import name_keys
 from pcl_jax.library import song_finder
 from pcl_jax.server import served_library

@@ -15,11 +15,11 @@ import numpy as np
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import list_files
 from pcl_jax.embedding.lists import second_vectors
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.pages import song_map
 from pcl_jax.server import api_parameters
 from pcl_jax.server import row_products

@@ -7,11 +7,11 @@ import numpy as np
 from starlette import responses
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_facts
 from pcl_jax.embedding import song_queries
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import song_lists
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_facts
 from pcl_jax.pages import chart_specs
 from pcl_jax.server import api_parameters
 from pcl_jax.server import endpoints

@@ -11,10 +11,10 @@ import numpy as np
 
 from pcl_jax.common import console
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_facts
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import song_lists
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_facts
 from pcl_jax.server import api_parameters
 from pcl_jax.server import endpoints
 from pcl_jax.server import outside_ids

@@ -19,9 +19,9 @@ from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.data import song_store
 from pcl_jax.embedding import embedding_run
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import song_encoder
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.models import compiled_encoder
 from tests.support import music_run
 from tests.support import quick_backbone

@@ -11,7 +11,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_shards
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from tests.support import music_run
 
 BATCH, SONGS = music_run.BATCH, music_run.SONGS

@@ -14,12 +14,12 @@ import pytest
 from pcl_jax import embed
 from pcl_jax import similar
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
-from pcl_jax.embedding import vector_rows
 from pcl_jax.embedding.lists import list_files
 from pcl_jax.embedding.lists import song_lists
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
+from pcl_jax.embedding.tables import vector_rows
 from pcl_jax.library import playlist_files
 from tests.support import quick_backbone
 from tests.support import quick_run

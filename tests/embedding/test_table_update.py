@@ -15,9 +15,9 @@ from pcl_jax.common import errors
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import embedding_run
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import row_index
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import row_index
+from pcl_jax.embedding.tables import song_table
 from tests.support import music_run
 from tests.support.tiny import tiny_library
 

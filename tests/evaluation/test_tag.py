@@ -13,7 +13,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.evaluation import tag
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file

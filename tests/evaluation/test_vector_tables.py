@@ -14,7 +14,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import vector_tables
 from tests.support.tiny import tiny_data

@@ -6,9 +6,9 @@ from flax import nnx
 import pytest
 
 from pcl_jax.audio import melspectrogram
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.interop import torch_names
 from pcl_jax.models import audio_encoder
 from tests.support import quick_backbone

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.pages import song_map
 
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.support import served
+from tests.support.servers import served
 
 
 @pytest.fixture(scope="module")

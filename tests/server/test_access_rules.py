@@ -4,7 +4,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.server import access_rules
-from tests.support import served
+from tests.support.servers import served
 
 TOKEN = "0123456789abcdef"
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tests.support import served
+from tests.support.servers import served
 
 SIZE = 58  # Of the file of song 57.
 

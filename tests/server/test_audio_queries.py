@@ -10,7 +10,7 @@ from pcl_jax.common import errors
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding import song_queries
 from pcl_jax.server import application
-from tests.support import served
+from tests.support.servers import served
 
 
 class _Encoder(song_encoder.SongEncoder):

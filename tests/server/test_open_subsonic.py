@@ -4,7 +4,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.server import open_subsonic
-from tests.support import fake_music_server
+from tests.support.servers import fake_music_server
 
 USER, PASSWORD = fake_music_server.USER, fake_music_server.PASSWORD
 

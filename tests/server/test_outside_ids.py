@@ -6,7 +6,7 @@ import pytest
 
 from pcl_jax.common import errors
 from pcl_jax.server import outside_ids
-from tests.support import served
+from tests.support.servers import served
 from tests.support.tiny import tiny_table
 
 Song = outside_ids.OutsideSong

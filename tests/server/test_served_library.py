@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
-from tests.support import served
+from pcl_jax.embedding.tables import embedding_table
+from tests.support.servers import served
 from tests.support.tiny import tiny_table
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pcl_jax import similar
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import playlist_files
 from pcl_jax.server import api_parameters
-from tests.support import served
+from tests.support.servers import served
 from tests.support.tiny import tiny_table
 
 SONGS = tiny_table.SONGS

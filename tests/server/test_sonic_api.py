@@ -6,8 +6,8 @@ import pytest
 from pcl_jax import serve
 from pcl_jax.server import open_subsonic
 from pcl_jax.server import sonic_api
-from tests.support import fake_music_server
-from tests.support import served
+from tests.support.servers import fake_music_server
+from tests.support.servers import served
 from tests.support.tiny import tiny_table
 
 SONGS = tiny_table.SONGS

@@ -12,7 +12,7 @@ from pcl_jax import embed
 from pcl_jax import evaluate
 from pcl_jax import similar
 from pcl_jax.data import dataset
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.evaluation import registry
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation.retrieval import precision_at_k

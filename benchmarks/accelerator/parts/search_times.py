@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 
 from benchmarks.accelerator import part_context
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 _NEEDED_S = 25.0
 

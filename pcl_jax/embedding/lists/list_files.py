@@ -11,8 +11,8 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import playlist_files
 
 _XSPF = "http://xspf.org/ns/0/"

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import song_facts
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import song_choice
+from pcl_jax.embedding.tables import song_facts
+from pcl_jax.embedding.tables import song_table
 
 _GENRES_SHOWN = 20
 

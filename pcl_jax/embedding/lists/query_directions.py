@@ -4,7 +4,7 @@ from jaxtyping import Float
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 _LEAST_LENGTH = 1e-3  # A shorter difference of unit vectors is rounding.
 

@@ -10,8 +10,8 @@ import numpy as np
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import vector_sources
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import song_names
 
 

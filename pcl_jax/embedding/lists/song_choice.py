@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 _POOL = 512  # Songs, at least, that a diverse list is chosen from.
 _POOL_OF_K = 20  # Or this many times the songs that are wanted.

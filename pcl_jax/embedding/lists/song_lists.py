@@ -9,15 +9,15 @@ import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import query_directions
 from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.lists import song_choice
 from pcl_jax.embedding.lists import song_paths
 from pcl_jax.embedding.lists import step_order
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 
 _MOST_ORDERED = 5000  # Songs; their distances take 200 MB.
 

@@ -4,7 +4,7 @@ from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 _PER_STEP = 32  # Songs that a step is chosen from.
 _LEAST_SINE = 1e-3  # Of angles that float32 tells from none.

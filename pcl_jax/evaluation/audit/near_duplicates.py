@@ -9,7 +9,7 @@ import numpy as np
 from pcl_jax.audio import alignment
 from pcl_jax.data import song_store
 from pcl_jax.embedding import duplicate_songs
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation import mel_baselines
 
 CORRELATION = duplicate_songs.CORRELATION

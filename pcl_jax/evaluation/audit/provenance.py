@@ -10,7 +10,7 @@ from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.evaluation.audit import leakage
 from pcl_jax.models import audio_encoder
 

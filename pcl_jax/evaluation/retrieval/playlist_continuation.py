@@ -14,7 +14,7 @@ import numpy as np
 
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 NEIGHBOURS = search.NEIGHBOURS
 # Where the bands of results begin: number of context songs of a playlist, and

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation.retrieval import relevance
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int, Integer, UInt64
 import numpy as np
 import scipy.sparse
 
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation.retrieval import relevance
 
 MEASURES = (

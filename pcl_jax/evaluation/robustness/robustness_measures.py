@@ -16,7 +16,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.data.splits import stratify
 from pcl_jax.embedding import audio_sources
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation.robustness import audio_changes
 from pcl_jax.evaluation.tagging import labelled_sets

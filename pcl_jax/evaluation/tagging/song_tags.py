@@ -9,10 +9,10 @@ import pyarrow
 from pyarrow import parquet
 
 from pcl_jax.common import storage
-from pcl_jax.embedding import embedding_table
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file

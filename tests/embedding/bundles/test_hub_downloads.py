@@ -12,9 +12,9 @@ import pcl_jax
 from pcl_jax.embedding import song_queries
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import hub_downloads
-from tests.support import fake_hub
 from tests.support import quick_backbone
 from tests.support import quick_run
+from tests.support.servers import fake_hub
 from tests.support.tiny import tiny_library
 
 huggingface_hub = pytest.importorskip("huggingface_hub")

@@ -8,8 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from pcl_jax.embedding import search
 from pcl_jax.embedding.lists import list_files
+from pcl_jax.embedding.tables import search
 from pcl_jax.library import playlist_files
 from pcl_jax.library import song_finder
 

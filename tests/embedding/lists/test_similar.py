@@ -12,7 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.data import vector_sources
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import playlist_files
 from tests.support.tiny import tiny_data
 from tests.support.tiny import tiny_table

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
 from pcl_jax.embedding.lists import song_choice
+from pcl_jax.embedding.tables import search
 
 SONGS = 700
 

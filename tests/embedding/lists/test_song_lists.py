@@ -5,13 +5,13 @@ from pyarrow import parquet
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import search
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding import song_table
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.lists import song_lists
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import song_labels
 from tests.support.tiny import tiny_table
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pcl_jax.common import errors
-from pcl_jax.embedding import search
 from pcl_jax.embedding.lists import song_paths
+from pcl_jax.embedding.tables import search
 
 
 def _songs(count: int, seed: int = 0, length: int = 4) -> np.ndarray:

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pcl_jax.embedding import search
 from pcl_jax.embedding.lists import step_order
+from pcl_jax.embedding.tables import search
 
 
 def _songs(count: int, seed: int = 0) -> np.ndarray:

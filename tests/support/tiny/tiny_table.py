@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import song_table
 
 SONGS, LENGTH = 60, 8
 

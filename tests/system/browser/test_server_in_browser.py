@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from tests.support import served
 from tests.support.browser import browsers
+from tests.support.servers import served
 from tests.support.tiny import tiny_library
 from tests.support.tiny import tiny_table
 

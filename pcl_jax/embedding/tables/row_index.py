@@ -18,8 +18,8 @@ import tqdm
 
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import search
 
 SUFFIX = ".index"
 _HASH = 16  # Characters.

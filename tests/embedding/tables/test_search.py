@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.embedding.search."""
+"""Tests of pcl_jax.embedding.tables.search."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import ragged
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 from pcl_jax.evaluation.retrieval import playlist_continuation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from pcl_jax.common import file_names
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 
 NAME = "name"  # The column that is always text.
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from pcl_jax.common import console
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import row_index
-from pcl_jax.embedding import row_search
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import row_index
+from pcl_jax.embedding.tables import row_search
 
 
 class VectorRows:

@@ -1,10 +1,10 @@
-"""Tests of pcl_jax.embedding.table_names."""
+"""Tests of pcl_jax.embedding.tables.table_names."""
 
 import os
 
 import pytest
 
-from pcl_jax.embedding import table_names
+from pcl_jax.embedding.tables import table_names
 from tests.support.tiny import tiny_table
 
 ODD = os.fsdecode(b"caf\xe9.mp3")

@@ -1,10 +1,10 @@
-"""Tests of pcl_jax.embedding.row_search."""
+"""Tests of pcl_jax.embedding.tables.row_search."""
 
 import numpy as np
 import pytest
 
-from pcl_jax.embedding import row_search
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import row_search
+from pcl_jax.embedding.tables import search
 
 ROWS, LENGTH = 20_000, 96
 

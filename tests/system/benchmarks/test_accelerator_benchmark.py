@@ -18,7 +18,7 @@ from benchmarks.accelerator import part_process
 from benchmarks.accelerator import trace_summary
 from pcl_jax.common import errors
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("part", part_list.PARTS.values())

@@ -14,11 +14,11 @@ from pyarrow import compute
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_facts
-from pcl_jax.embedding import table_names
-from pcl_jax.embedding import vector_rows
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_facts
+from pcl_jax.embedding.tables import table_names
+from pcl_jax.embedding.tables import vector_rows
 
 # What is read at once; the rest when it is asked for.
 _COLUMNS = ("id", "path", "id_bytes", "path_bytes", "name", "silent")

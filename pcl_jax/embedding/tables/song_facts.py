@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pcl_jax.audio import song_patches
 from pcl_jax.data import ragged
-from pcl_jax.embedding import embedding_table
+from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.library import name_keys
 
 ARTIST, ALBUM = GROUPS = ("artist", "album")

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette import testclient
 
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import song_table
 from pcl_jax.server import application
 from pcl_jax.server import endpoints
 from pcl_jax.server import served_library

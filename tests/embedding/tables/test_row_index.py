@@ -1,4 +1,4 @@
-"""Tests of pcl_jax.embedding.row_index and of python -m pcl_jax.index."""
+"""Tests of the index beside a table, and of python -m pcl_jax.index."""
 
 import sys
 
@@ -7,10 +7,10 @@ import pytest
 
 from pcl_jax import index
 from pcl_jax.common import errors
-from pcl_jax.embedding import embedding_table
-from pcl_jax.embedding import row_index
-from pcl_jax.embedding import search
-from pcl_jax.embedding import song_table
+from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.embedding.tables import row_index
+from pcl_jax.embedding.tables import search
+from pcl_jax.embedding.tables import song_table
 from tests.support.tiny import tiny_table
 
 

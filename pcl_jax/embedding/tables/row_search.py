@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 import numpy as np
 import scipy.linalg
 
-from pcl_jax.embedding import search
+from pcl_jax.embedding.tables import search
 
 LEADING = 24  # Numbers of a row that are read of all rows.
 _FEWEST_ROWS = 1 << 14  # All of fewer are read soon.
