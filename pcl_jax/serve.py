@@ -22,6 +22,7 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import functools
+import gc
 import os
 
 from absl import logging
@@ -110,7 +111,18 @@ def served_library(flags: argparse.Namespace):
       table = dataclasses.replace(table, silent=frozenset())
     return served_library.Library(table, audio=flags.audio, data=flags.data)
 
-  return served_library.ServedLibrary(flags.embeddings, read)
+  return served_library.ServedLibrary(flags.embeddings, read, _spare_songs)
+
+
+def _spare_songs() -> None:
+  """Has the collection of garbage pass over all that is there now.
+
+  The songs stay: to look through all of them for garbage would hold up all
+  answers for a while.
+  """
+  gc.unfreeze()  # Those of a table of before, which may be garbage.
+  gc.collect()
+  gc.freeze()
 
 
 def sonic_api(flags: argparse.Namespace):

@@ -1,7 +1,6 @@
 """Listens for requests until the process is asked to end."""
 
 import contextlib
-import gc
 import socket
 import sys
 
@@ -57,10 +56,6 @@ def run(
   )
   name = f"[{host}]" if ":" in host else host
   sys.setswitchinterval(_SWITCH_S)
-  # The songs stay: to look through all of them for garbage would hold up all
-  # answers for a while.
-  gc.collect()
-  gc.freeze()
   console.say(
     f"{len(served.now())} songs are served at "
     f"http://{name}:{bound.getsockname()[1]}/ (Ctrl-C ends)"

@@ -225,16 +225,22 @@ class Library:
 class ServedLibrary:
   """The library that is served now: read again when its table is replaced."""
 
-  def __init__(self, path: pathlib.Path, read: Callable[[], Library]):
-    """Takes the table's file, and what reads it.
+  def __init__(
+    self,
+    path: pathlib.Path,
+    read: Callable[[], Library],
+    after_reading: Callable[[], None] = lambda: None,
+  ):
+    """Takes the table's file, what reads it, and what follows each time.
 
     Raises:
       InputError: it cannot be served.
     """
-    self._path, self._read = path, read
+    self._path, self._read, self._after_reading = path, read, after_reading
     self._reading = threading.Lock()
     self._seen = self._stamp()
     self._library = read()
+    after_reading()
     self.said = ""  # Why the table that is there now is not served.
 
   def _stamp(self) -> tuple[int, ...] | None:
@@ -271,5 +277,6 @@ class ServedLibrary:
       console.warn(self.said)
     else:
       self._library, self.said = new, ""
+      self._after_reading()
       console.say(f"{self._path} was replaced: {len(new)} songs are served")
     self._seen = stamp

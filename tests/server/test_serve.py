@@ -1,14 +1,12 @@
 """Tests of python -m pcl_jax.serve."""
 
 import builtins
-import gc
 import os
 import socket
 import subprocess
 import sys
 
 import pytest
-from starlette import applications
 
 from pcl_jax import serve
 from pcl_jax.common import errors
@@ -73,22 +71,6 @@ def test_a_port_that_is_taken_is_refused(table):
     port = other.getsockname()[1]
     with pytest.raises(errors.InputError, match=f"{port} cannot be listened"):
       serve.main([table, f"--port={port}"])
-
-
-def test_songs_are_not_looked_through_for_garbage(library, monkeypatch):
-  frozen = []
-
-  def run(self, sockets):
-    frozen.append(gc.get_freeze_count())
-    sockets[0].close()
-
-  monkeypatch.setattr(listening.uvicorn.Server, "run", run)
-  before = gc.get_freeze_count()
-  try:
-    listening.run(applications.Starlette(), "127.0.0.1", 0, library)
-  finally:
-    gc.unfreeze()
-  assert frozen[0] > before
 
 
 def test_matrix_products_take_one_thread():

@@ -1,10 +1,12 @@
 """Tests of pcl_jax.server.served_library."""
 
+import gc
 import os
 
 import numpy as np
 import pytest
 
+from pcl_jax import serve
 from pcl_jax.common import errors
 from pcl_jax.embedding.tables import embedding_table
 from tests.support.servers import served
@@ -29,6 +31,20 @@ def test_a_table_that_is_replaced_is_read_again(path, tmp_path):
     assert _count(client) == 12
     assert client.get("/api/similar?like=11.mp3").status_code == 200
     assert client.get("/api/health").json()["said"] == ""
+
+
+def test_garbage_collection_passes_over_songs_of_a_replaced_table_too(
+  path, tmp_path
+):
+  try:
+    library = serve.served_library(serve._arguments([f"--embeddings={path}"]))
+    for songs in (9, 12):
+      served.write(tmp_path, songs=songs)
+      ids = library.now().ids
+      assert len(ids) == songs
+      assert not any(one is ids for one in gc.get_objects())
+  finally:
+    gc.unfreeze()
 
 
 def _break(path):
