@@ -7,7 +7,8 @@ Found are other encodings, levels and equalisers of a recording, and copies with
 a cut beginning or end (up to 20 s, and half of the shorter one), not only files
 of equal bytes. Pairs of songs with near vectors (--embeddings) or near spectra
 (--data) are laid over each other: those whose features correlate by at least
---min_correlation are one recording. Two takes of a piece are not.
+--min_correlation are one recording. Two takes of a piece are not, unless a
+machine plays both with the same instruments and nearly the same times.
 
 With --embeddings the songs' files are read where the table says they lie, or in
 --audio if that folder has moved; of a data set, its song store. --json writes

@@ -2,7 +2,7 @@ r"""Makes a data set's catalogue: split, artists, genres, playlists, pairs.
 
 Splits the songs of the song store into train, validation and test (80, 10 and
 10 %), stratified over genre and sub-genre codes, draws the fixed validation
-pairs of the three pair methods, and writes catalogue.npz (and its settings and
+pairs of the four pair methods, and writes catalogue.npz (and its settings and
 counts, data_split.json) into the data set's folder. MELON_DIR holds
 kakao_meta/; for an own library it is the data set's folder itself. With
 --split_by=album or artist, all songs of an album or artist go to one part; with

@@ -9,7 +9,7 @@ Stages, each of which goes on where it was interrupted:
   train     trains each recipe with each seed on each fold: all recipes with the
             first seed, then with the second, and so on
   baselines computes vectors that need no training here, of the recordings of
-            --audio: mean and deviation of mel, MFCC and chroma, bliss-audio and
+            --data: mean and deviation of mel, MFCC and chroma, bliss-audio and
             musicnn (their folders: --bliss, --musicnn)
   tables    looks the test recordings up by all that is there, and prints tables
 
