@@ -1,6 +1,7 @@
 """Errors written for people, and how a command reports them."""
 
 from collections.abc import Callable
+import errno
 import os
 import sys
 
@@ -9,6 +10,8 @@ from pcl_jax.common import programs
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+# What a disk says in the middle of a file; Python does not say which file.
+OF_DISKS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 class _ForPeople(Exception):
@@ -49,9 +52,9 @@ def _report(main: Callable[[], int | None]) -> int | None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED
   except OSError as error:
-    if error.filename is None:
+    if error.filename is None and error.errno not in OF_DISKS:
       raise
-    name = file_names.shown(os.fsdecode(error.filename))
+    name = file_names.shown(os.fsdecode(error.filename or "a file"))
     print(
       f"error: {name} cannot be read or written ({error.strerror}). "
       "Give a place that exists and that you may use, on a disk with room.",

@@ -31,8 +31,11 @@ def write_aside(
       with open(partial, "rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
-  except BaseException:
+  except BaseException as error:
     partial.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.filename is None:
+      if error.errno in errors.OF_DISKS:
+        error.filename = os.fspath(path)
     raise
 
 

@@ -1,6 +1,7 @@
 """Tests of pcl_jax.common.errors: how mistakes are reported to people."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import subprocess
@@ -75,6 +76,12 @@ def _refusal(config, workdir, capsys, devices=1):
       "error: a/b cannot be read or written (Not a directory). Give a place "
       "that exists and that you may use, on a disk with room.\n",
     ),
+    (
+      OSError(errno.ENOSPC, "No space left on device"),  # As `write` gives it.
+      2,
+      "error: a file cannot be read or written (No space left on device). Give "
+      "a place that exists and that you may use, on a disk with room.\n",
+    ),
     (KeyboardInterrupt(), 130, "interrupted; the same command line goes on\n"),
   ],
 )
@@ -113,6 +120,12 @@ def test_a_command_returns_its_own_code_and_our_bugs_keep_their_traceback():
   assert caught.value.code == 3
   with pytest.raises(ZeroDivisionError):
     errors.run_command(lambda: 1 // 0)
+
+  def ask():
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+  with pytest.raises(ConnectionRefusedError):
+    errors.run_command(ask)
 
 
 def test_a_batch_that_does_not_fit_the_devices_is_refused(

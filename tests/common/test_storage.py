@@ -6,6 +6,7 @@ import os
 import pytest
 
 from pcl_jax.common import storage
+from tests.support import full_disk
 
 
 def test_a_file_appears_only_once_it_is_whole(tmp_path):
@@ -28,6 +29,18 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
       raise KeyboardInterrupt
   assert storage.read_json(path) == {"a": 1}
   assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+  path = tmp_path / "a.txt"
+  with full_disk.at(4096), pytest.raises(OSError) as caught:
+    storage.write_text(path, "x" * 5000)
+  assert caught.value.filename == str(path)
+  with pytest.raises(FileNotFoundError) as caught:
+    with storage.write_aside(path):
+      (tmp_path / "other").read_text()
+  assert caught.value.filename == str(tmp_path / "other")
+  assert not list(tmp_path.iterdir())
 
 
 def test_file_names_of_any_bytes_come_back(tmp_path):

@@ -45,28 +45,27 @@ def _path(
 def unit_rows(
   vectors: Float[np.ndarray, "rows d"],
   where: str,
-  out: Float[np.ndarray, "rows d"] | None = None,
+  before: int = 0,
 ) -> Float[np.ndarray, "rows d"]:
   """Returns vectors of length one, float32; rows of zeros stay.
 
   Args:
     vectors: of any length.
     where: the file they are from, for the message.
-    out: where to write the rows.
+    before: how many rows of that file come before these.
 
   Raises:
     InputError: a row has values that are not finite.
   """
-  if out is None:
-    out = np.empty(vectors.shape, np.float32)
+  out = np.empty(vectors.shape, np.float32)
   for first in range(0, len(vectors), _BATCH):
     part = search.unit(vectors[first : first + _BATCH])
     finite = np.isfinite(part).all(axis=1)
     if not finite.all():
+      row = before + first + int(np.argmin(finite))
       raise errors.InputError(
-        f"row {first + int(np.argmin(finite))} of {where} has values that are "
-        "not finite numbers, so that nothing is near it: embed its songs "
-        "again with --force."
+        f"row {row} of {where} has values that are not finite numbers, so "
+        "that nothing is near it: embed its songs again with --force."
       )
     out[first : first + _BATCH] = part
   return out
@@ -166,14 +165,15 @@ def write_rows(
     raise errors.InputError(
       f"{file.path} has no songs: an index needs some. Embed songs first."
     )
-  with _written(file, _ROWS) as partial:
-    rows = np.lib.format.open_memmap(partial, "w+", np.float32, file.shape)
-    first = 0
+  about = {"descr": "<f4", "fortran_order": False, "shape": file.shape}
+  before = 0
+  # Not mapped: a mapped file without room kills the process.
+  with _written(file, _ROWS) as partial, open(partial, "wb") as opened:
+    np.lib.format.write_array_header_1_0(opened, about)
     for vectors in file.vector_batches():
-      some = rows[first : first + len(vectors)]
-      unit_rows(vectors, str(file.path), some)
-      first += len(vectors)
-    rows.flush()
+      unit = unit_rows(vectors, str(file.path), before)
+      opened.write(unit.astype("<f4", copy=False))
+      before += len(vectors)
   return path
 
 

@@ -11,6 +11,7 @@ from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.embedding.tables import row_index
 from pcl_jax.embedding.tables import search
 from pcl_jax.embedding.tables import song_table
+from tests.support import full_disk
 from tests.support.tiny import tiny_table
 
 
@@ -52,6 +53,17 @@ def test_an_index_takes_the_place_of_the_vectors(path, read, capsys):
   assert "nothing to do" in capsys.readouterr().out
 
 
+def test_an_index_that_finds_no_room_is_one_message(tmp_path, capsys):
+  """A mapped file without room would kill the process."""
+  path = tmp_path / "music.parquet"
+  tiny_table.write(path, songs=300)
+  with full_disk.at(4096), pytest.raises(SystemExit):
+    errors.run_command(lambda: index.main([f"--embeddings={path}"]))
+  said = capsys.readouterr().err
+  assert said.startswith("error: ") and "music.parquet.index" in said
+  assert not list(row_index.folder_of(path).iterdir())
+
+
 def test_the_index_of_another_table_is_not_taken(path, read, capsys):
   index.main([f"--embeddings={path}"])
   (old,) = row_index.folder_of(path).iterdir()
@@ -89,6 +101,10 @@ def test_what_cannot_be_an_index_is_refused(path, tmp_path):
   with pytest.raises(errors.InputError, match="row 1 of .*not finite"):
     index.main([f"--embeddings={odd.path}"])
   assert not list(row_index.folder_of(odd.path).iterdir())
+  file = embedding_table.TableFile(odd.path)
+  file.vector_batches = lambda: iter((vectors[:1], vectors[1:]))
+  with pytest.raises(errors.InputError, match="row 1 of .*not finite"):
+    row_index.write_rows(file)
 
 
 def test_a_graph_that_is_missing_is_asked_for(path, monkeypatch):
