@@ -43,6 +43,10 @@ class Wishes:
   diversity: float = 0.0
   order: bool = False
 
+  def __post_init__(self) -> None:
+    # Wishes are compared with each other, which an array would not take.
+    object.__setattr__(self, "excluded", tuple(map(int, self.excluded)))
+
   def check(self) -> None:
     """Raises InputError where a wish is none that can be had."""
     unknown = [one for one in self.exclude_same if one not in song_facts.GROUPS]

@@ -57,6 +57,19 @@ def test_the_wishes_leave_out_what_they_name(labelled):
     assert found == [i for i in every if kept(i)], wishes
 
 
+def test_rows_to_leave_out_may_be_an_array(labelled):
+  rows = np.array([5, 6])
+  assert Wishes(excluded=rows) == Wishes(excluded=(5, 6)) != Wishes()
+  found = _rows(labelled, (0,), excluded=rows)
+  assert found == _rows(labelled, (0,), excluded=(5, 6))
+  assert (
+    song_lists.continued(
+      labelled, np.array([3, 4, 8]), 5, Wishes(excluded=np.array([], np.int64))
+    ).rows.tolist()
+    == labelled.continue_playlist([3, 4, 8], 5).rows.tolist()
+  )
+
+
 def test_limits_hold_for_the_whole_list(labelled):
   found = np.array(_rows(labelled, (0,), per_artist=2))
   known = found[found % 4 < 3] % 4
