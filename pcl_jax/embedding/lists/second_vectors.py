@@ -1,5 +1,6 @@
 """Vectors of another kind for songs of a table: those of playlists, mode P."""
 
+from collections.abc import Iterable
 import os
 import pathlib
 from typing import NamedTuple
@@ -31,14 +32,28 @@ class SecondVectors(NamedTuple):
     return int(self.unit.any(axis=1).sum())
 
 
+def _real_paths(paths: Iterable[str], roots: Iterable[str]) -> list[str]:
+  """Returns absolute paths without links on the way to the songs' folders."""
+  real = {
+    os.path.join(root, ""): os.path.join(os.path.realpath(root), "")
+    for root in map(os.path.abspath, roots)
+  }
+
+  def follow(path: str) -> str:
+    root = next(filter(path.startswith, real), "")
+    return real.get(root, "") + path[len(root) :]
+
+  return list(map(follow, paths))
+
+
 def of_playlists(
   table: song_table.Table, folder: pathlib.Path, share: float
 ) -> SecondVectors:
   """Reads the mode P vectors of a data set for the songs of a table.
 
-  A song of the table is that of the data set with its path or, where the table
-  was made of the data set, with its id. Songs that no playlist was learned from
-  have no vector.
+  A song of the table is that of the data set with its path, where a folder that
+  is a link counts as the one it leads to; or, where the table was made of the
+  data set, with its id. Songs that no playlist was learned from have no vector.
 
   Raises:
     InputError: the share is none, or the data set has no such vectors, or none
@@ -59,13 +74,19 @@ def of_playlists(
   learned = np.unique(learned)
   numbers = catalogue.song_ids[learned].tolist()
   rows = dict(zip(numbers, learned.tolist(), strict=True))
-  paths, _ = song_names.audio_paths(folder)
-  by_path = {os.path.abspath(paths[n]): rows[n] for n in rows if n in paths}
+  paths, roots = song_names.audio_paths(folder)
+  numbers = [number for number in numbers if number in paths]
+  theirs = [os.path.abspath(paths[number]) for number in numbers]
+  by_path = {
+    path: rows[number]
+    for path, number in zip(_real_paths(theirs, roots), numbers, strict=True)
+  }
   by_id = {str(number): row for number, row in rows.items()}
+  ours = _real_paths(table.paths, table.about["roots"])
   unit = np.zeros((len(table.ids), factors.shape[1]), np.float32)
   found = [
     by_path.get(path, by_id.get(name))
-    for path, name in zip(table.paths, table.ids, strict=True)
+    for path, name in zip(ours, table.ids, strict=True)
   ]
   known = np.flatnonzero([one is not None for one in found])
   if not len(known):

@@ -84,25 +84,29 @@ def test_a_path_and_an_order_are_printed(path, tmp_path, capsys):
     similar.main([*flags, "--per_artist=1"])
 
 
-def test_playlists_vectors_are_blended(path, tmp_path, capsys):
-  data = tmp_path / "data"
+def _playlist_data(data: pathlib.Path, root: str) -> list[int]:
+  """Writes a data set of songs of a folder; returns those with a vector."""
   data.mkdir()
   catalogue = tiny_data.tiny_catalogue()
   tiny_data.tiny_store(data / song_store.FILE_NAME, catalogue)
   catalogue.save(data)
   ids = catalogue.song_ids.tolist()
-  index = {
-    "audio_dir": "/music",
-    "ids": {f"{i}.mp3": ids[i] for i in range(20)},
-  }
+  index = {"audio_dir": root, "ids": {f"{i}.mp3": ids[i] for i in range(20)}}
   (data / "song_ids.json").write_text(json.dumps(index))
-  flags = [f"--embeddings={path}", "-k=3", "--blend=0.5", f"--data={data}"]
-  with pytest.raises(errors.InputError, match="has no playlist_vectors.npy"):
-    similar.main([*flags, "--query=0.mp3"])
   vectors = np.random.default_rng(0).normal(size=(len(ids), 9))
   np.save(data / "playlist_vectors.npy", vectors.astype(np.float32))
   _, learned = vector_sources.learned_entries(catalogue)
-  known = [row for row in range(20) if row in learned]
+  return [row for row in range(20) if row in learned]
+
+
+def test_playlists_vectors_are_blended(path, tmp_path, capsys):
+  data = tmp_path / "data"
+  known = _playlist_data(data, "/music")
+  flags = [f"--embeddings={path}", "-k=3", "--blend=0.5", f"--data={data}"]
+  vectors = (data / "playlist_vectors.npy").rename(tmp_path / "vectors.npy")
+  with pytest.raises(errors.InputError, match="has no playlist_vectors.npy"):
+    similar.main([*flags, "--query=0.mp3"])
+  vectors.rename(data / "playlist_vectors.npy")
   similar.main([*flags, f"--query={known[0]}.mp3"])
   printed = capsys.readouterr().out
   assert f"vectors of playlists: {len(known)} of 60 songs" in printed
@@ -110,6 +114,23 @@ def test_playlists_vectors_are_blended(path, tmp_path, capsys):
     similar.main([*flags, "--query=50.mp3"])
   with pytest.raises(errors.InputError, match="blend is 2"):
     similar.main([*flags, "--query=0.mp3", "--blend=2"])
+
+
+def test_playlists_vectors_of_a_folder_that_is_a_link_are_blended(
+  tmp_path, capsys
+):
+  disk, link = tmp_path / "disk", tmp_path / "music"
+  disk.mkdir()
+  link.symlink_to(disk)
+  for number, (of_table, of_data) in enumerate([(link, disk), (disk, link)]):
+    table = tmp_path / f"{number}.parquet"
+    tiny_table.write(table, root=str(of_table))
+    data = tmp_path / f"data{number}"
+    known = _playlist_data(data, str(of_data))
+    flags = [f"--embeddings={table}", "--blend=0.5", f"--data={data}"]
+    similar.main([*flags, f"--query={known[0]}.mp3"])
+    printed = capsys.readouterr().out
+    assert f"vectors of playlists: {len(known)} of 60 songs" in printed
 
 
 @pytest.mark.parametrize(
