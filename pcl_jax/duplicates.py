@@ -25,6 +25,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import command_line
@@ -40,6 +41,7 @@ from pcl_jax.embedding.tables import song_table
 from pcl_jax.evaluation.audit import near_duplicates
 from pcl_jax.library import song_names
 
+_COLUMNS = ("group", "id", "path", "correlation", "with", "begins_s")
 _SHOWN = 20  # Songs that could not be read.
 _NEIGHBOURS = 8
 _LEAST_COSINE = 0.8
@@ -109,7 +111,8 @@ class _Library:
       path = self._flags.audio / self.ids[row]
     if not self.paths[row] and self._flags.audio is None:
       raise errors.InputError("the table has no path; give --data or --audio")
-    return decode.read_feature(path)
+    channels = channel_mix.of(self._table.about["feature"])
+    return decode.read_feature(path, channels=channels)
 
 
 def _rows(
@@ -129,23 +132,22 @@ def _rows(
       one = best[song]
       other = one.first + one.second - song
       later = one.shift if song == one.second else -one.shift
-      rows.append(
-        {
-          "group": number,
-          "id": library.ids[song],
-          "path": library.paths[song],
-          "correlation": f"{one.correlation:.4f}",
-          "with": library.ids[other],
-          "begins_s": f"{later * _FRAME_S:+.2f}",
-        }
+      values = (
+        number,
+        library.ids[song],
+        library.paths[song],
+        f"{one.correlation:.4f}",
+        library.ids[other],
+        f"{later * _FRAME_S:+.2f}",
       )
+      rows.append(dict(zip(_COLUMNS, values, strict=True)))
   return rows
 
 
 def _grid(rows: list[dict[str, Any]]) -> list[str]:
   """Returns lines for the screen, without paths that ids are the ends of."""
   without = "path" if list_files.ids_repeat_paths(rows) else None
-  names = [one for one in rows[0] if one != without]
+  names = [one for one in _COLUMNS if one != without]
   cells = [[file_names.shown(str(row[one])) for one in names] for row in rows]
   texts = [one for one in names if one in ("id", "path", "with")]
   return console.grid(names, cells, shorten=texts)
@@ -156,7 +158,7 @@ def _write_csv(out: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     storage.write_aside(out) as partial,
     open(partial, "w", encoding="utf-8", newline="") as file,
   ):
-    writer = csv.DictWriter(file, rows[0])
+    writer = csv.DictWriter(file, _COLUMNS)
     writer.writeheader()
     for row in rows:
       writer.writerow(
@@ -187,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   rows = _rows(library, found, groups)
   if rows:
     print("", *_grid(rows), sep="\n")
-  if flags.csv is not None and rows:
+  if flags.csv is not None:
     _write_csv(flags.csv, rows)
     print(f"\nwritten to {flags.csv}")
   if flags.json is not None:

@@ -4,7 +4,6 @@ Pairs whose vectors are near are laid over each other, feature on feature.
 """
 
 from collections.abc import Callable
-import functools
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
@@ -18,7 +17,7 @@ from pcl_jax.common import errors
 from pcl_jax.embedding.tables import search
 
 CORRELATION = 0.9  # From here on two songs are one recording.
-_CACHED = 64  # Features of songs that are held.
+_CACHED_BYTES = 1 << 28  # Of features that are held: 12 hours.
 _Features = Callable[[int], Float[np.ndarray, "frames bands"]]
 
 
@@ -61,6 +60,10 @@ def candidates(
   return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
 
 
+def _bytes(features: dict[int, np.ndarray]) -> int:
+  return sum(one.nbytes for one in features.values())
+
+
 def confirm(
   pairs: Int[np.ndarray, "pairs 2"],
   feature: _Features,
@@ -79,14 +82,19 @@ def confirm(
     The pairs that are one recording, and why songs could not be read, by row.
   """
   unread: dict[int, str] = {}
+  held: dict[int, np.ndarray] = {}  # The last ones used are the last here.
 
-  @functools.lru_cache(_CACHED)
   def read(row: int) -> np.ndarray | None:
+    if row in unread:
+      return None
     try:
-      return feature(row)
+      held[row] = held.pop(row) if row in held else feature(row)
     except (errors.InputError, OSError) as error:
       unread[row] = getattr(error, "reason", str(error))
       return None
+    while len(held) > 1 and _bytes(held) > _CACHED_BYTES:
+      del held[next(iter(held))]
+    return held[row]
 
   found = []
   for first, second in tqdm.tqdm(pairs.tolist(), "pairs", disable=None):

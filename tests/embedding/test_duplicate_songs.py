@@ -1,9 +1,11 @@
 """Tests of pcl_jax.embedding.duplicate_songs and of pcl_jax.duplicates."""
 
 import csv
+import weakref
 
 import numpy as np
 import pytest
+import soundfile
 
 from pcl_jax import duplicates
 from pcl_jax.common import errors
@@ -59,6 +61,25 @@ def test_a_song_that_cannot_be_read_is_told_of():
   assert unread == {2: "it is gone"}
 
 
+def test_songs_that_are_held_take_no_more_than_their_share(monkeypatch):
+  song = coded_music.music(0)
+  monkeypatch.setattr(duplicate_songs, "_CACHED_BYTES", 3 * song.nbytes)
+  reads, made, most = [], [], 0
+
+  def read(row: int) -> np.ndarray:
+    nonlocal most
+    reads.append(row)
+    feature = song.copy()
+    made.append(weakref.ref(feature))
+    most = max(most, sum(one() is not None for one in made))
+    return feature
+
+  pairs = np.array([[0, i] for i in range(1, 12)])
+  found, _ = duplicate_songs.confirm(pairs, read)
+  assert len(found) == 11 and reads == list(range(12))
+  assert most <= 3 + 2  # Those held, and the pair before.
+
+
 @pytest.fixture
 def data(tmp_path):
   """A data set of eight songs; 8 and 9 are copies of 2 and 5."""
@@ -89,6 +110,35 @@ def test_copies_in_a_data_set_are_printed_and_written(data, tmp_path, capsys):
     ("19", "15"),
   ]
   assert [one["begins_s"] for one in rows[:2]] == ["-0.59", "+0.59"]
+
+
+def test_without_copies_the_file_of_an_earlier_call_is_emptied(
+  data, tmp_path, capsys
+):
+  out = tmp_path / "copies.csv"
+  duplicates.main([f"--data={data}", f"--csv={out}"])
+  header = out.read_text().splitlines()[0]
+  flags = [f"--data={data}", f"--csv={out}", "--min_correlation=1"]
+  duplicates.main(flags)
+  assert out.read_text().splitlines() == [header]
+  assert f"written to {out}" in capsys.readouterr().out
+
+
+def test_files_are_laid_over_each_other_by_the_channels_of_the_table(
+  tmp_path, capsys
+):
+  rng = np.random.default_rng(0)
+  level = np.repeat(rng.uniform(0.1, 1, 50), 3200)
+  music = level * rng.uniform(-0.5, 0.5, len(level))
+  for name, gain in (("a.wav", 1.0), ("b.wav", 0.6)):
+    both = gain * np.stack([music, -music], axis=1)
+    soundfile.write(tmp_path / name, both, 16_000, subtype="FLOAT")
+  table = tiny_table.write(
+    tmp_path / "a.parquet", root=str(tmp_path), names=["a.wav", "b.wav"],
+    vectors=np.ones((2, 4)), channels="loudest",
+  )  # fmt: skip
+  duplicates.main([f"--embeddings={table.path}"])
+  assert "2 songs in 1 groups of one" in capsys.readouterr().out
 
 
 def test_files_of_a_table_that_are_gone_are_counted(tmp_path, capsys):

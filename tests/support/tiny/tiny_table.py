@@ -5,6 +5,8 @@ import pathlib
 
 import numpy as np
 
+from pcl_jax.audio import channel_mix
+from pcl_jax.audio import melspectrogram
 from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.embedding.tables import song_table
 
@@ -20,6 +22,7 @@ def write(
   names: Sequence[str] = (),
   facts: dict[str, list] | None = None,
   vectors: np.ndarray | None = None,
+  channels: str = channel_mix.MEAN,
 ) -> song_table.Table:
   """Writes a table, and reads it.
 
@@ -32,6 +35,7 @@ def write(
     names: those of the first songs, in place of numbers.
     facts: columns of labels and lengths.
     vectors: in place of random ones.
+    channels: what was taken of several.
   """
   if vectors is None:
     vectors = np.random.default_rng(seed).normal(size=(songs, LENGTH))
@@ -40,6 +44,7 @@ def write(
     "format_version": embedding_table.FORMAT_VERSION,
     "per_patch": False,
     "roots": [root] if root else [],
+    "feature": melspectrogram.SETTINGS.as_dict(channels),
     "weights_sha256": "0" * 64,
     "workdir": "/runs/gone",
     "checkpoint": "best",
