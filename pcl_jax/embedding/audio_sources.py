@@ -33,7 +33,8 @@ class Source:
   ids: list[str]  # The name of each song, all different.
   paths: list[str]  # Of each song's audio; empty where there is none.
   roots: list[str]  # The folders that were given; playlists may refer to them.
-  digest: str  # Changes when a song is added, removed or changed.
+  # Changes when a song is added, removed, changed, moved or labelled anew.
+  digest: str
   # What a song's file or record is like: of equal ones the content is equal.
   stamps: list[str]
   # The digest of a song's encoded audio, whatever its tags; empty where there
@@ -177,7 +178,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
   store = song_store.SongStore(path, readahead=True)
   numbers = store.song_ids.tolist()
   known, roots = song_names.audio_paths(folder)
-
+  paths = [known.get(number, "") for number in numbers]
   labels = song_labels.of_data_set(folder, numbers)
 
   def pieces(number: int) -> Iterator[song_patches.Piece]:
@@ -185,7 +186,7 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
 
   return Source(
     ids=list(map(str, numbers)),
-    paths=[known.get(number, "") for number in numbers],
+    paths=paths,
     roots=roots,
     # A store is never changed, but another may take its place.
     digest=_digest(
@@ -194,6 +195,8 @@ def data_set_songs(folder: str | os.PathLike[str]) -> Source:
         store.meta,
         store.frames.tolist(),
         music_files.stamp(path / "data.mdb"),
+        paths,  # Where only these or labels change, a store stays the same.
+        labels,
       ]
     ),
     stamps=[

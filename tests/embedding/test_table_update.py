@@ -18,6 +18,7 @@ from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.embedding.tables import row_index
 from pcl_jax.embedding.tables import song_table
+from pcl_jax.library import music_files
 from tests.support import music_run
 from tests.support.tiny import tiny_library
 
@@ -220,3 +221,27 @@ def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
   assert parquet.read_table(out) == parquet.read_table(whole)
   names = song_table.read_table(out).names
   assert names == ("A, B - One", "", "Two") + 57 * ("",)
+
+
+def test_paths_and_labels_follow_a_data_set_whose_songs_are_the_same(
+  made, data, tmp_path, monkeypatch, capsys
+):
+  ids = song_store.SongStore(data / song_store.FILE_NAME).song_ids.tolist()
+  out = tmp_path / "data.parquet"
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  read = []
+  monkeypatch.setattr(song_store.SongStore, "read_song", read.append)
+  content = {"audio_dir": "/music", "ids": {"new/a.mp3": ids[0]}}
+  (data / music_files.IDS).write_text(json.dumps(content))
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  assert song_table.read_table(out).paths[:2] == ["/music/new/a.mp3", ""]
+  (data / "kakao_meta").mkdir()
+  meta = [{"id": ids[1], "song_name": "One", "artist_name_basket": ["Ann"]}]
+  (data / "kakao_meta" / "song_meta.json").write_text(json.dumps(meta))
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  table = song_table.read_table(out)
+  assert table.names[:2] == ["", "Ann - One"]
+  assert table.facts.artist_names(1) == ["Ann"] and not read
+  capsys.readouterr()
+  assert not _embed(made, f"--data={data}", BATCH, out=out)
+  assert "nothing to do" in capsys.readouterr().out
