@@ -43,7 +43,7 @@ changed, drops what is no longer there, and says so; with another encoder or
 other settings it stops, unless with --force. An index beside the table
 (python -m pcl_jax.index) is made again with it. Songs that cannot be read are
 listed on the screen and in OUT.failures.json with the reason; the exit code is
-then 1, and the table has all others.
+then 1, and the table has all others. Each further call tries them again.
 """
 
 from collections.abc import Sequence
@@ -70,16 +70,16 @@ _SHOWN_FAILURES = 20
 
 def _format(report: embedding_run.Report, out: pathlib.Path) -> str:
   missing = report.missing_shards
-  where = "its own table" if missing else str(out)
-  lines = [
-    f"{report.songs} songs, {report.patches} patches, written to {where}"
-  ]
+  where = f", written to {'its own table' if missing else out}"
+  if not report.written:
+    where = f"; {out} stays as it was"
+  lines = [f"{report.songs} songs, {report.patches} patches{where}"]
   if missing:
     lines.append(
       f"{out} is made by the last shard; still missing: "
       f"{', '.join(map(str, missing))}"
     )
-  if report.kept:
+  if report.kept and report.written:
     new = report.songs - report.kept
     lines.append(
       f"of these, {new} are new or changed, {report.kept} are as they were in "

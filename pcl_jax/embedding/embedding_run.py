@@ -52,6 +52,7 @@ class Report(NamedTuple):
   gone: int = 0  # Songs that were in the table, and are no longer there.
   damaged: int = 0  # Songs used though a little of them is missing; warned of.
   missing_shards: tuple[int, ...] = ()  # All others are counted above then.
+  written: bool = True  # Else the table was this one already.
 
 
 def failures_path(out: pathlib.Path) -> pathlib.Path:
@@ -262,7 +263,8 @@ def embed_source(
       failures += json.loads(metadata[_FAILED])
     storage.write_json(failures_path(out), failures)
     songs = len(source.ids) - len(failures)
-    if songs or may_be_empty:
+    written = not update or update.changed or len(todo.ids) > len(failures)
+    if written and (songs or may_be_empty):
       read = map(embedding_table.read_rows, paths)
       parts = (one.replace_schema_metadata() for one in read)
       if update:
@@ -271,9 +273,12 @@ def embed_source(
     shutil.rmtree(folder)
   if not songs and not may_be_empty:
     raise none_readable(out, failures)
-  known = (len(update.kept), update.gone) if update else ()
-  report = report_of(out, like, failures)._replace(damaged=len(source.damaged))
-  return report._replace(**dict(zip(("kept", "gone"), known, strict=False)))
+  return report_of(out, like, failures)._replace(
+    damaged=len(source.damaged),
+    kept=len(update.kept) if update else 0,
+    gone=update.gone if update else 0,
+    written=written,
+  )
 
 
 def none_readable(

@@ -18,7 +18,6 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
-from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
@@ -34,7 +33,6 @@ from pcl_jax.models import compiled_encoder
 CHECKPOINTS = ("best", "latest")
 BATCH_PATCHES = 64
 _MAX_THREADS = 8
-_OF_SONGS = ("songs_sha256", "roots")  # What a table says of its songs.
 
 _Path = str | os.PathLike[str]
 
@@ -220,7 +218,7 @@ class SongEncoder:
         beside `out`; the call that finds all eight there makes `out`.
 
     Returns:
-      What was done; None if the table has these songs as they are.
+      What was done; None if the table has all these songs as they are.
 
     Raises:
       InputError: a path does not exist, there is no audio file, `out` was made
@@ -248,9 +246,9 @@ class SongEncoder:
       odd_names=not all(map(file_names.is_text, source.ids + source.paths)),
     )
     if out.exists() and not force:
-      if not _has_changed(out, about):
+      how["update"] = _plan_update(out, about, source, threads, part)
+      if how["update"] is None:
         return None
-      how["update"] = _plan_update(out, source, threads, part)
     if part:
       return embedding_shards.embed_shard(
         part, source, like, out, force=force, **how
@@ -339,49 +337,24 @@ class SongEncoder:
     return self._make_embedder(self.network, layer)
 
 
-def _flat(about: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a table says of all but its songs, by dotted names."""
-  found = {}
-  for key, value in about.items():
-    if isinstance(value, dict):
-      found |= {f"{key}.{name}": one for name, one in value.items()}
-    elif key not in _OF_SONGS:
-      found[key] = value
-  return found
-
-
-def _has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
-  """Tells whether a table's songs are others; refuses another encoder."""
-  there = embedding_table.read_about(out)
-  differing = storage.differences(_flat(there), _flat(about))
-  if differing:
-    raise errors.InputError(
-      f"{out} exists and was made otherwise ({'; '.join(differing)}): give "
-      "another --out, or --force to replace it."
-    )
-  others = any(about[key] != there.get(key) for key in _OF_SONGS)
-  return others or not embedding_table.has_labels(out)
-
-
 def _plan_update(
   out: pathlib.Path,
+  about: dict[str, Any],
   source: audio_sources.Source,
   threads: int,
   shard: embedding_shards.Shard | None,
-) -> table_update.Update:
-  """Returns what is to be done to a table; refuses one of no such songs."""
-  if shard:
+) -> table_update.Update | None:
+  """Returns what is to be done to a table; None where it is nothing."""
+  changed = table_update.has_changed(out, about)
+  if shard and changed:
     raise errors.InputError(
       f"{out} exists and is of other songs: bring it up to date without "
       "--shard, or give --force to make it again."
     )
-  update = table_update.plan(out, source, threads)
-  if not update.kept:
-    raise errors.InputError(
-      f"{out} has none of these {len(source.ids)} songs as they are now, or is "
-      "of an earlier version: give another --out, or --force to replace it."
-    )
-  return update
+  whole = shard or embedding_table.count_songs(out) >= len(source.ids)
+  if whole and not changed:
+    return None
+  return table_update.plan(out, source, threads)._replace(changed=changed)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

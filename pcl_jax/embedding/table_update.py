@@ -6,15 +6,18 @@ of its encoded audio: a file that was moved or tagged anew keeps its vector.
 
 from collections.abc import Iterator
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from pcl_jax.common import errors
 from pcl_jax.common import prefetch
+from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding.tables import embedding_table
 
+_OF_SONGS = ("songs_sha256", "roots")  # What a table says of its songs.
 _ROWS = 8192  # Rows that are put together at once.
 
 
@@ -25,6 +28,39 @@ class Update(NamedTuple):
   todo: list[int]  # Songs to embed.
   gone: int  # Songs of the table that are no longer there.
   stale: frozenset[int] = frozenset()  # Kept songs with perhaps other labels.
+  changed: bool = True  # Whether more is new than songs once unreadable.
+
+
+def _flat(about: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a table says of all but its songs, by dotted names."""
+  found = {}
+  for key, value in about.items():
+    if isinstance(value, dict):
+      found |= {f"{key}.{name}": one for name, one in value.items()}
+    elif key not in _OF_SONGS:
+      found[key] = value
+  return found
+
+
+def has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
+  """Tells whether a table is of other songs, or lacks their labels.
+
+  Args:
+    out: the table.
+    about: what it is to say of its encoder, settings and songs.
+
+  Raises:
+    InputError: it is of another encoder or other settings.
+  """
+  there = embedding_table.read_about(out)
+  differing = storage.differences(_flat(there), _flat(about))
+  if differing:
+    raise errors.InputError(
+      f"{out} exists and was made otherwise ({'; '.join(differing)}): give "
+      "another --out, or --force to replace it."
+    )
+  others = any(about[key] != there.get(key) for key in _OF_SONGS)
+  return others or not embedding_table.has_labels(out)
 
 
 def _contents(
@@ -51,6 +87,9 @@ def plan(
     out: a table of the same encoder and settings.
     source: the songs.
     threads: files read at once.
+
+  Raises:
+    InputError: the table has none of the songs.
   """
   there, present = embedding_table.read_songs(out), set(source.ids)
   kept = {
@@ -72,6 +111,11 @@ def plan(
     elif content in by_content:
       names = by_content[content]
       kept[song] = names.pop() if len(names) > 1 else names[0]
+  if not kept:
+    raise errors.InputError(
+      f"{out} has none of these {len(source.ids)} songs as they are now, or is "
+      "of an earlier version: give another --out, or --force to replace it."
+    )
   todo = [song for song in rest if song not in kept]
   gone = there.keys() - present - set(kept.values())
   stale = kept.keys() - (labelled if source.has_files else set())

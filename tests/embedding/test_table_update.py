@@ -189,6 +189,44 @@ def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
   assert [one["id"] for one in failures] == ["broken.mp3"]
 
 
+@pytest.mark.parametrize("kind", [[], ["--per_patch"]])
+def test_songs_that_could_not_be_read_are_tried_again_where_nothing_else_is_new(
+  made, tmp_path, capsys, monkeypatch, kind
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  for number, name in enumerate(("a.wav", "b.wav", "c.wav")):
+    tiny_library.write_song(music / name, 300.0 + number, seconds=5.0)
+  flags, read = [f"--audio={music}", BATCH, *kind], decode.feature_blocks
+  failing = ["b.wav", "c.wav"]
+
+  def refused(path, *args, **kwargs):
+    if pathlib.Path(path).name in failing:
+      raise errors.InputError("the disk does not answer")
+    return read(path, *args, **kwargs)
+
+  monkeypatch.setattr(decode, "feature_blocks", refused)
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  before, inode = out.read_bytes(), out.stat().st_ino
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  assert (out.read_bytes(), out.stat().st_ino) == (before, inode)
+  printed = capsys.readouterr().out
+  assert f"1 songs, 1 patches; {out} stays as it was" in printed
+  assert "2 songs cannot be read:\n" in printed
+  failing.remove("b.wav")
+  assert _embed(made, *flags, out=out) == errors.EXIT_FAILED
+  assert "1 are new or changed, 1 are as they were" in capsys.readouterr().out
+  failing.clear()
+  assert not _embed(made, *flags, out=out)
+  assert parquet.read_table(out)["id"].to_pylist() == [
+    "a.wav",
+    "b.wav",
+    "c.wav",
+  ]
+  assert json.loads(embedding_run.failures_path(out).read_text()) == []
+  assert not _embed(made, *flags, out=out)
+  assert "nothing to do" in capsys.readouterr().out
+
+
 def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
   made, data, tmp_path, monkeypatch
 ):

@@ -321,6 +321,11 @@ def footer_digest(path: pathlib.Path) -> str:
     return hashlib.sha256(b"%d " % size + file.read()).hexdigest()
 
 
+def count_songs(path: pathlib.Path) -> int:
+  """Returns how many songs there are in a table of songs or patches."""
+  return len(read_rows(path, ["id"])["id"].unique())
+
+
 class Song(NamedTuple):
   """What a table's songs are known by; see `audio_sources.Source`."""
 
