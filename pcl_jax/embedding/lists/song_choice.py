@@ -1,8 +1,9 @@
 """Chooses the songs of a list: the best ones that fit together."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 import dataclasses
+import functools
 
 from jaxtyping import Bool, Float
 import numpy as np
@@ -43,64 +44,73 @@ class _Room:
     limits: Limits,
   ):
     """Takes artists and length of each song of a pool."""
-    # Lists, since single numbers are looked up.
-    self._artists = artists.values.tolist()
-    self._ends = artists.offsets.tolist()
-    self._seconds = seconds.tolist()
+    self._artists, self._seconds = artists, seconds.astype(np.float64)
     self._left_s = limits.max_seconds
     self._per_artist = limits.per_artist
     self._counts: collections.Counter[int] = collections.Counter()
 
+  @functools.cached_property
+  def _lists(self) -> tuple[list[int], list[int], list[float]]:
+    """Artists, their ends and lengths, of which single ones are looked up."""
+    artists, ends = self._artists.values, self._artists.offsets
+    return artists.tolist(), ends.tolist(), self._seconds.tolist()
+
   def take(self, place: int) -> bool:
     """Takes a song if it fits."""
-    if self._seconds[place] > self._left_s:
+    artists, ends, seconds = self._lists
+    if seconds[place] > self._left_s:
       return False
     if self._per_artist is not None:
-      theirs = self._artists[self._ends[place] : self._ends[place + 1]]
+      theirs = artists[ends[place] : ends[place + 1]]
       if any(self._counts[one] >= self._per_artist for one in theirs):
         return False
       self._counts.update(theirs)
-    self._left_s -= self._seconds[place]
+    self._left_s -= seconds[place]
     return True
 
-
-def _by_relevance(
-  scores: Float[np.ndarray, " pool"],
-  unit: Float[np.ndarray, "pool d"],
-  taken: Sequence[int],
-  diversity: float,
-) -> Iterator[int]:
-  """Yields places by marginal relevance, given those `taken` meanwhile."""
-  values, alike = (1 - diversity) * scores, np.full(len(scores), -1.0)
-  left, seen = np.ones(len(scores), bool), 0
-  while left.any():
-    for place in taken[seen:]:
-      alike = np.maximum(alike, unit @ unit[place])
-    seen = len(taken)
-    found = values - diversity * alike * bool(taken)
-    place = int(np.argmax(np.where(left, found, -np.inf)))
-    left[place] = False
-    yield place
+  def fitting(self) -> Bool[np.ndarray, " pool"]:
+    """Tells which songs fit; one that does not now never will."""
+    fits = ~(self._seconds > self._left_s)
+    if self._per_artist is not None:
+      counts = self._counts.items()
+      full = [one for one, count in counts if count >= self._per_artist]
+      closed = np.isin(self._artists.values, full)
+      fits[self._artists.list_index()[closed]] = False
+    return fits
 
 
-def _take(
-  pool: search.Found,
-  unit: Float[np.ndarray, "songs d"],
-  room: _Room,
-  k: int,
-  diversity: float,
-) -> list[int]:
-  """Takes songs one after another; returns their places in the pool."""
+def _best_first(room: _Room, pool: search.Found, k: int) -> list[int]:
+  """Takes songs down the ranking; returns their places in the pool."""
   taken: list[int] = []
-  order: Iterable[int] = range(len(pool.rows))
-  if diversity:
-    scores = pool.scores.astype(np.float64)
-    order = _by_relevance(scores, unit[pool.rows], taken, diversity)
-  for place in order:
+  for place in range(len(pool.rows)):
     if len(taken) == k:
       break
     if room.take(place):
       taken.append(place)
+  return taken
+
+
+def _by_relevance(
+  room: _Room,
+  pool: search.Found,
+  k: int,
+  unit: Float[np.ndarray, "pool d"],
+  diversity: float,
+) -> list[int]:
+  """Takes songs by marginal relevance; returns their places in the pool."""
+  values = (1 - diversity) * pool.scores.astype(np.float64)
+  alike, found = np.full(len(values), -1.0), values
+  left, taken = np.ones(len(values), bool), []
+  while len(taken) < k and left.any():
+    place = int(np.argmax(np.where(left, found, -np.inf)))
+    if not room.take(place):
+      # All others without room, too: there may be a library of them.
+      left &= room.fitting()
+      continue
+    taken.append(place)
+    left[place] = False
+    alike = np.maximum(alike, unit @ unit[place])
+    found = values - diversity * alike
   return taken
 
 
@@ -158,7 +168,11 @@ def choose(
   while True:
     pool = best(size)
     room = _Room(artists.select(pool.rows), seconds[pool.rows], limits)
-    taken = _take(pool, unit, room, k, limits.diversity)
+    if limits.diversity:
+      own = unit[pool.rows]
+      taken = _by_relevance(room, pool, k, own, limits.diversity)
+    else:
+      taken = _best_first(room, pool, k)
     if len(taken) == k or len(pool.rows) < size:
       return search.Found(pool.rows[taken], pool.scores[taken])
     size *= 4

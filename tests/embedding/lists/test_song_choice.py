@@ -1,5 +1,6 @@
 """Tests of pcl_jax.embedding.lists.song_choice."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,24 +9,30 @@ import pytest
 from pcl_jax.data import ragged
 from pcl_jax.embedding.lists import song_choice
 from pcl_jax.embedding.tables import search
+from tests.support import counted_calls
 
 SONGS = 700
 
 
-@pytest.fixture(scope="module")
-def library():
-  """Scores, unit vectors, artists and lengths of songs."""
-  rng = np.random.default_rng(3)
-  unit = search.unit(rng.normal(size=(SONGS, 6))).astype(np.float32)
-  lengths = rng.integers(0, 3, SONGS)
-  artists = rng.integers(0, 40, lengths.sum()).astype(np.int32)
+def _made(songs: int, artists: int, seed: int):
+  """Makes scores, unit vectors, artists and lengths of songs."""
+  rng = np.random.default_rng(seed)
+  unit = search.unit(rng.normal(size=(songs, 6))).astype(np.float32)
+  lengths = rng.integers(0, 3, songs)
+  numbers = rng.integers(0, artists, lengths.sum()).astype(np.int32)
   return {
     "scores": unit @ unit[0],
     "unit": unit,
-    "artists": ragged.Ragged.from_lengths(artists, lengths),
-    "seconds": rng.uniform(60, 400, SONGS),
-    "allowed": rng.random(SONGS) < 0.8,
+    "artists": ragged.Ragged.from_lengths(numbers, lengths),
+    "seconds": rng.uniform(60, 400, songs),
+    "allowed": rng.random(songs) < 0.8,
   }
+
+
+@pytest.fixture(scope="module")
+def library():
+  """Some songs."""
+  return _made(SONGS, 40, 3)
 
 
 def _choose(library, k: int, **limits):
@@ -114,3 +121,69 @@ def test_a_diverse_list_is_spread_more_widely(library):
 
 def test_a_time_too_short_for_any_song_leaves_nothing(library):
   assert not len(_choose(library, 5, max_seconds=59.0))
+
+
+def _down_the_ranking(library, k, limits, pool):
+  """Chooses by trying each song of a pool, the best of those left first."""
+  unit, counts, left_s = library["unit"], {}, limits.max_seconds
+  best = song_choice.of_scores(library["scores"], library["allowed"])(pool).rows
+  values = (1 - limits.diversity) * library["scores"][best].astype(float)
+  alike, left, taken = np.full(len(best), -1.0), np.ones(len(best), bool), []
+  while left.any() and len(taken) < k:
+    found = values - limits.diversity * alike * bool(taken)
+    place = int(np.argmax(np.where(left, found, -np.inf)))
+    left[place], row = False, int(best[place])
+    artists = library["artists"][row].tolist()
+    if library["seconds"][row] > left_s or any(
+      counts.get(one, 0) >= (limits.per_artist or np.inf) for one in artists
+    ):
+      continue
+    taken.append(row)
+    left_s -= library["seconds"][row]
+    for one in artists:
+      counts[one] = counts.get(one, 0) + 1
+    alike = np.maximum(alike, unit[best] @ unit[row])
+  if len(taken) == k or len(best) < pool:
+    return taken
+  return _down_the_ranking(library, k, limits, 4 * pool)
+
+
+def test_diverse_songs_within_limits_are_those_of_trying_each(monkeypatch):
+  monkeypatch.setattr(song_choice, "_POOL", 4)
+  monkeypatch.setattr(song_choice, "_POOL_OF_K", 1)
+  rng = np.random.default_rng(11)
+  short = 0
+  for seed in range(40):
+    library = _made(int(rng.integers(5, 60)), int(rng.integers(1, 30)), seed)
+    if seed % 3 == 0:  # Many songs of one length, and of one vector.
+      library["seconds"] = np.round(library["seconds"], -2)
+      library["unit"] = library["unit"][np.arange(len(library["unit"])) // 3]
+      library["scores"] = library["unit"] @ library["unit"][0]
+    k = int(rng.integers(1, 12))
+    limits = {
+      "per_artist": [None, 1, 2][seed % 3],
+      "max_seconds": [np.inf, *rng.uniform(50, 2500, 2)][seed % 3 - 1],
+      "diversity": float(rng.choice([0.1, 0.5, 1.0])),
+    }
+    found = _choose(library, k, **limits).tolist()
+    wanted = song_choice.Limits(**limits)
+    assert found == _down_the_ranking(library, k, wanted, max(4, k)), seed
+    short += len(found) < min(k, library["allowed"].sum())
+  assert short > 8  # Lists that no pool can fill.
+
+
+@pytest.mark.parametrize(
+  "limits", [{"max_seconds": 1800.0}, {"per_artist": 1}], ids=str
+)
+def test_a_diverse_list_that_cannot_be_filled_does_not_try_every_song(limits):
+  calls = []
+  for songs in (1000, 4000):
+    library = _made(songs, 1, 5)
+    artists = [[i % 10] for i in range(songs)]
+    library["artists"] = ragged.Ragged.from_lists(artists)
+    choose = functools.partial(_choose, library, 30, **limits, diversity=0.3)
+    found, count = counted_calls.of(choose)
+    calls.append(count)
+    assert 5 <= len(found) < 30
+  # One pool more in a library four times as large.
+  assert calls[1] < 2 * calls[0]
