@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
+import unicodedata
 
 from jaxtyping import Bool, Int
 import numpy as np
@@ -146,11 +148,13 @@ def _inside(
   table: song_table.Table, folder: str | os.PathLike[str]
 ) -> Bool[np.ndarray, " songs"]:
   """Tells which songs lie below a folder; raises InputError where none does."""
-  text = os.fspath(folder).rstrip("/") + "/"
+  composed = functools.partial(unicodedata.normalize, "NFC")
+  text = composed(os.fspath(folder).rstrip("/") + "/")
   whole = os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
+  whole = composed(whole)
   found = np.array(
     [
-      path.startswith(whole) or name.startswith(text)
+      composed(path).startswith(whole) or composed(name).startswith(text)
       for path, name in zip(table.paths, table.ids, strict=True)
     ]
   )

@@ -1,5 +1,7 @@
 """Tests of pcl_jax.embedding.lists.song_lists, list_wishes, second_vectors."""
 
+import unicodedata
+
 import numpy as np
 from pyarrow import parquet
 import pytest
@@ -68,6 +70,15 @@ def test_rows_to_leave_out_may_be_an_array(labelled):
     ).rows.tolist()
     == labelled.continue_playlist([3, 4, 8], 5).rows.tolist()
   )
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_folder_is_found_however_its_accents_are_written(tmp_path, forms):
+  stored, given = (unicodedata.normalize(one, "Bj\u00f6rk") for one in forms)
+  names = [f"{stored}/1.mp3", f"{stored}/2.mp3", "Bjork/3.mp3"]
+  table = tiny_table.write(tmp_path / "music.parquet", names=names)
+  for folder in (given, f"/music/{given}/"):
+    assert sorted(_rows(table, (5,), folder=folder)) == [0, 1]
 
 
 def test_limits_hold_for_the_whole_list(labelled):
