@@ -126,6 +126,7 @@ def _chosen(
     )
   if not wishes.order:
     return found
+  _check_order(len(found.rows), "a smaller -k")
   order = step_order.smallest_steps(unit[found.rows], 0)
   return search.Found(found.rows[order], found.scores[order])
 
@@ -251,11 +252,7 @@ def reordered(
     InputError: there are too many songs.
   """
   members = np.asarray(members, np.int64)
-  if len(members) > _MOST_ORDERED:
-    raise errors.InputError(
-      f"{len(members)} songs are to be ordered, and {_MOST_ORDERED} are the "
-      "most: give a shorter playlist."
-    )
+  _check_order(len(members), "a shorter playlist")
   unit = table.rows.unit
   order = step_order.smallest_steps(unit[members])
   return _with_steps(unit, members[order])
@@ -285,6 +282,14 @@ def remarks(
       f"of an unknown artist, and not limited by --per_artist: {unknown}"
     )
   return lines
+
+
+def _check_order(count: int, remedy: str) -> None:
+  if count > _MOST_ORDERED:
+    raise errors.InputError(
+      f"{count} songs are to be ordered, and {_MOST_ORDERED} are the most: "
+      f"give {remedy}."
+    )
 
 
 def _with_steps(

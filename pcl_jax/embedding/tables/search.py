@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
@@ -61,17 +61,14 @@ def _merge(
   queries: Float[Array, "queries d"],
   candidates: Float[Array, "c d"],
   first: Int[Array, ""],
-  total: Int[Array, ""],
+  hidden: Bool[Array, " c"],
   excluded: Int[Array, " queries"],
   best: _Best,
 ) -> _Best:
-  """Adds a tile of candidates, from index `first` on, to the best so far.
-
-  Candidates from index `total` on, which fill the last tile up, are not found.
-  """
+  """Adds a tile of candidates, from index `first` on, to the best so far."""
   scores = cosines(queries, candidates)
   index = first + jnp.arange(len(candidates), dtype=jnp.int32)
-  hidden = (index >= total)[None, :] | (index[None, :] == excluded[:, None])
+  hidden = hidden[None, :] | (index[None, :] == excluded[:, None])
   scores = jnp.where(hidden, -jnp.inf, scores)
   # Earlier tiles stand first: top_k then prefers the lower index in a tie.
   scores = jnp.concatenate([best[0], scores], axis=1)
@@ -98,12 +95,24 @@ def _tiles(
     yield first, _unit(tile)
 
 
+def _unseen(
+  count: int, size: int, hidden: Int[np.ndarray, " hidden"] | None
+) -> Bool[np.ndarray, " more"]:
+  """Tells which rows may not be found: hidden ones, those that fill a tile."""
+  unseen = np.ones(count + size, bool)
+  unseen[:count] = False
+  if hidden is not None:
+    unseen[hidden] = True
+  return unseen
+
+
 def top_k(
   queries: Float[np.ndarray, "n d"],
   candidates: Float[np.ndarray, "m d"],
   k: int,
   *,
   excluded: Int[np.ndarray, " n"] | None = None,
+  hidden: Int[np.ndarray, " hidden"] | None = None,
   query_tile: int = 1024,
   candidate_tile: int = 8192,
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
@@ -111,7 +120,7 @@ def top_k(
 
   One tile of the scores is held at a time. A row of length zero has the cosine
   0 with everything. `excluded` has the index of the candidate that each query
-  may not find, or -1.
+  may not find, or -1; `hidden` has those of candidates that none may find.
 
   Returns:
     Indices int32 [n, k] of the candidates, best first, ties by the lower index,
@@ -130,6 +139,7 @@ def top_k(
     excluded = np.full(n, NONE, np.int32)
   # One row at least, so that a tile has a size where there is nothing.
   query_tile, width = min(query_tile, max(n, 1)), min(candidate_tile, max(m, 1))
+  unseen = _unseen(m, width, hidden)
   tiles = functools.partial(_tiles, candidates, "candidates", width)
   if candidates.size * 4 <= _KEPT_BYTES and n > query_tile:
     kept = list(tiles())
@@ -144,7 +154,7 @@ def top_k(
       jnp.full((query_tile, k), NONE, jnp.int32),
     )
     for first, tile in tiles():
-      best = _merge(unit, tile, first, m, without, best)
+      best = _merge(unit, tile, first, unseen[first:][:width], without, best)
     scores[start:][:count] = np.asarray(best[0])[:count]
     indices[start:][:count] = np.asarray(best[1])[:count]
   return indices, scores
@@ -266,12 +276,10 @@ def continue_playlist(
   fewer than k. With `most`, so many are returned of the same ranking.
   """
   length = min(max(NEIGHBOURS, k), len(vectors) - len(members))
-  # As many more as may be members themselves: the vectors are not copied.
-  rows, _ = top_k(vectors[members], vectors, length + len(members))
-  lists = [row[~np.isin(row, members)][:length] for row in rows]
+  lists, _ = top_k(vectors[members], vectors, max(length, 1), hidden=members)
   centre = unit(vectors[members]).mean(axis=0)
   found, _ = rank_by_votes(
-    np.concatenate(lists),
+    lists[lists != NONE],
     lambda some: unit(vectors[some]) @ centre,
     most or k,
   )

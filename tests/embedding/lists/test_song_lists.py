@@ -157,6 +157,9 @@ def test_a_playlist_in_order_is_the_same_playlist(labelled, monkeypatch):
   monkeypatch.setattr(song_lists, "_MOST_ORDERED", 4)
   with pytest.raises(errors.InputError, match="5 songs .* 4 are the most"):
     song_lists.reordered(labelled, members)
+  with pytest.raises(errors.InputError, match="5 songs .* smaller -k"):
+    _rows(labelled, (0,), 5, order=True)
+  assert len(_rows(labelled, (0,), 4, order=True)) == 4
 
 
 def test_vectors_of_playlists_have_their_share(labelled):

@@ -1,5 +1,7 @@
 """Tests of pcl_jax.embedding.tables.search."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -156,3 +158,33 @@ def test_a_playlist_is_continued_as_evaluation_does(count):
   unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
   mean = (unit[found.rows] @ unit[members].T).mean(axis=1)
   np.testing.assert_allclose(found.scores, mean, rtol=1e-5)
+
+
+def test_hidden_candidates_are_not_found():
+  rng = np.random.default_rng(7)
+  rows = rng.normal(size=(50, 8)).astype(np.float32)
+  hidden = np.array([3, 16, 49])
+  found, scores = search.top_k(rows, rows, 48, hidden=hidden, candidate_tile=16)
+  kept = np.delete(np.arange(50), hidden)
+  expected, alone = search.top_k(rows, rows[kept], 48)
+  np.testing.assert_array_equal(found[:, :47], kept[expected[:, :47]])
+  np.testing.assert_allclose(scores[:, :47], alone[:, :47], atol=1e-6)
+  assert (found[:, 47:] == search.NONE).all()
+
+
+def test_a_playlist_of_all_songs_is_continued_by_none():
+  vectors = np.random.default_rng(2).normal(size=(20, 4)).astype(np.float32)
+  assert not len(search.continue_playlist(vectors, np.arange(20), 5).rows)
+
+
+def test_a_long_playlist_takes_memory_for_its_songs_not_for_their_square():
+  vectors = np.random.default_rng(2).normal(size=(2000, 4)).astype(np.float32)
+  members = np.arange(1500)
+  tracemalloc.start()
+  try:
+    search.continue_playlist(vectors, members, 20)
+    _, most = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  lists = 8 * len(members) * search.NEIGHBOURS  # An index and a cosine each.
+  assert most < 4 * lists < 8 * len(members) ** 2 / 2
