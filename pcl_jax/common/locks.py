@@ -23,26 +23,30 @@ _WAIT_S = 0.5  # A holder that ends may be removing the file just now.
 
 
 @contextlib.contextmanager
-def hold(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
+def hold(
+  folder: str | os.PathLike[str], what: str, *, wait: bool = False
+) -> Iterator[None]:
   """Holds a folder's lock for the body of a `with`.
 
   The body also begins where nothing can be written to the folder, since
   writing then says what is wrong, and, with a warning, on a disk without locks.
 
   A folder that did not exist is made, and removed if it is empty at the end.
-  `what` names the command that holds it, for the message to another.
+  `what` names the command that holds it, for the message to another. With
+  `wait`, another one that holds it is waited for, however long it takes.
 
   Raises:
     InputError: another process holds it, or a part of the path is a file.
   """
   folder = pathlib.Path(folder)
-  made = [one for one in (folder, *folder.parents) if not one.exists()]
   # The mode lets other users of a shared folder lock the file that stays behind
   # when a process is killed.
+  wait_s = -1 if wait else _WAIT_S
   lock = filelock.FileLock(
-    folder / _LOCK, _WAIT_S, mode=0o666, fallback_to_soft=False
+    folder / _LOCK, wait_s, mode=0o666, fallback_to_soft=False
   )
-  _take(lock, folder, what)
+  made: list[pathlib.Path] = []
+  _take(lock, folder, what, made)
   try:
     yield
   finally:
@@ -56,10 +60,30 @@ def hold(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
         one.rmdir()
 
 
-def _take(lock: filelock.FileLock, folder: pathlib.Path, what: str) -> None:
-  try:
+def _acquire(
+  lock: filelock.FileLock, folder: pathlib.Path, made: list[pathlib.Path]
+) -> None:
+  """Makes a folder, adds what was made of its path to a list, and locks it."""
+  while True:
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    made += [one for one in new if one not in made]
     folder.mkdir(parents=True, exist_ok=True)
-    lock.acquire()
+    try:
+      lock.acquire()
+      return
+    except FileNotFoundError:  # The holder has ended, and removed the folder.
+      if folder.exists():
+        raise
+
+
+def _take(
+  lock: filelock.FileLock,
+  folder: pathlib.Path,
+  what: str,
+  made: list[pathlib.Path],
+) -> None:
+  try:
+    _acquire(lock, folder, made)
   except (FileExistsError, NotADirectoryError) as error:
     raise errors.InputError(
       f"{folder} is not a folder, or lies below a file: give another."

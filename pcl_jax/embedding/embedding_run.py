@@ -227,6 +227,9 @@ def embed_source(
   threads: int,
   update: table_update.Update | None = None,
   may_be_empty: bool = False,
+  finishing: Callable[
+    [], contextlib.AbstractContextManager
+  ] = contextlib.nullcontext,
 ) -> Report:
   """Embeds all songs of a source into a table.
 
@@ -243,6 +246,7 @@ def embed_source(
     threads: songs read at once.
     update: which songs are embedded, where the others are in the table.
     may_be_empty: makes a table where not one song could be read, too.
+    finishing: what is entered to write the table and to count its songs.
 
   Raises:
     InputError: another process is making the same table.
@@ -261,19 +265,21 @@ def embed_source(
     for path in paths:
       metadata = embedding_table.read_schema(path).metadata
       failures += json.loads(metadata[_FAILED])
-    storage.write_json(failures_path(out), failures)
     songs = len(source.ids) - len(failures)
     written = not update or update.changed or len(todo.ids) > len(failures)
-    if written and (songs or may_be_empty):
-      read = map(embedding_table.read_rows, paths)
-      parts = (one.replace_schema_metadata() for one in read)
-      if update:
-        parts = table_update.merged(out, like, source, update, list(parts))
-      embedding_table.write(out, like, parts)
-    shutil.rmtree(folder)
-  if not songs and not may_be_empty:
-    raise none_readable(out, failures)
-  return report_of(out, like, failures)._replace(
+    with finishing():
+      storage.write_json(failures_path(out), failures)
+      if written and (songs or may_be_empty):
+        read = map(embedding_table.read_rows, paths)
+        parts = (one.replace_schema_metadata() for one in read)
+        if update:
+          parts = table_update.merged(out, like, source, update, list(parts))
+        embedding_table.write(out, like, parts)
+      shutil.rmtree(folder)
+      if not songs and not may_be_empty:
+        raise none_readable(out, failures)
+      report = report_of(out, like, failures)
+  return report._replace(
     damaged=len(source.damaged),
     kept=len(update.kept) if update else 0,
     gone=update.gone if update else 0,

@@ -5,6 +5,7 @@ one that they become. The process that finds all of them there puts them
 together: its vectors are, bit by bit, those of one process.
 """
 
+import functools
 import itertools
 import json
 import pathlib
@@ -97,25 +98,41 @@ def embed_shard(
       encoder, or another process is making the same one.
     RunError: all shards are there, and not one song could be read.
   """
-  path, schema = shard.path(out), shard.schema(like)
-  if path.exists() and not force:
-    _check(path, schema)
-    console.say(f"{path} is there already; --force makes it again")
-    report = embedding_run.report_of(path, like, _failures(path))
-  else:
+  path, schema, report = shard.path(out), shard.schema(like), None
+  # Another shard may end just now, and make one table of all.
+  joining = functools.partial(
+    locks.hold,
+    out.with_name(out.name + _LOCK),
+    f"pcl_jax.embed --out={out}",
+    wait=True,
+  )
+  with joining():
+    if path.exists() and not force:
+      _check(path, schema)
+      console.say(f"{path} is there already; --force makes it again")
+      report = embedding_run.report_of(path, like, _failures(path))
+  if report is None:
     songs = source.select(shard.songs(len(source.ids)))
     report = embedding_run.embed_source(
-      songs, like=schema, out=path, may_be_empty=True, **how
+      songs, like=schema, out=path, may_be_empty=True, finishing=joining, **how
     )
   shards = [Shard(number, shard.of) for number in range(1, shard.of + 1)]
-  with locks.hold(
-    out.with_name(out.name + _LOCK), f"pcl_jax.embed --out={out}"
-  ):
+  with joining():
+    if not path.exists():
+      return _joined(like, out)._replace(damaged=report.damaged)
     there = [one.path(out).exists() for one in shards]
     missing = [one.number for one in shards if not there[one.number - 1]]
     if not missing:
       return _join(shards, like, out)._replace(damaged=report.damaged)
   return report._replace(missing_shards=tuple(missing))
+
+
+def _joined(like: pa.Schema, out: pathlib.Path) -> embedding_run.Report:
+  """Returns what was done for a table that another process has put together."""
+  failures = _failures(out)
+  if not out.exists():
+    raise embedding_run.none_readable(out, failures)
+  return embedding_run.report_of(out, like, failures)
 
 
 def _check(path: pathlib.Path, like: pa.Schema) -> None:

@@ -83,6 +83,28 @@ def test_a_lock_that_its_holder_removed_in_between_is_not_taken_for_one(
   assert not path.exists()
 
 
+def test_who_waits_gets_the_folder_though_its_holder_removes_it(
+  tmp_path, monkeypatch
+):
+  flock, folder = fcntl.flock, tmp_path / "made"
+  with _start(folder) as holder:
+
+    def ended_meanwhile(descriptor, how):
+      try:
+        flock(descriptor, how)
+      except OSError:
+        holder.communicate()
+        raise
+
+    monkeypatch.setattr(fcntl, "flock", ended_meanwhile)
+    with locks.hold(folder, "the next", wait=True):
+      assert holder.returncode == 0
+      with pytest.raises(errors.InputError, match="the next"):
+        with locks.hold(folder, "another"):
+          pass
+  assert not os.listdir(tmp_path)
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
   (tmp_path / "file").touch()
   for folder in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -49,6 +49,47 @@ def test_shards_become_the_table_of_one_process(
   }
 
 
+def test_no_other_shard_takes_a_table_away_while_it_is_counted(
+  made, tmp_path, monkeypatch
+):
+  out = tmp_path / "music.parquet"
+  count, refused = embedding_run.report_of, []
+
+  def counted(path, *args):
+    monkeypatch.setattr(locks, "_WAIT_S", 0.0)
+    try:
+      with locks.hold(tmp_path / "music.parquet.joining", "another"):
+        refused.append(False)
+    except errors.InputError:
+      refused.append(True)
+    return count(path, *args)
+
+  monkeypatch.setattr(embedding_run, "report_of", counted)
+  for number in (1, 1, 2):
+    assert not _embed(made, out, f"--shard={number}/2")
+  assert refused == [True] * 4
+
+
+def test_a_shard_whose_table_another_has_joined_tells_of_all(
+  made, tmp_path, monkeypatch, capsys
+):
+  out = tmp_path / "music.parquet"
+  assert not _embed(made, out, "--shard=1/2")
+  embed = embedding_run.embed_source
+
+  def joined_meanwhile(*args, **kwargs):
+    report = embed(*args, **kwargs)
+    assert not _embed(made, out, "--shard=1/2")
+    return report
+
+  monkeypatch.setattr(embedding_run, "embed_source", joined_meanwhile)
+  capsys.readouterr()
+  assert not _embed(made, out, "--shard=2/2")
+  printed = capsys.readouterr().out
+  assert printed.count(f"5 songs, 14 patches, written to {out}") == 2
+  assert "missing" not in printed
+
+
 def test_more_shards_than_songs_are_a_table_all_the_same(made, whole, tmp_path):
   out = tmp_path / "music.parquet"
   for number in range(1, 8):
