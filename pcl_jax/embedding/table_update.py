@@ -16,6 +16,7 @@ from pcl_jax.common import prefetch
 from pcl_jax.common import storage
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.library import song_labels
 
 _OF_SONGS = ("songs_sha256", "roots")  # What a table says of its songs.
 _ROWS = 8192  # Rows that are put together at once.
@@ -146,6 +147,26 @@ def _label_again(
           columns[name][place] = value
 
 
+def _move_albums(
+  old: pa.Table, source: audio_sources.Source, kept: dict[int, str]
+) -> pa.Table:
+  """Gives albums that are known by their folder the one where it lies now."""
+  if "album_id" not in old.schema.names:
+    return old
+  paths = {name: source.paths[song] for song, name in kept.items()}
+  albums = [
+    album and song_labels.moved_album(album, before, paths.get(name, before))
+    for name, before, album in zip(
+      embedding_table.names_of(old, "id"),
+      embedding_table.names_of(old, "path"),
+      old["album_id"].to_pylist(),
+      strict=True,
+    )
+  ]
+  place = old.schema.get_field_index("album_id")
+  return old.set_column(place, "album_id", pa.array(albums, pa.string()))
+
+
 def merged(
   out: pathlib.Path,
   like: pa.Schema,
@@ -162,7 +183,7 @@ def merged(
     update: what `plan` gave.
     parts: rows of the songs that were embedded.
   """
-  old = embedding_table.read_rows(out)
+  old = _move_albums(embedding_table.read_rows(out), source, update.kept)
   new = pa.concat_tables(
     [like.empty_table(), *parts], promote_options="default"
   )

@@ -64,7 +64,8 @@ def of_file(path: str | os.PathLike[str]) -> Labels:
   album_id = ""
   if albums:
     owner = _real("artists", tags.album_artists)
-    owner = ", ".join(map(name_keys.key, owner)) or os.path.dirname(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    owner = ", ".join(map(name_keys.key, owner)) or folder
     album_id = file_names.shown(f"{name_keys.key(albums[0])} / {owner}")
   genres = artist_names.split_values(tags.genres, _SEPARATORS)
   return Labels(
@@ -74,6 +75,20 @@ def of_file(path: str | os.PathLike[str]) -> Labels:
     album_id,
     _real("genres", genres),
   )
+
+
+def moved_album(album_id: str, before: str, after: str) -> str:
+  """Returns the album_id of a file that was moved, by its two paths.
+
+  It is another one where it names the folder of the album's files.
+  """
+  if before == after:
+    return album_id
+  folder, now = (
+    f" / {file_names.shown(os.path.dirname(path))}" for path in (before, after)
+  )
+  kept = album_id.removesuffix(folder)
+  return album_id if kept == album_id else kept + now
 
 
 def _of_record(one: dict[str, Any], genres: dict[str, str]) -> Labels:

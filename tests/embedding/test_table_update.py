@@ -135,6 +135,28 @@ def test_a_library_in_another_place_keeps_its_vectors(
   assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
 
 
+def test_songs_of_an_album_known_by_its_folder_stay_together_when_it_moves(
+  made, tmp_path, read_files
+):
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  best = {"album": "Best", "artist": "Ann"}
+  for name, more in (
+    ("a/1.flac", {}),
+    ("b/1.flac", {}),
+    ("c/1.flac", {"albumartist": "Ann"}),
+  ):
+    tiny_library.write_song(music / name, 300.0, seconds=5.0, **best, **more)
+  assert not _embed(made, f"--audio={music}", BATCH, out=out)
+  disk = music.rename(tmp_path / "disk")
+  tiny_library.write_song(disk / "a/2.flac", 400.0, seconds=5.0, **best)
+  read_files.clear()
+  assert not _embed(made, f"--audio={disk}", BATCH, out=out)
+  assert read_files == ["2.flac"]
+  albums = parquet.read_table(out)["album_id"].to_pylist()
+  assert albums[0] == albums[1] == f"best / {disk / 'a'}"
+  assert albums[2:] == [f"best / {disk / 'b'}", "best / ann"]
+
+
 def test_of_files_alike_one_that_was_moved_is_not_called_gone(
   made, tmp_path, capsys, read_files
 ):

@@ -29,7 +29,7 @@ def test_a_file_is_labelled_by_its_tags(tagged):
   assert (found.album, found.genres) == ("Best Of", ("Rock", "Pop"))
 
 
-def test_albums_of_one_name_are_told_apart(tagged):
+def test_albums_of_one_name_are_told_apart(tagged, tmp_path, monkeypatch):
   album = {"album": "Greatest Hits", "artist": "X"}
   ids = [
     song_labels.of_file(tagged(name, **album, **more)).album_id
@@ -44,6 +44,8 @@ def test_albums_of_one_name_are_told_apart(tagged):
   ]
   assert ids[0] == ids[1] and ids[3] == ids[4]
   assert len({*ids}) == 4
+  monkeypatch.chdir(tmp_path)
+  assert song_labels.of_file("d/4.flac").album_id == ids[3]
 
 
 def test_what_is_no_name_and_no_file_has_no_labels(tagged, tmp_path):
