@@ -1,7 +1,9 @@
 """Finds the song of a library that an entry of a playlist means."""
 
+import bisect
 from collections.abc import Iterator, Mapping
 import functools
+import operator
 import os
 import pathlib
 import re
@@ -79,15 +81,6 @@ def _parts(path: str) -> list[str]:
   return [one for one in names if one and not one.endswith(":")]
 
 
-def _common_ending(one: list[str], other: list[str]) -> int:
-  count = 0
-  for a, b in zip(reversed(one), reversed(other), strict=False):
-    if a != b:
-      break
-    count += 1
-  return count
-
-
 class SongFinder:
   """Finds the song that a playlist's entry means."""
 
@@ -109,14 +102,43 @@ class SongFinder:
         self._folded[_folded(path)] = None
 
   @functools.cached_property
-  def _by_name(self) -> dict[str, list[tuple[list[str], int, int]]]:
-    """Songs by their file's name: parts of the path, those below the root."""
+  def _backwards(self) -> list[tuple[list[str], int, int, int]]:
+    """Songs sorted by the parts of their paths, the file's name first.
+
+    Behind the parts: place among the songs, parts below the root, id.
+    """
     root = _parts(self._roots[0])
-    found: dict[str, list[tuple[list[str], int, int]]] = {}
-    for path, song_id in self._ids.items():
+    found = []
+    for place, (path, song_id) in enumerate(self._ids.items()):
       own = _parts(path) or [""]
-      found.setdefault(own[-1], []).append((root + own, len(own), song_id))
-    return found
+      found.append(((root + own)[::-1], place, len(own), song_id))
+    return sorted(found)
+
+  def _longest_ending(self, wanted: list[str]) -> tuple[int, int, int] | None:
+    """Returns the one song of the longest common ending with a path.
+
+    Returns:
+      How many parts are common, the parts of the song's path below the root,
+      and its id; None if no song has the path's name, or several have the
+      longest ending.
+    """
+    songs, wanted = self._backwards, wanted[::-1]
+    parts_of = operator.itemgetter(0)
+    at = bisect.bisect_left(songs, wanted, key=parts_of)
+    # Sorted so, the songs before and behind are most alike.
+    near = map(parts_of, songs[max(at - 1, 0) : at + 1])
+    common = [os.path.commonprefix([wanted, parts]) for parts in near]
+    ending = max(common, key=len, default=[])
+    if not ending:
+      return None
+    found, at = [], bisect.bisect_left(songs, ending, key=parts_of)
+    while at < len(songs) and songs[at][0][: len(ending)] == ending:
+      found.append(songs[at][1:])
+      if found[-1][2] != found[0][2]:
+        return None
+      at += 1
+    _, own, song_id = min(found)
+    return len(ending), own, song_id
 
   def find_by_ending(self, entry: str) -> int | None:
     """Returns the song whose path alone has the longest ending of an entry's.
@@ -132,16 +154,13 @@ class SongFinder:
       return None
     for spelling in _spellings(entry):
       wanted = _parts(spelling)
-      found = [
-        (_common_ending(wanted, parts), own, song_id)
-        for parts, own, song_id in self._by_name.get((wanted or [""])[-1], [])
-      ]
-      longest = max((common for common, *_ in found), default=0)
-      found = [one for one in found if one[0] == longest]
-      songs = {song_id for *_, song_id in found}
+      found = self._longest_ending(wanted)
+      if found is None:
+        continue
+      longest, own, song_id = found
       whole = _ELSEWHERE.match(spelling) and len(wanted) < 3
-      if len(songs) == 1 and (longest > 1 or whole or found[0][1] == 1):
-        return songs.pop()
+      if longest > 1 or whole or own == 1:
+        return song_id
     return None
 
   @functools.cached_property

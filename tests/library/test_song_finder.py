@@ -1,10 +1,12 @@
 """Tests of pcl_jax.library.song_finder."""
 
+import random
 from urllib import parse
 
 import pytest
 
 from pcl_jax.library import song_finder
+from tests.support import counted_calls
 
 
 def test_entries_are_found_however_they_are_spelled(tmp_path):
@@ -180,3 +182,65 @@ def test_a_path_of_another_machine_is_found_by_its_longest_ending(
 )
 def test_an_ending_that_may_mean_another_song_finds_none(foreign, entry):
   assert foreign[0].find_by_ending(entry) is None
+
+
+def _longest_ending(ids, root: str, entry: str):
+  """Compares a plain path with that of every song."""
+  wanted = [one for one in entry.casefold().split("/") if one]
+  found = []
+  for path, song in ids.items():
+    own = path.casefold().split("/")
+    whole = [one for one in root.casefold().split("/") if one] + own
+    common = 0
+    for mine, theirs in zip(reversed(whole), reversed(wanted), strict=False):
+      if mine != theirs:
+        break
+      common += 1
+    found.append((common, len(own), song))
+  longest = max(common for common, *_ in found)
+  found = [one for one in found if one[0] == longest]
+  short = entry.startswith("/") and len(wanted) < 3
+  if longest and len({song for *_, song in found}) == 1:
+    if longest > 1 or short or found[0][1] == 1:
+      return found[0][2]
+  return None
+
+
+def test_the_longest_ending_is_that_of_comparing_with_every_song(tmp_path):
+  rng, seen = random.Random(4), []
+
+  def path(most: int) -> str:
+    folders = rng.choices("abC", k=rng.randrange(most))
+    return "/".join([*folders, rng.choice(["1.mp3", "2.mp3", "3.mp3"])])
+
+  for _ in range(60):
+    paths = {path(4): None for _ in range(rng.randrange(1, 9))}
+    ids = {one: rng.randrange(6) for one in paths}  # Some songs have two.
+    finder = song_finder.SongFinder(tmp_path / "a", ids)
+    for _ in range(20):
+      entry = rng.choice(["", "/", "/a/"]) + path(5)
+      expected = _longest_ending(ids, str(tmp_path / "a"), entry)
+      assert finder.find_by_ending(entry) == expected, (ids, entry)
+      seen.append(expected)
+  assert seen.count(None) > 100 and len(seen) - seen.count(None) > 300
+
+
+def test_an_ending_is_looked_up_without_going_through_songs_of_its_name(
+  tmp_path,
+):
+  calls = []
+  for songs in (200, 3200):
+    ids = {f"Artist {i}/CD 1/01.mp3": i for i in range(songs)}
+    finder = song_finder.SongFinder(tmp_path, ids)
+    finder.find_by_ending("/x/01.mp3")  # Makes the index.
+    for entry, song in (
+      ("/srv/Artist 150/CD 1/01.mp3", 150),
+      ("/srv/Nobody/CD 1/01.mp3", None),
+      ("/srv/Nobody/CD 2/01.mp3", None),
+    ):
+      found, count = counted_calls.of(
+        lambda e=entry, f=finder: f.find_by_ending(e)
+      )
+      assert found == song
+      calls.append(count)
+  assert sum(calls[3:]) < 1.5 * sum(calls[:3])
