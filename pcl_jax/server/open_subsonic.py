@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import hashlib
+import http.client
 import json
 import secrets
 from typing import Any
@@ -12,11 +13,29 @@ import urllib.request
 from pcl_jax.common import errors
 from pcl_jax.server import outside_ids
 
+_SCHEMES = ("http", "https")
 _VERSION, _CLIENT = "1.16.1", "pcl_jax"
 _PAGE = 500  # Songs that are asked for at once.
 _MOST_PAGES = 20_000
 _MOST_BYTES = 32 << 20  # Of an answer.
 _TIMEOUT_S = 30
+# What is no answer, or breaks off.
+_BROKEN = (
+  OSError,
+  http.client.HTTPException,
+  ValueError,
+  KeyError,
+  TypeError,
+  AttributeError,
+)
+
+
+def _is_address(text: str) -> bool:
+  try:
+    parts = urllib.parse.urlsplit(text)
+    return bool(parts.scheme in _SCHEMES and parts.hostname and parts.port != 0)
+  except ValueError:  # Of the port, or of brackets.
+    return False
 
 
 class MusicServer:
@@ -28,8 +47,7 @@ class MusicServer:
     Raises:
       InputError: the address is none, or there is no account.
     """
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(address):
       raise errors.InputError(
         f"--music_server={address} is no address: give one such as "
         "http://localhost:4533."
@@ -64,7 +82,7 @@ class MusicServer:
       found = content["subsonic-response"]
       if found.get("status") != "ok":
         raise self._failed(found.get("error", {}).get("message", "no reason"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _BROKEN as error:
       if isinstance(error, errors.InputError):
         raise
       reason = getattr(error, "reason", None) or type(error).__name__

@@ -1,5 +1,8 @@
 """Tests of pcl_jax.server.open_subsonic."""
 
+import socket
+import threading
+
 import pytest
 
 from pcl_jax.common import errors
@@ -66,6 +69,33 @@ def test_an_answer_that_is_none_is_refused(music_server, answer):
     _songs(music_server.url)
 
 
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    b"",
+  ],
+)
+def test_what_does_not_speak_http_to_the_end_is_refused(content):
+  with socket.create_server(("127.0.0.1", 0)) as listener:
+
+    def answer():
+      connection, _ = listener.accept()
+      with connection:
+        connection.recv(65536)
+        connection.sendall(content)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+      with pytest.raises(errors.InputError, match="gives no songs"):
+        _songs(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+      thread.join()
+
+
 def test_a_wrong_password_is_said_and_not_shown(music_server):
   with pytest.raises(errors.InputError, match="Wrong username") as caught:
     _songs(music_server.url, password="not this one")
@@ -75,7 +105,15 @@ def test_a_wrong_password_is_said_and_not_shown(music_server):
 def test_a_server_that_is_not_there_is_said(music_server):
   with pytest.raises(errors.InputError, match="gives no songs"):
     _songs("http://127.0.0.1:9")
-  for address in ("file:///etc/passwd", "localhost:4533", "http://", ""):
+  for address in (
+    "file:///etc/passwd",
+    "localhost:4533",
+    "http://",
+    "http://[",
+    "http://localhost:45a3",
+    "http://localhost:99999",
+    "",
+  ):
     with pytest.raises(errors.InputError, match="is no address"):
       _songs(address)
   with pytest.raises(errors.InputError, match="PCL_JAX_MUSIC_PASSWORD"):
