@@ -4,7 +4,9 @@ They are those of AudioMuse-AI, as its plugin for Navidrome calls them.
 """
 
 from collections.abc import Callable, Iterable
+import math
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from pcl_jax.server import served_library
 _MOST_SONGS, _MOST_STEPS = 1000, 200
 _PER_ARTIST = 3  # Songs of one artist, where duplicates are eliminated.
 _SHOWN_SONGS = 5  # Of an artist.
+_ASKED_AGAIN_S = 60  # After a music server did not answer.
 _UNKNOWN = "unknown"
 _P = api_parameters.Parameter
 _SERVER = _P("server", "has no effect")
@@ -58,9 +61,10 @@ class SonicApi:
   def __init__(
     self,
     songs: Callable[[], Iterable[outside_ids.OutsideSong]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
   ):
     """Takes what asks for the music server's songs; None: ids of the table."""
-    self._songs = songs
+    self._songs, self._clock, self._asks_from = songs, clock, -math.inf
     self._mapped: outside_ids.Mapped | None = None
     self._mapping = threading.Lock()
 
@@ -80,15 +84,32 @@ class SonicApi:
     )  # fmt: skip
 
   def mapped(self, library: served_library.Library) -> outside_ids.Mapped:
-    """Returns the ids of a library; they are asked for once for each.
+    """Returns the ids of a library, or those of the one before.
+
+    They are asked for once for each library. Meanwhile, and for a while after
+    the music server has not given them, answers are of the library before.
 
     Raises:
-      Refusal: the music server does not give them.
+      Refusal: the music server does not give them, and there is none before.
     """
-    with self._mapping:
-      if self._mapped is None or self._mapped.library is not library:
+    known = self._mapped
+    if known is not None and (
+      known.library is library or self._clock() < self._asks_from
+    ):
+      return known
+    if not self._mapping.acquire(blocking=known is None):
+      return known
+    try:
+      if self._mapped is known:  # Else another thread was quicker.
         self._mapped = self._map(library)
-      return self._mapped
+    except api_parameters.Refusal as error:
+      if known is None:
+        raise
+      self._asks_from = self._clock() + _ASKED_AGAIN_S
+      console.warn(f"the ids and songs of before are given, since {error}")
+    finally:
+      self._mapping.release()
+    return self._mapped
 
   def _map(self, library: served_library.Library) -> outside_ids.Mapped:
     if self._songs is None:
@@ -128,6 +149,7 @@ class SonicApi:
 
   def _similar(self, library: served_library.Library, values) -> Any:
     mapped = self.mapped(library)
+    library = mapped.library
     if values["item_id"]:
       row = self._row(mapped, values["item_id"])
     elif values["title"] and values["artist"]:
@@ -169,7 +191,7 @@ class SonicApi:
     if not name:
       raise api_parameters.Refusal(400, "artist is missing: give id or name.")
     number = self._artist(mapped, name)
-    names, unit = library.artists
+    names, unit = mapped.library.artists
     hidden = np.array([number, *self._not_there(mapped)], np.int64)
     n = min(max(values["n"], 1), _MOST_SONGS)
     found = search.nearest_rows(unit, unit[number], n, hidden)
@@ -217,6 +239,7 @@ class SonicApi:
 
   def _path(self, library: served_library.Library, values) -> Any:
     mapped = self.mapped(library)
+    library = mapped.library
     names = values["start_song_id"], values["end_song_id"]
     ends = [self._row(mapped, one) for one in names]
     sounding = len(library) - len(mapped.table.silent)

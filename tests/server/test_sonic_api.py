@@ -1,10 +1,14 @@
 """Tests of pcl_jax.server.sonic_api, as the plugin of Navidrome asks."""
 
+from concurrent import futures
+
 import numpy as np
 import pytest
 
 from pcl_jax import serve
+from pcl_jax.common import errors
 from pcl_jax.server import open_subsonic
+from pcl_jax.server import outside_ids
 from pcl_jax.server import sonic_api
 from tests.support.servers import fake_music_server
 from tests.support.servers import served
@@ -187,6 +191,67 @@ def test_ids_are_asked_for_again_when_the_table_is_replaced(tmp_path):
     served.write(tmp_path, songs=12)
     assert len(_ask(client, "similar_tracks", item_id="nd-11", n=99)) == 7
     assert len(asked) == 2
+
+
+def _nine_then_twelve(folder, replaced):
+  """Returns a library of nine songs, and a function that asks for their ids.
+
+  Twelve songs come in place of the nine as soon as the ids are known; then
+  `replaced` is called each time before ids are given.
+  """
+  served.write(folder, songs=9)
+  one, asked = served.serve(folder / "music.parquet"), []
+
+  def songs():
+    asked.append(1)
+    if len(asked) > 1:
+      replaced(len(asked))
+    rows = range(12 if len(asked) > 1 else 9)
+    return [outside_ids.OutsideSong(f"nd-{i}", f"{i}.mp3") for i in rows]
+
+  return one, songs
+
+
+def test_plugins_are_answered_by_the_ids_of_before_until_new_ones_are_there(
+  tmp_path,
+):
+  meanwhile = []
+  with futures.ThreadPoolExecutor() as pool:
+
+    def ask(_):
+      asked = pool.submit(_ask, client, "similar_tracks", item_id="nd-8", n=99)
+      meanwhile.extend(asked.result(timeout=20))
+
+    one, songs = _nine_then_twelve(tmp_path, ask)
+    with served.asked(one, sonic_api.SonicApi(songs).endpoints()) as client:
+      before = _ask(client, "similar_tracks", item_id="nd-8", n=99)
+      served.write(tmp_path, songs=12, seed=1)
+      after = _ask(client, "similar_tracks", item_id="nd-8", n=99)
+  assert meanwhile == before and len(before) == 4 and len(after) == 7
+
+
+def test_a_music_server_that_fails_later_leaves_the_ids_of_before(
+  tmp_path, capsys
+):
+  failed, now = [], [0.0]
+
+  def fail(count):
+    if count < 4:
+      failed.append(count)
+      raise errors.InputError("the music server gives no songs")
+
+  one, songs = _nine_then_twelve(tmp_path, fail)
+  api = sonic_api.SonicApi(songs, clock=lambda: now[0])
+  with served.asked(one, api.endpoints()) as client:
+    before = _ask(client, "similar_tracks", item_id="nd-8", n=99)
+    served.write(tmp_path, songs=12, seed=1)
+    for hours in (0, 0, 1, 1):  # It is not asked at each request.
+      now[0] = 3600.0 * hours
+      assert _ask(client, "similar_tracks", item_id="nd-8", n=99) == before
+    assert failed == [2, 3]
+    assert capsys.readouterr().err.count("gives no songs") == 2
+    now[0] *= 2
+    assert len(_ask(client, "similar_tracks", item_id="nd-8", n=99)) == 7
 
 
 def test_the_command_takes_ids_from_a_file_or_a_server(folder, tmp_path):
