@@ -56,8 +56,11 @@ def to_text(name: str) -> tuple[str, bytes | None]:
 
 
 def is_text(name: str) -> bool:
-  """Tells whether a name's bytes are UTF-8."""
-  return to_text(name)[1] is None
+  """Tells whether a name's bytes are UTF-8; one that no file has is no text."""
+  try:
+    return to_text(name)[1] is None
+  except UnicodeEncodeError:
+    return False
 
 
 def from_text(text: str, content: bytes | None) -> str:

@@ -72,6 +72,14 @@ def _host_of(address: str) -> str:
     return ""
 
 
+def _is_of(origin: str, host: str) -> bool:
+  """Tells whether an origin is of HOST:PORT; one that is none is not."""
+  try:
+    return urllib.parse.urlsplit(origin).netloc == host
+  except ValueError:
+    return False
+
+
 class AccessRules:
   """Lets through what may be asked for; an ASGI application around another."""
 
@@ -118,9 +126,7 @@ class AccessRules:
       )
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
-    foreign = (
-      origin is not None and urllib.parse.urlsplit(origin).netloc != host
-    )
+    foreign = origin is not None and not _is_of(origin, host)
     foreign |= site not in ("same-origin", "none")
     if foreign and request.method not in _SAFE:
       return _refused(403, "pages of other sites may not ask for this.")

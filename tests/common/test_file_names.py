@@ -41,6 +41,10 @@ def test_names_of_any_bytes_come_back_from_text_in_utf_8(content):
   assert len(file_names.shown(name).splitlines()) <= 1
 
 
+def test_what_no_file_is_called_is_no_text():
+  assert not file_names.is_text("\ud800") and file_names.is_text("\u00e9")
+
+
 @pytest.mark.parametrize(
   "encoding, printed",
   [

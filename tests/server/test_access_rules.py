@@ -35,6 +35,8 @@ def test_the_server_answers_to_its_own_names_only(library, url, status):
     ({"origin": "http://evil.example"}, 403),
     ({"origin": "http://127.0.0.1:9999"}, 403),
     ({"origin": "null"}, 403),
+    ({"origin": "http://["}, 403),
+    ({"origin": "http://a]b", "host": "127.0.0.1"}, 403),
     ({"sec-fetch-site": "cross-site"}, 403),
     ({"sec-fetch-site": "same-origin"}, 200),
     ({"host": ""}, 403),

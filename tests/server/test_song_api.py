@@ -134,6 +134,15 @@ def test_a_playlist_is_made_of_given_songs_in_their_order(client, folder):
   _refused(client.post("/api/playlist", json=large), 413, "larger")
 
 
+@pytest.mark.parametrize("given", [{}, {"names": ()}], ids=["bytes", "text"])
+def test_a_half_of_a_character_is_no_song(tmp_path, given):
+  served.write(tmp_path, songs=5, **given)
+  with served.asked(served.serve(tmp_path / "music.parquet")) as client:
+    for name in ("\ud800", "4.mp3\udc80", "\udce9"):
+      content = json.dumps({"songs": ["4.mp3", name]})
+      _refused(client.post("/api/playlist", content=content), 404, "no id")
+
+
 def test_odd_names_are_found_by_what_the_server_calls_them(client, folder):
   table = song_table.read_table(folder / "music.parquet")
   found = client.get(f"/api/songs?k={SONGS}").json()["songs"]
