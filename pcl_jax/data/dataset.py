@@ -210,16 +210,17 @@ class DataSet:
     A global batch has `batch_size` songs (CM) or pairs (SS, A-IM, Hybrid), and
     two patches of a song (SS) are at most `double_window` frames apart. A song
     enters it `patches_per_song` times, or as often as its length gives
-    (`plans.BY_LENGTH`).
+    (`plans.BY_LENGTH`). Pairs of playlists and genres are more or fewer from
+    epoch to epoch: one after the first may be empty.
 
     Raises:
-      InputError: the batch is larger than what there is to train on.
+      InputError: the first epoch has fewer songs or pairs than a batch.
     """
     songs = self.catalogue.rows_of(catalogues.TRAIN)
     draw = {"seed": seed, "epoch": epoch}
     draw["passes"] = plans.passes_of(self.store.frames, patches_per_song)
     plan = self._plan(strategy, songs, batch_size, double_window, draw)
-    if not len(plan):
+    if not len(plan) and epoch == 0:
       raise errors.InputError(
         f"config.data.batch_size is {batch_size} "
         f"{'pairs' if strategy.paired else 'songs'} and an epoch of "
@@ -281,7 +282,7 @@ class DataSet:
       )
     else:
       plan = plans.of_songs(songs, frames, batch_size, **draw)
-    if self.blocks is None:
+    if self.blocks is None or not len(plan):
       return plan
     paired, rows = strategy.paired, len(self.catalogue)
     draw = {name: draw[name] for name in ("seed", "epoch")}

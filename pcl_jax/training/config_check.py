@@ -47,7 +47,6 @@ _ABOVE_0 = (
   "loss_params.contrastive_temperature",
 )
 _NOT_NEGATIVE = (
-  "seed",
   "steps",
   "validate_every_steps",
   "augmentation.time_masks",
@@ -69,6 +68,7 @@ _RATES = (
 RESIDENT = "resident"  # An order with the batches of `shuffled`.
 # Least and most.
 _RANGES = {
+  "seed": (0, 2**31 - 1),  # JAX takes it as an int32.
   "augmentation.gain_db": (0, 100),
   "augmentation.slope_db": (0, 100),
   "augmentation.equaliser_db": (0, 100),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
+import itertools
 import json
 from typing import Any
 
@@ -32,6 +33,8 @@ from pcl_jax.training import optimizers
 from pcl_jax.training import profiling
 from pcl_jax.training import train_step
 
+_MOST_EMPTY = 100  # Passes in a row that fill no batch.
+
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
@@ -49,7 +52,7 @@ class Batches:
 
   @functools.cached_property
   def first_plan(self) -> plans.Plan:
-    """The plan of the first pass over the songs; others have as many steps."""
+    """The first pass over the songs; by playlist and genre others differ."""
     return self._plan_pass(0)
 
   @property
@@ -61,18 +64,38 @@ class Batches:
     """Plans the batches of an epoch, from 0.
 
     It is a pass over the songs or, with `validate_every_steps`, a round of so
-    many steps: the first ones of as many passes as are needed.
+    many steps: the first ones of as many passes as are needed. With a learning
+    rate that knows the end of the run it is a round as long as the first pass.
+
+    Raises:
+      InputError: a batch is larger than nearly all passes.
     """
     steps = self.config.validate_every_steps
-    if not steps:
-      return self._plan_pass(epoch) if epoch else self.first_plan
+    if not steps and self.config.opt_params.lr_schedule == optimizers.CONSTANT:
+      return next(self._passes(epoch, self.config.epochs))
+    steps = steps or len(self.first_plan)
     # Where passes differ in length, one more may be needed, which is the first
     # of the next round as well.
-    first = epoch * -(-steps // len(self.first_plan))
+    passes = self._passes(epoch * -(-steps // len(self.first_plan)), 1)
     parts = []
     while sum(map(len, parts)) < steps:
-      parts.append(self._plan_pass(first + len(parts)))
+      parts.append(next(passes))
     return plans.joined(parts, steps)
+
+  def _passes(self, first: int, apart: int) -> Iterator[plans.Plan]:
+    """Yields passes that fill a batch, of all those so many numbers apart."""
+    empty = 0
+    for number in itertools.count(first, apart):
+      plan = self._plan_pass(number) if number else self.first_plan
+      if len(plan):
+        empty = 0
+        yield plan
+      elif (empty := empty + 1) == _MOST_EMPTY:
+        raise errors.InputError(
+          f"config.data.batch_size is {self.config.data.batch_size} and "
+          f"{empty} passes over the songs, one after another, had fewer pairs: "
+          "choose a smaller batch size."
+        )
 
   def _plan_pass(self, epoch: int) -> plans.Plan:
     return self.data.training_plan(

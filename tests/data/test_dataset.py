@@ -1,6 +1,7 @@
 """Tests of pcl_jax.data.dataset."""
 
 import dataclasses
+import functools
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
+from pcl_jax.data import read_order
 from pcl_jax.data import song_store
 from pcl_jax.data import strategies
 from tests.support.tiny import tiny_data
@@ -182,6 +184,15 @@ def test_tables_hold_what_the_strategy_needs_and_no_more(data):
   assert found["cf"].shape == (60, 301)
   np.testing.assert_array_equal(found["genre_w2v"], data.catalogue.tags(2))
   assert data.vectors("genre_w2v", CM.name).shape == (13, 128)
+
+
+@pytest.mark.parametrize("blocks", [None, read_order.Blocks(4, 2)])
+def test_an_epoch_after_the_first_may_fill_no_batch(prepared, blocks):
+  """Pairs are more or fewer from one epoch to the next."""
+  data = dataset.DataSet(prepared, blocks=blocks)
+  plan = functools.partial(_training_plan, data, AIM["Playlist"], 1000)
+  assert len(plan(epoch=1)) == 0
+  assert "batch_size is 1000 pairs" in _message(plan, epoch=0)
 
 
 def test_the_numbers_of_songs_tell_a_song_of_two_pairs_of_a_batch(data):

@@ -1,5 +1,6 @@
 """Tests of config_check: the values that a config may have."""
 
+import jax
 import pytest
 
 from configs import common
@@ -38,7 +39,8 @@ RATES = [
   "model_params.genre_w2v.dropout",
 ]
 BAD = [(key, value, "above 0") for key in ABOVE_0 for value in (0, -1)]
-BAD += [(key, -1, "0 or more") for key in ("seed", "data.threads")]
+BAD += [("data.threads", -1, "0 or more")]
+BAD += [("seed", value, "from 0 to 2147483647") for value in (-1, 2**31)]
 BAD += [("data.sample_songs", -1, "0 or more")]
 BAD += [("data.patches_per_song", -1, "0 or more")]
 BAD += [("opt_params.weight_decay", -1e-4, "0 or more")]
@@ -85,8 +87,9 @@ def test_a_value_that_is_no_number_is_refused():
 def test_the_bounds_of_a_value_are_allowed():
   config = common.of_strategy("ss", "sc_cnn", "")
   config.model_params.cf.dropout = 0.0
-  config.seed = config.data.threads = 0
+  config.seed, config.data.threads = 2**31 - 1, 0
   config.opt_params.weight_decay = 0.0
+  jax.jit(jax.random.key)(config.seed)
   assert config_check.check_values(config) == strategies.parse(SS, "")
 
 

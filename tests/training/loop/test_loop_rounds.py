@@ -1,10 +1,15 @@
 """Tests of runs whose length is given in steps."""
 
+import dataclasses
+
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
+from pcl_jax.common import errors
 from pcl_jax.data import plans
+from pcl_jax.training import optimizers
 from pcl_jax.training import setup
 from tests.support.tiny import tiny_run
 
@@ -111,3 +116,46 @@ def test_the_learning_rate_falls_to_the_last_step(data_dir):
   assert float(schedule(5)) == 0.5
   assert float(schedule(STEPS)) == pytest.approx(0.0, abs=1e-7)
   assert float(schedule(STEPS - 1)) > 1e-3
+
+
+# Steps of passes over pairs of a small library; its number is a pass's songs.
+LENGTHS = [2, 0, 1, 3, 2, 0, 2, 1]
+
+
+def _batches(config, monkeypatch, lengths, schedule=optimizers.CONSTANT):
+  def plan_pass(self, epoch):
+    length = lengths[epoch] if epoch < len(lengths) else 0
+    songs = np.full((length, 4), epoch, np.int32)
+    return plans.Plan(songs, songs)
+
+  monkeypatch.setattr(setup.Batches, "_plan_pass", plan_pass)
+  batches = setup.build(config, jax.devices()[:1]).batches
+  config = ml_collections.ConfigDict(batches.config)
+  config.epochs, config.opt_params.lr_schedule = 3, schedule
+  return dataclasses.replace(batches, config=config)
+
+
+def test_a_pass_that_fills_no_batch_gives_its_place_to_a_later_one(
+  config, monkeypatch
+):
+  """Pairs of playlists are more or fewer from one pass to the next."""
+  batches = _batches(config, monkeypatch, LENGTHS)
+  epochs = [batches.plan_epoch(epoch).songs[:, 0] for epoch in range(3)]
+  assert [epoch.tolist() for epoch in epochs] == [[0, 0], [4, 4], [2]]
+
+
+def test_epochs_are_as_long_as_the_first_where_the_rate_knows_the_end(
+  config, monkeypatch
+):
+  batches = _batches(config, monkeypatch, LENGTHS, optimizers.COSINE)
+  epochs = [batches.plan_epoch(epoch) for epoch in range(3)]
+  assert [len(epoch) for epoch in epochs] == [2, 2, 2]
+  assert sum(map(len, epochs)) == batches.total_steps
+  assert epochs[1].songs[:, 0].tolist() == [2, 3]
+
+
+def test_a_batch_that_hardly_any_pass_fills_is_refused(config, monkeypatch):
+  batches = _batches(config, monkeypatch, [2])
+  assert len(batches.plan_epoch(0)) == 2
+  with pytest.raises(errors.InputError, match="batch_size is .* smaller batch"):
+    batches.plan_epoch(1)
