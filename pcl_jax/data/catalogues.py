@@ -69,9 +69,15 @@ class Catalogue:
     return np.isin(self.split, (TRAIN, VALIDATION))
 
   def album_lists(self) -> ragged.Ragged:
-    """Returns the album of each song as a list of one or none."""
+    """Returns the album of each song as a list of one or none.
+
+    The albums are numbered from 0: their ids may be any large numbers.
+    """
     known = self.albums >= 0
-    return ragged.Ragged.from_lengths(self.albums[known], known.astype(int))
+    numbers = np.unique(self.albums[known], return_inverse=True)[1]
+    return ragged.Ragged.from_lengths(
+      numbers.astype(np.int32), known.astype(int)
+    )
 
   def pair_lists(self, method: str) -> ragged.Ragged:
     """Returns the lists of songs that a pair method draws its pairs from."""

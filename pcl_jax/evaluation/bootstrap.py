@@ -126,7 +126,8 @@ class Difference:
     low: lower end of its 95 % percentile interval.
     high: upper end of the interval.
     p: two-sided p-value: twice the smaller share of resamples on one side of
-      0, counting the observed one; at least 2 / (draws + 1).
+      0, counting the observed one; at least 2 / (draws + 1), and no less than
+      an exact test of signs can give.
     items: number of items that both define.
   """
 
@@ -172,13 +173,17 @@ def paired_differences(
       nan = float("nan")
       found.append(Difference((nan, nan), nan, nan, nan, nan, 0))
       continue
+    means = means[~np.isnan(means)]
     smaller = 1 + min((means <= 0).sum(), (means >= 0).sum())
+    p = 2 * float(smaller) / (len(means) + 1)
+    # Resamples of a few items of one sign never cross 0.
+    least = 2.0 ** (1 - np.count_nonzero(change[both, column]))
     found.append(
       Difference(
         tuple(float(one[both, column].mean()) for one in (first, second)),
         float(change[both, column].mean()),
         *percentiles(means),
-        p=min(2 * float(smaller) / (draws + 1), 1.0),
+        p=min(max(p, least), 1.0),
         items=int(both.sum()),
       )
     )

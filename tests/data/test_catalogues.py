@@ -84,9 +84,15 @@ def test_pair_lists_are_playlists_and_songs_of_artists_genres_and_albums():
   assert _as_lists(made.pair_lists("Artist")) == [[0, 1], [1]]
   assert _as_lists(made.pair_lists("Genre")) == [[], [0], [0, 2]]
   made = _catalogue(albums=np.array([2, -1, 2], np.int32))
-  assert _as_lists(made.pair_lists("Album")) == [[], [], [0, 2]]
+  assert _as_lists(made.pair_lists("Album")) == [[0, 2]]
   with pytest.raises(errors.InputError, match="'Label'; it is one of Playlist"):
     made.pair_lists("Label")
+
+
+def test_albums_of_large_ids_are_as_many_lists_as_there_are_albums():
+  """Melon's ids are those of a service, up to millions."""
+  made = _catalogue(albums=np.array([2**31 - 1, -1, 7], np.int32))
+  assert _as_lists(made.pair_lists("Album")) == [[2], [0]]
 
 
 def test_pair_lists_of_a_catalogue_without_artists_are_none():

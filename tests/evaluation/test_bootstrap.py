@@ -140,6 +140,17 @@ def test_runs_that_do_not_differ_are_seldom_told_apart():
   assert 5 <= (p_values < 0.05).sum() <= stats.binom(300, 0.07).ppf(0.999)
 
 
+@pytest.mark.parametrize("items", [1, 2, 3, 5, 8])
+def test_few_items_of_one_sign_are_no_less_than_an_exact_test_gives(items):
+  """Their resamples never cross 0, however few they are."""
+  change = np.linspace(0.01, 0.1, items)
+  exact = stats.binomtest(items, items).pvalue
+  assert _compare(np.zeros(items), change).p == pytest.approx(exact)
+  # Items that are equal, or undefined in one run, tell nothing.
+  others = np.concatenate([change, [0.0, np.nan]])
+  assert _compare(np.zeros(items + 2), others).p >= exact
+
+
 def test_equal_runs_have_p_1_and_undefined_items_are_not_compared():
   same = _normal(0, 20)
   assert _compare(same, same).p == 1.0
