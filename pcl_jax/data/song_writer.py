@@ -35,7 +35,8 @@ class SongWriter:
     """Opens `path` + `.partial`, made by an earlier writer or new.
 
     Raises:
-      InputError: the finished store exists already.
+      InputError: the finished store exists already, or lacked only its name,
+        which it has now.
     """
     self._path = pathlib.Path(path)
     if self._path.exists():
@@ -52,6 +53,12 @@ class SongWriter:
       os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
     )
     rows, self._commits = self._read_chunks()
+    if not len(rows) and self._read(song_store.SONGS_KEY):
+      self._rename()
+      raise errors.InputError(
+        f"{self._path} is finished: an earlier run was stopped just before it "
+        "gave the store its name. Run the same command again."
+      )
     self.done: set[int] = {int(i) for i in rows["id"]}
     self.notes: list[bytes] = [value for _, value in self._read(_NOTE_PREFIX)]
 
@@ -158,6 +165,10 @@ class SongWriter:
       for number, _ in self._read(prefix)
     ]
     self._commit(records, dropped)
+    self._rename()
+
+  def _rename(self) -> None:
+    """Gives a store that has all its records its name."""
     needed = song_store.needed_bytes(self._env)
     self.close()
     data = self._partial / "data.mdb"

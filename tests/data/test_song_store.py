@@ -243,6 +243,27 @@ def test_notes_reach_the_next_writer_and_not_the_finished_store(tmp_path, size):
     assert txn.stat()["entries"] == len(store) + 2
 
 
+def test_a_writer_stopped_before_the_last_rename_loses_nothing(
+  tmp_path, monkeypatch
+):
+  writer = song_writer.SongWriter(tmp_path / "s")
+  writer.add([(5, _feature(5, 300))], note=b"all of a tar")
+  with monkeypatch.context() as patch:
+    patch.setattr(song_writer.SongWriter, "close", _stop)
+    with pytest.raises(KeyboardInterrupt):
+      writer.finish({})
+  writer.close()
+  with pytest.raises(errors.InputError, match="Run the same command again"):
+    song_writer.SongWriter(tmp_path / "s")
+  store = song_store.SongStore(tmp_path / "s")
+  assert store.read_song(0).tobytes() == _feature(5, 300).tobytes()
+  assert not (tmp_path / "s.partial").exists()
+
+
+def _stop(_):
+  raise KeyboardInterrupt
+
+
 def test_an_unfinished_store_under_its_final_name_is_refused(tmp_path):
   writer = song_writer.SongWriter(tmp_path / "s")
   writer.add([(5, _feature(5, 300))])
