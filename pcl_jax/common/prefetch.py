@@ -7,6 +7,7 @@ ends, so that one stuck in a read of a dead disk would keep the process forever.
 import collections
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+import contextlib
 import faulthandler
 import queue
 import sys
@@ -51,8 +52,9 @@ class _Threads:
 
   def close(self, wait: bool = True) -> None:
     """Drops the calls that have not begun, and ends the threads."""
-    while not self._calls.empty():
-      self._calls.get()
+    with contextlib.suppress(queue.Empty):
+      while True:
+        self._calls.get_nowait()
     for _ in self._threads:
       self._calls.put(None)
     if wait:

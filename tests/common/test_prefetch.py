@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import queue
 import threading
 
 import pytest
@@ -48,6 +49,23 @@ def test_threads_end_when_nobody_reads_on():
     assert next(found) == 0
     assert threading.active_count() > before
   assert threading.active_count() == before
+
+
+class _TakenMeanwhile(queue.SimpleQueue):
+  """A queue whose last call a thread takes after it was seen there."""
+
+  def empty(self):
+    return False
+
+
+def test_closing_does_not_wait_for_a_call_that_a_thread_took_meanwhile():
+  pool = prefetch._Threads(1)
+  pool.close()
+  pool._calls = _TakenMeanwhile()
+  closing = threading.Thread(target=pool.close, daemon=True)
+  closing.start()
+  closing.join(timeout=20)
+  assert not closing.is_alive()
 
 
 def test_what_is_planned_ahead_is_what_would_be_made_on_the_spot_and_once():
