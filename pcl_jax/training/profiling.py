@@ -65,8 +65,9 @@ def _products_in(jaxpr: Any) -> int:
       total += 2 * out.size * math.prod(shape[axis] for axis in others)
     else:
       inside = [_products_in(inner) for inner in _inner(one.params)]
-      # Of the forms for different platforms that without a faster algorithm.
-      count = max(inside, default=0) if name == "cond" else sum(inside)
+      # Of the forms for different platforms that without added zeros.
+      forms = name == "cond"
+      count = min(filter(None, inside), default=0) if forms else sum(inside)
       total += count * (one.params["length"] if name == "scan" else 1)
   return total
 
