@@ -49,6 +49,9 @@ _MAKERS = {
   dataset.GENRE_VECTORS: genre_words.make_genre_vectors,
 }
 
+# What the vectors of the whole data set were made with.
+_AS_THERE = ("seed", "epochs", "max_negatives", "rate")
+
 
 def link_songs(data: dataset.DataSet, folder: pathlib.Path) -> None:
   """Gives a new data set the songs of another; the store is not copied."""
@@ -69,7 +72,8 @@ def _make_vectors(data: dataset.DataSet, folder: pathlib.Path) -> None:
       there = storage.read_made_json(path.with_suffix(".json"))["settings"]
       dims = np.load(path, mmap_mode="r").shape[1]
       dims -= name == dataset.PLAYLIST_VECTORS  # Its bias.
-      make(folder, dims=int(dims), seed=there["seed"])
+      how = {key: there[key] for key in _AS_THERE if key in there}
+      make(folder, dims=int(dims), **how)
 
 
 def _write(

@@ -131,7 +131,10 @@ def load_encoder(
   step = files.latest()
   if which == "best":
     for one in files.steps():  # A damaged loss would hide the best step.
-      verify(files, one, (checkpoint_files.METRICS,))
+      fault = files.fault(one, (checkpoint_files.METRICS,))
+      # A run that is under way deletes steps meanwhile.
+      if fault is not None and files.folder(one).is_dir():
+        raise DamagedError(files, one, fault)
     step = files.best()
   if step is None:
     raise errors.InputError(

@@ -311,8 +311,11 @@ class SongStore:
     Raises:
       InputError: the record is missing or damaged.
     """
-    with self._env.begin() as txn:
-      value = txn.get(self._key(song))
+    try:
+      with self._env.begin() as txn:
+        value = txn.get(self._key(song))
+    except lmdb.Error as error:
+      raise self._damaged(song, None) from error
     if value is None or zlib.crc32(value) != int(self.checksums[song]):
       raise self._damaged(song, value)
     return np.frombuffer(value, "<f2").reshape(-1, MEL_BANDS).copy()

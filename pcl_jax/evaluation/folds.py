@@ -143,7 +143,8 @@ def _pool_precision(
   pooled: dict[str, dict[str, Any]] = {}
   for row in tables[0]:
     pooled[row] = {}
-    for kind in tables[0][row]:
+    # A fold without queries of a kind lacks it.
+    for kind in dict.fromkeys(k for one in tables for k in one.get(row, {})):
       parts = [one[row][kind] for one in tables if kind in one.get(row, {})]
       queries = sum(part["queries"] for part in parts)
       total = sum(part["precision_at_5"] * part["queries"] for part in parts)

@@ -109,6 +109,20 @@ def test_the_encoder_alone_is_that_of_the_state(two_steps, which, step):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_a_step_that_a_run_deletes_meanwhile_is_no_damage(workdir, monkeypatch):
+  files = checkpoint_files.CheckpointFiles
+  verify = files.fault
+
+  def fault(self, step, *items):
+    if step == 1:  # The run is quicker.
+      shutil.rmtree(self.folder(step))
+    return verify(self, step, *items)
+
+  monkeypatch.setattr(files, "fault", fault)
+  _, meta = restore.load_encoder(workdir)
+  assert meta == _meta(2)
+
+
 def test_loading_an_encoder_disturbs_no_run_that_is_under_way(workdir):
   folder = workdir / checkpoint_files.FOLDER
   half_written = folder / "3.orbax-checkpoint-tmp"

@@ -312,3 +312,5 @@ def test_an_error_of_lmdb_names_the_song(store, plan, monkeypatch):
   song = store.song_ids[plan.songs[0].min()]  # They are read by song.
   with pytest.raises(errors.InputError, match=f"song {song} of"):
     next(_load(store, plan, threads=1))
+  with pytest.raises(errors.InputError, match=f"song {song} of"):
+    store.read_song(int(np.flatnonzero(store.song_ids == song)[0]))

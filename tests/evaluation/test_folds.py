@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from pcl_jax import evaluate
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
@@ -70,6 +72,24 @@ def test_folds_are_data_sets_whose_test_songs_are_all_songs(divided):
     data_folds.make(divided / "data", divided / "data-folds")
 
 
+def test_vectors_of_a_fold_are_made_as_those_of_the_data_set(
+  divided, tmp_path, monkeypatch
+):
+  np.save(tmp_path / dataset.GENRE_VECTORS, np.zeros((5, 16), np.float32))
+  how = {"seed": 3, "epochs": 20, "dims": 16}
+  content = {"settings": how | {"sources": "of the catalogue"}}
+  storage.write_json(
+    (tmp_path / dataset.GENRE_VECTORS).with_suffix(".json"), content
+  )
+  made = []
+  monkeypatch.setitem(
+    data_folds._MAKERS, dataset.GENRE_VECTORS, lambda _, **how: made.append(how)
+  )
+  data = types.SimpleNamespace(directory=tmp_path)
+  data_folds._make_vectors(data, tmp_path / "fold")
+  assert made == [how]
+
+
 def test_queries_of_all_folds_are_measured_together(divided, capsys):
   evaluate.main(
     [f"--embeddings={divided / 'table.parquet'}", "--folds",
@@ -128,6 +148,18 @@ def test_runs_of_all_folds_are_evaluated_and_pooled(
   assert results["tasks"]["artist"]["table"]["metrics"]["r_precision"]
   for number in range(FOLDS):
     assert (tmp_path / str(number) / report.FILE_NAME).exists()
+
+
+def test_a_look_up_that_some_folds_lack_is_pooled_over_the_others():
+  genre = {"precision_at_5": 0.6, "queries": 10}
+  artist = {"precision_at_5": 0.4, "queries": 90}
+  tables = [{"a": {"genre": genre}}, {"a": {"artist": artist, "genre": genre}}]
+  for given in (tables, tables[::-1]):
+    pooled = folds._pool_precision(given)["a"]
+    found = {
+      k: (one["precision_at_5"], one["queries"]) for k, one in pooled.items()
+    }
+    assert found == {"artist": (0.4, 90), "genre": (0.6, 20)}
 
 
 def test_a_song_that_two_folds_ask_for_is_refused(divided):

@@ -13,6 +13,8 @@ from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.data.splits import learned_songs
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.evaluation import tag
 from pcl_jax.evaluation.tagging import melon_50
@@ -114,6 +116,26 @@ def test_songs_get_a_probability_under_the_name_of_each_tag(
     labelled.tags[np.argsort(-expected[1])[1]],
     f"{np.sort(expected[1])[-2]:.2f}",
   ]
+
+
+def test_a_probe_is_given_no_song_that_the_run_has_learned_from(
+  made, tmp_path, monkeypatch
+):
+  """Also where the data set was split again since."""
+  encoder, root = made
+  data = dataset.DataSet(root / "data")
+  split = np.full(60, catalogues.TEST, np.int8)
+  split[:30] = catalogues.TRAIN
+  data.catalogue = dataclasses.replace(data.catalogue, split=split)
+  learned_songs.record(tmp_path, data)
+  monkeypatch.setattr(
+    encoder_loading, "load_network", lambda _: (encoder, {"feature": {}})
+  )
+  with mock.patch.object(melon_50, "melon_50", side_effect=EOFError) as asked:
+    with pytest.raises(EOFError):
+      song_tags.train(tmp_path, str(root / "data"), "linear", tmp_path / "p")
+  ((catalogue,), _) = asked.call_args
+  np.testing.assert_array_equal(catalogue.split, split)
 
 
 def test_embeddings_of_another_encoder_are_refused(made, tmp_path):

@@ -75,6 +75,8 @@ def _quotas(
 ) -> Int[np.ndarray, " parts"]:
   """Divides a number of songs over parts that want some, in whole songs."""
   exact = np.maximum(wanted, 0.0)
+  if not count:
+    return np.zeros(len(wanted), int)
   exact *= count / exact.sum()
   quotas = np.floor(exact).astype(int)
   most = np.argsort(quotas - exact, kind="stable")

@@ -9,6 +9,7 @@ import pyarrow
 from pyarrow import parquet
 
 from pcl_jax.common import storage
+from pcl_jax.data.splits import learned_songs
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.tables import embedding_table
@@ -38,7 +39,11 @@ def train(
   """
   encoder, meta = encoder_loading.load_network(workdir)
   data = task_base.open_data(workdir, meta, data_dir)
-  labelled, rows = melon_50.melon_50(data.catalogue)
+  catalogue = data.catalogue
+  learned = learned_songs.read(workdir)
+  if learned is not None:  # The data set may have been split again.
+    catalogue = dataclasses.replace(catalogue, split=learned.split_of(data))
+  labelled, rows = melon_50.melon_50(catalogue)
   features = song_encoder.embed_songs(encoder, data.store, rows)
   result, trained = probes.train_probe(features, labelled, kind=kind)
   about = {

@@ -67,6 +67,16 @@ def test_new_songs_fill_up_shares_and_labels_and_known_ones_stay(num_codes):
   np.testing.assert_array_equal(again, found)
 
 
+def test_an_update_without_new_songs_leaves_the_split_as_it_is():
+  labels, shares = np.ones((100, 1), bool), {"test_share": 0.1}
+  shares |= {"validation_share": 0.1, "seed": 1}
+  split = stratify.divide(labels, **shares)
+  assert np.bincount(split).tolist() == [80, 10, 10]
+  with np.errstate(all="raise"):
+    found = stratify.add_songs(labels, split, np.zeros(100, bool), **shares)
+  np.testing.assert_array_equal(found, split)
+
+
 def test_songs_added_one_by_one_keep_the_shares():
   split = np.array([0, 0, 0, 0, 1, 2], np.int8)
   for _ in range(60):
