@@ -32,9 +32,33 @@ def _candidates(library: Library, row: int, audio: pathlib.Path) -> list[str]:
   found = [path]
   for root in library.table.about.get("roots", ()):
     inside = os.path.join(root, "")
-    if path.startswith(inside):
-      found.append(os.path.join(audio, path.removeprefix(inside)))
+    moved = os.path.join(audio, path.removeprefix(inside))
+    # Folders of one table may have songs of one name.
+    if path.startswith(inside) and library.row_of_path(moved) in (None, row):
+      found.append(moved)
   return found
+
+
+def place(library: Library, row: int) -> str:
+  """Returns the path of a song for playlists.
+
+  It is within the folder whose audio is served, if the song is found there;
+  else, and without such a folder, it is that of the table.
+  """
+  path, audio = library.table.paths[row], library.audio
+  if audio is None:
+    return path
+  folder = os.path.join(os.path.abspath(audio), "")
+  real_folder = os.path.join(os.path.realpath(audio), "")
+  for one in _candidates(library, row, pathlib.Path(folder)):
+    real = os.path.realpath(one)
+    if not os.path.exists(real):
+      continue
+    if one.startswith(folder):
+      return one
+    if real.startswith(real_folder):
+      return os.path.join(folder, real.removeprefix(real_folder))
+  return path
 
 
 def find(library: Library, row: int) -> tuple[str, os.stat_result]:

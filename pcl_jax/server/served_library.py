@@ -16,7 +16,6 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.embedding import song_queries
-from pcl_jax.embedding.lists import list_files
 from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.tables import search
 from pcl_jax.embedding.tables import song_table
@@ -155,28 +154,6 @@ class Library:
       {"rank": i + 1, "score": round(score, 4), **self.song(row)}
       for i, (row, score) in enumerate(pairs)
     ]
-
-  def playlist(self, kind: str, found: search.Found, paths: str) -> str:
-    """Returns a file of songs, of `list_files.KINDS`.
-
-    Args:
-      kind: which kind of file.
-      found: the songs.
-      paths: `absolute`, or `relative` to the folder of the audio.
-
-    Raises:
-      InputError: paths are not known, or no folder is.
-    """
-    folder = ""
-    if paths == "relative":
-      if self.audio is None:
-        raise errors.InputError(
-          "relative paths are those within the folder of the audio, and the "
-          "server has none: start it with --audio=FOLDER."
-        )
-      folder = str(self.audio)
-    rows = list_files.rows_of(self.table, found)
-    return list_files.text_of(kind, rows, folder=folder, title="pcl_jax")
 
   def map(self) -> Mapping[str, Any]:
     """Returns the map of the songs, placed when it is first asked for."""

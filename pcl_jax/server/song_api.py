@@ -8,12 +8,14 @@ from starlette import responses
 
 from pcl_jax.common import errors
 from pcl_jax.embedding import song_queries
+from pcl_jax.embedding.lists import list_files
 from pcl_jax.embedding.lists import list_wishes
 from pcl_jax.embedding.lists import song_lists
 from pcl_jax.embedding.tables import search
 from pcl_jax.embedding.tables import song_facts
 from pcl_jax.pages import chart_specs
 from pcl_jax.server import api_parameters
+from pcl_jax.server import audio_files
 from pcl_jax.server import endpoints
 from pcl_jax.server.endpoints import Library
 from pcl_jax.server.endpoints import Values
@@ -105,10 +107,37 @@ def answered(
 def playlist_file(
   library: Library, found: search.Found, kind: str, paths: str
 ) -> responses.Response:
-  """Returns a file of songs."""
+  """Returns a file of songs.
+
+  Args:
+    library: the library.
+    found: the songs.
+    kind: which kind of file.
+    paths: `absolute`, or `relative` to the folder of the audio.
+
+  Raises:
+    InputError: relative paths are asked for, and there is no such folder.
+  """
   name = "m3u" if kind == "m3u8" else kind
+  folder = ""
+  if paths == "relative":
+    if library.audio is None:
+      raise errors.InputError(
+        "relative paths are those within the folder of the audio, and the "
+        "server has none: start it with --audio=FOLDER."
+      )
+    folder = str(library.audio)
+  rows = [
+    one | {"path": audio_files.place(library, row)}
+    for row, one in zip(
+      found.rows.tolist(),
+      list_files.rows_of(library.table, found),
+      strict=True,
+    )
+  ]
+  text = list_files.text_of(name, rows, folder=folder, title="pcl_jax")
   return responses.Response(
-    library.playlist(name, found, paths).encode("utf-8", "backslashreplace"),
+    text.encode("utf-8", "backslashreplace"),
     media_type=_TYPES[kind],
     headers={"content-disposition": f'attachment; filename="pcl_jax.{kind}"'},
   )
