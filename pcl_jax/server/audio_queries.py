@@ -33,7 +33,7 @@ class AudioQueries:
         embedded, or there is no encoder.
       InputError: as `song_api.alike` does.
     """
-    rows = [library.row(one) for one in values["like"]]
+    rows = [library.sounding_row(one) for one in values["like"]]
     wanted = [library.query(row) for row in rows]
     return song_api.alike(
       library, values, [self._embedded(library, body), *wanted]

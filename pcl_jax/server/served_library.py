@@ -1,6 +1,7 @@
 """A library as it is served: its songs by name, their audio, their map."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import os
 import pathlib
@@ -57,6 +58,7 @@ class Library:
         f"{table.path} has no songs to serve: embed some first."
       )
     self.table, self.audio, self._data = table, audio, data
+    self._with_silent = dataclasses.replace(table, silent=frozenset())
     self.ids = [file_names.to_text(one)[0] for one in table.ids]
     self._names = list(table.names) or [""] * len(self.ids)
     self._rows = {one: row for row, one in enumerate(self.ids)}
@@ -85,16 +87,30 @@ class Library:
     """Returns the row of an id, a path or its end, or a name.
 
     Raises:
-      Refusal: there is no such song, several, or it is silent.
+      Refusal: there is no such song, or there are several.
     """
     row = self._rows.get(query)
-    if row is not None and row not in self.table.silent:
+    if row is not None:
       return row
     try:
-      row = song_queries.find_song(self.table, query, files=False)
+      return song_queries.find_song(self._with_silent, query, files=False)
     except errors.InputError as error:
-      status = 404 if row is None else 400
-      raise api_parameters.Refusal(status, str(error)) from error
+      raise api_parameters.Refusal(404, str(error)) from error
+
+  def sounding_row(self, query: str) -> int:
+    """Returns what `row` does, of a song that others can be compared with.
+
+    Raises:
+      Refusal: there is no such song, there are several, or it is silent.
+    """
+    row = self.row(query)
+    if row in self.table.silent:
+      raise api_parameters.Refusal(
+        400,
+        f"{song_queries.label(self.table, row)} is silent, or its channels "
+        "cancel each other out: no song sounds like it. Give another song, or "
+        "start the server with --keep_silent.",
+      )
     return row
 
   def row_of_path(self, path: str) -> int | None:

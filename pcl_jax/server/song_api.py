@@ -79,6 +79,10 @@ def _rows(library: Library, names: list[str]) -> list[int]:
   return [library.row(one) for one in names]
 
 
+def _sounding_rows(library: Library, names: list[str]) -> list[int]:
+  return [library.sounding_row(one) for one in names]
+
+
 def wishes_of(library: Library, values: Values) -> list_wishes.Wishes:
   """Returns what a list is to be like."""
   same = values["exclude_same"]
@@ -155,7 +159,8 @@ def alike(
         "with --data=FOLDER."
       )
     second = library.second._replace(share=values["blend"])
-  unwanted = [library.query(row) for row in _rows(library, values["unlike"])]
+  rows = _sounding_rows(library, values["unlike"])
+  unwanted = [library.query(row) for row in rows]
   found = song_lists.similar(
     library.table,
     wanted,
@@ -170,14 +175,14 @@ def alike(
 
 
 def _similar(library: Library, values: Values) -> Any:
-  rows = _rows(library, values["like"])
+  rows = _sounding_rows(library, values["like"])
   if not rows:
     raise api_parameters.Refusal(400, f"like is missing: {_SONG}.")
   return alike(library, values, [library.query(row) for row in rows])
 
 
 def _path(library: Library, values: Values) -> Any:
-  ends = [library.row(values[name]) for name in ("from", "to")]
+  ends = _sounding_rows(library, [values["from"], values["to"]])
   wishes = wishes_of(library, values)
   found = song_lists.between(library.table, *ends, values["k"], wishes)
   return answered(library, found, values)
@@ -239,10 +244,11 @@ def _playlist(library: Library, values: Values, body: Any) -> Any:
     raise api_parameters.Refusal(
       400, f"an id is longer than {api_parameters.MOST_CHARS} characters."
     )
-  rows = np.array(_rows(library, names), np.int64)
-  found = _found(rows)
   if values["order"]:
-    found = song_lists.reordered(library.table, np.unique(rows))
+    rows = np.unique(_sounding_rows(library, names))
+    found = song_lists.reordered(library.table, rows)
+  else:
+    found = _found(np.array(_rows(library, names), np.int64))
   if values["format"] == "json":
     return {"songs": library.songs(found)}
   return playlist_file(library, found, values["format"], values["paths"])

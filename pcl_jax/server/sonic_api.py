@@ -153,7 +153,7 @@ class SonicApi:
     if values["item_id"]:
       row = self._row(mapped, values["item_id"])
     elif values["title"] and values["artist"]:
-      row = library.row(f"{values['artist']} - {values['title']}")
+      row = library.sounding_row(f"{values['artist']} - {values['title']}")
     else:
       raise api_parameters.Refusal(
         400, "item_id is missing: give it, or title and artist."

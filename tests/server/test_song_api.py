@@ -230,8 +230,31 @@ def test_a_library_of_one_song_has_no_neighbours_and_says_so(tmp_path):
 def test_silent_songs_are_neither_found_nor_queries(tmp_path):
   served.write(tmp_path, songs=9, silent=[5])
   with served.asked(served.serve(tmp_path / "music.parquet")) as client:
-    _refused(client.get("/api/similar?like=5.mp3"), 400, "is silent")
+    for query in (
+      "similar?like=5.mp3",
+      "similar?like=6.mp3&unlike=Song 5",
+      "path?from=5.mp3&to=6.mp3",
+      "path?from=6.mp3&to=5.mp3",
+    ):
+      _refused(client.get(f"/api/{query}"), 400, "is silent", "--keep_silent")
     assert "5.mp3" not in _ids(client.get("/api/similar?like=6.mp3&k=100"))
+
+
+def test_silent_songs_are_shown_played_left_out_and_saved(tmp_path):
+  served.write(tmp_path, songs=9, silent=[5])
+  library = served.serve(tmp_path / "music.parquet", tmp_path / "music")
+  with served.asked(library) as client:
+    (song,) = client.get("/api/songs?q=song 5").json()["songs"]
+    assert client.get("/api/song?id=Song 5").json() == song
+    assert client.get(song["audio"]).content == bytes([5]) * 6
+    every = _ids(client.get("/api/similar?like=6.mp3&k=5"))
+    given = "like=6.mp3&k=5&not_in=5.mp3"
+    assert _ids(client.get(f"/api/similar?{given}")) == every
+    body = {"songs": ["6.mp3", "5.mp3"]}
+    saved = client.post("/api/playlist?format=m3u8", json=body)
+    assert "/5.mp3\n" in saved.text
+    ordered = client.post("/api/playlist?order=true", json=body)
+    _refused(ordered, 400, "5.mp3", "is silent")
 
 
 def test_the_map_has_every_song_and_what_colours_it(client):
