@@ -37,13 +37,14 @@ own beside OUT, on a host or in a job of its own; the one that finds all eight
 there makes OUT of them, the same as that of one process, and removes them. Each
 goes on by itself where it was interrupted.
 
-Interrupted at any moment, the same command goes on; finished parts lie in
-OUT.parts until the end. Given once more after that, it embeds what is new or
-changed, drops what is no longer there, and says so; with another encoder or
-other settings it stops, unless with --force. An index beside the table
-(python -m pcl_jax.index) is made again with it. Songs that cannot be read are
-listed on the screen and in OUT.failures.json with the reason; the exit code is
-then 1, and the table has all others. Each further call tries them again.
+Interrupted at any moment, the same command goes on, also where songs were added
+or changed meanwhile; finished parts lie in OUT.parts until the end. Given once
+more after that, it embeds what is new or changed, drops what is no longer
+there, and says so; with another encoder or other settings it stops, unless with
+--force. An index beside the table (python -m pcl_jax.index) is made again with
+it. Songs that cannot be read are listed on the screen and in OUT.failures.json
+with the reason; the exit code is then 1, and the table has all others. Each
+further call tries them again.
 """
 
 from collections.abc import Sequence

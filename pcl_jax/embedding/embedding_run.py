@@ -33,6 +33,7 @@ PART_BATCHES = 64  # A part ends with the song that completes them.
 PARTS = ".parts"
 FAILURES = ".failures.json"
 PATCHES_AHEAD = 512  # Of one song: 35 minutes, 13 MB.
+_KNOWN = "known.parquet"  # What was embedded before the songs changed.
 _LEAST_AHEAD = 16  # Songs that are read ahead.
 _TODO = b"pcl_jax.embeddings.todo"  # Digest of the songs an update embeds.
 # What a part's file says in addition: the number after its last song, and the
@@ -166,21 +167,77 @@ def _path(folder: pathlib.Path, begin: int) -> pathlib.Path:
   return folder / f"{begin:09d}.parquet"
 
 
-def _end_of(path: pathlib.Path, like: pa.Schema) -> int:
-  """Returns the number after a part's last song; 0 if it has to be made."""
+def _end_of(path: pathlib.Path, like: pa.Schema) -> int | None:
+  """Returns the number after a part's last song.
+
+  It is 0 where there is no such part, or it is damaged: what follows is made
+  again, too. It is None where the part is of others.
+  """
   try:
     found = embedding_table.read_schema(path)
     metadata = found.metadata
     end, _ = int(metadata.pop(_END)), metadata.pop(_FAILED)
   except (pa.ArrowException, OSError, ValueError, KeyError):
-    return 0  # Absent or damaged: what follows is made again, too.
-  if metadata == like.metadata and found.names == like.names:
-    return end
-  print(
-    f"{path.parent} is of other songs, settings or another encoder: everything "
-    "is embedded again"
+    return 0
+  is_same = metadata == like.metadata and found.names == like.names
+  return end if is_same else None
+
+
+def _todo(
+  source: audio_sources.Source,
+  like: pa.Schema,
+  update: table_update.Update | None,
+) -> tuple[audio_sources.Source, pa.Schema]:
+  """Returns the songs to embed, and the schema of their parts."""
+  if not update:
+    return source, like
+  todo = source.select(update.todo)
+  return todo, like.with_metadata({**like.metadata, _TODO: todo.digest})
+
+
+def _take_over(
+  source: audio_sources.Source,
+  like: pa.Schema,
+  folder: pathlib.Path,
+  out: pathlib.Path,
+  update: table_update.Update | None,
+  threads: int,
+) -> tuple[pathlib.Path, table_update.Update | None]:
+  """Returns the table that songs are kept of, and which these are.
+
+  Parts that were finished before the songs changed become such a table, with
+  the one that was to be brought up to date, if any.
+  """
+  known = folder / _KNOWN
+  if out.exists() and not update:  # It is to be made anew.
+    known.unlink(missing_ok=True)
+    return out, None
+  # Without a table, nearly all may be left to do: too much to read twice.
+  plan = functools.partial(
+    table_update.plan, known, source, threads, moved=update is not None
   )
-  return 0
+  start = out
+  if table_update.is_of_kind(known, like):
+    start, update = known, plan()
+  parts = sorted(folder.glob("0*"))
+  _, of_parts = _todo(source, like, update)
+  if not parts or _end_of(parts[0], of_parts) is not None:
+    return start, update
+  parts = [one for one in parts if table_update.is_of_kind(one, like)]
+  if not parts or (update and not embedding_table.has_labels(start)):
+    print(
+      f"{folder} is of other songs, settings or another encoder: everything "
+      "is embedded again"
+    )
+    return start, update
+  print(
+    f"the songs have changed since {folder} was begun: those that are there as "
+    "they are now are not embedded again"
+  )
+  table_update.gather(known, parts + [start] * bool(update), like)
+  for part in parts:
+    part.unlink()
+  return known, plan()
 
 
 def _embed_parts(
@@ -233,9 +290,10 @@ def embed_source(
 ) -> Report:
   """Embeds all songs of a source into a table.
 
-  Interrupted, it goes on after the last part that was finished. It holds a
-  part and some songs that are read ahead; where a table is brought up to date,
-  it holds the whole table at the end.
+  Interrupted, it goes on after the last part that was finished; where the songs
+  have changed since, with those that are new or changed. It holds a part and
+  some songs that are read ahead; where a table is brought up to date, or the
+  songs have changed, it holds the whole table at the end.
 
   Args:
     source: the songs.
@@ -254,10 +312,9 @@ def embed_source(
   """
   folder, failures = out.with_name(out.name + PARTS), []
   with locks.hold(folder, f"pcl_jax.embed --out={out}"):
-    todo, of_parts = source, like
-    if update:
-      todo = source.select(update.todo)
-      of_parts = like.with_metadata({**like.metadata, _TODO: todo.digest})
+    before = update  # Of the table itself, which parts may have added to.
+    start, update = _take_over(source, like, folder, out, update, threads)
+    todo, of_parts = _todo(source, like, update)
     paths = _embed_parts(
       todo, embedder, of_parts, folder, batch_patches=batch_patches,
       threads=threads,
@@ -273,7 +330,7 @@ def embed_source(
         read = map(embedding_table.read_rows, paths)
         parts = (one.replace_schema_metadata() for one in read)
         if update:
-          parts = table_update.merged(out, like, source, update, list(parts))
+          parts = table_update.merged(start, like, source, update, list(parts))
         embedding_table.write(out, like, parts)
       shutil.rmtree(folder)
       if not songs and not may_be_empty:
@@ -281,8 +338,8 @@ def embed_source(
       report = report_of(out, like, failures)
   return report._replace(
     damaged=len(source.damaged),
-    kept=len(update.kept) if update else 0,
-    gone=update.gone if update else 0,
+    kept=len(before.kept) if before else 0,
+    gone=before.gone if before else 0,
     written=written,
   )
 

@@ -354,7 +354,13 @@ def _plan_update(
   whole = shard or embedding_table.count_songs(out) >= len(source.ids)
   if whole and not changed:
     return None
-  return table_update.plan(out, source, threads)._replace(changed=changed)
+  update = table_update.plan(out, source, threads)
+  if not update.kept:
+    raise errors.InputError(
+      f"{out} has none of these {len(source.ids)} songs as they are now, or is "
+      "of an earlier version: give another --out, or --force to replace it."
+    )
+  return update._replace(changed=changed)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -64,6 +64,46 @@ def has_changed(out: pathlib.Path, about: dict[str, Any]) -> bool:
   return others or not embedding_table.has_labels(out)
 
 
+def is_of_kind(path: pathlib.Path, like: pa.Schema) -> bool:
+  """Tells whether a file has embeddings of some encoder and settings."""
+  try:
+    there = embedding_table.read_about(path)
+  except errors.InputError:
+    return False
+  return _flat(there) == _flat(embedding_table.about_of(like))
+
+
+def gather(
+  out: pathlib.Path, tables: list[pathlib.Path], like: pa.Schema
+) -> None:
+  """Writes the songs of several tables into one; `out` may be among them.
+
+  Of a song that is in several, the first one's rows are taken.
+
+  Args:
+    out: the table.
+    tables: of one encoder and its settings.
+    like: a schema with the provenance of the table.
+  """
+  schemas = [embedding_table.read_schema(path) for path in tables]
+  columns = pa.unify_schemas([one.remove_metadata() for one in schemas])
+
+  def rows() -> Iterator[pa.Table]:
+    done: set[str] = set()
+    for path in tables:
+      here: set[str] = set()
+      for group in embedding_table.read_groups(path):
+        names = embedding_table.names_of(group, "id")
+        here.update(names)
+        new = pa.array([name not in done for name in names], pa.bool_())
+        yield pa.concat_tables(
+          [columns.empty_table(), group.filter(new)], promote_options="default"
+        )
+      done |= here
+
+  embedding_table.write(out, columns.with_metadata(like.metadata), rows())
+
+
 def _contents(
   source: audio_sources.Source, songs: list[int], threads: int
 ) -> Iterator[tuple[int, str]]:
@@ -80,7 +120,11 @@ def _contents(
 
 
 def plan(
-  out: pathlib.Path, source: audio_sources.Source, threads: int
+  out: pathlib.Path,
+  source: audio_sources.Source,
+  threads: int,
+  *,
+  moved: bool = True,
 ) -> Update:
   """Compares a table with the songs that it is to hold.
 
@@ -88,9 +132,8 @@ def plan(
     out: a table of the same encoder and settings.
     source: the songs.
     threads: files read at once.
-
-  Raises:
-    InputError: the table has none of the songs.
+    moved: whether files are known again by their content, too, for which all
+      that have another name, length or time are read.
   """
   there, present = embedding_table.read_songs(out), set(source.ids)
   kept = {
@@ -103,6 +146,7 @@ def plan(
   for name in sorted(there, key=lambda name: name not in present):
     by_content.setdefault(there[name].content, []).append(name)
   by_content.pop("", None)
+  by_content = by_content if moved else {}
   rest = [song for song in range(len(source.ids)) if song not in kept]
   labelled = {*kept} if embedding_table.has_labels(out) else set()
   for song, content in _contents(source, rest if by_content else [], threads):
@@ -112,11 +156,6 @@ def plan(
     elif content in by_content:
       names = by_content[content]
       kept[song] = names.pop() if len(names) > 1 else names[0]
-  if not kept:
-    raise errors.InputError(
-      f"{out} has none of these {len(source.ids)} songs as they are now, or is "
-      "of an earlier version: give another --out, or --force to replace it."
-    )
   todo = [song for song in rest if song not in kept]
   gone = there.keys() - present - set(kept.values())
   stale = kept.keys() - (labelled if source.has_files else set())

@@ -12,13 +12,10 @@ import pytest
 
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
-from pcl_jax.data import song_store
-from pcl_jax.data import song_writer
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.embedding.tables import row_index
 from pcl_jax.embedding.tables import song_table
-from pcl_jax.library import music_files
 from tests.support import music_run
 from tests.support.tiny import tiny_library
 
@@ -135,6 +132,7 @@ def test_a_library_in_another_place_keeps_its_vectors(
   assert table.paths[0] == str(tmp_path / "disk/a/one sample.wav")
 
 
+@pytest.mark.long
 def test_songs_of_an_album_known_by_its_folder_stay_together_when_it_moves(
   made, tmp_path, read_files
 ):
@@ -194,6 +192,96 @@ def test_an_interrupted_update_goes_on(made, tmp_path, monkeypatch, read_files):
   assert parquet.read_table(out) == whole
 
 
+@pytest.mark.parametrize(
+  "kind",
+  [
+    [],
+    pytest.param(["--per_patch"], marks=pytest.mark.long),
+    pytest.param(["--shard=1/1"], marks=pytest.mark.long),
+  ],
+)
+def test_finished_songs_are_kept_though_the_library_changes_before_the_end(
+  made, tmp_path, monkeypatch, read_files, capsys, kind
+):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  flags = [f"--audio={music}", BATCH, *kind]
+
+  def interrupted_after(parts: int) -> list[str]:
+    write, left = embedding_table.write, parts
+
+    def limited(path, *args):
+      nonlocal left
+      if path.name.startswith("0"):
+        if not left:
+          raise KeyboardInterrupt
+        left -= 1
+      write(path, *args)
+
+    read_files.clear()
+    with monkeypatch.context() as patch:
+      patch.setattr(embedding_table, "write", limited)
+      with pytest.raises(KeyboardInterrupt):
+        _embed(made, *flags, out=out)
+    return read_files
+
+  interrupted_after(3)
+  _change_library(music)
+  capsys.readouterr()
+  assert "short.wav" not in interrupted_after(1)
+  assert "songs have changed since" in capsys.readouterr().out
+  tiny_library.write_song(music / "b/other.wav", 700.0, seconds=5.0)
+  interrupted_after(2)
+  assert not out.exists()
+  read_files.clear()
+  assert not _embed(made, *flags, out=out)
+  assert len(read_files) == 2
+  assert "no longer there" not in capsys.readouterr().out
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, *flags, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  assert not out.with_name(out.name + embedding_run.PARTS).exists()
+
+
+@pytest.mark.long
+def test_an_interrupted_update_keeps_what_it_finished_when_more_changes(
+  made, tmp_path, monkeypatch, read_files, capsys
+):
+  monkeypatch.setattr(embedding_run, "PART_BATCHES", 0)  # A song is a part.
+  music, out = tmp_path / "music", tmp_path / "music.parquet"
+  shutil.copytree(made / "music", music)
+  flags = [f"--audio={music}", BATCH]
+  assert not _embed(made, *flags, out=out)
+  _change_library(music)
+  with monkeypatch.context() as patch:
+    patch.setattr(embedding_run, "failures_path", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      _embed(made, *flags, out=out)
+  tiny_library.write_song(music / "a" / "new.wav", 600.0, seconds=5.0)
+  (music / "b/c/long.flac").rename(music / "long.flac")
+  read_files.clear()
+  capsys.readouterr()
+  assert not _embed(made, *flags, out=out)
+  assert read_files == ["new.wav"]
+  printed = capsys.readouterr().out
+  assert "2 are new or changed, 3 are as they were in the table; 1 songs" in (
+    printed
+  )
+  whole = tmp_path / "whole.parquet"
+  assert not _embed(made, *flags, out=whole)
+  assert parquet.read_table(out) == parquet.read_table(whole)
+  for seconds in (6.0, 7.0):
+    tiny_library.write_song(music / "a" / "new.wav", 700.0, seconds=seconds)
+    with monkeypatch.context() as patch:
+      patch.setattr(embedding_run, "failures_path", lambda *_: 1 / 0)
+      with pytest.raises(ZeroDivisionError):
+        _embed(made, *flags, out=out)
+  read_files.clear()
+  assert not _embed(made, *flags, "--force", out=out)
+  assert len(read_files) == 5
+
+
 def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
   made, tmp_path, read_files
 ):
@@ -211,7 +299,9 @@ def test_songs_that_cannot_be_read_are_tried_again_in_an_update(
   assert [one["id"] for one in failures] == ["broken.mp3"]
 
 
-@pytest.mark.parametrize("kind", [[], ["--per_patch"]])
+@pytest.mark.parametrize(
+  "kind", [[], pytest.param(["--per_patch"], marks=pytest.mark.long)]
+)
 def test_songs_that_could_not_be_read_are_tried_again_where_nothing_else_is_new(
   made, tmp_path, capsys, monkeypatch, kind
 ):
@@ -246,62 +336,4 @@ def test_songs_that_could_not_be_read_are_tried_again_where_nothing_else_is_new(
   ]
   assert json.loads(embedding_run.failures_path(out).read_text()) == []
   assert not _embed(made, *flags, out=out)
-  assert "nothing to do" in capsys.readouterr().out
-
-
-def test_a_data_set_that_has_grown_is_embedded_as_far_as_it_is_new(
-  made, data, tmp_path, monkeypatch
-):
-  store = song_store.SongStore(data / song_store.FILE_NAME)
-  ids = store.song_ids.tolist()
-  meta = [
-    {"id": ids[0], "song_name": "One", "artist_name_basket": ["A", "B"]},
-    {"id": ids[2], "song_name": "Two", "artist_name_basket": []},
-  ]
-  (data / "kakao_meta").mkdir()
-  (data / "kakao_meta" / "song_meta.json").write_text(json.dumps(meta))
-  smaller = tmp_path / "smaller"
-  smaller.mkdir()
-  writer = song_writer.SongWriter(smaller / song_store.FILE_NAME)
-  writer.add((i, store.read_song(row)) for row, i in enumerate(ids) if row % 3)
-  writer.finish({})
-  out = tmp_path / "data.parquet"
-  assert not _embed(made, f"--data={smaller}", BATCH, out=out)
-  read, songs = song_store.SongStore.read_song, []
-
-  def watched(self, position):
-    songs.append(position)
-    return read(self, position)
-
-  monkeypatch.setattr(song_store.SongStore, "read_song", watched)
-  assert not _embed(made, f"--data={data}", BATCH, out=out)
-  assert sorted(songs) == list(range(0, 60, 3))  # Threads read them.
-  whole = tmp_path / "whole.parquet"
-  assert not _embed(made, f"--data={data}", BATCH, out=whole)
-  assert parquet.read_table(out) == parquet.read_table(whole)
-  names = song_table.read_table(out).names
-  assert names == ("A, B - One", "", "Two") + 57 * ("",)
-
-
-def test_paths_and_labels_follow_a_data_set_whose_songs_are_the_same(
-  made, data, tmp_path, monkeypatch, capsys
-):
-  ids = song_store.SongStore(data / song_store.FILE_NAME).song_ids.tolist()
-  out = tmp_path / "data.parquet"
-  assert not _embed(made, f"--data={data}", BATCH, out=out)
-  read = []
-  monkeypatch.setattr(song_store.SongStore, "read_song", read.append)
-  content = {"audio_dir": "/music", "ids": {"new/a.mp3": ids[0]}}
-  (data / music_files.IDS).write_text(json.dumps(content))
-  assert not _embed(made, f"--data={data}", BATCH, out=out)
-  assert song_table.read_table(out).paths[:2] == ["/music/new/a.mp3", ""]
-  (data / "kakao_meta").mkdir()
-  meta = [{"id": ids[1], "song_name": "One", "artist_name_basket": ["Ann"]}]
-  (data / "kakao_meta" / "song_meta.json").write_text(json.dumps(meta))
-  assert not _embed(made, f"--data={data}", BATCH, out=out)
-  table = song_table.read_table(out)
-  assert table.names[:2] == ["", "Ann - One"]
-  assert table.facts.artist_names(1) == ["Ann"] and not read
-  capsys.readouterr()
-  assert not _embed(made, f"--data={data}", BATCH, out=out)
   assert "nothing to do" in capsys.readouterr().out

@@ -48,6 +48,14 @@ def test_albums_of_one_name_are_told_apart(tagged, tmp_path, monkeypatch):
   assert song_labels.of_file("d/4.flac").album_id == ids[3]
 
 
+def test_an_album_that_is_known_by_its_folder_moves_with_it():
+  moved = song_labels.moved_album
+  assert moved("best / /a\\xe9", "/a\udce9/1.mp3", "/b/2.mp3") == "best / /b"
+  assert moved("best / ann", "/a/1.mp3", "/b/1.mp3") == "best / ann"
+  assert moved("best / /a", "/a/1.mp3", "/a/1.mp3") == "best / /a"
+  assert moved("", "/a/1.mp3", "/b/1.mp3") == ""
+
+
 def test_what_is_no_name_and_no_file_has_no_labels(tagged, tmp_path):
   path = tagged("a.flac", artist="Unknown Artist", album="Unknown Album")
   for one in (path, tmp_path / "absent.mp3"):

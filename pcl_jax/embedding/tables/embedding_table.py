@@ -243,6 +243,11 @@ def read_about(path: pathlib.Path) -> dict[str, Any]:
   return about
 
 
+def about_of(like: pa.Schema) -> dict[str, Any]:
+  """Returns the provenance that `schema` was given."""
+  return json.loads(like.metadata[_KEY])
+
+
 class TableFile:
   """A table of songs on disk, whose vectors are read apart from the rest."""
 
