@@ -8,25 +8,40 @@ function say(text) {
   byId("said").hidden = !text;
 }
 
-// Asks the server; what it refuses is shown, and null is returned.
-async function ask(path, given = [], request = {}) {
+// Asks the server; what it refuses is shown, and null is returned. Nothing is
+// shown of what is no longer wanted.
+async function ask(path, given = [], request = {}, wanted = () => true) {
   const query = new URLSearchParams(given.filter(([, value]) => value !== ""));
+  let error = "The server does not answer.";
   try {
     const answer = await fetch(`api/${path}?${query}`, request);
     if (answer.ok) {
-      say("");
+      if (wanted()) say("");
       return answer;
     }
-    const { error } = await answer.json();
-    say(error);
+    ({ error } = await answer.json());
   } catch {
-    say("The server does not answer.");
+    // It is down, or breaks off.
   }
+  if (wanted()) say(error);
   return null;
 }
 
 async function askForJson(...given) {
   return (await ask(...given))?.json() ?? null;
+}
+
+// Questions of one kind, of which only the last one's answer is wanted.
+class Questions {
+  constructor() {
+    this.count = 0;
+  }
+
+  // Returns what tells whether no other one was asked since.
+  next() {
+    const mine = ++this.count;
+    return () => mine === this.count;
+  }
 }
 
 function minutes(seconds) {
@@ -108,7 +123,10 @@ class LibraryPage {
     this.mine = new SongList(this, byId("mine"), (song, i) => [small(`Remove ${song.name}`, "\u00d7", () => this.drop(i))]);
     this.shape = byId("shape");
     this.chosen = null; // A song, or a file that was sent.
-    this.asked = 0;
+    this.sought = new Questions();
+    this.asked = new Questions();
+    this.paths = new Questions();
+    this.sent = null; // The answer to a file.
   }
 
   start() {
@@ -131,6 +149,7 @@ class LibraryPage {
       this.findPath();
     });
     byId("keep-way").addEventListener("click", () => this.keep(this.way.songs));
+    byId("play-list").hidden = !audio;
     byId("play-list").addEventListener("click", () => this.mine.songs.length && this.player.play(this.mine.songs, 0));
     byId("smooth").addEventListener("click", () => this.smooth());
     byId("clear").addEventListener("click", () => this.set([]));
@@ -144,9 +163,9 @@ class LibraryPage {
   }
 
   async seek(words) {
-    const asked = ++this.asked;
-    const answer = await askForJson("songs", [["q", words], ["k", 20]]);
-    if (answer && asked === this.asked) this.found.show(answer.songs);
+    const wanted = this.sought.next();
+    const answer = await askForJson("songs", [["q", words], ["k", 20]], {}, wanted);
+    if (answer && wanted()) this.found.show(answer.songs);
   }
 
   async choose(song) {
@@ -169,11 +188,17 @@ class LibraryPage {
   async refresh() {
     const song = this.chosen;
     if (!song) return;
-    const given = this.wishes();
-    const answer = song.file
-      ? await askForJson("similar", given, { method: "POST", body: song.file })
-      : await askForJson("similar", [["like", song.id], ...given]);
-    if (this.chosen !== song) return;
+    const wanted = this.asked.next();
+    if (song.file) {
+      await Promise.allSettled([this.sent]); // The server takes one at a time.
+      if (!wanted()) return;
+    }
+    const like = song.file ? [] : [["like", song.id]];
+    const request = song.file ? { method: "POST", body: song.file } : {};
+    const asking = askForJson("similar", [...like, ...this.wishes()], request, wanted);
+    if (song.file) this.sent = asking;
+    const answer = await asking;
+    if (!wanted()) return;
     this.showChosen(song, answer);
     this.near.show(answer?.songs ?? []);
     await this.map?.mark(song.id, this.near.songs.map((one) => one.id));
@@ -211,7 +236,9 @@ class LibraryPage {
       return;
     }
     const k = byId("steps").elements.k.value;
-    const answer = await askForJson("path", [["from", this.from.id], ["to", this.to.id], ["k", k]]);
+    const wanted = this.paths.next();
+    const answer = await askForJson("path", [["from", this.from.id], ["to", this.to.id], ["k", k]], {}, wanted);
+    if (!wanted()) return;
     this.way.show(answer?.songs ?? []);
     byId("keep-way").hidden = !answer;
   }

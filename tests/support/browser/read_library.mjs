@@ -115,6 +115,23 @@ try {
   result.said = said.filter((one) => !one.includes("status of 400")); // Of it.
   await page.getByLabel("Most minutes").fill("");
   await page.waitForFunction(() => document.getElementById("said").hidden);
+  // Of two answers the one to the newer question stays, whichever comes last.
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route(/api\/similar.*[?&]k=3&/, async (route) => {
+    await held;
+    await route.continue();
+  });
+  const older = page.waitForRequest(/api\/similar.*[?&]k=3&/);
+  const late = page.waitForResponse(/api\/similar.*[?&]k=3&/);
+  await page.locator("#shape [name=k]").fill("3");
+  await older;
+  await page.locator("#shape [name=k]").fill("4");
+  await page.waitForFunction(() => document.querySelectorAll("#near li").length === 4);
+  release();
+  await (await late).finished();
+  await page.evaluate(() => fetch("api/health").then((one) => one.text()));
+  result.newest = await near.count();
   if (folder) await page.screenshot({ path: `${folder}/wide.png`, fullPage: true });
   await page.setViewportSize({ width: 390, height: 844 });
   // Wider than its window, a page would have to be moved sideways.
@@ -123,6 +140,14 @@ try {
   result.overhang = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (folder) await page.screenshot({ path: `${folder}/narrow.png`, fullPage: true });
   result.violations = await violations(page);
+  // Without audio nothing offers to play it.
+  await page.route("**/api/library?*", async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ json: { ...(await answer.json()), audio: false } });
+  });
+  await page.goto(url);
+  await page.waitForSelector("html[data-ready=yes]");
+  result.plays = await page.getByRole("button", { name: "Play", exact: true }).count();
   await page.goto(`${url}api/docs`);
   await page.waitForSelector("html[data-ready=yes]");
   result.addresses = await page.locator("main h2").allTextContents();

@@ -66,5 +66,7 @@ def test_the_page_finds_plays_and_lists_songs(tmp_path):
   assert read["saved"].count("#EXTINF") == 12
   assert read["injected"] == 0
   assert "give more" in read["refused"]
+  assert read["newest"] == 4
+  assert read["plays"] == 0
   assert read["overhang"] <= 0
   assert "POST /api/similar" in read["addresses"]
