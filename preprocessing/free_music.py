@@ -35,6 +35,7 @@ from preprocessing.free_packages import package_list
 from preprocessing.free_packages import package_source
 from preprocessing.library import library_build
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   args = parser.parse_args(argv)
   packages = package_list.read(args.list)
   source = package_source.Source(args.debs, args.unpacked)
+  library_settings.check_packages()
   jax_setup.start()
   with locks.hold(args.out, parser.prog):
     music_tree.gather(

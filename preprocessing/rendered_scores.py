@@ -33,6 +33,7 @@ from pcl_jax.data.splits import song_groups
 from preprocessing.library import decoding
 from preprocessing.library import library_build
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 from preprocessing.scores import rendering
 from preprocessing.scores import score_choice
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   corpus = args.corpus or music21_corpus
   soundfont = rendering.find_soundfont(args.soundfont)
   scores = score_choice.choose(corpus, args.scores, args.seed)
+  library_settings.check_packages()
   jax_setup.start()
   with locks.hold(args.out, parser.prog):
     made = rendering.render_all(

@@ -26,6 +26,7 @@ from preprocessing.free_packages import package_list
 from preprocessing.free_packages import package_source
 from preprocessing.library import library_build
 from preprocessing.library import library_report
+from preprocessing.library import library_settings
 from preprocessing.scores import rendering
 from preprocessing.scores import score_choice
 
@@ -76,6 +77,7 @@ def make(folder: pathlib.Path, *, scores: int, threads: int) -> pathlib.Path:
   Raises:
     InputError: packages, music21, fluidsynth or a soundfont cannot be had.
   """
+  library_settings.check_packages()
   folder.mkdir(parents=True, exist_ok=True)
   with locks.hold(folder, "benchmarks.pretrained"):
     _gather(folder, scores, threads)

@@ -6,15 +6,22 @@ import platform
 OF_TRAINING = ("numpy", "jax", "flax", "optax")
 
 
+def _version(name: str) -> str | None:
+  try:
+    return metadata.version(name)
+  except metadata.PackageNotFoundError:
+    return None
+
+
 def own() -> str:
   """Returns the version of pcl_jax; "unknown" where it is not installed."""
-  try:
-    return metadata.version("pcl_jax")
-  except metadata.PackageNotFoundError:
-    return "unknown"
+  return _version("pcl_jax") or "unknown"
 
 
-def installed(*names: str) -> dict[str, str]:
-  """Returns the versions of Python and packages, by default `OF_TRAINING`."""
-  found = {name: metadata.version(name) for name in names or OF_TRAINING}
+def installed(*names: str) -> dict[str, str | None]:
+  """Returns the versions of Python and packages, by default `OF_TRAINING`.
+
+  The version of a package that is not installed is None.
+  """
+  found = {name: _version(name) for name in names or OF_TRAINING}
   return {"python": platform.python_version()} | found

@@ -369,6 +369,7 @@ def build_library(
     InputError: the folder is absent or has nothing usable, the output is
       taken or was made with other settings, or a setting is bad.
   """
+  library_settings.check_packages()
   if not audio_dir.is_dir():
     raise errors.InputError(
       f"{audio_dir} is not a folder: give the folder of your music as --audio."

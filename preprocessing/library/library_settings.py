@@ -7,6 +7,7 @@ from typing import Any
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
+from pcl_jax.common import extras
 from pcl_jax.data.splits import song_groups
 from preprocessing.library import credits
 from preprocessing.library import library_store
@@ -32,6 +33,11 @@ DEFAULTS = {
   "seed": 0,
   "split_by": song_groups.SONG,
 }
+
+
+def check_packages() -> None:
+  """Raises InputError where a package is absent that the last steps need."""
+  extras.check("making a data set", "iterstrat", "gensim")
 
 
 def check_window(window: library_store.Window) -> None:

@@ -18,13 +18,13 @@ import math
 import pathlib
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.common import command_line
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import extras
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
@@ -170,13 +170,15 @@ def format_results(results: dict[str, Any]) -> str:
 
 def draw(results: dict[str, Any], path: pathlib.Path) -> None:
   """Draws a curve for each kind of change, as PNG."""
+  from matplotlib import figure
+
   names = list(dict.fromkeys(row["change"] for row in results["changes"]))
   columns = min(4, len(names))
   lines = -(-len(names) // columns)
-  figure = matplotlib.figure.Figure(  # pyplot would ask for a display.
+  made = figure.Figure(  # pyplot would ask for a display.
     (3.4 * columns, 2.8 * lines + 0.4), layout="constrained"
   )
-  grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+  grid = made.subplots(lines, columns, squeeze=False, sharey=True).ravel()
   for axes, name in zip(grid, names, strict=False):
     rows = [row for row in results["changes"] if row["change"] == name]
     _draw_change(axes, rows, results)
@@ -184,11 +186,9 @@ def draw(results: dict[str, Any], path: pathlib.Path) -> None:
   for axes in grid[len(names) :]:
     axes.set_visible(False)
   handles, labels = grid[0].get_legend_handles_labels()
-  figure.legend(
-    handles, labels, loc="outside lower center", ncols=3, fontsize=9
-  )
+  made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
   with storage.write_aside(path) as partial:
-    figure.savefig(partial, format="png", dpi=110)
+    made.savefig(partial, format="png", dpi=110)
 
 
 def _draw_change(axes: Any, rows: list[dict], results: dict[str, Any]) -> None:
@@ -244,6 +244,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   add("--plot", **path, help="PNG file for the curves")
   flags = parser.parse_args(argv)
   jax_setup.start()
+  extras.check("the probe", "iterstrat")
+  if flags.plot:
+    extras.check("--plot", "matplotlib")
   workdir = flags.workdir
   results, table = measure(
     workdir,
