@@ -16,16 +16,18 @@ import re
 import secrets
 import threading
 import time
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flax import traverse_util
-import ml_collections
 
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import hosts
 from pcl_jax.common import storage
+
+if TYPE_CHECKING:  # The report imports this, and its extra lacks the package.
+  import ml_collections
 
 IDS = "trackers.json"  # In the workdir: the run's name on each server.
 PROJECT = "pcl_jax"
@@ -300,7 +302,7 @@ def check(names: Sequence[str]) -> None:
 
 
 def open_all(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, first_step: int
+  config: "ml_collections.ConfigDict", workdir: pathlib.Path, first_step: int
 ) -> list[Tracker]:
   """Opens the trackers of a config in the first process; others have none.
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -19,6 +20,15 @@ from preprocessing.scores import rendering
 from preprocessing.scores import score_choice
 
 ROOT = pathlib.Path(__file__).parents[2]
+# What only the extra `all` has, made impossible to import.
+_IMPORT = """
+import importlib, sys
+absent = "ml_collections tensorboardX gensim iterstrat sklearn"
+absent += " tensorflow_datasets matplotlib"
+sys.modules.update(dict.fromkeys(absent.split()))
+for name in sys.argv[1:]:
+  importlib.import_module(name)
+"""
 
 
 @pytest.fixture
@@ -35,6 +45,17 @@ def _worked(*_, **__):
 def test_the_version_of_an_absent_package_is_none():
   found = versions.installed("numpy", "absent-package")
   assert found["numpy"] and found["absent-package"] is None
+
+
+def test_commands_that_need_no_training_start_without_its_packages():
+  names = "pcl_jax.report", "pcl_jax.evaluate", "preprocessing.own_library"
+  done = subprocess.run(
+    [sys.executable, "-c", _IMPORT, *names],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
 
 
 def test_a_library_is_not_decoded_where_it_cannot_be_split(
