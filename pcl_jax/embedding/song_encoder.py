@@ -297,12 +297,14 @@ class SongEncoder:
       there are.
     """
     digest = self.about["weights_sha256"]
-    found, reason = model_card.read_evaluation(
-      pathlib.Path(self.about["workdir"]), digest
-    )
-    meta = self.meta
-    if found or not meta.get("evaluation"):
-      meta = meta | {"evaluation": found}
+    workdir = pathlib.Path(self.about["workdir"])
+    found, reason = model_card.read_evaluation(workdir, digest)
+    kept = None if found else self.meta.get("evaluation")
+    if kept and self.meta.get("evaluated_sha256") != digest:
+      kept = None
+      where = self.about["workdir"]
+      reason = f"those of {where}/config.json are of other weights"
+    meta = self.meta | {"evaluation": found or kept}
     config = bundle_files.config_of(self.network, meta, digest)
     golden = golden_audio.make(self, BATCH_PATCHES)
     return config, golden, "" if meta["evaluation"] else reason

@@ -126,6 +126,7 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
     "config": origin["config"],
     "versions": origin["versions"],
     "evaluation": origin["evaluation"],
+    "evaluated_sha256": config.get("weights_sha256"),
   }
   return Bundle(with_arrays(network, arrays), meta, golden)
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -189,6 +190,28 @@ def test_the_card_has_the_results_of_the_same_weights(encoder, tmp_path):
   path.write_text(json.dumps(_results("0" * 64)))
   assert "of other weights" in made.save(tmp_path / "c")
   assert "model-index" not in _header(tmp_path / "c")
+
+
+def test_the_results_of_a_bundle_do_not_pass_to_other_weights(whole, tmp_path):
+  folder = shutil.copytree(whole, tmp_path / "a")
+  path = folder / bundle_files.CONFIG
+  config = json.loads(path.read_text())
+  config["origin"]["evaluation"] = {
+    "songs": 60, "fingerprint": "d" * 64, "metrics": [],
+  }  # fmt: skip
+  path.write_text(json.dumps(config))
+  evaluated = pcl_jax.load(folder, verify=False)
+  half = half_precision.rounded(evaluated)
+  stored = safetensors.numpy.load_file(folder / bundle_files.WEIGHTS)
+  stored[WEIGHT][0, 0] += 1
+  safetensors.numpy.save_file(stored, folder / bundle_files.WEIGHTS)
+  for other in (half, pcl_jax.load(folder, verify=False)):
+    assert other.about["weights_sha256"] != evaluated.about["weights_sha256"]
+    found, _, reason = other.described()
+    assert found["origin"]["evaluation"] is None
+    assert "config.json are of other weights" in reason
+  found, _, reason = evaluated.described()
+  assert (found["origin"]["evaluation"]["songs"], reason) == (60, "")
 
 
 def test_a_card_says_where_no_licence_was_decided(whole):
