@@ -304,11 +304,22 @@ def config_of(
   }
 
 
+def _is_ours(folder: pathlib.Path) -> bool:
+  """Tells a bundle, also a spoiled one, from other models of such files."""
+  if not checkpoint_files.is_bundle(folder):
+    return False
+  try:
+    config = storage.read_json(folder / CONFIG)
+  except (OSError, ValueError, RecursionError):
+    return (folder / GOLDEN).is_file()  # A name that others do not have.
+  return isinstance(config, dict) and config.get("format") == FORMAT
+
+
 def check_free(out: pathlib.Path, *, force: bool) -> None:
   """Raises InputError where a bundle may not be written to a place."""
   if not os.path.lexists(out):
     return
-  if not checkpoint_files.is_bundle(out):
+  if not _is_ours(out):
     raise errors.InputError(
       f"{out} exists and is not a bundle: give another --out."
     )

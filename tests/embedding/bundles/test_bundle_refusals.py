@@ -190,6 +190,25 @@ def test_only_a_bundle_is_replaced_and_only_when_asked(encoder, bundle):
   assert names == ["my-encoder", "other"]
 
 
+@pytest.mark.parametrize("format", [None, "pcl_jax.torch"])
+def test_a_model_of_another_kind_is_not_replaced(encoder, bundle, format):
+  (bundle / bundle_files.GOLDEN).unlink()
+  _set(bundle, ["format"], format)
+  before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+  for force in (False, True):
+    with pytest.raises(pcl_jax.InputError, match="exists and is not a bundle"):
+      encoder.save(bundle, force=force)
+  assert {p.name: p.read_bytes() for p in bundle.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", bundle_files.FILES)
+def test_a_bundle_that_lacks_a_file_or_its_end_is_replaced(bundle, name):
+  _cut(bundle / name)
+  bundle_files.check_free(bundle, force=True)
+  (bundle / name).unlink()
+  bundle_files.check_free(bundle, force=True)
+
+
 @pytest.mark.parametrize("license", ["", "MIT", "../x", "my own terms"])
 def test_a_licence_that_hubs_do_not_read_is_refused(encoder, tmp_path, license):
   with pytest.raises(pcl_jax.InputError, match="licence .* is no identifier"):
