@@ -125,7 +125,7 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
     "data": origin["data"],
     "config": origin["config"],
     "versions": origin["versions"],
-    "evaluation": origin["evaluation"],
+    "evaluation": origin.get("evaluation"),
     "evaluated_sha256": config.get("weights_sha256"),
   }
   return Bundle(with_arrays(network, arrays), meta, golden)
@@ -160,7 +160,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
       raise ValueError(f"its step is {step!r}")
     for key in ("other_encoders", "data", "config", "versions"):
       _ = {} | origin[key]
-    _ = {} | origin.get(_BEGUN, {})
+    _ = {} | origin.get(_BEGUN, {}) | (origin.get("evaluation") or {})
     melspectrogram.check_settings({} | config["feature"], str(path))
     rate_hz = config["sample_rate_hz"]
     if rate_hz != config["feature"]["sample_rate_hz"]:

@@ -111,6 +111,10 @@ _FAULTS = {
   ),
   "no format": (lambda f: _set(f, ["format"], "x"), "has no format 'pcl_jax"),
   "no step": (lambda f: _set(f, ["origin", "step"], "x"), "its step is 'x'"),
+  "odd results": (
+    lambda f: _set(f, ["origin", "evaluation"], 3),
+    "cannot be read as that of",
+  ),
   "no origin": (lambda f: _set(f, ["origin"], 3), "cannot be read as that of"),
   "wide": (
     lambda f: _set(f, ["architecture", "width"], 10**9),
@@ -145,6 +149,14 @@ def test_what_is_not_as_it_was_exported_is_refused(bundle, fault):
   assert "\n" not in str(caught.value)
   after = {p: p.read_bytes() for p in bundle.parent.rglob("*") if p.is_file()}
   assert after == before
+
+
+def test_a_bundle_without_an_entry_on_results_has_none(bundle):
+  path = bundle / bundle_files.CONFIG
+  config = json.loads(path.read_text())
+  del config["origin"]["evaluation"]
+  path.write_text(json.dumps(config))
+  assert pcl_jax.load(bundle, verify=False).meta["evaluation"] is None
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "golden.npz"])
