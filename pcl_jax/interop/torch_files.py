@@ -58,12 +58,13 @@ def write(
   """Writes an encoder's state dict; `out` ends in .safetensors or .pt.
 
   Raises:
-    InputError: the file exists and is not to be replaced, has another suffix
-      or needs PyTorch, which is not installed.
+    InputError: the file exists and is not to be replaced, has another suffix,
+      needs PyTorch, which is not installed, or weights are not finite.
     OSError: it cannot be written.
   """
   check_out(out, force=force)
   arrays = torch_names.state_dict(encoder)
+  bundle_files.check_finite(arrays, "the encoder")
   out.parent.mkdir(parents=True, exist_ok=True)
   with storage.write_aside(out) as partial:
     if out.suffix == SAFE:

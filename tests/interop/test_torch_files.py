@@ -63,6 +63,14 @@ def test_a_file_of_either_network_is_one_of_its_state_dict(name, tmp_path):
   assert torch_names.architecture_of(found)["backbone_type"] == name
 
 
+def test_weights_that_are_not_finite_are_not_written(drawn, tmp_path):
+  nan = drawn | {"fc_audio.fc.3.bias": np.full(128, np.nan, np.float32)}
+  encoder = torch_names.load_encoder(nan)
+  with pytest.raises(pcl_jax.InputError, match="not finite, in fc_audio.fc.3"):
+    torch_files.write(tmp_path / "a.safetensors", encoder)
+  assert not list(tmp_path.iterdir())
+
+
 def _refused(file: pathlib.Path, out: pathlib.Path, message: str) -> str:
   with pytest.raises(pcl_jax.InputError, match=message) as caught:
     import_weights.main([f"--torch={file}", f"--out={out}"])
