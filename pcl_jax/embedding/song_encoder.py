@@ -280,7 +280,7 @@ class SongEncoder:
       InputError: `out` is something else, weights are not finite, or the
         licence is no identifier.
     """
-    out = file_names.path(out).absolute()
+    out = file_names.path(out)
     bundle_files.check_free(out, force=force)
     config, golden, reason = self.described()
     arrays = bundle_files.arrays_of(self.network)

@@ -3,6 +3,7 @@
 import ast
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -125,3 +126,16 @@ def test_what_is_there_is_replaced_only_when_that_is_asked_for(made, tmp_path):
   torch_export.write(out, encoder, force=True)
   assert {path.name for path in out.iterdir()} == FILES | {".git"}
   assert (out / "modeling_pcl.py").read_bytes() == MODULE.read_bytes()
+
+
+@pytest.mark.parametrize("place", [".", "inner/.."])
+def test_the_folder_where_one_is_gets_its_own_name(
+  made, tmp_path, monkeypatch, place
+):
+  out = shutil.copytree(made[1], tmp_path / "my-copy")
+  (out / "inner").mkdir()
+  monkeypatch.chdir(out)
+  monkeypatch.setattr(song_encoder, "BATCH_PATCHES", 2)
+  torch_export.write(pathlib.Path(place), made[0], force=True)
+  assert [path.name for path in tmp_path.iterdir()] == ["my-copy"]
+  assert "# my-copy\n" in (out / "README.md").read_text()

@@ -357,6 +357,8 @@ def write(
   model_card.check_license(license)
   arrays = {name: np.asarray(one) for name, one in arrays.items()}
   check_finite(arrays, "the encoder")
+  if out.name in ("", ".."):  # Of the folder where one is, or one above it.
+    out = out.resolve()
   out.parent.mkdir(parents=True, exist_ok=True)
   partial = out.with_name(out.name + storage.PARTIAL)
   shutil.rmtree(partial, ignore_errors=True)
