@@ -12,6 +12,7 @@ No artist and no album is torn by a split.
 import dataclasses
 import os
 import pathlib
+import shutil
 
 import numpy as np
 
@@ -117,8 +118,12 @@ def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
   songs stay.
   """
   out = folds_dir.with_name(f"{folds_dir.name}-{share:g}")
-  for place in [] if out.exists() else folds.find(folds_dir):
-    data, folder = dataset.DataSet(place), out / place.name
+  if out.exists():
+    return out
+  unfinished = out.with_name(f"{out.name}.unfinished")
+  shutil.rmtree(unfinished, ignore_errors=True)
+  for place in folds.find(folds_dir):
+    data, folder = dataset.DataSet(place), unfinished / place.name
     data_folds.link_songs(data, folder)
     split = data.catalogue.split.copy()
     train = split == catalogues.TRAIN
@@ -129,4 +134,5 @@ def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
     kept = order[np.cumsum(frames) <= share * frames.sum()]
     split[train & ~np.isin(groups, kept)] = catalogues.NO_SPLIT
     dataclasses.replace(data.catalogue, split=split).save(folder)
+  unfinished.rename(out)
   return out
