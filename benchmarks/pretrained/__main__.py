@@ -67,9 +67,8 @@ def _train(flags: argparse.Namespace) -> None:
     config = real_runs.config_of(
       flags.recipe, seed, _data_dir(flags), sizes, flags.out
     )
-    settings = strategy_runs.settings_of(flags.recipe, config)
-    if strategy_runs.read_result(folder, settings) is None:
-      jobs.append((flags.recipe, config, folder))
+    jobs.append((flags.recipe, config, folder))
+  jobs = real_runs.unfinished(jobs)
   print(f"{len(flags.seeds) - len(jobs)} runs are there, {len(jobs)} to do")
   strategy_runs.run_all(jobs, flags.workers, real_runs.run_one)
 

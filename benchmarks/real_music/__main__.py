@@ -7,7 +7,8 @@ python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real \
 
 Stages, each of which goes on where it was interrupted:
   train     trains each recipe with each seed on each fold: all recipes with the
-            first seed, then with the second, and so on
+            first seed, then with the second, and so on; refuses results in
+            --out that are of other data or settings
   baselines computes vectors that need no training here, of the recordings of
             --data: mean and deviation of mel, MFCC and chroma, bliss-audio and
             musicnn (their folders: --bliss, --musicnn)
@@ -68,12 +69,7 @@ def planned(flags: argparse.Namespace) -> list[tuple]:
 
 
 def _train(flags: argparse.Namespace) -> None:
-  jobs = [
-    job
-    for job in planned(flags)
-    if strategy_runs.read_result(job[2], strategy_runs.settings_of(*job[:2]))
-    is None
-  ]
+  jobs = real_runs.unfinished(planned(flags))
   until = time.monotonic() + 60 * flags.minutes
   left = strategy_runs.run_all(jobs, flags.workers, real_runs.run_one, until)
   print(f"{len(jobs) - left} runs done, {left} left")

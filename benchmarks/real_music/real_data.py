@@ -9,6 +9,7 @@
 No artist and no album is torn by a split.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
@@ -16,6 +17,7 @@ import shutil
 
 import numpy as np
 
+from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
@@ -59,6 +61,8 @@ def _gather(folder: pathlib.Path, scores: int, processes: int) -> None:
     places[RENDERED] = folder / "scores" / rendering.AUDIO
   library = folder / "audio"
   library.mkdir(exist_ok=True)
+  if not scores and (library / RENDERED).is_symlink():  # Of an earlier call.
+    (library / RENDERED).unlink()
   for name, place in places.items():
     if not os.path.lexists(library / name):
       (library / name).symlink_to(place.absolute(), target_is_directory=True)
@@ -97,10 +101,33 @@ def make(folder: pathlib.Path, *, scores: int, threads: int) -> pathlib.Path:
   return folder / "data"
 
 
+def _songs(place: pathlib.Path) -> list[tuple[int, int]]:
+  """Returns the id and the checksum of each song of a data set."""
+  store = dataset.DataSet(place).store
+  return list(
+    zip(store.song_ids.tolist(), store.checksums.tolist(), strict=True)
+  )
+
+
+def _check_folds(out: pathlib.Path, places: Sequence[pathlib.Path]) -> None:
+  """Refuses folds that are not one of the songs of each place."""
+  if [_songs(one) for one in folds.find(out)] != list(map(_songs, places)):
+    raise errors.InputError(
+      f"{out} is not whole, or has other songs than {places[0].parent} has "
+      f"now: give another --out, or remove {out} to have it made again."
+    )
+
+
 def make_folds(folder: pathlib.Path) -> pathlib.Path:
-  """Divides the data set of `make` into folds; returns their folder."""
+  """Divides the data set of `make` into folds; returns their folder.
+
+  Raises:
+    InputError: there are folds of other songs.
+  """
   out = folder / "folds"
-  if not out.exists():
+  if out.exists():
+    _check_folds(out, [folder / "data"] * FOLDS)
+  else:
     data_folds.make(
       folder / "data",
       out,
@@ -115,10 +142,11 @@ def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
   """Makes folds with fewer hours to train on; returns their folder.
 
   Whole groups of training songs are left out, by chance; validation and test
-  songs stay.
+  songs stay. Raises InputError where there are such folds of other songs.
   """
   out = folds_dir.with_name(f"{folds_dir.name}-{share:g}")
   if out.exists():
+    _check_folds(out, folds.find(folds_dir))
     return out
   unfinished = out.with_name(f"{out.name}.unfinished")
   shutil.rmtree(unfinished, ignore_errors=True)

@@ -3,7 +3,7 @@
 A finished run leaves a result.json in its folder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 import contextlib
 import json
@@ -85,13 +85,15 @@ def settings_of(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def read_result(
-  folder: pathlib.Path, settings: dict[str, Any]
+  folder: pathlib.Path, settings: dict[str, Any], newer: Collection[str] = ()
 ) -> dict[str, Any] | None:
   """Returns the result of a run that was finished; None where there is none.
 
   Args:
     folder: of the run.
     settings: that it should have.
+    newer: names of settings that results of earlier versions lack; these are
+      not compared with them.
 
   Raises:
     InputError: it has others.
@@ -100,8 +102,13 @@ def read_result(
   if not path.exists():
     return None
   result = json.loads(path.read_text())
-  if result["settings"] != settings:
-    then = result["settings"]
+  then = result["settings"]
+  settings = {
+    key: value
+    for key, value in settings.items()
+    if key in then or key not in newer
+  }
+  if then != settings:
     keys = sorted(then.keys() | settings.keys())
     changed = [
       f"{key} was {then.get(key)!r} and is {settings.get(key)!r} now"

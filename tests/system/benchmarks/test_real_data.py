@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks.real_music import real_data
+from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import folds as fold_folders
+from preprocessing.free_packages import music_tree
+from preprocessing.scores import rendering
+from preprocessing.scores import score_choice
+from tests.support.tiny import tiny_data
 
 
 @pytest.fixture
@@ -50,3 +55,42 @@ def test_folds_with_less_are_whole_after_an_interruption(
   assert {one.name for one in own_folds.parent.iterdir()} == {
     "folds", "folds-0.5"
   }  # fmt: skip
+
+
+def test_folds_of_other_songs_are_refused(
+  folds, own_folds, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(real_data, "FOLDS", 2)
+  data = shutil.copytree(folds[0].directory, tmp_path / "data")
+  assert real_data.make_folds(tmp_path) == own_folds
+  real_data.thin(own_folds, 0.5)
+  assert real_data.thin(own_folds, 0.5).exists()
+  with monkeypatch.context() as patch:
+    patch.setattr(real_data, "FOLDS", 3)
+    with pytest.raises(errors.InputError, match="folds is not whole"):
+      real_data.make_folds(tmp_path)
+  other = tiny_data.tiny_catalogue(81)
+  shutil.rmtree(data)
+  tiny_data.tiny_store(data / "songs.lmdb", other)
+  other.save(data)
+  with pytest.raises(errors.InputError, match="folds .*other songs"):
+    real_data.make_folds(tmp_path)
+  shutil.rmtree(own_folds / "1")
+  shutil.move(data, own_folds / "1")
+  with pytest.raises(errors.InputError, match="folds-0.5 .*other songs"):
+    real_data.thin(own_folds, 0.5)
+
+
+def test_without_scores_those_of_an_earlier_call_are_left_out(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(music_tree, "gather", lambda *_: None)
+  monkeypatch.setattr(score_choice, "corpus_folder", lambda: tmp_path)
+  monkeypatch.setattr(score_choice, "choose", lambda *_, **__: [])
+  monkeypatch.setattr(rendering, "find_soundfont", lambda path: path)
+  monkeypatch.setattr(rendering, "render_all", lambda *_, **__: {})
+  audio = tmp_path / "audio"
+  real_data._gather(tmp_path, 3, 1)
+  assert {one.name for one in audio.iterdir()} == {"games", "scores"}
+  real_data._gather(tmp_path, 0, 1)
+  assert {one.name for one in audio.iterdir()} == {"games"}
