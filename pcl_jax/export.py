@@ -37,6 +37,7 @@ from typing import NamedTuple
 
 from absl import logging
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
@@ -88,6 +89,20 @@ def _told(
   return told
 
 
+def _told_of_file(
+  encoder: song_encoder.SongEncoder, flags: argparse.Namespace
+) -> list[str]:
+  """Returns what is said of a file, to which its user gives mono samples."""
+  told = [f"written to {flags.out}"]
+  if encoder.channels != channel_mix.MEAN:
+    words = channel_mix.in_words(encoder.meta["feature"])
+    told.append(
+      f"the encoder has learned from {words} of several channels, and not from "
+      "their mean: give the file the same"
+    )
+  return told
+
+
 def _write_torch(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
@@ -95,7 +110,7 @@ def _write_torch(
     flags.out, encoder, license=flags.license, force=flags.force
   )
   if flags.out.is_file():
-    return [f"written to {flags.out}"]
+    return _told_of_file(encoder, flags)
   return _told(encoder, flags, reason)
 
 
@@ -103,14 +118,14 @@ def _write_onnx(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
   onnx_files.write(flags.out, encoder, license=flags.license, force=flags.force)
-  return [f"written to {flags.out}"]
+  return _told_of_file(encoder, flags)
 
 
 def _write_stablehlo(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
   stablehlo_files.write(flags.out, encoder, force=flags.force)
-  told = [f"written to {flags.out}"]
+  told = _told_of_file(encoder, flags)
   if flags.license != model_card.NO_LICENSE:
     told.append("the file has no place for --license; say it beside the file")
   return told

@@ -14,6 +14,7 @@ import numpy as np
 from pcl_jax.common import errors
 
 MEAN, LEFT, LOUDEST = CHOICES = ("mean", "left", "loudest")
+_WORDS = {MEAN: "their mean", LEFT: "the left one", LOUDEST: "the loudest one"}
 
 
 def check(channels: str) -> None:
@@ -27,6 +28,11 @@ def check(channels: str) -> None:
 def of(feature: Mapping[str, Any]) -> str:
   """Returns the choice that settings of the feature name."""
   return feature.get("channels", MEAN)
+
+
+def in_words(feature: Mapping[str, Any]) -> str:
+  """Returns what is taken of several channels, as in `the left one`."""
+  return _WORDS[of(feature)]
 
 
 def check_same(

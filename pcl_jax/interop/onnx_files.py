@@ -30,6 +30,7 @@ def _metadata(encoder: song_encoder.SongEncoder, license: str) -> dict:
     "made_with": f"pcl_jax {versions.own()}",
     "sample_rate_hz": str(melspectrogram.SETTINGS.sample_rate_hz),
     "patch_seconds": str(song_patches.SECONDS),
+    "channels": encoder.channels,
     "feature": json.dumps(encoder.meta["feature"]),
     "weights_sha256": about["weights_sha256"],
     "strategy": about["strategy"],

@@ -86,6 +86,7 @@ def test_a_file_says_what_it_takes_and_what_it_is(encoder, session, tmp_path):
     "format_version": "1",
     "sample_rate_hz": "16000",
     "patch_seconds": "4.096",
+    "channels": "mean",
     "weights_sha256": encoder.about["weights_sha256"],
     "strategy": "SS",
     "step": "3",

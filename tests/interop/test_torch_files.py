@@ -12,7 +12,13 @@ import safetensors.numpy
 import pcl_jax
 from pcl_jax import export
 from pcl_jax import import_weights
+from pcl_jax.audio import channel_mix
+from pcl_jax.audio import melspectrogram
+from pcl_jax.embedding import encoder_loading
+from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.interop import onnx_files
+from pcl_jax.interop import stablehlo_files
 from pcl_jax.interop import torch_files
 from pcl_jax.interop import torch_names
 from tests.support.published import golden_weights
@@ -69,6 +75,30 @@ def test_weights_that_are_not_finite_are_not_written(drawn, tmp_path):
   with pytest.raises(pcl_jax.InputError, match="not finite, in fc_audio.fc.3"):
     torch_files.write(tmp_path / "a.safetensors", encoder)
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("channels", channel_mix.CHOICES)
+@pytest.mark.parametrize("form", ["torch", "onnx", "stablehlo"])
+def test_the_command_says_which_channels_a_file_is_to_be_given(
+  narrow_encoders, tmp_path, monkeypatch, capsys, form, channels
+):
+  encoder = narrow_encoders["sc_cnn"]
+  feature = melspectrogram.SETTINGS.as_dict(channels)
+  learned = song_encoder.SongEncoder(
+    encoder.network, encoder.about, encoder.meta | {"feature": feature}
+  )
+  monkeypatch.setattr(encoder_loading, "load", lambda *_, **__: learned)
+  for one in (onnx_files, stablehlo_files):
+    monkeypatch.setattr(one, "write", lambda *_, **__: None)
+  free = export._FORMATS[form]._replace(check_out=lambda *_, **__: None)
+  monkeypatch.setitem(export._FORMATS, form, free)
+  out = tmp_path / "a.safetensors"
+  export.main(["--workdir=run", f"--out={out}", f"--format={form}"])
+  told = capsys.readouterr().out.splitlines()
+  words = {"left": ["the left one"], "loudest": ["the loudest one"]}
+  assert told[0] == f"written to {out}"
+  assert len(told) == 1 + len(words.get(channels, []))
+  assert all(one in told[1] for one in words.get(channels, []))
 
 
 def _refused(file: pathlib.Path, out: pathlib.Path, message: str) -> str:

@@ -9,6 +9,7 @@ import pathlib
 import re
 from typing import Any
 
+from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 
@@ -207,7 +208,8 @@ def make(
     f"{training} The network is `{built['backbone_type']}` of width "
     f"{built['width']}.\n",
     "## Input\n",
-    f"Mono audio at {config['sample_rate_hz']} Hz; "
+    f"Mono audio at {config['sample_rate_hz']} Hz (of several channels, "
+    f"{channel_mix.in_words(config['feature'])}); "
     f"{config['patch']['mel_bands']} mel bands; patches of "
     f"{config['patch']['seconds']:g} s, whose mean is the song's vector. "
     "`config.json` has every setting.\n",

@@ -13,10 +13,12 @@ import yaml
 import pcl_jax
 from pcl_jax import embed
 from pcl_jax import export
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.embedding import half_precision
 from pcl_jax.embedding import song_encoder
 from pcl_jax.embedding.bundles import bundle_files
+from pcl_jax.embedding.bundles import model_card
 from pcl_jax.models import compiled_encoder
 from tests.support import quick_backbone
 from tests.support import quick_run
@@ -212,6 +214,17 @@ def test_the_results_of_a_bundle_do_not_pass_to_other_weights(whole, tmp_path):
     assert "config.json are of other weights" in reason
   found, _, reason = evaluated.described()
   assert (found["origin"]["evaluation"]["songs"], reason) == (60, "")
+
+
+def test_a_card_says_which_channels_are_taken(whole, encoder):
+  card = (whole / bundle_files.CARD).read_text()
+  assert "Mono audio at 16000 Hz (of several channels, their mean)" in card
+  feature = melspectrogram.SETTINGS.as_dict("left")
+  learned = song_encoder.SongEncoder(
+    encoder.network, encoder.about, encoder.meta | {"feature": feature}
+  )
+  card = model_card.make(learned.described()[0], "mit", "a")
+  assert "Mono audio at 16000 Hz (of several channels, the left one)" in card
 
 
 def test_a_card_says_where_no_licence_was_decided(whole):
