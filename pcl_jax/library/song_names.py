@@ -53,15 +53,15 @@ def records(folder: pathlib.Path) -> list[dict[str, Any]]:
   return _read(folder, "song_meta.json") or []
 
 
-def artists(record: dict[str, Any]) -> str:
-  """Returns the names of a song's artists; empty where none is known."""
-  names = ", ".join(map(str, record.get("artist_name_basket") or ()))
-  return file_names.shown(names)
+def artists(record: dict[str, Any]) -> list[str]:
+  """Returns the names of a song's artists; none where none is known."""
+  names = map(str, record.get("artist_name_basket") or ())
+  return [file_names.shown(name) for name in names]
 
 
 def title(record: dict[str, Any]) -> str:
   """Returns artist and title of a song; empty where neither is known."""
-  words = artists(record), str(record.get("song_name") or "")
+  words = ", ".join(artists(record)), str(record.get("song_name") or "")
   # A title may be the name of a file.
   return file_names.shown(" - ".join(filter(None, words)))
 

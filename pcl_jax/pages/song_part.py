@@ -52,9 +52,9 @@ def _columns(
   audio: list[str],
 ) -> dict[str, Any]:
   """Returns what the page's script reads, by column; cosines in thousandths."""
-  artists = [[name] if name else [] for name in sheet.artists]
   playlists = [[sheet.playlist_names[p] for p in ps] for ps in sheet.playlists]
-  lists = (sheet.genres, artists, [[one] for one in sheet.splits], playlists)
+  splits = [[one] for one in sheet.splits]
+  lists = sheet.genres, sheet.artists, splits, playlists
   has = dict(zip(chart_specs.BY, lists, strict=True))
   return song_map.columns(sheet.ids, sheet.names, placed, has) | {
     "near": near.rows.tolist(),

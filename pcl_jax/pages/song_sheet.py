@@ -1,6 +1,8 @@
 """What a page says of each song of a data set, and where it can be heard."""
 
+import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 from urllib import parse
@@ -23,7 +25,7 @@ class SongSheet:
   Attributes:
     ids: number of each song.
     names: artist and title, or the file, or the number.
-    artists: the artists of each song as one text.
+    artists: the artists of each song; those of one name have their number.
     genres: names of the sub-genres of each song.
     splits: part of the split of each song.
     playlists: numbers of the playlists that hold each song.
@@ -32,7 +34,7 @@ class SongSheet:
 
   ids: list[int]
   names: list[str]
-  artists: list[str]
+  artists: list[list[str]]
   genres: list[list[str]]
   splits: list[str]
   playlists: list[list[int]]
@@ -52,16 +54,29 @@ class SongSheet:
     )
 
 
-def _artists(made: catalogues.Catalogue, records: dict[int, dict]) -> list[str]:
-  """Returns the artists' names, or their numbers where these are not known."""
-  named = [
-    song_names.artists(records.get(number, {}))
-    for number in made.song_ids.tolist()
-  ]
-  numbers = (made.artists[i].tolist() for i in range(len(made)))
+def _artists(
+  made: catalogues.Catalogue, records: dict[int, dict]
+) -> list[list[str]]:
+  """Returns the artists of each song, one text for each of their numbers."""
+  songs = made.song_ids.tolist()
+  lists = [made.artists[row].tolist() for row in range(len(songs))]
+  names: dict[int, str] = {}
+  for song, numbers in zip(songs, lists, strict=True):
+    named = song_names.artists(records.get(song, {}))
+    if len(named) == len(numbers):  # Else it is not known whose they are.
+      for number, name in zip(numbers, named, strict=True):
+        names.setdefault(number, name)
+  for number in itertools.chain(*lists):
+    names[number] = names.get(number) or f"artist {number}"
+  alike = collections.Counter(names.values())
   return [
-    name or ", ".join(f"artist {number}" for number in some)
-    for name, some in zip(named, numbers, strict=True)
+    [
+      f"{names[number]} (artist {number})"
+      if alike[names[number]] > 1
+      else names[number]
+      for number in numbers
+    ]
+    for numbers in lists
   ]
 
 

@@ -101,6 +101,8 @@ def test_a_page_has_every_song_with_its_name_and_neighbours(page, made):
     titles = {lists["names"][i] for i in lists["of"][row]}
     rows = [i for i in range(30) if row in made.playlists[i]]
     assert len(titles) == len(rows)
+  of = songs["has"]["artist"]["of"]
+  assert [len(some) for some in of] == made.artists.lengths.tolist()
 
 
 def test_names_do_not_become_part_of_the_page(page):

@@ -1,5 +1,6 @@
 """Tests of pcl_jax.pages.song_sheet."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ from urllib import parse
 import pytest
 
 from pcl_jax.data import dataset
+from pcl_jax.data import ragged
 from pcl_jax.library import music_files
 from pcl_jax.pages import song_sheet
 from tests.support.tiny import tiny_run
@@ -64,7 +66,7 @@ def test_files_that_are_named_by_ids_are_found_in_any_folder(data, tmp_path):
 def test_songs_without_metadata_are_named_by_their_numbers(data):
   sheet = song_sheet.read(data)
   assert sheet.names[3] == f"song {sheet.ids[3]}"
-  assert sheet.artists[3].startswith("artist ")
+  assert all(one.startswith("artist ") for one in sheet.artists[3])
   assert sheet.playlist_names[3] == "playlist 3"
   made = data.catalogue
   for row in (0, 7):
@@ -72,3 +74,28 @@ def test_songs_without_metadata_are_named_by_their_numbers(data):
       i for i in range(len(made.playlists)) if row in made.playlists[i]
     ]
     assert sheet.playlists[row] == expected
+
+
+def test_songs_share_an_artist_where_the_look_up_counts_one(data, monkeypatch):
+  made, lists = data.catalogue, [[4, 9], [9], [], [4, 2], [2], [7, 5], [5]]
+  lists += [[]] * (len(made) - len(lists))
+  artists = ragged.Ragged.from_lists(lists)
+  monkeypatch.setattr(
+    data, "catalogue", dataclasses.replace(made, artists=artists)
+  )
+  # Artists 2 and 9 have one name, 2 has two, and a song lacks a name.
+  names = [["Ann", "Bob"], ["Bob"], [], ["Ann", "Bob"], ["Cid"], ["?"], ["Eve"]]
+  content = [
+    {"id": number, "artist_name_basket": some}
+    for number, some in zip(made.song_ids.tolist(), names, strict=False)
+  ]
+  folder = data.directory / "kakao_meta"
+  folder.mkdir()
+  (folder / "song_meta.json").write_text(json.dumps(content))
+  found = song_sheet.read(data).artists
+  for one in range(len(names)):
+    for other in range(len(names)):
+      counted = bool(set(lists[one]) & set(lists[other]))
+      assert bool(set(found[one]) & set(found[other])) == counted
+  assert found[:3] == [["Ann", "Bob (artist 9)"], ["Bob (artist 9)"], []]
+  assert found[5:7] == [["artist 7", "Eve"], ["Eve"]]
