@@ -40,6 +40,8 @@ SOUNDFONTS = tuple(
   )
 )
 _PROGRAM = "fluidsynth"
+# Begins the reasons that are not the score's own: these are tried again.
+_PASSING = f"{_PROGRAM} fails: "
 _RATE_HZ = melspectrogram.SETTINGS.sample_rate_hz
 
 
@@ -67,7 +69,11 @@ def find_soundfont(path: pathlib.Path | None) -> pathlib.Path:
 def play(
   midi: bytes, soundfont: pathlib.Path, work: pathlib.Path
 ) -> pathlib.Path:
-  """Renders a MIDI file to a mono FLAC file in the folder `work`."""
+  """Renders a MIDI file to a mono FLAC file in the folder `work`.
+
+  Raises:
+    Unreadable: it cannot be rendered now.
+  """
   written, played = work / "score.mid", work / "score.wav"
   written.write_bytes(midi)
   command = [_PROGRAM, "-n", "-i", "-q", "-r", str(_RATE_HZ), "-T", "wav"]
@@ -76,9 +82,14 @@ def play(
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode or not played.exists():
     said = (done.stderr.strip() or f"exit {done.returncode}").splitlines()
-    raise score_notes.Unreadable(f"{_PROGRAM} fails: {said[-1]}")
-  samples, rate_hz = soundfile.read(played, always_2d=True)
-  soundfile.write(work / "score.flac", samples.mean(axis=1), rate_hz)
+    raise score_notes.Unreadable(f"{_PASSING}{said[-1]}")
+  try:
+    samples, rate_hz = soundfile.read(played, always_2d=True)
+    soundfile.write(work / "score.flac", samples.mean(axis=1), rate_hz)
+  except soundfile.LibsndfileError as error:  # A full disk, mostly.
+    raise score_notes.Unreadable(
+      f"{_PASSING}its sound cannot be kept ({error.error_string})"
+    ) from error
   return work / "score.flac"
 
 
@@ -140,6 +151,12 @@ def _results(work: Any, scores: Sequence[Score], processes: int) -> Iterator:
     done = concurrent.futures.as_completed(todo)
     try:
       yield ((todo[one], one.result()) for one in done)
+    except concurrent.futures.BrokenExecutor as error:
+      raise errors.RunError(
+        "a process that renders scores was ended, as the system does where "
+        "memory runs out. The scores rendered so far are kept, and the same "
+        "command goes on; --processes=1 needs the least memory."
+      ) from error
     finally:
       pool.shutdown(wait=True, cancel_futures=True)
 
@@ -227,6 +244,7 @@ def render_all(
     score
     for score in scores
     if score.path not in made
+    or made[score.path]["failed"].startswith(_PASSING)
     or not made[score.path]["failed"]
     and not (data_dir / AUDIO / score.audio).exists()
   ]
@@ -246,23 +264,39 @@ def render_all(
   return chosen
 
 
-def _check_some(made: dict[str, dict[str, Any]], place: pathlib.Path) -> None:
+def _failures(
+  made: dict[str, dict[str, Any]],
+) -> tuple[dict[str, str], dict[str, str]]:
+  """Returns why scores failed, and those of them that are tried again."""
   failed = {path: one["failed"] for path, one in made.items() if one["failed"]}
+  return failed, {
+    path: why for path, why in failed.items() if why.startswith(_PASSING)
+  }
+
+
+def _check_some(made: dict[str, dict[str, Any]], place: pathlib.Path) -> None:
+  failed, passing = _failures(made)
   if len(failed) == len(made):
-    path, why = next(iter(failed.items()))
+    path, why = next(iter((passing or failed).items()))
+    again = "the same command tries" if passing else "delete it to try"
     raise errors.InputError(
-      f"none of {len(made)} scores can be rendered; the first is {path}: "
-      f"{why}. All are in {place}; delete it to try again."
+      f"none of {len(made)} scores can be rendered; one is {path}: "
+      f"{why}. All are in {place}; {again} again."
     )
 
 
 def summary(made: dict[str, dict[str, Any]], place: pathlib.Path) -> str:
   """Says how many scores were rendered, and names those that failed."""
-  failed = {path: one["failed"] for path, one in made.items() if one["failed"]}
+  failed, passing = _failures(made)
   plain = [path for path, one in made.items() if not one.get("with_repeats", 1)]
   lines = [
     f"scores: {len(made) - len(failed)} rendered, {len(plain)} without their "
     f"repeats, which cannot be read; {len(failed)} failed (all in {place})"
   ]
+  if passing:
+    lines.append(
+      f"  {len(passing)} of them by {_PROGRAM}: the same command tries these "
+      "again"
+    )
   lines += [f"  {path}: {why}" for path, why in list(failed.items())[:10]]
   return "\n".join(lines + (["  ..."] if len(failed) > 10 else []))

@@ -1,6 +1,7 @@
 """Tests of preprocessing.scores: what is drawn, and how it is played."""
 
 import importlib.util
+import os
 import shutil
 
 import numpy as np
@@ -100,6 +101,10 @@ def test_a_midi_file_has_the_notes_at_their_times():
   ]
 
 
+_PLAY = rendering.play
+_LAST = 'while [ "$1" != -F ]; do shift; done; last=$2'  # What it writes.
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
   """A parser and a renderer that know no music; returns what was rendered."""
@@ -165,6 +170,67 @@ def test_what_is_rendered_is_left_alone(tmp_path, fake):
   assert fake[9:] == ["bwv1.0.mxl"] and gone.exists()
   with pytest.raises(errors.InputError, match="seed: there 0, here 1"):
     _render(tmp_path, seed=1)
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch, fake):
+  """Writes a fluidsynth that does what a script says."""
+  monkeypatch.setattr(rendering, "play", _PLAY)
+  folder = tmp_path / "bin"
+  folder.mkdir()
+  path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+  monkeypatch.setenv("PATH", path)
+
+  def write(script):
+    (folder / "fluidsynth").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "fluidsynth").chmod(0o755)
+
+  return write
+
+
+@pytest.mark.parametrize(
+  "script, said",
+  [
+    ("kill -9 $$", "fluidsynth fails: exit -9"),
+    ("echo no library >&2; exit 127", "fluidsynth fails: no library"),
+    (f"{_LAST}; : > $last", "fluidsynth fails: its sound cannot be kept"),
+  ],
+)
+def test_what_fluidsynth_failed_at_is_tried_again(
+  tmp_path, program, script, said
+):
+  wave = tmp_path / "wave.wav"
+  soundfile.write(wave, np.zeros(1600), 16_000)
+  good = f'{_LAST}; cp "{wave}" "$last"'
+  # All but the first: one that is rendered is not rendered again.
+  once = tmp_path / "once"
+  program(f'if mkdir "{once}" 2>&-; then {good}; else {script}; fi')
+  made = _render(tmp_path)
+  failed = [path for path, one in made.items() if one["failed"]]
+  assert len(failed) == 10
+  whys = {made[path]["failed"] for path in failed if "bwv3" not in path}
+  assert len(whys) == 1 and whys.pop().startswith(said)
+  place = tmp_path / "data" / rendering.RECORD
+  assert "8 of them by fluidsynth" in rendering.summary(made, place)
+  program(good)
+  made = _render(tmp_path)
+  failed = [path for path, one in made.items() if one["failed"]]
+  assert failed and all("bwv3" in path for path in failed)
+  assert "by fluidsynth" not in rendering.summary(made, place)
+
+
+def test_where_fluidsynth_fails_at_all_the_same_command_tries_again(
+  tmp_path, program
+):
+  program("exit 1")
+  with pytest.raises(errors.InputError, match="the same command tries again"):
+    _render(tmp_path)
+
+
+def test_a_process_that_is_ended_is_said_without_a_traceback():
+  with pytest.raises(errors.RunError, match="the same command goes on"):
+    with rendering._results(os._exit, [1, 2], 2) as results:
+      list(results)
 
 
 def test_scores_that_all_fail_are_an_error(tmp_path, fake, monkeypatch):
