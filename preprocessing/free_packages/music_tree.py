@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from typing import Any
 import zipfile
+import zlib
 
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -90,12 +91,14 @@ class _Unpacking:
         with zipfile.ZipFile(copy) as archive:
           for member in archive.infolist():
             name = f"{os.path.splitext(entry.path)[0]}/{member.filename}"
-            if _suffix(name) in music_files.SOUND and ".." not in name:
+            inside = ".." not in name.split("/")
+            if inside and _suffix(name) in music_files.SOUND:
               with archive.open(member) as file:
                 self._take_sound(package_source.Entry(name, file))
-      except zipfile.BadZipFile as error:
+      # RuntimeError is of members that are encrypted or packed otherwise.
+      except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise package_source.Missing(
-          f"its {entry.path} is damaged ({error})"
+          f"its {entry.path} cannot be unpacked ({error})"
         ) from error
 
 

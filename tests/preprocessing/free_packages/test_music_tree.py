@@ -1,6 +1,7 @@
 """Tests of preprocessing.free_packages: music of packages in one folder."""
 
 import csv
+import io
 import os
 import shutil
 import subprocess
@@ -107,6 +108,56 @@ def test_a_damaged_deb_is_named(tmp_path):
   os.truncate(deb, deb.stat().st_size // 2)
   with pytest.raises(errors.InputError, match="game: .*damaged"):
     music_tree.gather([GAME], Source(tmp_path), tmp_path / "data")
+
+
+def test_names_with_two_dots_in_an_archive_are_names(tmp_path):
+  pack = tmp_path / "trees/game/usr/share/game/pak0.pk3"
+  pack.parent.mkdir(parents=True)
+  with zipfile.ZipFile(pack, "w") as archive:
+    for name in ("music/wait..for it.ogg", "intro...ogg", "a/../../out.ogg"):
+      archive.writestr(name, b"1")
+  data = tmp_path / "data"
+  music_tree.gather([GAME], Source(None, tmp_path / "trees"), data)
+  folder = "game/usr/share/game/pak0/"
+  assert _paths(data) == {
+    f"{folder}music/wait..for it.ogg", f"{folder}intro...ogg"
+  }  # fmt: skip
+
+
+def _damaged(content):
+  """An archive whose deflated member has other bits."""
+  found = io.BytesIO()
+  with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("music/a.ogg", content)
+  made = bytearray(found.getvalue())
+  made[40 + len("music/a.ogg")] ^= 0xFF
+  return bytes(made)
+
+
+def _flagged(place, value):
+  """An archive whose member says of itself that it is otherwise."""
+  found = io.BytesIO()
+  with zipfile.ZipFile(found, "w") as archive:
+    archive.writestr("music/a.ogg", b"1" * 100)
+  made = bytearray(found.getvalue())
+  for sign, offset in ((b"PK\3\4", 0), (b"PK\1\2", 2)):
+    made[made.index(sign) + place + offset] = value
+  return bytes(made)
+
+
+@pytest.mark.parametrize(
+  "pack",
+  [b"no zip", _damaged(bytes(range(256)) * 9), _flagged(6, 1), _flagged(8, 99)],
+  ids=["no archive", "other bits", "encrypted", "unknown method"],
+)
+def test_a_damaged_archive_costs_its_package_alone(tmp_path, capsys, pack):
+  _game(tmp_path / "trees/campaign")
+  _fill(tmp_path / "trees/game", {"usr/share/game/pak0.pk3": pack})
+  source, data = Source(None, tmp_path / "trees"), tmp_path / "data"
+  made = music_tree.gather([GAME, CAMPAIGN], source, data, allow_partial=True)
+  assert list(made) == ["campaign"]
+  said = "game: its usr/share/game/pak0.pk3 cannot be unpacked"
+  assert said in capsys.readouterr().out
 
 
 def test_music_among_effects_is_taken_where_the_list_names_it():
