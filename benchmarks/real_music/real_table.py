@@ -26,6 +26,8 @@ from pcl_jax.evaluation import representations
 
 CHANCE = representations.CHANCE
 MEAN_STD_MEL = representations.MEAN_STD_MEL
+# What each row is compared with.
+_BASES = (MEAN_STD_MEL, strategy_table.UNTRAINED)
 VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
 _STATISTICS = {
   representations.MEAN_MEL: mel_baselines.mean_mel,
@@ -138,18 +140,18 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
     for column, row in values.items()
   }
   first = columns[0]
-  differences = _against(values[first], means[first], MEAN_STD_MEL)
+  bases = [name for name in _BASES if name in rows]
+  differences = [_against(values[first], means[first], name) for name in bases]
   queries = values[first][CHANCE].shape[1]
-  lines = [
-    f"| {task}, {queries} queries | seeds | average precision | precision at 5 "
-    f"| look-up, precision at 5 | to {MEAN_STD_MEL}, average precision |",
-    "|---|---|---|---|---|---|",
-  ]
+  head = [f"{task}, {queries} queries", "seeds", "average precision"]
+  head += ["precision at 5", "look-up, precision at 5"]
+  head += [f"to {name}, average precision" for name in bases]
+  lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   order = sorted(rows, key=lambda name: -values[first][name].mean())
   for name in order:
     cells = [name, str(len(rows[name]))]
     cells += [_cell(values[c][name], means[c][name]) for c in columns]
-    cells.append(differences.get(name, ""))
+    cells += [one.get(name, "") for one in differences]
     lines.append(f"| {' | '.join(cells)} |")
   return [*lines, ""]
 

@@ -95,6 +95,11 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   beside = real_table.of_folder(folds[0].directory.parent, tmp_path, [tmp_path])
   assert text[text.index("| album, 64") :] in beside  # Not the machine's load.
   assert "| album | 20 | 1.5 | 3 | 1.000 [1.000, 1.000] |" in beside
+  _write_runs(folds, tmp_path, {"untrained": 50.0})
+  table = real_table.of_folder(folds[0].directory.parent, tmp_path)
+  head, _, first, *_ = table[table.index("| album, 64") :].splitlines()
+  assert head.endswith("| to untrained, average precision |")
+  assert first.count("| **+0.") == 2
   with pytest.raises(errors.InputError, match="no recipe that was trained"):
     real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
 
