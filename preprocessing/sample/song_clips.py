@@ -1,5 +1,6 @@
 """Songs of a sample as short files that a browser plays."""
 
+import os
 import pathlib
 
 import av
@@ -29,10 +30,13 @@ def write(path: pathlib.Path, samples: Float[np.ndarray, " samples"]) -> None:
   whole = np.round(kept.clip(-1, 1) * 32767).astype(np.int16)
   path.parent.mkdir(parents=True, exist_ok=True)
   # Exact: without random numbers in the file, the same song is the same bytes.
+  # With its protocol and absolute, so that no folder is taken for one.
   exact = {"fflags": "+bitexact"}
   with (
     storage.write_aside(path) as partial,
-    av.open(str(partial), "w", format="ogg", options=exact) as file,
+    av.open(
+      f"file:{os.path.abspath(partial)}", "w", format="ogg", options=exact
+    ) as file,
   ):
     stream = file.add_stream(
       "libopus",

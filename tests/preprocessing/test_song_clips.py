@@ -1,5 +1,7 @@
 """Tests of preprocessing.sample.song_clips."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import soundfile
@@ -24,6 +26,13 @@ def test_a_clip_is_the_beginning_of_its_song_and_always_the_same_bytes(
   peak = np.abs(np.fft.rfft(heard)).argmax() / seconds
   assert peak == pytest.approx(440, abs=1)
   assert np.abs(heard[-rate_hz // 50 :]).max() < 0.05  # Faded out.
+
+
+def test_a_clip_may_lie_in_a_folder_with_a_colon(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  place = pathlib.Path("music:v1", "x.ogg")
+  song_clips.write(place, np.zeros(1600, np.float32))
+  assert place.read_bytes()[:4] == b"OggS"
 
 
 def test_songs_are_synthesised_with_clips_where_these_are_wanted(tmp_path):
