@@ -126,7 +126,7 @@ def _unpack(
     "licence": package.licence,
     "version": found.version or "unknown",
     "sha256": found.sha256 or "unknown",
-    "as_listed": not found.sha256 or found.sha256 == package.sha256,
+    "as_listed": found.sha256 == package.sha256 if found.sha256 else None,
     "sound_files": taken.counts["sound_files"],
     "effects_left_out": taken.counts["effects"],
     "scenarios": len(taken.scenarios),
@@ -138,7 +138,7 @@ def _say(package: Package, about: dict[str, Any]) -> None:
     f"{package.name}: {about['sound_files']} sound files, "
     f"{about['effects_left_out']} effects left out"
   )
-  if not about["as_listed"]:
+  if about["as_listed"] is False:
     print(
       f"{package.name} is version {about['version']} (sha256 "
       f"{about['sha256']}), not the listed {package.version} (sha256 "
@@ -227,6 +227,13 @@ def gather(
     _say(package, about)
     known[package.name] = about
     storage.write_json(place, known)
+  made = [known[one.name] for one in todo if one.name in known]
+  unknown = sum(one["as_listed"] is None for one in made)
+  if unknown:
+    print(
+      f"{unknown} of {len(packages)} packages: not known whether they are the "
+      "listed versions, as an unpacked package does not tell"
+    )
   _check_missing(missing, len(packages), allow_partial)
   _write_playlists(data_dir, packages)
   return known

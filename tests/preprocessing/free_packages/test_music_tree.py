@@ -72,7 +72,7 @@ _TAKEN = {
 }
 
 
-def test_music_is_taken_from_a_tree_and_effects_are_counted(tmp_path):
+def test_music_is_taken_from_a_tree_and_effects_are_counted(tmp_path, capsys):
   _game(tmp_path / "trees/game")
   data = tmp_path / "data"
   made = music_tree.gather([GAME], Source(None, tmp_path / "trees"), data)
@@ -80,6 +80,8 @@ def test_music_is_taken_from_a_tree_and_effects_are_counted(tmp_path):
   about = made["game"]
   assert (about["sound_files"], about["effects_left_out"]) == (3, 2)
   assert (about["licence"], about["version"]) == ("CC0-1.0", "unknown")
+  assert about["as_listed"] is None  # A tree does not tell.
+  assert "1 of 1 packages: not known" in capsys.readouterr().out
   assert storage.read_json(data / music_tree.LICENCES) == made
   assert (data / music_tree.COPYRIGHT / "game.txt").read_text() == "free"
 
@@ -93,7 +95,7 @@ def test_a_deb_gives_what_its_tree_gives_and_its_hash_is_named(
   made = music_tree.gather([GAME], Source(tmp_path), data)
   assert _paths(data) == _TAKEN
   assert made["game"]["version"] == "1.0-1"
-  assert not made["game"]["as_listed"]
+  assert made["game"]["as_listed"] is False
   said = capsys.readouterr().out
   assert f"sha256 {sha256}" in said and f"sha256 {'0' * 64}" in said
   listed = Package("game", "1.0-1", sha256, "CC0-1.0")
