@@ -43,14 +43,25 @@ def values_of(
   task: str,
   metric: str,
 ) -> Float[np.ndarray, "seeds queries"]:
-  """Returns the values of all folds' queries, a row a seed."""
-  return np.array(
-    [
-      [value for fold in found for value in fold[protocol][task][metric]]
-      for found in seeds.values()
-    ],
-    np.float64,
-  )
+  """Returns the values of all folds' queries, a row a seed.
+
+  Raises:
+    InputError: seeds have different numbers of queries.
+  """
+  rows = [
+    [value for fold in found for value in fold[protocol][task][metric]]
+    for found in seeds.values()
+  ]
+  if len(set(map(len, rows))) > 1:
+    counts = ", ".join(
+      f"seed {seed} {len(row)}" for seed, row in zip(seeds, rows, strict=True)
+    )
+    raise errors.InputError(
+      f"the runs of a recipe have different numbers of queries ({task}: "
+      f"{counts}: some are of other data). Remove their folders, or give "
+      "another --out."
+    )
+  return np.array(rows, np.float64)
 
 
 def trained(out: pathlib.Path, count: int) -> tuple[Rows, list[dict[str, Any]]]:

@@ -104,6 +104,19 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
     real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
 
 
+def test_seeds_with_other_queries_are_refused():
+  def fold(count):
+    return {"retrieval": {"album": {"precision_at_5": [0.5] * count}}}
+
+  def values(*counts):
+    seeds = {seed: [fold(count)] for seed, count in enumerate(counts)}
+    return real_table.values_of(seeds, "retrieval", "album", "precision_at_5")
+
+  assert values(3, 3).shape == (2, 3)
+  with pytest.raises(errors.InputError, match="seed 0 3, seed 1 4: .*other"):
+    values(3, 4)
+
+
 def test_a_seed_with_a_missing_fold_is_in_no_table(folds, tmp_path):
   _write_runs(folds, tmp_path, {"album": 0.1})
   (tmp_path / "album-2" / "1" / strategy_runs.RESULT).unlink()
