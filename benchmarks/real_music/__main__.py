@@ -2,8 +2,8 @@
 
 python -m benchmarks.pretrained --out=runs/pretrained --stages=data
 python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real
-python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real \
-  --stages=tables --write=docs/real_music.md
+python -m benchmarks.real_music --kept=docs/real_music/minutes --stages=tables \
+  --write=docs/real_music.md
 
 Stages, each of which goes on where it was interrupted:
   train     trains each recipe with each seed on each fold: all recipes with the
@@ -12,7 +12,9 @@ Stages, each of which goes on where it was interrupted:
   baselines computes vectors that need no training here, of the recordings of
             --data: mean and deviation of mel, MFCC and chroma, bliss-audio and
             musicnn (their folders: --bliss, --musicnn)
-  tables    looks the test recordings up by all that is there, and prints tables
+  keep      looks the test recordings up by all that is there, and adds the
+            values of each query to the files in --kept
+  tables    prints the tables of what is kept; needs neither --data nor --out
 
 Each song is a query of one fold, whose training has seen none of its artist and
 album. Intervals cover queries and trainings: each seed has trainings of its own
@@ -23,15 +25,23 @@ import argparse
 from collections.abc import Sequence
 import time
 
+from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_table
 from benchmarks.strategies import strategy_runs
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.data import dataset
 from pcl_jax.evaluation import folds
 
-STAGES = ("train", "baselines", "tables")
+STAGES = ("train", "baselines", "keep", "tables")
+# Flag -> stages that cannot do without it.
+_NEEDED = {
+  "data": STAGES[:-1],
+  "out": STAGES[:-1],
+  "kept": STAGES[-2:],
+}
 RECIPES = (
   real_runs.UNTRAINED,
   "ss+augmented",
@@ -87,8 +97,16 @@ def _baselines(flags: argparse.Namespace) -> None:
   )
 
 
+def _keep(flags: argparse.Namespace) -> None:
+  data = [dataset.DataSet(one) for one in folds.find(flags.data)]
+  runs = kept_results.finished(flags.out, len(data))
+  runs += real_table.of_statistics(data, flags.out)
+  for line in kept_results.keep(flags.kept, data, runs):
+    print(line)
+
+
 def _tables(flags: argparse.Namespace) -> None:
-  text = real_table.of_folder(flags.data, flags.out, flags.beside)
+  text = real_table.of_folders(flags.kept, flags.beside, flags.box)
   print(f"\n{text}")
   if flags.write:
     strategy_table.write_between_markers(flags.write, text)
@@ -102,13 +120,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add, path = parser.add_argument, {"type": command_line.path}
-  add("--data", **path, required=True, help="the folds")
-  add("--out", **path, required=True, help="runs, vectors")
-  text = f"of {', '.join(STAGES)} (train,tables)"
+  add("--data", **path, help="the folds")
+  add("--out", **path, help="runs, vectors")
+  add("--kept", **path, help="results, query by query")
+  text = f"of {', '.join(STAGES)} (train,keep,tables)"
   add(
     "--stages",
     type=real_runs.stages_of(STAGES),
-    default=["train", "tables"],
+    default=["train", "keep", "tables"],
     help=text,
   )
   text = "recipes, with commas between"
@@ -117,11 +136,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--minutes", type=float, default=float("inf"), help=text)
   add("--bliss", **path, help="folder that bliss-audio was installed in")
   add("--musicnn", **path, help="musicnn's wheel")
-  text = "folders of runs with other steps, or on fewer hours, for a table"
+  text = "results like --kept, of other sizes, for a table"
   add("--beside", **path, nargs="*", default=[], help=text)
+  text = "results like --kept, of the recipe of the encoder in the box"
+  add("--box", **path, help=text)
   add("--write", **path, help="file whose tables are to be replaced")
   real_runs.add_flags(parser)
-  return parser.parse_args(argv)
+  flags = parser.parse_args(argv)
+  for name, stages in _NEEDED.items():
+    if getattr(flags, name) is None and set(flags.stages) & set(stages):
+      parser.error(f"--{name} is needed for {', '.join(stages)}")
+  return flags
 
 
 def _recipes(text: str) -> list[str]:
@@ -131,7 +156,7 @@ def _recipes(text: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and goes through the stages."""
   flags = _parse(argv)
-  does = dict(zip(STAGES, (_train, _baselines, _tables), strict=True))
+  does = dict(zip(STAGES, (_train, _baselines, _keep, _tables), strict=True))
   for stage in flags.stages:
     print(f"{stage}:", flush=True)
     does[stage](flags)

@@ -3,24 +3,21 @@
 A representation has a value for each seed and query: of the seed's training on
 the fold that the query is tested in. Means, intervals and differences are those
 of `strategy_table`: resamples draw queries, the same for all rows, and seeds.
+All is made of the results that are kept (`kept_results`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import pathlib
-from typing import Any
 
 from jaxtyping import Float
 import numpy as np
 
-from benchmarks.parts import machine
+from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_scores
-from benchmarks.strategies import strategy_runs
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
-from pcl_jax.common import storage
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import bootstrap
-from pcl_jax.evaluation import folds
 from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import representations
 
@@ -28,67 +25,50 @@ CHANCE = representations.CHANCE
 MEAN_STD_MEL = representations.MEAN_STD_MEL
 # What each row is compared with.
 _BASES = (MEAN_STD_MEL, strategy_table.UNTRAINED)
+_BOX = "the recipe of the box"
 VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
 _STATISTICS = {
   representations.MEAN_MEL: mel_baselines.mean_mel,
   MEAN_STD_MEL: mel_baselines.mean_std_mel,
 }
-# Row -> seed -> scores of each fold.
-Rows = dict[str, dict[int, list[real_scores.Scores]]]
+# Row -> seed -> fold -> scores.
+Rows = dict[str, dict[int, dict[int, real_scores.Scores]]]
 
 
 def values_of(
-  seeds: Mapping[int, list[real_scores.Scores]],
+  seeds: Mapping[int, Mapping[int, real_scores.Scores]],
   protocol: str,
   task: str,
   metric: str,
+  folds: Collection[int] | None = None,
 ) -> Float[np.ndarray, "seeds queries"]:
-  """Returns the values of all folds' queries, a row a seed.
-
-  Raises:
-    InputError: seeds have different numbers of queries.
-  """
+  """Returns the values of the folds' queries, a row a seed; of all folds."""
   rows = [
-    [value for fold in found for value in fold[protocol][task][metric]]
+    [
+      value
+      for fold in sorted(found if folds is None else folds)
+      for value in found[fold][protocol][task][metric]
+    ]
     for found in seeds.values()
   ]
-  if len(set(map(len, rows))) > 1:
-    counts = ", ".join(
-      f"seed {seed} {len(row)}" for seed, row in zip(seeds, rows, strict=True)
-    )
-    raise errors.InputError(
-      f"the runs of a recipe have different numbers of queries ({task}: "
-      f"{counts}: some are of other data). Remove their folders, or give "
-      "another --out."
-    )
   return np.array(rows, np.float64)
 
 
-def trained(out: pathlib.Path, count: int) -> tuple[Rows, list[dict[str, Any]]]:
-  """Reads the runs of all recipes and seeds whose folds are all finished.
-
-  Args:
-    out: folder of the runs.
-    count: how many folds there are.
-
-  Returns:
-    Rows, and the results of their runs.
-  """
+def rows_of(kept: kept_results.Kept, folds: Collection[int]) -> Rows:
+  """Returns the rows whose seeds have been tried on all of some folds."""
   rows: Rows = {}
-  results = []
-  for folder in sorted(out.glob("*-*")):
-    recipe, _, seed = folder.name.rpartition("-")
-    places = [
-      folder / str(fold) / strategy_runs.RESULT for fold in range(count)
-    ]
-    if seed.isdecimal() and all(one.exists() for one in places):
-      found = [storage.read_json(one) for one in places]
-      rows.setdefault(recipe, {})[int(seed)] = [one["scores"] for one in found]
-      results += found
-  return rows, results
+  for run in kept.runs:
+    rows.setdefault(run.row, {}).setdefault(run.seed, {})[run.fold] = run.scores
+  whole = {
+    row: {seed: one for seed, one in seeds.items() if one.keys() >= set(folds)}
+    for row, seeds in rows.items()
+  }
+  return {row: seeds for row, seeds in whole.items() if seeds}
 
 
-def untrained_rows(data: list[dataset.DataSet], out: pathlib.Path) -> Rows:
+def of_statistics(
+  data: Sequence[dataset.DataSet], out: pathlib.Path
+) -> list[kept_results.Run]:
   """Looks up by chance, by the mel's statistics and by vectors of a folder."""
   songs = np.arange(len(data[0].store), dtype=np.int32)
   vectors = {CHANCE: None} | {
@@ -97,10 +77,11 @@ def untrained_rows(data: list[dataset.DataSet], out: pathlib.Path) -> Rows:
   }
   for path in sorted((out / VECTORS).glob("*.npy")):
     vectors[path.stem] = np.load(path).astype(np.float32)
-  return {
-    name: {0: [real_scores.measure(one, rows) for one in data]}
+  return [
+    kept_results.Run(name, 0, fold, real_scores.measure(one, rows))
     for name, rows in vectors.items()
-  }
+    for fold, one in enumerate(data)
+  ]
 
 
 def _cell(values: np.ndarray, means: np.ndarray) -> str:
@@ -109,11 +90,17 @@ def _cell(values: np.ndarray, means: np.ndarray) -> str:
 
 
 def _against(
-  values: Mapping[str, np.ndarray], means: Mapping[str, np.ndarray], base: str
+  values: Mapping[str, np.ndarray],
+  means: Mapping[str, np.ndarray],
+  base: str,
+  sign: int = 1,
 ) -> dict[str, str]:
-  """Returns the difference of each row to one of them, with Holm's p."""
+  """Returns the difference of each row to one of them, with Holm's p.
+
+  With a sign of -1, the difference of the one to each row.
+  """
   others = [name for name in values if name not in (base, CHANCE)]
-  drawn = [means[name] - means[base] for name in others]
+  drawn = [sign * (means[name] - means[base]) for name in others]
   p_values = np.array(
     [
       min(2 * (1 + min((d <= 0).sum(), (d >= 0).sum())) / (len(d) + 1), 1.0)
@@ -125,7 +112,7 @@ def _against(
     others, drawn, bootstrap.holm(p_values), strict=True
   ):
     low, high = bootstrap.percentiles(draws)
-    value = values[name].mean() - values[base].mean()
+    value = sign * (values[name].mean() - values[base].mean())
     text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}], p {p:.3f}"
     found[name] = f"**{text}**" if p < 0.05 else text
   return found
@@ -167,25 +154,31 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
   return [*lines, ""]
 
 
-def _curve_table(places: Sequence[pathlib.Path], count: int) -> list[str]:
+def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
   """Returns a table of recipes that were trained longer, or on less."""
   tasks = real_scores.TASKS[:2]
-  lines = [
-    "| recipe | steps | hours | seeds | "
-    + " | ".join(f"{task}, average precision" for task in tasks)
-    + " |",
-    "|---|---|---|---|---|---|",
-  ]
+  head = ["recipe", "width", "pairs", "steps", "hours", "seeds"]
+  head += [f"{task}, average precision" for task in tasks]
   found = []
-  for place in places:
-    rows, results = trained(place, count)
-    for name, seeds in rows.items():
-      mine = [one for one in results if one["recipe"] == name]
-      hours = np.mean([one["training_hours"] for one in mine])
-      found.append((hours, mine[0]["steps"], name, seeds))
-  for hours, steps, name, seeds in sorted(found, key=lambda one: one[:3]):
+  for one in kept:
+    for row, seeds in rows_of(one, range(one.folds)).items():
+      mine = [run for run in one.runs if run.row == row and run.settings]
+      if mine and row != strategy_table.UNTRAINED:
+        settings, about = mine[0].settings, mine[0].about
+        hours = np.mean([run.about["training_hours"] for run in mine])
+        sizes = (
+          settings["model_params.audio.width"],
+          settings["data.batch_size"],
+          about["steps"],
+        )
+        found.append((row, *sizes, float(hours), seeds))
+  lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  for row, width, pairs, steps, hours, seeds in sorted(
+    found, key=lambda one: one[:5]
+  ):
     rng = np.random.default_rng(0)
-    cells = [name, f"{steps:,}", f"{hours:.1f}", str(len(seeds))]
+    cells = [row, f"{width}", f"{pairs}", f"{steps:,}", f"{hours:.1f}"]
+    cells.append(f"{len(seeds)}")
     for task in tasks:
       values = values_of(
         seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE
@@ -195,53 +188,97 @@ def _curve_table(places: Sequence[pathlib.Path], count: int) -> list[str]:
   return [*lines, ""]
 
 
-def of_folder(
-  data_dir: pathlib.Path,
-  out: pathlib.Path,
+def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
+  """Returns the differences of the box's trainings to all that needs none."""
+  folds = sorted({run.fold for run in box.runs})
+  (mine,) = rows_of(box, folds).values()
+  trained = {run.row for run in kept.runs if run.settings}
+  rows = {_BOX: mine} | {
+    row: seeds
+    for row, seeds in rows_of(kept, folds).items()
+    if row not in trained or row == strategy_table.UNTRAINED
+  }
+  head, columns = [f"{_BOX}, minus"], {row: [row] for row in rows}
+  for task in real_scores.TASKS:
+    rng = np.random.default_rng(0)
+    values = {
+      row: values_of(
+        seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE, folds
+      )
+      for row, seeds in rows.items()
+    }
+    means = {
+      row: strategy_table.resampled(one, rng) for row, one in values.items()
+    }
+    head.append(f"{task}, {values[_BOX].shape[1]} queries")
+    columns[_BOX].append(_cell(values[_BOX], means[_BOX]))
+    for row, text in _against(values, means, _BOX, sign=-1).items():
+      columns[row].append(text)
+  columns[_BOX][0] = "(its average precision)"
+  whole = [one for one in columns.values() if len(one) == len(head)]
+  return [
+    f"| {' | '.join(head)} |",
+    "|---" * len(head) + "|",
+    *(f"| {' | '.join(cells)} |" for cells in whole),
+    "",
+  ]
+
+
+def of_folders(
+  folder: pathlib.Path,
   beside: Sequence[pathlib.Path] = (),
+  box: pathlib.Path | None = None,
 ) -> str:
-  """Returns the tables of all that was trained and computed.
+  """Returns the tables of all that is kept.
 
   Args:
-    data_dir: the folds.
-    out: folder of the study.
-    beside: folders of runs of the same folds with other steps, or fewer hours,
-      which make a table of their own with the recipes that they have.
+    folder: of the study's results.
+    beside: results of recipes that were trained longer, wider or on fewer
+      hours, which make a table of their own.
+    box: results of the recipe of the encoder in the box, on some folds.
 
   Raises:
-    InputError: there is nothing in `out`.
+    InputError: a folder has no results.
   """
-  data = [dataset.DataSet(one) for one in folds.find(data_dir)]
-  rows, results = trained(out, len(data))
-  if not rows and not (out / VECTORS).exists():
+  kept = kept_results.read(folder)
+  rows = rows_of(kept, range(kept.folds))
+  if CHANCE not in rows:
     raise errors.InputError(
-      f"{out} has no recipe that was trained on all {len(data)} folds, and no "
-      "vectors of baselines: --stages=train,baselines makes them."
+      f"{folder} has no results of chance on all {kept.folds} folds: "
+      "--stages=keep makes them."
     )
-  rows |= untrained_rows(data, out)
   rng = np.random.default_rng(0)
-  lines = [_head(data, results), ""]
+  lines = [_head(kept, rows), ""]
+  if box is not None:
+    lines += _box_table(kept_results.read(box), kept)
   for task in real_scores.TASKS:
     lines += _task_table(rows, task, rng)
   if beside:
-    lines += _curve_table(beside, len(data))
+    lines += _curve_table([kept, *map(kept_results.read, beside)])
   return "\n".join(lines).rstrip()
 
 
-def _head(data: list[dataset.DataSet], results: list[dict[str, Any]]) -> str:
-  songs, known = len(data[0].store), len(real_scores.recordings(data[0]))
+def _head(kept: kept_results.Kept, rows: Rows) -> str:
   head = (
-    f"{known} recordings and {songs - known} rendered scores in {len(data)} "
-    "folds. "
+    f"{kept.recordings} recordings and {kept.rendered} rendered scores in "
+    f"{kept.folds} folds. "
   )
-  if results:
-    hours = [one["training_hours"] for one in results]
-    settings = results[0]["settings"]
-    devices = ", ".join(sorted({one["device"] for one in results}))
-    head += (
-      f"{len(results)} trainings on {devices}: {min(hours):.1f} to "
-      f"{max(hours):.1f} hours, {settings['steps']} steps of "
-      f"{settings['data.batch_size']} pairs, ResNet-18 of width "
-      f"{settings['model_params.audio.width']}. "
+  trained = [run for run in kept.runs if run.settings and run.row in rows]
+  if trained:
+    hours = [run.about["training_hours"] for run in trained]
+    settings = next(
+      (run.settings for run in trained if run.row != strategy_table.UNTRAINED),
+      None,
     )
-  return f"{head}Tables computed on {machine.describe()}."
+    devices = ", ".join(sorted({run.about["device"] for run in trained}))
+    head += (
+      f"{len(trained)} trainings on {devices}: {min(hours):.1f} to "
+      f"{max(hours):.1f} hours"
+    )
+    if settings:
+      head += (
+        f", {settings['steps']} steps of {settings['data.batch_size']} pairs, "
+        f"ResNet-18 of width {settings['model_params.audio.width']}"
+      )
+    head += "."
+  return head.rstrip()

@@ -13,6 +13,7 @@ import soundfile
 
 from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
+from benchmarks.real_music import kept_results
 from benchmarks.real_music import musicnn
 from benchmarks.real_music import real_baselines
 from benchmarks.real_music import real_runs
@@ -76,12 +77,21 @@ def _write_runs(folds, out, recipes):
         storage.write_json(folder / strategy_runs.RESULT, result)
 
 
+def _table(folds, out, kept):
+  """Keeps the results of a folder; returns their tables."""
+  runs = kept_results.finished(out, len(folds))
+  runs += real_table.of_statistics(folds, out)
+  kept_results.keep(kept, folds, runs)
+  return real_table.of_folders(kept)
+
+
 def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   _write_runs(folds, tmp_path, {"album": 0.1, "ss+augmented": 50.0})
   (tmp_path / real_table.VECTORS).mkdir()
   rows = np.random.default_rng(5).normal(size=(80, 3))
   np.save(tmp_path / real_table.VECTORS / "other.npy", rows)
-  text = real_table.of_folder(folds[0].directory.parent, tmp_path)
+  kept = tmp_path / "kept"
+  text = _table(folds, tmp_path, kept)
   table = text[text.index("| album, 64 queries") :]
   lines = [one.strip("| ").split(" | ") for one in table.splitlines()[2:8]]
   assert [lines[0][0], lines[0][1]] == ["album", "3"]
@@ -92,36 +102,37 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   }  # fmt: skip
   weak = next(one for one in lines if one[0] == "ss+augmented")
   assert not weak[-1].startswith("**")
-  beside = real_table.of_folder(folds[0].directory.parent, tmp_path, [tmp_path])
-  assert text[text.index("| album, 64") :] in beside  # Not the machine's load.
-  assert "| album | 20 | 1.5 | 3 | 1.000 [1.000, 1.000] |" in beside
+  beside = real_table.of_folders(kept, [kept])
+  assert beside.startswith(text)
+  assert "| album | 4 | 8 | 20 | 1.5 | 3 | 1.000 [1.000, 1.000] |" in beside
   _write_runs(folds, tmp_path, {"untrained": 50.0})
-  table = real_table.of_folder(folds[0].directory.parent, tmp_path)
+  table = _table(folds, tmp_path, kept)
   head, _, first, *_ = table[table.index("| album, 64") :].splitlines()
   assert head.endswith("| to untrained, average precision |")
   assert first.count("| **+0.") == 2
-  with pytest.raises(errors.InputError, match="no recipe that was trained"):
-    real_table.of_folder(folds[0].directory.parent, tmp_path / "nothing")
+  with pytest.raises(errors.InputError, match="has no queries.json"):
+    real_table.of_folders(tmp_path / "nothing")
 
 
-def test_seeds_with_other_queries_are_refused():
-  def fold(count):
-    return {"retrieval": {"album": {"precision_at_5": [0.5] * count}}}
-
-  def values(*counts):
-    seeds = {seed: [fold(count)] for seed, count in enumerate(counts)}
-    return real_table.values_of(seeds, "retrieval", "album", "precision_at_5")
-
-  assert values(3, 3).shape == (2, 3)
-  with pytest.raises(errors.InputError, match="seed 0 3, seed 1 4: .*other"):
-    values(3, 4)
-
-
-def test_a_seed_with_a_missing_fold_is_in_no_table(folds, tmp_path):
-  _write_runs(folds, tmp_path, {"album": 0.1})
-  (tmp_path / "album-2" / "1" / strategy_runs.RESULT).unlink()
-  rows, _ = real_table.trained(tmp_path, 2)
-  assert sorted(rows["album"]) == [0, 1]
+def test_the_box_is_compared_on_the_folds_that_it_was_tried_on(folds, tmp_path):
+  _write_runs(folds, tmp_path / "minutes", {"untrained": 50.0, "ss": 50.0})
+  _write_runs(folds, tmp_path / "box", {"ss": 0.1})
+  _table(folds, tmp_path / "minutes", tmp_path / "kept")
+  runs = kept_results.finished(tmp_path / "box", len(folds))
+  runs = [run for run in runs if run.fold == 1]
+  kept_results.keep(tmp_path / "kept-box", folds, runs)
+  text = real_table.of_folders(
+    tmp_path / "kept", box=tmp_path / "kept-box"
+  ).splitlines()
+  head, _, first, *rest = text[2:]
+  queries = len(runs[0].scores["retrieval"]["album"]["songs"])
+  assert head.startswith(f"| the recipe of the box, minus | album, {queries} q")
+  assert first.startswith("| (its average precision) | 1.000 [1.000, 1.000] |")
+  compared = rest[: rest.index("")]
+  assert {one.split(" | ")[0] for one in compared} == {
+    "| mean and std mel", "| mean mel", "| untrained"
+  }  # fmt: skip
+  assert all(" | **+0." in one for one in compared)
 
 
 def test_seeds_come_one_after_the_other(folds, tmp_path):

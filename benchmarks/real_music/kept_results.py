@@ -1,0 +1,218 @@
+"""Results of the study that are kept beside its page, query by query.
+
+A folder has a file for each row of the tables, and queries.json: the songs that
+the values are of. From them the tables are made, without training and without
+the music, and runs of several days and machines come into one table.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from benchmarks.real_music import real_scores
+from benchmarks.strategies import strategy_runs
+from pcl_jax.common import errors
+from pcl_jax.common import storage
+from pcl_jax.data import dataset
+from pcl_jax.library import music_files
+
+QUERIES = "queries.json"
+_DIGITS = 4
+# Of a run's settings; runs of a row differ in the first, machines in the other.
+_OF_A_RUN = ("seed", "data.fingerprint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A training, or a representation without any, on one fold.
+
+  Attributes:
+    row: of the tables.
+    seed: of the training; 0 where there is none.
+    fold: its number.
+    scores: of the fold's queries.
+    about: `steps`, `training_hours` and `device` of a training.
+    settings: that decide the result; the same for all runs of a row.
+  """
+
+  row: str
+  seed: int
+  fold: int
+  scores: real_scores.Scores
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def finished(out: pathlib.Path, folds: int) -> list[Run]:
+  """Returns the runs of `real_runs` that have a result, OUT/ROW-SEED/FOLD."""
+  runs = []
+  for folder in sorted(out.glob("*-*")):
+    row, _, seed = folder.name.rpartition("-")
+    for fold in range(folds if seed.isdecimal() else 0):
+      path = folder / str(fold) / strategy_runs.RESULT
+      if path.exists():
+        found = storage.read_json(path)
+        about = {
+          key: found[key] for key in ("steps", "training_hours", "device")
+        }
+        runs.append(
+          Run(row, int(seed), fold, found["scores"], about, found["settings"])
+        )
+  return runs
+
+
+def _queries(data: Sequence[dataset.DataSet]) -> dict[str, Any]:
+  """Returns the recordings, and which of them are queries of each fold.
+
+  Songs are named by their files, as numbers differ between machines.
+  """
+  content = storage.read_made_json(data[0].directory / music_files.IDS)
+  names = {number: name for name, number in content["ids"].items()}
+  catalogue = data[0].catalogue
+  known = catalogue.song_ids[real_scores.recordings(data[0])].tolist()
+  songs = sorted(names[one] for one in known)
+  place = {name: i for i, name in enumerate(songs)}
+  folds = [
+    {
+      protocol: {
+        task: [place[names[song]] for song in columns["songs"]]
+        for task, columns in tasks.items()
+      }
+      for protocol, tasks in real_scores.measure(one, None).items()
+    }
+    for one in data
+  ]
+  rendered = len(catalogue) - len(songs)
+  return {"songs": songs, "rendered_scores": rendered, "folds": folds}
+
+
+def _rounded(scores: real_scores.Scores) -> dict[str, Any]:
+  return {
+    protocol: {
+      task: {
+        metric: np.round(columns[metric], _DIGITS).tolist()
+        for metric in real_scores.METRICS
+      }
+      for task, columns in tasks.items()
+    }
+    for protocol, tasks in scores.items()
+  }
+
+
+def _counts(scores: Mapping[str, Any], metric: str | None) -> list[int]:
+  return [
+    len(found[metric] if metric else found)
+    for protocol in real_scores.PROTOCOLS
+    for found in scores[protocol].values()
+  ]
+
+
+def keep(
+  folder: pathlib.Path, data: Sequence[dataset.DataSet], runs: Iterable[Run]
+) -> list[str]:
+  """Adds runs to a folder; those that are there already are replaced.
+
+  Args:
+    folder: made where it is absent.
+    data: the folds that the runs are of.
+    runs: what to add.
+
+  Returns:
+    The rows that were written, each with its runs' number.
+
+  Raises:
+    InputError: what is there is of other songs or settings.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  queries, path = _queries(data), folder / QUERIES
+  if path.exists() and storage.read_json(path) != queries:
+    raise errors.InputError(
+      f"{folder} has results for other queries than those of --data: packages "
+      "of another version, or other folds. Give another --kept."
+    )
+  storage.write_json(path, queries, indent=None)
+  by_row: dict[str, list[Run]] = {}
+  for run in runs:
+    expected = _counts(queries["folds"][run.fold], None)
+    if _counts(run.scores, real_scores.AVERAGE) != expected:
+      raise errors.InputError(
+        f"{run.row}, seed {run.seed}, fold {run.fold} has other queries than "
+        "--data: it is of other songs. Remove its folder, or give another "
+        "--out."
+      )
+    by_row.setdefault(run.row, []).append(run)
+  return [_add(folder, row, of_row) for row, of_row in by_row.items()]
+
+
+def _add(folder: pathlib.Path, row: str, runs: list[Run]) -> str:
+  path = folder / f"{row.replace(' ', '_')}.json"
+  content = {"row": row, "settings": _shared(runs[0].settings), "runs": {}}
+  if path.exists():
+    content = storage.read_json(path)
+  for run in runs:
+    changed = storage.differences(content["settings"], _shared(run.settings))
+    if changed:
+      raise errors.InputError(
+        f"{path} is of other settings ({'; '.join(changed)}): give another "
+        "--kept."
+      )
+    of_seed = content["runs"].setdefault(str(run.seed), {})
+    scores = _rounded(run.scores)
+    of_seed[str(run.fold)] = {**run.about, "scores": scores}
+  storage.write_json(path, content, indent=None)
+  return f"{row}: {sum(map(len, content['runs'].values()))} runs"
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+  return {k: v for k, v in settings.items() if k not in _OF_A_RUN}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """What a folder of `keep` has.
+
+  Attributes:
+    recordings: how many there are.
+    rendered: scores that were trained on.
+    folds: how many there are.
+    runs: of all rows.
+  """
+
+  recordings: int
+  rendered: int
+  folds: int
+  runs: list[Run]
+
+
+def read(folder: pathlib.Path) -> Kept:
+  """Reads a folder of results.
+
+  Raises:
+    InputError: it has none.
+  """
+  if not (folder / QUERIES).exists():
+    raise errors.InputError(
+      f"{folder} has no {QUERIES}: --stages=keep makes it from runs."
+    )
+  queries = storage.read_json(folder / QUERIES)
+  runs = []
+  for path in sorted(folder.glob("*.json")):
+    if path.name != QUERIES:
+      content = storage.read_json(path)
+      runs += [
+        Run(
+          content["row"],
+          int(seed),
+          int(fold),
+          about["scores"],
+          {key: value for key, value in about.items() if key != "scores"},
+          content["settings"],
+        )
+        for seed, of_seed in content["runs"].items()
+        for fold, about in of_seed.items()
+      ]
+  songs, rendered = queries["songs"], queries["rendered_scores"]
+  return Kept(len(songs), rendered, len(queries["folds"]), runs)

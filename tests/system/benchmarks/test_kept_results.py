@@ -1,0 +1,92 @@
+"""Tests of benchmarks.real_music.kept_results: runs of several days."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks.real_music import kept_results
+from benchmarks.real_music import real_scores
+from benchmarks.real_music import real_table
+from pcl_jax.common import errors
+
+ABOUT = {"steps": 20, "training_hours": 1.5, "device": "a device"}
+
+
+def _run(folds, seed, fold, **settings):
+  """Returns a run of made-up vectors."""
+  rows = np.random.default_rng(seed).normal(size=(80, 4)).astype(np.float32)
+  scores = real_scores.measure(folds[fold], rows)
+  settings = {"steps": 20, "seed": seed} | settings
+  return kept_results.Run("ss+all", seed, fold, scores, ABOUT, settings)
+
+
+def test_what_is_read_is_what_was_kept_to_four_digits(folds, tmp_path):
+  run = _run(folds, 3, 1)
+  kept_results.keep(tmp_path, folds, [run])
+  kept = kept_results.read(tmp_path)
+  assert (kept.recordings, kept.rendered, kept.folds) == (64, 16, 2)
+  (found,) = kept.runs
+  assert (found.row, found.seed, found.fold) == ("ss+all", 3, 1)
+  assert found.about == ABOUT and found.settings == {"steps": 20}
+  for protocol in real_scores.PROTOCOLS:
+    for task in real_scores.TASKS:
+      for metric in real_scores.METRICS:
+        np.testing.assert_allclose(
+          found.scores[protocol][task][metric],
+          run.scores[protocol][task][metric],
+          atol=5e-5,
+        )
+
+
+def test_runs_of_several_days_come_together(folds, tmp_path):
+  for seed, fold in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0)):
+    # On another machine the features, and so the fingerprint, may be others.
+    run = _run(folds, seed, fold, **{"data.fingerprint": f"of {seed}"})
+    (line,) = kept_results.keep(tmp_path, folds, [run])
+  assert line == "ss+all: 5 runs"
+  kept = kept_results.read(tmp_path)
+  rows = real_table.rows_of(kept, range(2))
+  assert list(rows["ss+all"]) == [0, 1]  # The third lacks a fold.
+  assert list(real_table.rows_of(kept, [0])["ss+all"]) == [0, 1, 2]
+  values = real_table.values_of(
+    rows["ss+all"], "retrieval", "album", "average_precision"
+  )
+  assert values.shape == (2, 64)
+
+
+def test_a_run_that_is_made_again_replaces_what_was_kept(folds, tmp_path):
+  kept_results.keep(tmp_path, folds, [_run(folds, 0, 0)])
+  again = dataclasses.replace(
+    _run(folds, 0, 0), scores=_run(folds, 9, 0).scores
+  )
+  kept_results.keep(tmp_path, folds, [again])
+  (found,) = kept_results.read(tmp_path).runs
+  np.testing.assert_allclose(
+    found.scores["look-up"]["album"]["average_precision"],
+    again.scores["look-up"]["album"]["average_precision"],
+    atol=5e-5,
+  )
+
+
+def test_results_of_other_settings_are_refused(folds, tmp_path):
+  kept_results.keep(tmp_path, folds, [_run(folds, 0, 0)])
+  with pytest.raises(errors.InputError, match="steps: there 20, here 30"):
+    kept_results.keep(tmp_path, folds, [_run(folds, 1, 0, steps=30)])
+
+
+def test_results_of_other_songs_are_refused(folds, tmp_path):
+  run = _run(folds, 0, 0)
+  kept_results.keep(tmp_path, folds, [run])
+  with pytest.raises(errors.InputError, match="other queries than those"):
+    kept_results.keep(tmp_path, folds[::-1], [run])
+  fewer = {
+    protocol: {
+      task: {name: values[1:] for name, values in columns.items()}
+      for task, columns in tasks.items()
+    }
+    for protocol, tasks in run.scores.items()
+  }
+  other = dataclasses.replace(run, scores=fewer)
+  with pytest.raises(errors.InputError, match="is of other songs"):
+    kept_results.keep(tmp_path, folds, [other])
