@@ -151,7 +151,7 @@ def encoded(
   Args:
     embedder: patches [size, 256, 48] to vectors [size, features]. If it has an
       attribute `at_once`, it is given so many batches, one after another in one
-      array.
+      array; if it has a method `begin`, that is called, which need not wait.
     batches: patches of one size.
 
   Yields:
@@ -159,7 +159,8 @@ def encoded(
   """
   count, batches = getattr(embedder, "at_once", 1), iter(batches)
   groups = iter(lambda: list(itertools.islice(batches, count)), [])
-  begun = ((group, embedder(_together(group, count))) for group in groups)
+  begin = getattr(embedder, "begin", embedder)
+  begun = ((group, begin(_together(group, count))) for group in groups)
   for group, vectors in prefetch.keep_ahead(begun, 1):
     of_batches = np.split(np.asarray(vectors), count)
     for batch, found in zip(group, of_batches, strict=False):

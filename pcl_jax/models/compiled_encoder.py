@@ -1,17 +1,23 @@
 """An audio encoder, compiled: patches to vectors, on all devices."""
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
 import functools
+import os
 
 from flax import nnx
 import jax
 from jaxtyping import Array, Float
 import numpy as np
 
+from pcl_jax.common import jax_setup
 from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
 _AXIS = "patches"
+# A CPU encodes so many patches in one call, and a call for each of its cores at
+# once. What one call leaves idle others use, and activations stay in the cache.
+PIECE = 16
 
 
 def own_devices() -> list[jax.Device]:
@@ -41,6 +47,13 @@ def _compiled(
   )
 
 
+@functools.lru_cache(maxsize=1)
+def _pool(cores: int, process: int) -> futures.ThreadPoolExecutor:
+  """Returns threads that wait for the pieces; others after a fork."""
+  del process
+  return futures.ThreadPoolExecutor(cores, thread_name_prefix="encoder")
+
+
 class Embedder:
   """Patches to vectors of one layer.
 
@@ -63,17 +76,48 @@ class Embedder:
       everywhere = jax.sharding.NamedSharding(mesh, jax.P())
       variables = jax.device_put(variables, everywhere)
     self._variables = tuple(variables)
-    self._embed = _compiled(graphdef, LAYERS.index(layer), mesh)
+    compiled = _compiled(graphdef, LAYERS.index(layer), mesh)
+    # Whatever thread calls it.
+    self._embed = jax_setup.in_own_types(compiled)
+    self._in_pieces = mesh is None and devices[0].platform == "cpu"
 
   def __call__(
     self, patches: Float[np.ndarray, "n frames bands"]
-  ) -> Float[Array, "n features"]:
+  ) -> Float[np.ndarray, "n features"]:
     """Encodes patches of any number; a multiple of `at_once` is not padded."""
-    rest = -len(patches) % self.at_once
-    if not rest:
-      return self._embed(self._variables, patches)
-    patches = np.pad(patches, ((0, rest), (0, 0), (0, 0)))
-    return self._embed(self._variables, patches)[:-rest]
+    return np.asarray(self.begin(patches))
+
+  def begin(
+    self, patches: Float[np.ndarray, "n frames bands"]
+  ) -> "Array | _Pieces":
+    """Begins with it; `numpy.asarray` of what it returns waits."""
+    if self._in_pieces and len(patches) > PIECE:
+      pool = _pool(len(os.sched_getaffinity(0)), os.getpid())
+      pieces = _padded(patches, PIECE).reshape(-1, PIECE, *patches.shape[1:])
+      begun = [pool.submit(self._encode, piece) for piece in pieces]
+      return _Pieces(begun, len(patches))
+    found = self._embed(self._variables, _padded(patches, self.at_once))
+    return found if len(found) == len(patches) else found[: len(patches)]
+
+  def _encode(self, piece: np.ndarray) -> np.ndarray:
+    return np.asarray(self._embed(self._variables, piece))
+
+
+class _Pieces:
+  """Vectors of pieces that threads encode; an array once it is asked for."""
+
+  def __init__(self, begun: Sequence[futures.Future[np.ndarray]], size: int):
+    self._begun, self._size = begun, size
+
+  def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    found = np.concatenate([one.result() for one in self._begun])
+    return np.asarray(found[: self._size], dtype)
+
+
+def _padded(patches: np.ndarray, multiple: int) -> np.ndarray:
+  """Fills up with patches of zeros to a multiple of so many."""
+  rest = -len(patches) % multiple
+  return np.pad(patches, ((0, rest), (0, 0), (0, 0))) if rest else patches
 
 
 def make_embedder(

@@ -4,6 +4,7 @@ from unittest import mock
 
 from flax import nnx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,6 +54,24 @@ def test_any_number_of_patches_can_be_encoded_by_several_devices(encoder):
   patches = _batches(4)[0].patches
   one = compiled_encoder.make_embedder(encoder, devices=jax.devices()[:1])
   np.testing.assert_allclose(three(patches), one(patches), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 17, 32, 50])
+def test_a_cpu_encodes_in_pieces_what_it_encodes_at_once(encoder, size):
+  rng = np.random.default_rng(0)
+  patches = rng.standard_normal((size, 256, 48)).astype(np.float16)
+  found = compiled_encoder.make_embedder(encoder)(patches)
+  expected = encoder(jnp.asarray(patches), False)[0]
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_patches_of_a_call_do_not_change_bits(encoder):
+  embedder = compiled_encoder.make_embedder(encoder)
+  rng = np.random.default_rng(0)
+  patches = rng.standard_normal((70, 256, 48)).astype(np.float16)
+  whole = embedder(patches)
+  np.testing.assert_array_equal(embedder(patches[:20]), whole[:20])
+  np.testing.assert_array_equal(embedder(patches[32:]), whole[32:])
 
 
 def test_one_cpu_is_one_device_however_many_it_is_made_to_be():
