@@ -1,7 +1,8 @@
 """What strategies are worth on real recordings, beside what people would use.
 
 python -m benchmarks.pretrained --out=runs/pretrained --stages=data
-python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real
+python -m benchmarks.real_music --data=runs/pretrained/folds --out=runs/real \
+  --kept=docs/real_music/minutes
 python -m benchmarks.real_music --kept=docs/real_music/minutes --stages=tables \
   --write=docs/real_music.md
 

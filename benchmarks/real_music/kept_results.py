@@ -21,6 +21,8 @@ from pcl_jax.library import music_files
 
 QUERIES = "queries.json"
 _DIGITS = 4
+_HOURS = "training_hours"
+_ALIKE = 0.005  # Of the hours: machines decode to slightly other lengths.
 # Of a run's settings; runs of a row differ in the first, machines in the other.
 _OF_A_RUN = ("seed", "data.fingerprint")
 
@@ -55,16 +57,16 @@ def finished(out: pathlib.Path, folds: int) -> list[Run]:
       path = folder / str(fold) / strategy_runs.RESULT
       if path.exists():
         found = storage.read_json(path)
-        about = {
-          key: found[key] for key in ("steps", "training_hours", "device")
-        }
+        about = {key: found[key] for key in ("steps", _HOURS, "device")}
         runs.append(
           Run(row, int(seed), fold, found["scores"], about, found["settings"])
         )
   return runs
 
 
-def _queries(data: Sequence[dataset.DataSet]) -> dict[str, Any]:
+def _queries(
+  data: Sequence[dataset.DataSet], by_chance: Sequence[real_scores.Scores]
+) -> dict[str, Any]:
   """Returns the recordings, and which of them are queries of each fold.
 
   Songs are named by their files, as numbers differ between machines.
@@ -81,9 +83,9 @@ def _queries(data: Sequence[dataset.DataSet]) -> dict[str, Any]:
         task: [place[names[song]] for song in columns["songs"]]
         for task, columns in tasks.items()
       }
-      for protocol, tasks in real_scores.measure(one, None).items()
+      for protocol, tasks in scores.items()
     }
-    for one in data
+    for scores in by_chance
   ]
   rendered = len(catalogue) - len(songs)
   return {"songs": songs, "rendered_scores": rendered, "folds": folds}
@@ -102,12 +104,11 @@ def _rounded(scores: real_scores.Scores) -> dict[str, Any]:
   }
 
 
-def _counts(scores: Mapping[str, Any], metric: str | None) -> list[int]:
-  return [
-    len(found[metric] if metric else found)
-    for protocol in real_scores.PROTOCOLS
-    for found in scores[protocol].values()
-  ]
+def _songs(scores: real_scores.Scores) -> dict[str, Any]:
+  return {
+    protocol: {task: columns["songs"] for task, columns in tasks.items()}
+    for protocol, tasks in scores.items()
+  }
 
 
 def keep(
@@ -127,7 +128,8 @@ def keep(
     InputError: what is there is of other songs or settings.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  queries, path = _queries(data), folder / QUERIES
+  by_chance = [real_scores.measure(one, None) for one in data]
+  queries, path = _queries(data, by_chance), folder / QUERIES
   if path.exists() and storage.read_json(path) != queries:
     raise errors.InputError(
       f"{folder} has results for other queries than those of --data: packages "
@@ -136,8 +138,7 @@ def keep(
   storage.write_json(path, queries, indent=None)
   by_row: dict[str, list[Run]] = {}
   for run in runs:
-    expected = _counts(queries["folds"][run.fold], None)
-    if _counts(run.scores, real_scores.AVERAGE) != expected:
+    if _songs(run.scores) != _songs(by_chance[run.fold]):
       raise errors.InputError(
         f"{run.row}, seed {run.seed}, fold {run.fold} has other queries than "
         "--data: it is of other songs. Remove its folder, or give another "
@@ -159,11 +160,26 @@ def _add(folder: pathlib.Path, row: str, runs: list[Run]) -> str:
         f"{path} is of other settings ({'; '.join(changed)}): give another "
         "--kept."
       )
+    _check_hours(path, content["runs"].values(), run)
     of_seed = content["runs"].setdefault(str(run.seed), {})
     scores = _rounded(run.scores)
     of_seed[str(run.fold)] = {**run.about, "scores": scores}
   storage.write_json(path, content, indent=None)
   return f"{row}: {sum(map(len, content['runs'].values()))} runs"
+
+
+def _check_hours(
+  path: pathlib.Path, seeds: Iterable[Mapping[str, Any]], run: Run
+) -> None:
+  """Refuses a run that was trained on more or fewer hours than are kept."""
+  for of_seed in seeds:
+    then = of_seed.get(str(run.fold), {}).get(_HOURS)
+    now = run.about.get(_HOURS)
+    if then is not None and abs(now - then) > _ALIKE * then:
+      raise errors.InputError(
+        f"{path} has trainings of {then:.2f} hours on fold {run.fold}, and "
+        f"seed {run.seed} was trained on {now:.2f}: give another --kept."
+      )
 
 
 def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A recipe is a strategy of configs/library.py with changes after it, as in
 album+augmented+all: `augmented` changes the feature of each patch at random,
 `all` takes all songs of the batch that share the list as positives, and
 `unmixed` leaves mixup out. A finished run leaves a result.json and vectors.npy,
-a vector of each song, in its folder.
+a vector of each song, in its folder; rendered scores, which are never looked
+for, have zeros.
 """
 
 import argparse
@@ -162,7 +163,7 @@ def run_one(
   folder: pathlib.Path,
   cores: set[int],
 ) -> None:
-  """Trains, embeds all songs and looks up the test songs; in its own process.
+  """Trains, embeds the recordings and looks them up; in a process of its own.
 
   Args:
     name: of the recipe, or `untrained`.
@@ -184,12 +185,12 @@ def run_one(
       raise errors.RunError(f"stopped after step {took['steps']}")
     trained_s = time.perf_counter() - begin
     data = dataset.DataSet(config.data.dir)
-    rows = song_encoder.embed_songs(
-      encoder,
-      data.store,
-      np.arange(len(data.store), dtype=np.int32),
-      batch_patches=_BATCH_PATCHES,
+    songs = real_scores.recordings(data)
+    found = song_encoder.embed_songs(
+      encoder, data.store, songs, batch_patches=_BATCH_PATCHES
     )
+    rows = np.zeros((len(data.store), found.shape[1]), np.float32)
+    rows[songs] = found
     np.save(folder / VECTORS, rows.astype(np.float16))
     result = took | {
       "recipe": name,

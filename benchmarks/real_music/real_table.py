@@ -7,6 +7,7 @@ All is made of the results that are kept (`kept_results`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
+import dataclasses
 import pathlib
 
 from jaxtyping import Float
@@ -76,7 +77,13 @@ def of_statistics(
     for name, statistic in _STATISTICS.items()
   }
   for path in sorted((out / VECTORS).glob("*.npy")):
-    vectors[path.stem] = np.load(path).astype(np.float32)
+    vectors[path.stem] = rows = np.load(path).astype(np.float32)
+    if rows.shape[:1] != songs.shape or not np.isfinite(rows).all():
+      raise errors.InputError(
+        f"{path} has the shape {rows.shape}, and should have a finite vector "
+        f"of each of {len(songs)} songs: it is of other data. Remove it, and "
+        "--stages=baselines makes it again."
+      )
   return [
     kept_results.Run(name, 0, fold, real_scores.measure(one, rows))
     for name, rows in vectors.items()
@@ -131,6 +138,12 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
     }
     for column in columns
   }
+  queries = values[columns[0]][CHANCE].shape[1]
+  if not queries:
+    return [
+      f"{task}: no song shares it with another, so there is no table.",
+      "",
+    ]
   means = {
     column: {
       name: strategy_table.resampled(one, rng) for name, one in row.items()
@@ -140,7 +153,6 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
   first = columns[0]
   bases = [name for name in _BASES if name in rows]
   differences = [_against(values[first], means[first], name) for name in bases]
-  queries = values[first][CHANCE].shape[1]
   head = [f"{task}, {queries} queries", "seeds", "average precision"]
   head += ["precision at 5", "look-up, precision at 5"]
   head += [f"to {name}, average precision" for name in bases]
@@ -162,8 +174,8 @@ def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
   found = []
   for one in kept:
     for row, seeds in rows_of(one, range(one.folds)).items():
-      mine = [run for run in one.runs if run.row == row and run.settings]
-      if mine and row != strategy_table.UNTRAINED:
+      mine = [run for run in one.runs if run.row == row and _is_trained(run)]
+      if mine:
         settings, about = mine[0].settings, mine[0].about
         hours = np.mean([run.about["training_hours"] for run in mine])
         sizes = (
@@ -190,14 +202,17 @@ def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
 
 def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
   """Returns the differences of the box's trainings to all that needs none."""
-  folds = sorted({run.fold for run in box.runs})
-  (mine,) = rows_of(box, folds).values()
-  trained = {run.row for run in kept.runs if run.settings}
-  rows = {_BOX: mine} | {
-    row: seeds
-    for row, seeds in rows_of(kept, folds).items()
-    if row not in trained or row == strategy_table.UNTRAINED
-  }
+  runs = [run for run in box.runs if _is_trained(run)]
+  folds, names = sorted({run.fold for run in runs}), {run.row for run in runs}
+  mine = rows_of(dataclasses.replace(box, runs=runs), folds)
+  if len(names) != 1 or not mine:
+    raise errors.InputError(
+      f"--box has trainings of {', '.join(sorted(names)) or 'nothing'}, on the "
+      f"folds {folds}: it should be one recipe, with a seed on all of them."
+    )
+  others = [run for run in kept.runs if not _is_trained(run)]
+  rows = {_BOX: mine[names.pop()]}
+  rows |= rows_of(dataclasses.replace(kept, runs=others), folds)
   head, columns = [f"{_BOX}, minus"], {row: [row] for row in rows}
   for task in real_scores.TASKS:
     rng = np.random.default_rng(0)
@@ -207,10 +222,13 @@ def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
       )
       for row, seeds in rows.items()
     }
+    queries = values[_BOX].shape[1]
+    if not queries:
+      continue
     means = {
       row: strategy_table.resampled(one, rng) for row, one in values.items()
     }
-    head.append(f"{task}, {values[_BOX].shape[1]} queries")
+    head.append(f"{task}, {queries} queries")
     columns[_BOX].append(_cell(values[_BOX], means[_BOX]))
     for row, text in _against(values, means, _BOX, sign=-1).items():
       columns[row].append(text)
@@ -263,22 +281,23 @@ def _head(kept: kept_results.Kept, rows: Rows) -> str:
     f"{kept.recordings} recordings and {kept.rendered} rendered scores in "
     f"{kept.folds} folds. "
   )
-  trained = [run for run in kept.runs if run.settings and run.row in rows]
+  trained = [
+    run
+    for run in kept.runs
+    if _is_trained(run) and run.seed in rows.get(run.row, {})
+  ]
   if trained:
     hours = [run.about["training_hours"] for run in trained]
-    settings = next(
-      (run.settings for run in trained if run.row != strategy_table.UNTRAINED),
-      None,
-    )
+    settings = trained[0].settings
     devices = ", ".join(sorted({run.about["device"] for run in trained}))
     head += (
       f"{len(trained)} trainings on {devices}: {min(hours):.1f} to "
-      f"{max(hours):.1f} hours"
+      f"{max(hours):.1f} hours, {settings['steps']} steps of "
+      f"{settings['data.batch_size']} pairs, ResNet-18 of width "
+      f"{settings['model_params.audio.width']}."
     )
-    if settings:
-      head += (
-        f", {settings['steps']} steps of {settings['data.batch_size']} pairs, "
-        f"ResNet-18 of width {settings['model_params.audio.width']}"
-      )
-    head += "."
   return head.rstrip()
+
+
+def _is_trained(run: kept_results.Run) -> bool:
+  return bool(run.settings) and run.row != strategy_table.UNTRAINED

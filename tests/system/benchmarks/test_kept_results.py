@@ -75,18 +75,27 @@ def test_results_of_other_settings_are_refused(folds, tmp_path):
     kept_results.keep(tmp_path, folds, [_run(folds, 1, 0, steps=30)])
 
 
+def test_results_of_fewer_training_hours_are_refused(folds, tmp_path):
+  kept_results.keep(tmp_path, folds, [_run(folds, 0, 0)])
+  fewer = dataclasses.replace(
+    _run(folds, 1, 0), about=ABOUT | {"training_hours": 0.75}
+  )
+  with pytest.raises(errors.InputError, match="1.50 hours on fold 0.* 0.75"):
+    kept_results.keep(tmp_path, folds, [fewer])
+
+
 def test_results_of_other_songs_are_refused(folds, tmp_path):
   run = _run(folds, 0, 0)
   kept_results.keep(tmp_path, folds, [run])
   with pytest.raises(errors.InputError, match="other queries than those"):
     kept_results.keep(tmp_path, folds[::-1], [run])
-  fewer = {
+  other = {
     protocol: {
-      task: {name: values[1:] for name, values in columns.items()}
+      task: columns | {"songs": columns["songs"][::-1]}
       for task, columns in tasks.items()
     }
     for protocol, tasks in run.scores.items()
   }
-  other = dataclasses.replace(run, scores=fewer)
+  other = dataclasses.replace(run, scores=other)
   with pytest.raises(errors.InputError, match="is of other songs"):
     kept_results.keep(tmp_path, folds, [other])

@@ -118,14 +118,19 @@ def test_the_box_is_compared_on_the_folds_that_it_was_tried_on(folds, tmp_path):
   _write_runs(folds, tmp_path / "minutes", {"untrained": 50.0, "ss": 50.0})
   _write_runs(folds, tmp_path / "box", {"ss": 0.1})
   _table(folds, tmp_path / "minutes", tmp_path / "kept")
-  runs = kept_results.finished(tmp_path / "box", len(folds))
-  runs = [run for run in runs if run.fold == 1]
-  kept_results.keep(tmp_path / "kept-box", folds, runs)
+  for seed in (0, 1, 2):  # It was tried on the second fold alone.
+    (tmp_path / "box" / f"ss-{seed}" / "0" / strategy_runs.RESULT).unlink()
+  place = str(folds[0].directory.parent)
+  real_music.main(
+    [f"--data={place}", f"--out={tmp_path / 'box'}", "--stages=keep",
+     f"--kept={tmp_path / 'kept-box'}"]
+  )  # fmt: skip
   text = real_table.of_folders(
     tmp_path / "kept", box=tmp_path / "kept-box"
   ).splitlines()
   head, _, first, *rest = text[2:]
-  queries = len(runs[0].scores["retrieval"]["album"]["songs"])
+  tests = folds[1].catalogue.rows_of(catalogues.TEST)
+  queries = (tests < 64).sum()
   assert head.startswith(f"| the recipe of the box, minus | album, {queries} q")
   assert first.startswith("| (its average precision) | 1.000 [1.000, 1.000] |")
   compared = rest[: rest.index("")]
@@ -133,6 +138,37 @@ def test_the_box_is_compared_on_the_folds_that_it_was_tried_on(folds, tmp_path):
     "| mean and std mel", "| mean mel", "| untrained"
   }  # fmt: skip
   assert all(" | **+0." in one for one in compared)
+  _write_runs(folds, tmp_path / "two", {"ss": 0.1, "album": 0.1})
+  _table(folds, tmp_path / "two", tmp_path / "kept-two")
+  with pytest.raises(errors.InputError, match="of album, ss, on the folds"):
+    real_table.of_folders(tmp_path / "kept", box=tmp_path / "kept-two")
+
+
+@pytest.mark.parametrize("rows", [40, 90, 80])
+def test_vectors_of_other_data_are_refused(folds, tmp_path, rows):
+  (tmp_path / real_table.VECTORS).mkdir()
+  vectors = np.full((rows, 3), np.nan if rows == 80 else 1.0)
+  np.save(tmp_path / real_table.VECTORS / "x.npy", vectors)
+  with pytest.raises(errors.InputError, match="x.npy has the shape"):
+    real_table.of_statistics(folds, tmp_path)
+
+
+def test_a_task_without_queries_has_no_table(folds, tmp_path):
+  found = [
+    dataclasses.replace(run, scores=_without(run.scores, "genre"))
+    for run in real_table.of_statistics(folds, tmp_path)
+  ]
+  rows = real_table.rows_of(kept_results.Kept(64, 16, 2, found), range(2))
+  lines = real_table._task_table(rows, "genre", np.random.default_rng(0))
+  assert lines == [
+    "genre: no song shares it with another, so there is no table.", ""
+  ]  # fmt: skip
+
+
+def _without(scores, task):
+  """Returns scores whose task has no queries."""
+  empty = {metric: [] for metric in real_scores.METRICS} | {"songs": []}
+  return {protocol: tasks | {task: empty} for protocol, tasks in scores.items()}
 
 
 def test_seeds_come_one_after_the_other(folds, tmp_path):

@@ -24,7 +24,9 @@ def run(folds, tmp_path, monkeypatch):
   monkeypatch.setattr(
     strategy_runs, "encoder_of", lambda *_: (nnx.Module(), {"steps": 20})
   )
-  monkeypatch.setattr(song_encoder, "embed_songs", lambda *_, **__: rows)
+  monkeypatch.setattr(
+    song_encoder, "embed_songs", lambda _, __, songs, **___: rows[songs]
+  )
   place = folds[0].directory
   config = real_runs.config_of("ss", 0, place, SIZES, tmp_path)
   job = "ss", config, tmp_path / "ss-0" / "0"
@@ -42,6 +44,11 @@ def test_a_result_is_of_the_data_that_it_was_trained_on(folds, run, capsys):
     real_runs.unfinished([(name, other, folder)])
   left = name, other, folder.with_name("1")
   assert real_runs.unfinished([run, left]) == [left]
+
+
+def test_rendered_scores_are_not_embedded(run):
+  vectors = np.load(run[2] / real_runs.VECTORS)
+  assert vectors[:64].any(axis=1).all() and not vectors[64:].any()
 
 
 def test_results_without_a_fingerprint_are_taken_and_that_is_said(run, capsys):
