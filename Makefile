@@ -2,6 +2,7 @@
 # make test          lint and all tests, but for the long ones
 # make test-long     the long tests
 # make test-newest   lint and a short selection of tests on the newest Python
+# make clean         removes what these made: .venv, the sample, its run
 PYTHON ?= python3
 NEWEST ?= python3.13
 VENV := .venv
@@ -48,4 +49,4 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newest runs data/sample data/smoke
+	rm -rf .venv .venv-newest runs/demo data/sample data/smoke

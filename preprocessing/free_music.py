@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   library_settings.check_packages()
   jax_setup.start()
   with locks.hold(args.out, parser.prog):
-    music_tree.gather(
+    known = music_tree.gather(
       packages, source, args.out, allow_partial=args.allow_partial
     )
     report = library_build.build_library(
@@ -73,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       albums_as_playlists=True,
     )
   print(library_report.summary(report, args.out))
-  print(
-    f"licences of {len(packages)} packages: {args.out / music_tree.LICENCES}"
-  )
+  print(f"licences of {len(known)} packages: {args.out / music_tree.LICENCES}")
 
 
 if __name__ == "__main__":

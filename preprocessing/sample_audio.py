@@ -22,6 +22,8 @@ from preprocessing.sample import sample_score
 from preprocessing.sample import sample_world
 from preprocessing.sample import synthesis
 
+_RECORD = ".sample_audio.json"  # Names with a dot are no songs of a library.
+
 
 def make_audio(
   out: pathlib.Path,
@@ -46,11 +48,17 @@ def make_audio(
     The path of each song.
 
   Raises:
-    InputError: a setting is out of range.
+    InputError: a setting is out of range, or the folder was made with others.
   """
-  sample_maker.check_settings(
-    songs=songs, artists=artists, seconds=seconds, seed=seed, eq_db=eq_db
-  )
+  settings = {
+    "songs": songs,
+    "artists": artists,
+    "seconds": seconds,
+    "seed": seed,
+    "eq_db": eq_db,
+  }
+  sample_maker.check_settings(**settings)
+  _record(out, settings | {"version": sample_maker.SAMPLE_VERSION})
   who = sample_world.draw_artists(artists, seed)
   paths = []
   drawn = sample_world.draw_songs(who, songs, seed)
@@ -66,6 +74,21 @@ def make_audio(
       audio = sample_score.play(sheet)
       soundfile.write(partial, audio, synthesis.RATE_HZ, format="FLAC")
   return paths
+
+
+def _record(out: pathlib.Path, settings: dict[str, float]) -> None:
+  """Notes the settings in the folder; refuses a folder of others."""
+  path = out / _RECORD
+  changed = []
+  if path.exists():
+    changed = storage.differences(storage.read_made_json(path), settings)
+  if changed:
+    raise errors.InputError(
+      f"{out} was made with other settings ({'; '.join(changed)}): give "
+      "another --out, or remove the folder."
+    )
+  out.mkdir(parents=True, exist_ok=True)
+  storage.write_json(path, settings)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -126,7 +126,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     help=text,
   )
   text = "scores to render (%(default)s); 0 for recordings alone"
-  add("--scores", type=int, default=SCORES, help=text)
+  add("--scores", type=_scores, default=SCORES, help=text)
   add("--threads", type=command_line.count, default=os.cpu_count())
   real_runs.add_flags(parser)
   add("--recipe", type=real_runs.recipe, default=RECIPE)
@@ -136,6 +136,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--place", type=command_line.path, help=text)
   add("--license", default=model_card.NO_LICENSE, help="of the weights")
   return parser.parse_args(argv)
+
+
+def _scores(text: str) -> int:
+  if int(text) < 0:
+    raise argparse.ArgumentTypeError(f"{text} is less than 0")
+  return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,7 +3,9 @@
 import pathlib
 from typing import Any
 
+from benchmarks.real_music import real_scores
 from pcl_jax.common import storage
+from pcl_jax.data import dataset
 from preprocessing.free_packages import music_tree
 from preprocessing.scores import rendering
 
@@ -12,26 +14,27 @@ BEGIN = "\n## The music it was trained on\n"
 
 def _packages(folder: pathlib.Path) -> list[str]:
   known = storage.read_made_json(folder / music_tree.LICENCES)
+  used = {name: one for name, one in known.items() if one["sound_files"]}
   lines = [
-    f"Music of {len(known)} packages of free games from Debian 12, and its "
+    f"Music of {len(used)} packages of free games from Debian 12, and its "
     "licences:",
     "",
     "| package | version | licence |",
     "|---|---|---|",
   ]
-  for name, about in sorted(known.items()):
-    if about["sound_files"]:
-      lines.append(f"| {name} | {about['version']} | {about['licence']} |")
+  for name, about in sorted(used.items()):
+    lines.append(f"| {name} | {about['version']} | {about['licence']} |")
   return lines
 
 
 def _scores(folder: pathlib.Path) -> list[str]:
-  place = folder / rendering.RECORD
-  if not place.exists():
+  data = dataset.DataSet(folder / "data")
+  count = len(data.store) - len(real_scores.recordings(data))
+  if not count:
     return []
-  made: dict[str, Any] = storage.read_made_json(place)
-  count = sum(not one["failed"] for one in made["scores"].values())
-  source = made["source"]
+  source: dict[str, Any] = storage.read_made_json(
+    folder / "scores" / rendering.RECORD
+  )["source"]
   return [
     "",
     f"And {count} scores of the corpus of music21 {source['music21']} "
@@ -44,14 +47,14 @@ def append(bundle: pathlib.Path, folder: pathlib.Path, hours: float) -> None:
 
   Args:
     bundle: its folder.
-    folder: of benchmarks.pretrained, with free_music/ and scores/.
+    folder: of benchmarks.pretrained, with free_music/, scores/ and data/.
     hours: of audio in the training songs.
   """
   path = bundle / "README.md"
   card = path.read_text(encoding="utf-8").partition(BEGIN)[0].rstrip()
   lines = [
     *_packages(folder / "free_music"),
-    *_scores(folder / "scores"),
+    *_scores(folder),
     "",
     f"It was trained on {hours:.1f} hours of this, the first three minutes of "
     "each track; other artists and albums were kept for the test. "

@@ -239,7 +239,12 @@ def stages_of(stages: Sequence[str]) -> Callable[[str], list[str]]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds the flags of seeds, sizes and processes to a command."""
   add, accelerated = parser.add_argument, run_sizes.is_accelerated()
-  add("--seeds", type=_seeds, default=[0, 1, 2], help="with commas (0,1,2)")
+  add(
+    "--seeds",
+    type=strategy_runs.seeds,
+    default=[0, 1, 2],
+    help="with commas (0,1,2)",
+  )
   for name, here, there, text in (
     ("steps", 500, 1500, "of a run"),
     ("batch_size", 64, 128, "pairs"),
@@ -270,7 +275,3 @@ def sizes_of(flags: argparse.Namespace) -> Sizes:
   """Returns what `add_flags` has read of the sizes."""
   fields = dataclasses.fields(Sizes)
   return Sizes(**{one.name: getattr(flags, one.name) for one in fields})
-
-
-def _seeds(text: str) -> list[int]:
-  return list(dict.fromkeys(map(int, text.split(","))))

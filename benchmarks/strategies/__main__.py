@@ -167,13 +167,6 @@ def _count(text: str) -> int:
   return number
 
 
-def _seeds(text: str) -> list[int]:
-  seeds = list(dict.fromkeys(int(seed) for seed in text.split(",")))
-  if min(seeds) < 0:
-    raise argparse.ArgumentTypeError(f"{min(seeds)} is less than 0")
-  return seeds
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog="python -m benchmarks.strategies",
@@ -196,7 +189,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   )
   parser.add_argument(
     "--seeds",
-    type=_seeds,
+    type=strategy_runs.seeds,
     default=[0, 1, 2],
   )
   parser.add_argument(

@@ -3,6 +3,7 @@
 A finished run leaves a result.json in its folder.
 """
 
+import argparse
 from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 import contextlib
@@ -120,6 +121,18 @@ def read_result(
       f"another --out, or remove {folder}."
     )
   return result
+
+
+def seeds(text: str) -> list[int]:
+  """Reads seeds of a command line, with commas between.
+
+  Raises:
+    ArgumentTypeError: one is less than 0.
+  """
+  found = list(dict.fromkeys(int(seed) for seed in text.split(",")))
+  if min(found) < 0:
+    raise argparse.ArgumentTypeError(f"{min(found)} is less than 0")
+  return found
 
 
 def _write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:

@@ -108,6 +108,12 @@ def read(workdir: pathlib.Path) -> Evaluated:
       f"{path} has no results of tasks: it was written by another version, "
       f"or for other purposes. {_remedy(workdir)}"
     )
+  table = results.get("certificate", {}).get("embeddings")
+  if table and workdir.is_file() and storage.sha256(workdir) != table["sha256"]:
+    raise errors.InputError(
+      f"{path} is of other vectors: {workdir} was written again after it was "
+      f"evaluated. {_remedy(workdir)}"
+    )
   rows = {t: r.get(results["trained"]) for t, r in results["tasks"].items()}
   given = {t: r for t, r in rows.items() if r and "not_given" not in r}
   return Evaluated(workdir, results, given)

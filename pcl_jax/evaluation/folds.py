@@ -202,7 +202,9 @@ def pool(found: Sequence[report.Evaluation]) -> report.Evaluation:
   )
   pooled = {
     "format_version": results[0]["format_version"],
-    "data": os.path.commonpath([one["data"] for one in results]),
+    "data": os.path.commonpath(
+      [os.path.abspath(one["data"]) for one in results]
+    ),
     "fingerprint": hashlib.sha256(prints.encode()).hexdigest(),
     "songs": results[0]["songs"],
     "split_by": results[0]["split_by"],

@@ -75,7 +75,11 @@ def as_dict(found: task_base.Result) -> dict[str, Any]:
 
 def folder_of(path: pathlib.Path) -> pathlib.Path:
   """Returns where the results of a run's folder, or of a table, are."""
-  return path.with_suffix(".evaluated") if path.is_file() else path
+  if not path.is_file():
+    return path
+  # Files that differ in what follows the last dot are two tables.
+  name = path.stem if path.suffix == ".parquet" else path.name
+  return path.with_name(f"{name}.evaluated")
 
 
 def write(workdir: pathlib.Path, found: Evaluation) -> list[pathlib.Path]:

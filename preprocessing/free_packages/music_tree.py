@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import tarfile
 import tempfile
 from typing import Any
 import zipfile
@@ -109,8 +110,11 @@ def _unpack(
   work = data_dir / _WORK / "tree"
   work.mkdir()
   taken = _Unpacking(package, work)
-  for entry in package_source.entries(found):
-    taken.take(entry)
+  try:
+    for entry in package_source.entries(found):
+      taken.take(entry)
+  except tarfile.TarError as error:  # A file ends in its middle.
+    raise package_source.damaged(found.place, error) from error
   for folder in (AUDIO, COPYRIGHT, _SCENARIOS):
     (data_dir / folder).mkdir(exist_ok=True)
   text = b"\n".join(taken.copyright)

@@ -115,6 +115,11 @@ def _download(name: str, work: pathlib.Path) -> pathlib.Path:
   return work
 
 
+def damaged(place: pathlib.Path, error: Exception) -> Missing:
+  """Returns what is raised for a package that cannot be read to its end."""
+  return Missing(f"{place} is damaged ({error})")
+
+
 def entries(found: Found) -> Iterator[Entry]:
   """Yields the files of a package; links are left out.
 
@@ -137,7 +142,7 @@ def entries(found: Found) -> Iterator[Entry]:
             parts = [one for one in path.parts if one not in ("/", "..")]
             yield Entry("/".join(parts), archive.extractfile(member))
     except tarfile.TarError as error:
-      raise Missing(f"{found.place} is damaged ({error})") from error
+      raise damaged(found.place, error) from error
 
 
 @contextlib.contextmanager

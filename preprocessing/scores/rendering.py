@@ -126,7 +126,12 @@ def render(
     midi = orchestration.midi(notes.parts, playing)
     with tempfile.TemporaryDirectory(dir=data_dir / _WORK) as work:
       made = play(midi, soundfont, pathlib.Path(work))
-      _tag(made, score)
+      try:
+        _tag(made, score)
+      except mutagen.MutagenError as error:  # A full disk, mostly.
+        raise score_notes.Unreadable(
+          f"{_PASSING}its tags cannot be written ({error})"
+        ) from error
       made.rename(target)
   except score_notes.Unreadable as error:
     return {"failed": str(error)}

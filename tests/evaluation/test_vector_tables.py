@@ -183,6 +183,24 @@ def test_vectors_go_through_tasks_audits_and_tests_as_a_run_does(
     evaluate.main(["--compare", str(bad), str(good)])
 
 
+def test_tables_whose_names_begin_alike_have_results_of_their_own(
+  data, tmp_path, capsys
+):
+  ids, folder = data.catalogue.song_ids.tolist(), str(data.directory)
+  cluster = np.eye(4)[np.arange(60) % 4] + 0.05 * _vectors()[:, :4]
+  tables = [
+    str(_write(tmp_path / name, ids, rows))
+    for name, rows in (("e.v1", cluster), ("e.v2", _vectors(3)))
+  ]
+  for path in tables:
+    evaluate.main([f"--embeddings={path}", f"--data={folder}", "--tasks=hubs"])
+  assert (tmp_path / "e.v1.evaluated" / report.FILE_NAME).exists()
+  assert (tmp_path / "e.v2.evaluated" / report.FILE_NAME).exists()
+  _write(tmp_path / "e.v2", ids, _vectors(4))
+  with pytest.raises(errors.InputError, match="written again after it was"):
+    evaluate.main(["--compare", *tables])
+
+
 def test_vectors_need_their_data_set_and_a_name_of_their_own(data, tmp_path):
   path = _write(
     tmp_path / "a.parquet", data.catalogue.song_ids.tolist(), _vectors()

@@ -165,8 +165,9 @@ def folds(
     others are divided into training and validation songs.
 
   Raises:
-    InputError: there are fewer than two folds, the share is not between 0 and
-      what the test songs leave, or groups are too large.
+    InputError: there are fewer than two folds or more than 127, the share is
+      not between 0 and what the test songs leave, the seed is out of range, or
+      groups are too large.
   """
   most = 1 - 1 / max(count, 1)
   if count < 2 or not 0 < validation_share < most:
@@ -174,6 +175,12 @@ def folds(
       f"folds is {count} and validation_share {validation_share:g}: there must "
       f"be at least 2 folds, and the share must be above 0 and below {most:g}, "
       "what the test songs leave."
+    )
+  most_folds = np.iinfo(np.int8).max
+  if count > most_folds or not 0 <= seed <= _MAX_SEED:
+    raise errors.InputError(
+      f"folds is {count} and seed {seed}: there may be at most {most_folds} "
+      f"folds, and the seed must be in 0..{_MAX_SEED}."
     )
   used = np.flatnonzero(catalogue.split != catalogues.NO_SPLIT)
   labels = _labels(catalogue.genres, len(catalogue.genre_codes))[used]

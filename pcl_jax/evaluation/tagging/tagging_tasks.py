@@ -13,6 +13,7 @@ import tqdm
 
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
+from pcl_jax.common import extras
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation import task_base
@@ -123,8 +124,14 @@ MELON_50: dict[str, task_base.Task] = {
 def without_melon_50(
   tasks: Mapping[str, task_base.Task], data: dataset.DataSet
 ) -> tuple[dict[str, task_base.Task], list[str]]:
-  """Leaves out Melon-50 where the songs are not Melon's; returns why, too."""
+  """Leaves out Melon-50 where the songs are not Melon's; returns why, too.
+
+  Raises:
+    InputError: it is not left out, and the package that divides it is missing.
+  """
   if not (data.directory / music_files.IDS).exists():
+    if MELON_50.keys() & tasks.keys():
+      extras.check("Melon-50 (--tasks=... without it does not)", "iterstrat")
     return dict(tasks), []
   kept = {k: task for k, task in tasks.items() if k not in MELON_50}
   why = (

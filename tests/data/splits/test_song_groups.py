@@ -144,6 +144,11 @@ def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
       stratify.folds(
         made, count, split_by=split_by, validation_share=share, seed=0
       )
+  for count, seed in ((128, 0), (1000, 0), (4, -1), (4, 2**32)):
+    with pytest.raises(errors.InputError, match="at most 127 folds"):
+      stratify.folds(
+        made, count, split_by=split_by, validation_share=0.1, seed=seed
+      )
   with pytest.raises(errors.InputError, match="fold 0"):
     stratify.folds(made, 100, split_by="artist", validation_share=0.1, seed=0)
 

@@ -195,5 +195,9 @@ def test_sample_audio_lies_in_folders_of_artists_and_is_made_once(tmp_path):
   assert sample_audio.make_audio(tmp_path, **options) == paths
   assert paths[0].stat().st_mtime_ns == before
   assert paths[5].read_bytes() == content
+  for name, value in (("seconds", 2.0), ("seed", 1), ("songs", 9)):
+    with pytest.raises(errors.InputError, match=f"other settings .{name}: the"):
+      sample_audio.make_audio(tmp_path, **options | {name: value})
+  assert len(list(tmp_path.rglob("*.flac"))) == 8
   with pytest.raises(errors.InputError, match="--artists is 9"):
     sample_audio.make_audio(tmp_path, songs=8, artists=9)

@@ -206,3 +206,20 @@ def test_a_set_that_cannot_be_probed_is_a_reason_not_an_end(
   for task in tagging_tasks.tasks_of([str(gtzan_set)]).values():
     with pytest.raises(task_base.NotAvailable, match="no metric is defined"):
       task.run(context)
+
+
+def test_melon_50_is_refused_at_the_start_without_its_package(
+  tmp_path, monkeypatch
+):
+  made = tiny_data.tiny_catalogue()
+  tiny_data.tiny_store(tmp_path / "songs.lmdb", made)
+  made.save(tmp_path)
+  data = dataset.DataSet(tmp_path)
+  monkeypatch.setattr(tagging_tasks.extras, "check", _absent)
+  with pytest.raises(errors.InputError, match="Melon-50.*iterstrat"):
+    tagging_tasks.without_melon_50(tagging_tasks.MELON_50, data)
+  assert tagging_tasks.without_melon_50({}, data) == ({}, [])
+
+
+def _absent(what, *modules):
+  raise errors.InputError(f"{what} needs {modules}")

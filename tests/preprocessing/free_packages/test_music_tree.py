@@ -1,12 +1,14 @@
 """Tests of preprocessing.free_packages: music of packages in one folder."""
 
 import csv
+import dataclasses
 import io
 import os
 import shutil
 import subprocess
 import zipfile
 
+import numpy as np
 import pytest
 
 from pcl_jax.common import errors
@@ -49,13 +51,14 @@ def _game(folder):
   return folder
 
 
-def _deb(tree, folder):
-  control = "Package: game\nVersion: 1.0-1\nArchitecture: all\n"
+def _deb(tree, folder, name="game"):
+  control = f"Package: {name}\nVersion: 1.0-1\nArchitecture: all\n"
   control += "Maintainer: a <a@b.c>\nDescription: a\n"
   _fill(tree, {"DEBIAN/control": control.encode()})
-  command = ["dpkg-deb", "-Znone", "--build", tree, folder / "game_1.0_all.deb"]
+  deb = folder / f"{name}_1.0_all.deb"
+  command = ["dpkg-deb", "-Znone", "--build", tree, deb]
   subprocess.run(command, check=True, capture_output=True)
-  return folder / "game_1.0_all.deb"
+  return deb
 
 
 def _paths(data):
@@ -110,6 +113,26 @@ def test_a_damaged_deb_is_named(tmp_path):
   os.truncate(deb, deb.stat().st_size // 2)
   with pytest.raises(errors.InputError, match="game: .*damaged"):
     music_tree.gather([GAME], Source(tmp_path), tmp_path / "data")
+
+
+def test_a_deb_that_ends_within_a_large_file_does_not_end_the_others(tmp_path):
+  whole = _game(tmp_path / "game")
+  cut = _game(tmp_path / "other")
+  (cut / "usr/share/game/music").mkdir(parents=True, exist_ok=True)
+  noise = np.random.default_rng(0).bytes(3_000_000)
+  (cut / "usr/share/game/music/large.ogg").write_bytes(noise)
+  (tmp_path / "debs").mkdir()
+  _deb(whole, tmp_path / "debs")
+  deb = _deb(cut, tmp_path / "debs", "other")
+  os.truncate(deb, deb.stat().st_size // 2)
+  other = dataclasses.replace(GAME, name="other")
+  data = tmp_path / "data"
+  known = music_tree.gather(
+    [other, GAME], Source(tmp_path / "debs"), data, allow_partial=True
+  )
+  assert list(known) == ["game"]
+  with pytest.raises(errors.InputError, match="other: .*damaged"):
+    music_tree.gather([other, GAME], Source(tmp_path / "debs"), data)
 
 
 def test_names_with_two_dots_in_an_archive_are_names(tmp_path):

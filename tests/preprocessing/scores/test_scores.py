@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 
+import mutagen
 import numpy as np
 import pytest
 import soundfile
@@ -304,3 +305,23 @@ def test_a_real_score_is_parsed_and_played(tmp_path):
   (tmp_path / "bad.xml").write_text("<score")  # Ends too early.
   with pytest.raises(score_notes.Unreadable):
     score_notes.read(tmp_path / "bad.xml")
+
+
+def test_a_score_whose_tags_cannot_be_written_is_tried_again(
+  tmp_path, program, monkeypatch
+):
+  wave = tmp_path / "wave.wav"
+  soundfile.write(wave, np.zeros(1600), 16_000)
+  program(f'{_LAST}; cp "{wave}" "$last"')
+
+  def full(*_):
+    raise mutagen.MutagenError("No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(rendering, "_tag", full)
+    with pytest.raises(errors.InputError, match="tags cannot .* tries again"):
+      _render(tmp_path)
+  made = _render(tmp_path)
+  assert all(
+    not one["failed"] for path, one in made.items() if "bwv3" not in path
+  )

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import pickle
+import shutil
 import struct
 import sys
 import zipfile
@@ -382,8 +383,9 @@ def test_configs_can_be_sent_to_other_processes(tmp_path):
   assert again.opt_params.warmup_steps == 1  # Of 20 steps.
 
 
-def test_the_card_of_the_box_has_its_sources_once(tmp_path):
+def test_the_card_of_the_box_has_its_sources_once(folds, tmp_path):
   bundle, folder = tmp_path / "bundle", tmp_path / "made"
+  shutil.copytree(folds[0].directory, folder / "data")
   for place in (bundle, folder / "free_music", folder / "scores"):
     place.mkdir(parents=True)
   (bundle / "README.md").write_text("---\nlicense: mit\n---\n\n# box\n")
@@ -403,5 +405,6 @@ def test_the_card_of_the_box_has_its_sources_once(tmp_path):
   assert card.startswith("---\nlicense: mit\n---\n\n# box\n")
   assert card.count("| a-game | 1.2-1 | CC-BY-SA-4.0 |") == 1
   assert "| b |" not in card  # It has no music.
-  assert "And 1 scores of the corpus of music21 10.5.1" in card
+  assert "Music of 1 packages" in card
+  assert "And 16 scores of the corpus of music21 10.5.1" in card
   assert "trained on 12.3 hours" in card
