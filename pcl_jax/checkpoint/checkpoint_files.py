@@ -24,8 +24,12 @@ FOLDER = "checkpoints"
 DIGESTS = "digests"
 BAD = "bad"
 INDEX = "index.json"
+# Raised where checkpoints change so that training cannot go on from old ones.
+FORMAT_VERSION = 2
 TRASH = ".trash"
 LOSS = "total"  # The validation loss that ranks steps, by its name.
+# Among the losses: the step after which they mean the same.
+COMPARED_SINCE = "compared_since"
 ENCODER, REST, META, METRICS = "encoder", "rest", "meta", "metrics"
 # Of a config, and of the meta of a run that began with an encoder's weights.
 INIT_FROM = "init_from"
@@ -42,6 +46,12 @@ def loss_of(metrics: dict[str, Any] | None) -> float:
   loss = (metrics or {}).get(LOSS)
   is_number = isinstance(loss, int | float) and math.isfinite(loss)
   return float(loss) if is_number else math.inf
+
+
+def since_of(metrics: dict[str, Any] | None) -> int:
+  """Returns the step after which validation losses mean what this one does."""
+  since = (metrics or {}).get(COMPARED_SINCE)
+  return int(since) if isinstance(since, int | float) else 0
 
 
 def best_of(losses: dict[int, float]) -> int | None:
@@ -133,15 +143,31 @@ class CheckpointFiles:
       raise ValueError(f"{path} holds no json object")
     return found
 
-  def losses(self) -> dict[int, float]:
-    """Returns the validation loss of each step; infinity where unknown."""
-    losses = {}
+  def _metrics(self) -> dict[int, dict[str, Any]]:
+    """Returns the metrics of each step; none where they cannot be read."""
+    found = {}
     for step in self.steps():
       try:
-        losses[step] = loss_of(self.read(step, METRICS))
+        found[step] = self.read(step, METRICS)
       except (OSError, ValueError):
-        losses[step] = math.inf
-    return losses
+        found[step] = {}
+    return found
+
+  def losses(self) -> dict[int, float]:
+    """Returns the validation loss of each step; infinity where unknown.
+
+    Also where it meant something else than those of later steps do.
+    """
+    found = self._metrics()
+    since = max(map(since_of, found.values()), default=0)
+    return {
+      step: loss_of(metrics) if since_of(metrics) == since else math.inf
+      for step, metrics in found.items()
+    }
+
+  def compared_since(self) -> int:
+    """Returns the step after which validation losses can be compared."""
+    return max(map(since_of, self._metrics().values()), default=0)
 
   def latest(self) -> int | None:
     """Returns the newest step, None where there is none."""

@@ -29,11 +29,6 @@ from pcl_jax.common import hosts
 _KEPT = 2  # Of the latest steps, and of the best.
 
 
-def _goodness(metrics: dict[str, Any]) -> float:
-  """Ranks steps by validation loss; -inf where it is absent or not finite."""
-  return -checkpoint_files.loss_of(metrics)
-
-
 def _agree_on(decide: Callable[..., Any], *arguments: Any) -> Any:
   """Returns what process 0 decides, in all processes; fit for json."""
   text = json.dumps(decide(*arguments)) if hosts.is_first() else ""
@@ -79,6 +74,7 @@ class Checkpoints:
     self._background = concurrent.futures.ThreadPoolExecutor(1)
     self._quiet = contextlib.ExitStack()
     hosts.await_first(self.files.prepare)
+    self._since = self.files.compared_since()
 
   def save(
     self,
@@ -97,6 +93,9 @@ class Checkpoints:
       RunError: the save failed, and other processes take part.
     """
     self.wait()
+    if metrics is not None:
+      self._since = meta["progress"].get(checkpoint_files.COMPARED_SINCE, 0)
+      metrics = metrics | {checkpoint_files.COMPARED_SINCE: self._since}
     save = _Save(meta["progress"]["step"], state, meta, _plain(metrics))
     if save.step in self._open().all_steps():
       if metrics is None:
@@ -197,13 +196,19 @@ class Checkpoints:
         step, self.files.path,
       )  # fmt: skip
 
+  def _goodness(self, metrics: dict[str, Any]) -> float:
+    """Ranks steps by validation loss; -inf where it cannot be compared."""
+    if checkpoint_files.since_of(metrics) != self._since:
+      return -math.inf
+    return -checkpoint_files.loss_of(metrics)
+
   def _open(self) -> ocp.CheckpointManager:
     if self._manager is None:
       self._quiet.enter_context(orbax_noise.silenced())
       policies = ocp.checkpoint_managers
       latest = policies.LatestN(_KEPT)
       best = policies.BestN(
-        get_metric_fn=_goodness,
+        get_metric_fn=self._goodness,
         n=_KEPT,
         keep_checkpoints_without_metrics=False,
       )
@@ -212,7 +217,7 @@ class Checkpoints:
         options=ocp.CheckpointManagerOptions(
           preservation_policy=policies.AnyPreservationPolicy([latest, best]),
           # Without it metrics are not written to disk.
-          best_fn=_goodness,
+          best_fn=self._goodness,
           # Deleting is a rename, so that no half-deleted step is ever listed.
           todelete_subdir=checkpoint_files.TRASH,
           async_options=ocp.AsyncOptions(

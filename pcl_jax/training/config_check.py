@@ -1,17 +1,12 @@
-"""Which values a config may have, and which may change when a run goes on."""
+"""Which values a config may have."""
 
-from collections.abc import Collection, Mapping
-import dataclasses
-import difflib
+from collections.abc import Mapping
 import math
 from typing import Any
 
 from flax import traverse_util
 import ml_collections
 
-from pcl_jax.audio import channel_mix
-from pcl_jax.audio import feature_augmentation
-from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.data import plans
@@ -88,70 +83,6 @@ _CHOICES = {
 DEFAULT_EPOCHS = 150  # The paper's.
 _PLAN_BYTES = 8  # Of a patch: its song and first frame.
 _MOST_PLAN_GB = 4
-# Raised where checkpoints change so that training cannot go on from old ones.
-FORMAT_VERSION = 2
-# Keys that decide how long, how fast and how visibly a run goes on, and change
-# what is learned by rounding at most. `data.dir` is one of them, since the
-# fingerprint of the data set is compared.
-HARMLESS = (
-  "epochs",  # As `steps`, if the learning rate is constant.
-  "steps",
-  "early_stop_patience",
-  "log_every_steps",
-  "save_every_steps",
-  "trackers",
-  "wandb_params.project",
-  "wandb_params.run_name",
-  "wandb_params.run_id",
-  "data.dir",
-  "data.threads",
-  "data.stall_s",
-  "data.sample_songs",
-  "data.sample_seconds",
-  "data.songs",  # Goes with the fingerprint.
-  "loss_params.tiled_above",
-  "loss_params.tile",
-  "train.remat",
-  "train.max_nonfinite_steps",
-  "train.compilation_cache",
-)
-DATA_SET = "data.fingerprint"
-# Keys that checkpoints of earlier versions lack, and what held without them.
-_FORMERLY = {
-  "init_from": "",
-  "trackers": ["tensorboard"],
-  "steps": 0,
-  "validate_every_steps": 0,
-  "loss_params.positives": "partner",
-  "data.patches_per_song": 1,
-  "train.matmul_precision": "",
-  "wandb_params.project": "",
-  "wandb_params.run_name": "",
-  "wandb_params.run_id": "",
-} | {
-  f"augmentation.{name}": value
-  for name, value in dataclasses.asdict(
-    feature_augmentation.Strengths()
-  ).items()
-}
-# An epoch starts again from its beginning where one of these has changed.
-_DECIDE_BATCHES = (
-  "seed",
-  "validate_every_steps",
-  "contrast_combos",
-  "audio_contrast_params.pair_generation_method",
-  "data.batch_size",
-  "data.double_window",
-  "data.patches_per_song",
-  "data.order",
-  "data.num_blocks",
-  "data.cached_batches",
-  DATA_SET,
-)
-_REMEDY = (
-  "Give the config it was trained with, or another --workdir; the checkpoints "
-  "stay as they are."
-)
 
 
 def items_multiple(strategy: strategies.Strategy, parts: int) -> int:
@@ -274,113 +205,3 @@ def check_batch(
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the leaves of nested dictionaries by their dotted names."""
   return traverse_util.flatten_dict(tree, sep=".")
-
-
-@dataclasses.dataclass(frozen=True)
-class Changes:
-  """Lines that say what has changed since a checkpoint, all of it allowed."""
-
-  lines: list[str]
-  other_batches: bool
-
-
-def check_changes(
-  then: dict[str, Any], now: dict[str, Any], allowed: Collection[str] = ()
-) -> Changes:
-  """Refuses to go on from a checkpoint with what would be another run.
-
-  `then` is what the checkpoint says about itself, `now` the `meta` of the run.
-  Keys that are `allowed`, or below such a key, may have changed.
-
-  Raises:
-    InputError: the format, the feature or the networks differ, or a key has
-      changed that is neither harmless nor allowed.
-  """
-  version = then.get("format_version", 1)
-  if version != FORMAT_VERSION:
-    raise errors.InputError(
-      f"the checkpoint in --workdir has format version {version} and this "
-      f"program trains with version {FORMAT_VERSION}: its encoder can be used, "
-      "but its training cannot go on. Give another --workdir."
-    )
-  melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
-  channel_mix.check_same(now["feature"], "the data set", then["feature"])
-  a, b = (
-    _FORMERLY | flatten(meta["config"]) | flatten({"data": meta["data"]})
-    for meta in (then, now)
-  )
-  _check_known(allowed, a.keys() | b.keys())
-  _check_networks(then, now)
-  changed = _differing(a, b)
-  refused = [
-    key
-    for key in changed
-    if not _is_harmless(key, a, b) and not _covers(allowed, key)
-  ]
-  if refused:
-    raise errors.InputError(
-      "the checkpoint in --workdir is of another "
-      f"{'data set or split' if refused == [DATA_SET] else 'config'}: "
-      f"{'; '.join(_line(key, a, b) for key in refused)}. {_REMEDY} Where that "
-      f"is meant, --allow_change={','.join(refused)} goes on with it."
-    )
-  return Changes(
-    lines=[_line(key, a, b) for key in changed],
-    other_batches=any(
-      key in _DECIDE_BATCHES and not _is_harmless(key, a, b) for key in changed
-    ),
-  )
-
-
-def _differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-  return [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-
-
-def _is_harmless(key: str, then: dict[str, Any], now: dict[str, Any]) -> bool:
-  if key in ("epochs", "steps"):  # A rate that falls does so until the last.
-    schedules = {flat.get("opt_params.lr_schedule") for flat in (then, now)}
-    return schedules <= {None, optimizers.CONSTANT}
-  if key == "data.order":
-    return "blocks" not in (then.get(key), now.get(key))
-  return key in HARMLESS
-
-
-def _line(key: str, then: dict[str, Any], now: dict[str, Any]) -> str:
-  return f"{key} was {then.get(key)!r} and is {now.get(key)!r} now"
-
-
-def _covers(allowed: Collection[str], key: str) -> bool:
-  return any(key == one or key.startswith(f"{one}.") for one in allowed)
-
-
-def _check_known(allowed: Collection[str], keys: Collection[str]) -> None:
-  """Refuses a misspelt key, which would allow nothing without a word."""
-  for one in allowed:
-    if not any(_covers([one], key) for key in keys):
-      close = difflib.get_close_matches(one, keys, 1)
-      hint = f" Did you mean {close[0]}?" if close else ""
-      raise errors.InputError(
-        f"--allow_change={one}: the config has no such key.{hint} Give one as "
-        "--config has it, such as opt_params.lr, or what stands above it, such "
-        f"as opt_params; {DATA_SET} is the data set."
-      )
-
-
-def _check_networks(then: dict[str, Any], now: dict[str, Any]) -> None:
-  """Refuses networks that the checkpoint's arrays do not fit."""
-  a, b = (
-    flatten({"architecture": meta["architecture"]}) for meta in (then, now)
-  )
-  lines = [
-    _line(key, a, b)
-    for key in _differing(a, b)
-    # A dropout rate has no array.
-    if not (key.endswith("dropout") and key in a and key in b)
-  ]
-  if lines:
-    if then["strategy"] != now["strategy"]:
-      lines.insert(0, _line("strategy", then, now))
-    raise errors.InputError(
-      "the checkpoint in --workdir is of another architecture: "
-      f"{'; '.join(lines)}. {_REMEDY}"
-    )

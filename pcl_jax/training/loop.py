@@ -17,6 +17,7 @@ import tqdm
 
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import manager
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
@@ -33,6 +34,7 @@ from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
 from pcl_jax.training import preemption
 from pcl_jax.training import profiling
+from pcl_jax.training import resuming
 from pcl_jax.training import run_messages
 from pcl_jax.training import setup
 from pcl_jax.training import trackers
@@ -49,7 +51,7 @@ class _Session:
   """One start of a run: the run itself and what writes it down."""
 
   run: setup.Setup
-  progress: setup.Progress
+  progress: run_progress.Progress
   checkpoints: manager.Checkpoints
   writer: metric_writers.MetricWriter
   trace: profiling.Trace
@@ -155,7 +157,7 @@ def validate(
 
 
 def _load_epoch(
-  run: setup.Setup, plan: plans.Plan, progress: setup.Progress
+  run: setup.Setup, plan: plans.Plan, progress: run_progress.Progress
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields what is left of an epoch's batches, with a progress bar."""
   bar = tqdm.tqdm(
@@ -229,38 +231,6 @@ def _row(session: _Session, plan: plans.Plan) -> dict[str, Any]:
     songs = plan.songs[progress.step_in_epoch - 1]
     row[f"{name}_share"] = round(lists.share(songs), 5)
   return row | session.failures()
-
-
-def _restore(
-  run: setup.Setup,
-  checkpoints: manager.Checkpoints,
-  allow_change: Collection[str],
-) -> tuple[setup.Setup, train_step.State, setup.Progress]:
-  """Returns where the last start of this run stopped, or its beginning.
-
-  The run says of itself what its checkpoints say of the weights it began with.
-  """
-
-  def check(meta: dict[str, Any]) -> config_check.Changes:
-    return config_check.check_changes(meta, run.meta, allow_change)
-
-  restored = checkpoints.restore_newest(run.state, check)
-  if restored is None:
-    return run, run.state, setup.Progress()
-  state, meta = restored
-  progress = setup.Progress(**meta["progress"])
-  console.say(f"going on from step {progress.step}, epoch {progress.epoch}")
-  changes = check(meta)
-  for line in changes.lines:
-    console.say(f"changed since then: {line}")
-  if changes.other_batches and progress.step_in_epoch:
-    progress.step_in_epoch = 0
-    console.say(
-      f"epoch {progress.epoch} has other batches now and starts from its "
-      "beginning"
-    )
-  run = dataclasses.replace(run, meta=initial_weights.recalled(meta) | run.meta)
-  return run, state, progress
 
 
 def _write_beginning(
@@ -337,7 +307,7 @@ def train_and_evaluate(
     devices: the devices to train on; None for all.
     profile: writes a trace of some steps into WORKDIR/profile.
     allow_change: keys that may differ from those of the checkpoint that
-      training goes on from (`config_check.check_changes`).
+      training goes on from (`resuming.check_changes`).
 
   Returns:
     The run's progress: steps, epochs, best validation loss. `stopped_by` is the
@@ -368,7 +338,7 @@ def train_and_evaluate(
     checkpoints = manager.Checkpoints(path)
     stack.callback(checkpoints.close)
     hosts.check_same(run.meta["data"])
-    run, state, progress = _restore(run, checkpoints, allow_change)
+    run, state, progress = resuming.restore(run, checkpoints, allow_change)
     hosts.check_same({"first step": progress.step})
     if hosts.is_first():  # Not before: it may have been refused.
       _write_beginning(run, path, learned_before)

@@ -11,6 +11,7 @@ import pathlib
 
 import numpy as np
 
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import hosts
@@ -32,7 +33,7 @@ class Watch:
     run: setup.Setup,
     workdir: pathlib.Path,
     writer: metric_writers.MetricWriter,
-    progress: setup.Progress,
+    progress: run_progress.Progress,
   ):
     """Prepares to write batches into the workdir and rows by the writer."""
     self._run, self._folder = run, workdir / FOLDER

@@ -23,6 +23,7 @@ import numpy as np
 
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
@@ -90,19 +91,19 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 def _restore_before(
   run: setup.Setup, workdir: str | os.PathLike[str], step: int
-) -> tuple[train_step.State, setup.Progress]:
+) -> tuple[train_step.State, run_progress.Progress]:
   """Returns the newest state on file from before a step."""
   checkpoint_files.refuse_bundle(workdir)
   files = checkpoint_files.CheckpointFiles(workdir)
   before = [one for one in files.steps() if one < step]
   if not before:
     console.say("no checkpoint before the step is kept: training from step 0")
-    return _beginning(run, files), setup.Progress()
+    return _beginning(run, files), run_progress.Progress()
   meta = restore.read_meta(files, max(before))
   config_check.check_changes(meta, run.meta)
   state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
-  return state, setup.Progress(**meta["progress"])
+  return state, run_progress.Progress(**meta["progress"])
 
 
 def _beginning(
@@ -119,7 +120,10 @@ def _beginning(
 
 
 def _train_up_to(
-  run: setup.Setup, state: train_step.State, progress: setup.Progress, step: int
+  run: setup.Setup,
+  state: train_step.State,
+  progress: run_progress.Progress,
+  step: int,
 ) -> tuple[train_step.State, dict[str, jax.Array], plans.Plan]:
   """Trains until a step is due; returns the state, its batch and the plan."""
   while True:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import hosts
 from pcl_jax.training import nonfinite
@@ -18,7 +19,7 @@ from pcl_jax.training import setup
 QUIET_S = 30.0  # A log that is no terminal has a line at least as often.
 
 
-def say_beginning(run: setup.Setup, progress: setup.Progress) -> None:
+def say_beginning(run: setup.Setup, progress: run_progress.Progress) -> None:
   """Prints what is trained, how many steps that is, and the memory known."""
   batches, config = run.batches, run.config
   devices = batches.sharding.mesh.size
@@ -99,7 +100,9 @@ class Heartbeat:
       self._thread.join()
 
 
-def describe(run: setup.Setup, progress: setup.Progress, pace: Pace) -> str:
+def describe(
+  run: setup.Setup, progress: run_progress.Progress, pace: Pace
+) -> str:
   """Describes how far a run is."""
   config, left = run.config, run.steps_left(progress)
   steps = config.validate_every_steps or len(run.batches.first_plan)
@@ -116,7 +119,7 @@ def describe(run: setup.Setup, progress: setup.Progress, pace: Pace) -> str:
 
 def say_end(
   run: setup.Setup,
-  progress: setup.Progress,
+  progress: run_progress.Progress,
   stopped_by: str | None,
   checkpoints: tuple[int | None, int | None],
   path: pathlib.Path,

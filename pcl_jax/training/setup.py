@@ -17,6 +17,8 @@ import optax
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import feature_augmentation
 from pcl_jax.audio import melspectrogram
+from pcl_jax.checkpoint import checkpoint_files
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import versions
@@ -163,13 +165,13 @@ class Setup:
   compute_loss: Callable
   meta: dict[str, Any]  # What every checkpoint says about the run.
 
-  def is_done(self, progress: "Progress") -> bool:
+  def is_done(self, progress: run_progress.Progress) -> bool:
     """Returns whether a run has all its epochs, or all its steps."""
     if self.config.steps:
       return progress.step >= self.config.steps
     return progress.epoch >= self.config.epochs
 
-  def steps_left(self, progress: "Progress") -> int:
+  def steps_left(self, progress: run_progress.Progress) -> int:
     """Returns how many steps a run takes if it does not stop early."""
     done = progress.step
     if not self.config.steps:
@@ -177,33 +179,14 @@ class Setup:
       done = progress.epoch * steps + progress.step_in_epoch
     return max(self.batches.total_steps - done, 0)
 
-  def cut(self, plan: plans.Plan, progress: "Progress") -> plans.Plan:
+  def cut(
+    self, plan: plans.Plan, progress: run_progress.Progress
+  ) -> plans.Plan:
     """Leaves out the steps of an epoch that lie behind the end of a run."""
     begun = progress.step - progress.step_in_epoch
     if not self.config.steps or begun + len(plan) <= self.config.steps:
       return plan
     return plans.joined([plan], self.config.steps - begun)
-
-
-@dataclasses.dataclass
-class Progress:
-  """How far a run is; saved with every checkpoint."""
-
-  step: int = 0  # Number of steps taken.
-  epoch: int = 0  # The one under way.
-  step_in_epoch: int = 0
-  best_loss: float | None = None  # Lowest total validation loss so far.
-  epochs_without_better: int = 0
-  skipped_steps: int = 0  # They learned nothing, being not finite.
-  skipped_in_a_row: int = 0
-
-  def record_validation(self, loss: float) -> None:
-    """Ends an epoch with its total validation loss."""
-    self.epoch += 1
-    self.step_in_epoch = 0
-    self.epochs_without_better += 1
-    if self.best_loss is None or loss < self.best_loss:
-      self.best_loss, self.epochs_without_better = loss, 0
 
 
 def _batches_of(
@@ -334,7 +317,7 @@ def _model_of(
 
 def _meta_of(batches: Batches, architecture: dict[str, Any]) -> dict[str, Any]:
   return {
-    "format_version": config_check.FORMAT_VERSION,
+    "format_version": checkpoint_files.FORMAT_VERSION,
     "strategy": batches.strategy.name,
     "architecture": architecture,
     "feature": melspectrogram.SETTINGS.as_dict(

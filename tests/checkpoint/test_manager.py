@@ -67,6 +67,23 @@ def test_the_best_of_an_earlier_start_stay_the_best(tmp_path):
   assert checkpoints.files.best() == 1
 
 
+def test_steps_whose_loss_meant_something_else_are_no_longer_the_best(tmp_path):
+  """From the first validation that means the new thing; others wait for it."""
+  small_state.write(tmp_path, [1.0, 2.0])
+  files = checkpoint_files.CheckpointFiles(tmp_path)
+  best = []
+  for step, loss in enumerate([None, 7.0, 9.0, 8.0, None, None], start=3):
+    checkpoints = manager.Checkpoints(tmp_path)
+    meta = small_state.meta(step)
+    meta["progress"]["compared_since"] = 2
+    metrics = None if loss is None else {"total": loss}
+    checkpoints.save(small_state.make(step), meta, metrics)
+    checkpoints.close()
+    best.append(files.best())
+  assert best == [1, 4, 4, 4, 4, 4]
+  assert _steps(tmp_path) == [4, 6, 7, 8]
+
+
 def test_what_an_interrupted_save_left_is_no_step_and_is_removed(tmp_path):
   small_state.write(tmp_path, [1.0, 2.0])
   folder = tmp_path / checkpoint_files.FOLDER

@@ -5,6 +5,7 @@ import threading
 import jax
 import pytest
 
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.training import loop
 from pcl_jax.training import metric_writers
@@ -21,14 +22,16 @@ def run(config) -> setup.Setup:
 
 
 def test_the_steps_and_the_memory_are_said_before_the_first_step(run, capsys):
-  run_messages.say_beginning(run, setup.Progress(epoch=1, step_in_epoch=3))
+  run_messages.say_beginning(
+    run, run_progress.Progress(epoch=1, step_in_epoch=3)
+  )
   said = capsys.readouterr().out
   assert "4 steps an epoch, 12 in 3 epochs, 5 of them left" in said
   # Of 16 patches, of 256 frames with 48 bands of two bytes.
   assert "0.393 MB of a batch" in said
   numbers = [x.size for x in jax.tree.leaves(run.state["params"])]
   assert f"{3 * 4 * sum(numbers) / 1e6:.1g}" in said
-  run_messages.say_beginning(run, setup.Progress(epoch=3))
+  run_messages.say_beginning(run, run_progress.Progress(epoch=3))
   assert "all 3 epochs are done" in capsys.readouterr().out
 
 
@@ -37,17 +40,17 @@ def test_a_run_of_steps_is_told_in_steps(data_dir, capsys):
     data_dir, epochs=150, steps=15, validate_every_steps=6
   )
   run = setup.build(config, jax.devices()[:1])
-  progress = setup.Progress(step=14, epoch=2, step_in_epoch=2)
+  progress = run_progress.Progress(step=14, epoch=2, step_in_epoch=2)
   pace = run_messages.Pace(clock=lambda: 0.0)
   said = run_messages.describe(run, progress, pace)
   assert said == "under way: step 14 of 15"
   run_messages.say_beginning(run, progress)
   said = capsys.readouterr().out
   assert "4 steps an epoch, 15 in rounds of 6, 1 of them left" in said
-  progress = setup.Progress(step=15, epoch=2, step_in_epoch=3)
+  progress = run_progress.Progress(step=15, epoch=2, step_in_epoch=3)
   said = run_messages.describe(run, progress, pace)
   assert said == "under way: step 15 of 15, validating"
-  run_messages.say_beginning(run, setup.Progress(step=15, epoch=3))
+  run_messages.say_beginning(run, run_progress.Progress(step=15, epoch=3))
   said = capsys.readouterr().out
   assert "all 15 steps are done" in said and "larger --config.steps" in said
 
@@ -67,7 +70,7 @@ def test_the_time_left_is_that_of_the_steps_after_the_first():
 
 
 def test_how_far_a_run_is_has_words_for_validation_too(run):
-  progress, pace = setup.Progress(step=6, epoch=1, step_in_epoch=2), []
+  progress, pace = run_progress.Progress(step=6, epoch=1, step_in_epoch=2), []
   pace = run_messages.Pace(clock=lambda: 0.0)
   said = run_messages.describe(run, progress, pace)
   assert said == "under way: epoch 1 of 3, step 2 of 4"

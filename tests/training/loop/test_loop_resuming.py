@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.common import errors
 from pcl_jax.common import locks
 from pcl_jax.data import dataset
-from pcl_jax.training import config_check
 from pcl_jax.training import loop
+from pcl_jax.training import resuming
 from pcl_jax.training import setup
 from tests.support.tiny import tiny_run
 
@@ -264,9 +265,28 @@ def test_another_data_set_is_refused_unless_it_is_allowed(config, tmp_path):
     more,
     tmp_path / "w",
     jax.devices()[:1],
-    allow_change=[config_check.DATA_SET],
+    allow_change=[resuming.DATA_SET],
   )
   assert progress["epoch"] == tiny_run.EPOCHS
+
+
+def test_an_allowed_larger_batch_is_not_measured_by_losses_of_the_smaller(
+  data_dir, tmp_path
+):
+  """Its validation loss is larger by itself: the log of more negatives."""
+  keys = {"early_stop_patience": 1}
+  first = tiny_run.quick_config(data_dir, epochs=1, **keys)
+  tiny_run.train_on_one(first, tmp_path)
+  larger = tiny_run.quick_config(data_dir, data__batch_size=12, **keys)
+  progress = loop.train_and_evaluate(
+    larger, tmp_path, jax.devices()[:1], allow_change=["data.batch_size"]
+  )
+  rows = tiny_run.rows_of(tmp_path)
+  losses = {r["step"]: r["total"] for r in rows if r["kind"] == "validation"}
+  before = losses.pop(tiny_run.STEPS)
+  assert all(loss > before for loss in losses.values())
+  best = checkpoint_files.CheckpointFiles(tmp_path).best()
+  assert losses[best] == min(losses.values()) == progress["best_loss"]
 
 
 # Other numbers of devices.
