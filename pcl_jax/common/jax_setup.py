@@ -60,3 +60,18 @@ def in_own_types(function: Callable[_Given, _Out]) -> Callable[_Given, _Out]:
       return function(*args, **kwargs)
 
   return computed
+
+
+def in_precision(
+  function: Callable[_Given, _Out], precision: str | None
+) -> Callable[_Given, _Out]:
+  """Has a function that JAX traces compute its products with a precision."""
+  if precision is None:
+    return function
+
+  @functools.wraps(function)
+  def precise(*args: _Given.args, **kwargs: _Given.kwargs) -> _Out:
+    with jax.default_matmul_precision(precision):
+      return function(*args, **kwargs)
+
+  return precise

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import tqdm
 
 from pcl_jax.checkpoint import checkpoint_files
@@ -133,26 +134,40 @@ def _advising_on_memory() -> Iterator[None]:
 
 
 def validate(
-  run: setup.Setup, state: train_step.State, plan: plans.Plan
+  run: setup.Setup,
+  state: train_step.State,
+  plan: plans.Plan,
+  watch: nonfinite.Watch,
 ) -> dict[str, float]:
   """Returns each term of the loss, averaged over the validation batches.
 
-  Also how much of their space the first projections use.
+  Also how much of their space the first projections use. Batches with features
+  that cannot be any are left out.
+
+  Raises:
+    RunError: no batch is left, or too many songs are damaged.
   """
   key = jax.random.key(_VALIDATION_KEY)
   sums: dict[str, jax.Array] = {}
-  samples, left = [], train_step.COLLAPSE_ROWS
+  skipped, samples, left = [], [], train_step.COLLAPSE_ROWS
   for i, batch in enumerate(run.batches.load(plan)):
     terms, sample = run.eval_step(state, batch, jax.random.fold_in(key, i))
+    skipped.append(terms.pop(train_step.SKIPPED))
     sums = {k: sums[k] + v if sums else v for k, v in terms.items()}
     if left > 0:
       samples.append(sample)
       left -= 2 * sample.shape[1]
+  skipped = jax.device_get(skipped)
+  good = len(plan) - watch.record_validation(plan, np.flatnonzero(skipped))
+  losses = metric_writers.fetch(sums)
+  means = {name: value / good for name, value in losses.items()}
+  # Of good batches alone, as long as any of the first ones is.
+  samples = [x for x, bad in zip(samples, skipped, strict=False) if not bad]
+  if not samples:
+    return means
   collapse = train_step.collapse_terms(
     samples, paired=run.batches.strategy.paired
   )
-  losses = metric_writers.fetch(sums)
-  means = {name: value / len(plan) for name, value in losses.items()}
   return means | metric_writers.fetch(collapse)
 
 
@@ -246,7 +261,8 @@ def _validate_and_record(
   session: _Session, state: train_step.State, plan: plans.Plan
 ) -> dict[str, float]:
   """Validates at the end of an epoch; returns the losses, which are finite."""
-  losses, progress = validate(session.run, state, plan), session.progress
+  losses = validate(session.run, state, plan, session.watch)
+  progress = session.progress
   epoch = progress.epoch
   if not math.isfinite(losses["total"]):
     raise errors.RunError(

@@ -3,12 +3,13 @@
 So are steps with a feature that cannot be one. The step itself has kept the
 state as it was (`train_step.update`). Here its batch is written down,
 so that `replay` can look into it later, and a run is ended when too many steps
-in a row are skipped.
+in a row are skipped. Validation leaves out batches with such features.
 """
 
 import math
 import pathlib
 
+from jaxtyping import Int
 import numpy as np
 
 from pcl_jax.checkpoint import run_progress
@@ -19,10 +20,15 @@ from pcl_jax.common import storage
 from pcl_jax.data import plans
 from pcl_jax.training import metric_writers
 from pcl_jax.training import setup
+from pcl_jax.training import train_step
 
 FOLDER = "nonfinite"
 KIND = "skipped"  # Of rows in metrics.jsonl.
 _MOST_DAMAGED = 0.001  # Share of all songs.
+_REPAIR = (
+  "The checkpoints are kept: copy the song store again, or make it again; "
+  "python -m pcl_jax.data.verify lists all that is damaged."
+)
 
 
 class Watch:
@@ -81,10 +87,30 @@ class Watch:
       f"{path}; --replay={path} looks into it"
     )
 
+  def record_validation(
+    self, plan: plans.Plan, places: Int[np.ndarray, " skipped"]
+  ) -> int:
+    """Names damaged songs of skipped validation batches; returns their number.
+
+    Raises:
+      RunError: no batch is left, or too many songs are damaged.
+    """
+    if not len(places):
+      return 0
+    self._name_damaged(plan.songs[places])
+    said = (
+      f"{len(places)} of {len(plan)} validation batches have features that are "
+      f"not finite or beyond {train_step.HIGHEST_FEATURE:g}"
+    )
+    if len(places) == len(plan):
+      raise errors.RunError(f"{said}, and nothing is left. {_REPAIR}")
+    console.warn(f"{said}: they are left out of the validation loss")
+    return len(places)
+
   def _name_damaged(self, songs: np.ndarray) -> None:
     """Compares the records of a batch with their checksums."""
     store = self._run.batches.data.store
-    for song in sorted(set(songs.tolist()) - self._damaged):
+    for song in sorted(set(songs.ravel().tolist()) - self._damaged):
       try:
         store.read_song(song)
       except errors.InputError as error:
@@ -94,9 +120,8 @@ class Watch:
       ids = ", ".join(str(store.song_ids[song]) for song in self._damaged)
       raise errors.RunError(
         f"{len(self._damaged)} of {len(store)} songs in {store.path} have "
-        f"proved to be damaged (ids {ids}), more than {_MOST_DAMAGED:.1%}. The "
-        "checkpoints are kept: copy the store again, or make it again; "
-        "python -m pcl_jax.data.verify lists all that is damaged."
+        f"proved to be damaged (ids {ids}), more than {_MOST_DAMAGED:.1%}. "
+        f"{_REPAIR}"
       )
 
   def _write(self, plan: plans.Plan) -> pathlib.Path:

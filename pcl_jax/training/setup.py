@@ -21,6 +21,7 @@ from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
 from pcl_jax.common import versions
 from pcl_jax.data import dataset
 from pcl_jax.data import false_negatives
@@ -371,7 +372,7 @@ def build(
     state=jax.device_put(state, everywhere),
     train_step=steps[0],
     eval_step=steps[1],
-    compute_loss=train_step.in_precision(
+    compute_loss=jax_setup.in_precision(
       functools.partial(
         train_step.compute_loss, graphdef, recipe, mesh, training=True
       ),

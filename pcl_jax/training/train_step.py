@@ -15,16 +15,17 @@ import numpy as np
 import optax
 
 from pcl_jax.audio import feature_augmentation
+from pcl_jax.common import jax_setup
 from pcl_jax.data import strategies
 from pcl_jax.losses import collapse
 from pcl_jax.losses import loss_terms
 from pcl_jax.losses import nt_xent
 from pcl_jax.training import mixup
 
-SKIPPED = "skipped"  # Among the terms of a step.
+SKIPPED = "skipped"  # Among the terms of a step, and of a validation batch.
 # Of a feature, a decimal logarithm; silence is -2, what is loud is below 10.
-_HIGHEST_FEATURE = 100.0
-_HIGHEST_NUMBER = 1e18  # Of a gradient, whose square is a moment of Adam's.
+HIGHEST_FEATURE = 100.0
+HIGHEST_NUMBER = 1e18  # Of a gradient, whose square is a moment of Adam's.
 State = dict[str, Any]  # params, batch_stats, opt_state, step.
 Batch = Mapping[str, jax.Array]
 _LISTS = "sharing", "positives"  # Of a batch, what rows share.
@@ -319,8 +320,8 @@ def _learn(
   gradients, batch_stats, _ = restore(found)
   # A feature so far off is damaged on the disk: most flips of an exponent end
   # there.
-  is_good = _all_below(batch["audio"], _HIGHEST_FEATURE)
-  is_good &= _all_below(found, _HIGHEST_NUMBER)
+  is_good = _all_below(batch["audio"], HIGHEST_FEATURE)
+  is_good &= _all_below(found, HIGHEST_NUMBER)
   updates, opt_state = optimizer.update(
     gradients, state["opt_state"], state["params"]
   )
@@ -348,19 +349,6 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
   return jnp.stack(found).all() if found else jnp.bool_(True)
 
 
-def in_precision(function: Callable, precision: str | None) -> Callable:
-  """Has a function that JAX traces compute its products with a precision."""
-  if precision is None:
-    return function
-
-  @functools.wraps(function)
-  def precise(*args, **kwargs):
-    with jax.default_matmul_precision(precision):
-      return function(*args, **kwargs)
-
-  return precise
-
-
 def make_steps(
   graphdef: nnx.GraphDef,
   optimizer: optax.GradientTransformation,
@@ -372,7 +360,8 @@ def make_steps(
   Returns:
     train_step(state, batch, key) -> (state, terms), which donates the state,
     and eval_step(state, batch, key) -> (terms, sample), where the sample of the
-    audio projections, [2, n, d], is for `collapse_terms`.
+    audio projections, [2, n, d], is for `collapse_terms`. Of a batch with a
+    feature that cannot be one, `skipped` is 1 and the other terms are 0.
   """
   everywhere = jax.NamedSharding(mesh, jax.P())
   step = functools.partial(update, graphdef, optimizer, recipe, mesh)
@@ -383,15 +372,19 @@ def make_steps(
       graphdef, recipe, mesh, *weights, batch, key, training=False
     )
     terms = _terms(recipe, mesh, projections, batch)
+    is_good = _all_below(batch["audio"], HIGHEST_FEATURE)
+    terms = {name: jnp.where(is_good, x, 0.0) for name, x in terms.items()}
+    terms[SKIPPED] = jnp.where(is_good, 0.0, 1.0)
     return terms, _sample(projections["audio"], mesh)
 
   return (
     jax.jit(
-      in_precision(step, recipe.precision),
+      jax_setup.in_precision(step, recipe.precision),
       donate_argnums=0,
       out_shardings=everywhere,
     ),
     jax.jit(
-      in_precision(eval_step, recipe.precision), out_shardings=everywhere
+      jax_setup.in_precision(eval_step, recipe.precision),
+      out_shardings=everywhere,
     ),
   )

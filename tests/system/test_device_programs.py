@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.ahead_of_time import device_programs
+from pcl_jax.common import jax_setup
 from pcl_jax.models import layers
 from pcl_jax.training import train_step
 from tests.support import quick_backbone
@@ -131,7 +132,7 @@ def test_convolutions_are_as_precise_as_is_asked_both_ways():
   def total(weights, x):
     return nnx.merge(graphdef, weights)(x).sum()
 
-  gradients = train_step.in_precision(jax.grad(total, (0, 1)), "highest")
+  gradients = jax_setup.in_precision(jax.grad(total, (0, 1)), "highest")
   shape = jax.ShapeDtypeStruct((1, 4, 4, 2), jnp.float32)
   program = device_programs.DeviceProgram(jax.jit(gradients), (weights, shape))
   for text in _texts(program):

@@ -9,9 +9,12 @@ import jax
 import numpy as np
 import pytest
 
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import errors
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
+from pcl_jax.training import loop
+from pcl_jax.training import metric_writers
 from pcl_jax.training import nonfinite
 from pcl_jax.training import replay
 from pcl_jax.training import setup
@@ -208,3 +211,41 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
     rows = tiny_run.rows_of(tmp_path / "w")
     assert [r["step"] for r in rows if r["kind"] == nonfinite.KIND] == [2]
   assert named in capsys.readouterr().err
+
+
+def test_a_damaged_song_of_validation_is_named_and_its_batch_left_out(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(nonfinite, "_MOST_DAMAGED", 0.1)
+  data = tiny_run.make_data_set(tmp_path / "data")
+  keys = {"data__batch_size": 4, "audio_contrast_params__mixup": False}
+  config = tiny_run.quick_config(data, **keys)
+  progress = run_progress.Progress()
+
+  def validate(places):
+    run = setup.build(config, jax.devices()[:1])
+    plan = run.batches.plan_validation()
+    plan = dataclasses.replace(
+      plan, songs=plan.songs[places], starts=plan.starts[places]
+    )
+    writer = metric_writers.MetricWriter(tmp_path, 0)
+    watch = nonfinite.Watch(run, tmp_path, writer, progress)
+    return plan, loop.validate(run, run.state, plan, watch)
+
+  plan, _ = validate([0, 1, 2])
+  _, expected = validate([2])
+  tiny_run.forget_built()
+  spoilt = plan.songs[[0, 1], [3, 0]].tolist()
+  for song, value in zip(spoilt, (np.nan, 30000.0), strict=True):
+    _spoil_record(data, song, value)
+  _, found = validate([0, 1, 2])
+  assert found == expected
+  said = capsys.readouterr().err
+  ids = dataset.DataSet(data).store.song_ids[spoilt]
+  assert all(f"song {one} of" in said for one in ids)
+  assert "2 of 3 validation batches have features that are not" in said
+  with pytest.raises(errors.RunError, match="1 of 1 .*nothing is left.*verify"):
+    validate([1])
+  monkeypatch.setattr(nonfinite, "_MOST_DAMAGED", 0.001)
+  with pytest.raises(errors.RunError, match="2 of 60 songs .* damaged"):
+    validate([0, 1, 2])

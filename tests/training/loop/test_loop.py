@@ -10,8 +10,11 @@ import pytest
 
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
+from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import errors
 from pcl_jax.training import loop
+from pcl_jax.training import metric_writers
+from pcl_jax.training import nonfinite
 from pcl_jax.training import setup
 from tests.support import event_files
 from tests.support.tiny import tiny_run
@@ -115,7 +118,9 @@ def test_the_validation_loss_decides_the_best_checkpoint_and_the_end(
   assert (files.best(), files.latest()) == (8, 16)
 
 
-def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
+def test_validation_is_the_same_whenever_and_with_whatever_seed(
+  data_dir, tmp_path
+):
   losses = []
   for seed in (0, 0, 1):
     config = tiny_run.quick_config(data_dir, seed=seed)
@@ -123,7 +128,9 @@ def test_validation_is_the_same_whenever_and_with_whatever_seed(data_dir):
     plan = run.batches.plan_validation()
     if not losses:
       state = run.state
-    losses += [loop.validate(run, state, plan) for _ in range(2)]
+    writer = metric_writers.MetricWriter(tmp_path, 0)
+    watch = nonfinite.Watch(run, tmp_path, writer, run_progress.Progress())
+    losses += [loop.validate(run, state, plan, watch) for _ in range(2)]
   assert losses.count(losses[0]) == 6
   assert losses[0].keys() == {TERM, "total"} | COLLAPSE
 
