@@ -1,15 +1,19 @@
 """Splits songs into train, validation and test, stratified over labels."""
 
+from collections.abc import Iterable
+
 from jaxtyping import Bool, Float, Int, Int8
 import numpy as np
 
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
+from pcl_jax.data import pairs
 from pcl_jax.data import ragged
 from pcl_jax.data.splits import song_groups
 
 NEW = song_groups.NEW
 _MAX_SEED = 2**32 - 1
+_DRAWS = 30
 
 
 class TooFewSongs(errors.InputError):
@@ -151,7 +155,8 @@ def folds(
 ) -> list[Int8[np.ndarray, " songs"]]:
   """Divides the songs into folds of whole groups, stratified over genres.
 
-  Songs that no split names are in no fold.
+  Songs that no split names are in no fold. Validation songs are drawn again, up
+  to 30 times, where a kind of pairs would have too few among them.
 
   Args:
     catalogue: the songs.
@@ -193,21 +198,63 @@ def folds(
   for number in range(count):
     rest = fold != number
     parts = np.array([1 - validated, validated])
-    inner = song_groups.divide(
-      labels[rest], groups[rest], new[rest], parts, seed
-    )
-    song_groups.check(
-      np.unique(groups[rest], return_inverse=True)[1],
-      inner,
-      parts,
-      split_by,
-      catalogues.SPLIT_NAMES[:2],
-    )
-    split = np.full(len(catalogue), catalogues.NO_SPLIT, np.int8)
-    split[used] = catalogues.TEST
-    split[used[rest]] = inner
-    splits.append(split)
+
+    def draw(attempt: int, rest=rest, parts=parts) -> np.ndarray:
+      inner = song_groups.divide(
+        labels[rest],
+        groups[rest],
+        new[rest],
+        parts,
+        (seed + attempt) % _MAX_SEED,
+      )
+      song_groups.check(
+        np.unique(groups[rest], return_inverse=True)[1],
+        inner,
+        parts,
+        split_by,
+        catalogues.SPLIT_NAMES[:2],
+      )
+      split = np.full(len(catalogue), catalogues.NO_SPLIT, np.int8)
+      split[used] = catalogues.TEST
+      split[used[rest]] = inner
+      return split
+
+    splits.append(_best_validated(catalogue, map(draw, range(_DRAWS))))
   return splits
+
+
+def _best_validated(
+  catalogue: catalogues.Catalogue,
+  splits: Iterable[Int8[np.ndarray, " songs"]],
+) -> Int8[np.ndarray, " songs"]:
+  """Returns the first split that validates most kinds of pairs."""
+  best, most = None, -1
+  for split in splits:
+    known = split != catalogues.TEST
+    kinds = [_has_pairs(catalogue, split == catalogues.VALIDATION)]
+    kinds.append(_has_pairs(catalogue, known & (split >= 0)))
+    found, possible = kinds
+    if found > most:
+      best, most = split, found
+    if found == possible:
+      break
+  return best
+
+
+def _has_pairs(
+  catalogue: catalogues.Catalogue, songs: Bool[np.ndarray, " songs"]
+) -> int:
+  """Counts the kinds of pairs of which some songs give two or more."""
+  found = 0
+  for method in catalogues.PAIR_METHODS:
+    drawn = pairs.draw_pairs(
+      catalogue.pair_lists(method),
+      songs,
+      once=pairs.ONCE_AN_EPOCH[method],
+      rng=np.random.default_rng(0),
+    )
+    found += len(drawn) >= 2
+  return found
 
 
 def split_songs(

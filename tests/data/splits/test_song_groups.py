@@ -153,6 +153,22 @@ def test_each_song_is_tested_in_one_fold_and_no_group_is_torn(split_by):
     stratify.folds(made, 100, split_by="artist", validation_share=0.1, seed=0)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_pairs_of_each_kind_can_be_validated_in_each_fold(seed):
+  # Eight artists of four songs, and 88 songs of nobody: every second draw of 18
+  # songs has no artist.
+  lists = [[i // 4] if i < 32 else [] for i in range(120)]
+  made = dataclasses.replace(
+    tiny_data.tiny_catalogue(120), artists=ragged.Ragged.from_lists(lists)
+  )
+  splits = stratify.folds(
+    made, 3, split_by="artist", validation_share=0.15, seed=seed
+  )
+  for split in splits:
+    songs = np.flatnonzero(split == catalogues.VALIDATION)
+    assert (songs < 32).sum() >= 4
+
+
 def test_groups_too_large_for_the_shares_are_refused_with_their_size():
   genres, _ = _library(100)
   nine_tenths = np.maximum(np.arange(100) - 89, 0)
