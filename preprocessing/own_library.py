@@ -49,7 +49,8 @@ trained on the old one cannot be continued on the new one. If nothing has
 changed, nothing is done. --force decodes everything again, keeping the ids, and
 is needed for other settings; where only shares, seed or sizes of vectors are
 others, it decodes nothing. Other rules for names and another --min_s need no
---force. What is not given stays as it was.
+--force. What is not given stays as it was, but --from_s and --to_s are to be
+given again.
 """
 
 import argparse
