@@ -188,15 +188,15 @@ def main(argv: Sequence[str]) -> None:
         data.dir, songs=data.sample_songs, seconds=data.sample_seconds
       )
     )
+    keys = [key for key in ",".join(_ALLOW_CHANGE.value).split(",") if key]
     if _REPLAY.value is not None:
-      replay.replay(_CONFIG.value, _workdir(), _REPLAY.value)
+      replay.replay(_CONFIG.value, _workdir(), _REPLAY.value, keys)
       return
-    keys = ",".join(_ALLOW_CHANGE.value).split(",")
     progress = loop.train_and_evaluate(
       _CONFIG.value,
       _workdir(),
       profile=_PROFILE.value,
-      allow_change=[key for key in keys if key],
+      allow_change=keys,
     )
     code = _STOPPED_CODE.value if progress["stopped_by"] else 0
 

@@ -1,4 +1,4 @@
-"""Looks into a step whose loss or gradient was not finite.
+"""Looks into a step that was skipped: its loss or gradient was not finite.
 
 The run is restored from the newest checkpoint before the step and trained up to
 it, as it was. Then that one batch is taken apart: what enters, what each module
@@ -6,10 +6,11 @@ gives, the terms of the loss and the gradients, and at last which line computed
 the first value that is not a number, by the NaN checker of jax.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 import contextlib
 import functools
 import itertools
+import math
 import os
 import pathlib
 import traceback
@@ -29,8 +30,8 @@ from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import storage
 from pcl_jax.data import plans
-from pcl_jax.training import config_check
 from pcl_jax.training import initial_weights
+from pcl_jax.training import resuming
 from pcl_jax.training import setup
 from pcl_jax.training import train_step
 
@@ -41,8 +42,11 @@ def replay(
   config: ml_collections.ConfigDict,
   workdir: str | os.PathLike[str],
   file: str | os.PathLike[str],
+  allow_change: Collection[str] = (),
 ) -> list[str]:
   """Prints what of a batch on file is not finite first; changes nothing.
+
+  `allow_change` has the keys that the run was allowed to go on with.
 
   Returns:
     What was found, line by line, as it was printed.
@@ -57,7 +61,7 @@ def replay(
     )
   asked = _read(file_names.path(file))
   run = setup.build(config, jax.devices()[: asked["devices"]])
-  state, progress = _restore_before(run, workdir, asked["step"])
+  state, progress = _restore_before(run, workdir, asked["step"], allow_change)
   state, batch, plan = _train_up_to(run, state, progress, asked["step"])
   place = progress.step_in_epoch
   songs = run.batches.data.store.song_ids[plan.songs[place]].tolist()
@@ -70,7 +74,7 @@ def replay(
     f"step {asked['step']}, epoch {progress.epoch}: {len(asked['songs'])} "
     "patches, with the weights that the run had"
   ]
-  lines += _findings(run, state, batch)
+  lines += _findings(run, state, batch, asked["songs"])
   for line in lines:
     console.say(line)
   return lines
@@ -90,7 +94,10 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _restore_before(
-  run: setup.Setup, workdir: str | os.PathLike[str], step: int
+  run: setup.Setup,
+  workdir: str | os.PathLike[str],
+  step: int,
+  allow_change: Collection[str],
 ) -> tuple[train_step.State, run_progress.Progress]:
   """Returns the newest state on file from before a step."""
   checkpoint_files.refuse_bundle(workdir)
@@ -100,10 +107,10 @@ def _restore_before(
     console.say("no checkpoint before the step is kept: training from step 0")
     return _beginning(run, files), run_progress.Progress()
   meta = restore.read_meta(files, max(before))
-  config_check.check_changes(meta, run.meta)
+  progress = resuming.progress_of(meta, run.meta, allow_change)
   state = restore.read_state(files, max(before), run.state)
   console.say(f"training from step {max(before)} up to step {step - 1}")
-  return state, run_progress.Progress(**meta["progress"])
+  return state, progress
 
 
 def _beginning(
@@ -141,11 +148,16 @@ def _train_up_to(
 
 
 def _findings(
-  run: setup.Setup, state: train_step.State, batch: dict[str, jax.Array]
+  run: setup.Setup,
+  state: train_step.State,
+  batch: dict[str, jax.Array],
+  songs: Sequence[int],
 ) -> list[str]:
-  """Returns, line by line, what is not finite, in the order of computing."""
+  """Returns, line by line, why a step is skipped, in the order of computing."""
   key = jax.random.fold_in(run.key, state["step"])
-  lines = _named("the batch's", batch)
+  others = {name: x for name, x in batch.items() if name != "audio"}
+  lines = _named("the batch's", others)
+  lines += _named_features(batch["audio"], songs)
   lines += _named("before the step the", state)
   with _watching_modules() as seen:
 
@@ -162,26 +174,43 @@ def _findings(
     lines.append(
       f"first output of a module that is not finite: {seen[min(seen)]}"
     )
-  lines += _named("the term", terms)
-  lines += _named("the new statistics", stats)
-  lines += _named("the gradient of", gradients)
+  bound = train_step.HIGHEST_NUMBER
+  lines += _named("the term", terms, bound)
+  lines += _named("the new statistics", stats, bound)
+  lines += _named("the gradient of", gradients, bound)
   if not lines:
-    return ["all is finite: what was wrong does not come again"]
+    return [
+      "all is finite, and nothing is too large: what was wrong does not come "
+      "again"
+    ]
   return lines + _first_line(
     lambda: jax.grad(loss, has_aux=True)(state["params"])
   )
 
 
-def _named(what: str, tree: Any) -> list[str]:
-  """Returns a line for each array that is not finite."""
+def _named(what: str, tree: Any, bound: float = math.inf) -> list[str]:
+  """Returns a line for each array with a number that is not below a bound."""
   lines = []
   for path, x in jax.tree.leaves_with_path(tree):
     if jnp.issubdtype(x.dtype, jnp.floating):
-      values = np.asarray(jax.device_get(x), np.float32)
-      bad = np.count_nonzero(~np.isfinite(values))
+      bad = np.count_nonzero(~jax.device_get(train_step.is_below(x, bound)))
       if bad:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        lines.append(f"{what} {name}: {bad} of {values.size} are not finite")
+        beyond = f" or beyond {bound:g}" if math.isfinite(bound) else ""
+        lines.append(f"{what} {name}: {bad} of {x.size} are not finite{beyond}")
+  return lines
+
+
+def _named_features(patches: jax.Array, songs: Sequence[int]) -> list[str]:
+  """Returns a line on features that cannot be any, with the ids of songs."""
+  bound = train_step.HIGHEST_FEATURE
+  lines = _named("the batch's", {"audio": patches}, bound)
+  if lines:
+    bad = ~jax.device_get(train_step.is_below(patches, bound)).all(axis=(1, 2))
+    found = sorted(
+      {song for song, is_bad in zip(songs, bad, strict=True) if is_bad}
+    )
+    lines[0] += f", in song(s) {', '.join(map(str, found))}"
   return lines
 
 
@@ -240,4 +269,4 @@ def _first_line(compute: Callable[[], Any]) -> list[str]:
       name = pathlib.Path(own[-1].filename).relative_to(_PACKAGE)
       where = f" at pcl_jax/{name}:{own[-1].lineno} ({own[-1].line})"
     return [f"the NaN checker: {str(error).splitlines()[0]}{where}"]
-  return ["the NaN checker: no NaN; some values are infinite"]
+  return ["the NaN checker: no NaN; what is named is infinite or too large"]

@@ -320,8 +320,8 @@ def _learn(
   gradients, batch_stats, _ = restore(found)
   # A feature so far off is damaged on the disk: most flips of an exponent end
   # there.
-  is_good = _all_below(batch["audio"], HIGHEST_FEATURE)
-  is_good &= _all_below(found, HIGHEST_NUMBER)
+  is_good = is_below(batch["audio"], HIGHEST_FEATURE).all()
+  is_good &= is_below(found, HIGHEST_NUMBER).all()
   updates, opt_state = optimizer.update(
     gradients, state["opt_state"], state["params"]
   )
@@ -338,9 +338,9 @@ def _chosen(is_good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
   return jax.tree.map(functools.partial(jnp.where, is_good), new, old)
 
 
-def _all_below(x: Array, bound: float) -> Bool[Array, ""]:
-  """Tells whether all numbers are near 0; what is not a number is not."""
-  return (jnp.abs(x) < bound).all()
+def is_below(x: Array, bound: float) -> Bool[Array, "..."]:
+  """Tells of each number whether it is near 0; what is not a number is not."""
+  return jnp.abs(x) < bound
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
@@ -372,7 +372,7 @@ def make_steps(
       graphdef, recipe, mesh, *weights, batch, key, training=False
     )
     terms = _terms(recipe, mesh, projections, batch)
-    is_good = _all_below(batch["audio"], HIGHEST_FEATURE)
+    is_good = is_below(batch["audio"], HIGHEST_FEATURE).all()
     terms = {name: jnp.where(is_good, x, 0.0) for name, x in terms.items()}
     terms[SKIPPED] = jnp.where(is_good, 0.0, 1.0)
     return terms, _sample(projections["audio"], mesh)

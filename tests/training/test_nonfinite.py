@@ -156,6 +156,29 @@ def test_a_replay_finds_what_was_not_finite_first(
   assert sorted(skipping.rglob("*")) == before
 
 
+def test_a_replay_goes_on_with_what_the_run_was_allowed_to_change(
+  data_dir, config, tmp_path, monkeypatch
+):
+  """Also where the epoch under way began anew, its batches being others."""
+  with monkeypatch.context() as patch:
+    told = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    tiny_run.wrap_step(patch, tiny_run.at_step(2, told))
+    tiny_run.train_on_one(config, tmp_path)
+  other = tiny_run.quick_config(data_dir, epochs=1, opt_params__lr=5e-5, seed=1)
+  allowed = ["opt_params.lr", "seed"]
+  with monkeypatch.context() as patch:
+    tiny_run.wrap_step(patch, _spoiling({3}))
+    loop.train_and_evaluate(
+      other, tmp_path, jax.devices()[:1], allow_change=allowed
+    )
+  file = tmp_path / nonfinite.FOLDER / "3.json"
+  with pytest.raises(errors.InputError, match="--allow_change=opt_params.lr"):
+    replay.replay(other, tmp_path, file)
+  monkeypatch.setattr(replay, "_findings", lambda *_: [])
+  (line,) = replay.replay(other, tmp_path, file, allowed)
+  assert line.startswith("step 3, epoch 0")
+
+
 def test_a_replay_of_another_run_is_refused(
   data_dir, skipping, config, tmp_path
 ):
@@ -183,10 +206,10 @@ def _spoil_record(data, song, value):
 @pytest.mark.parametrize(
   "value, share",
   [
-    (30000.0, 0.001),
-    (np.nan, 0.02),
-    pytest.param(np.nan, 0.001, marks=pytest.mark.long),
-    pytest.param(30000.0, 0.02, marks=pytest.mark.long),
+    (np.nan, 0.001),
+    (30000.0, 0.02),
+    pytest.param(30000.0, 0.001, marks=pytest.mark.long),
+    pytest.param(np.nan, 0.02, marks=pytest.mark.long),
   ],
 )
 def test_a_damaged_record_is_not_learnt_of_and_named(
@@ -201,7 +224,8 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
   song = int(run.batches.plan_epoch(0).songs[1, 0])
   _spoil_record(data, song, value)
   tiny_run.forget_built()
-  named = f"song {opened.store.song_ids[song]} of"
+  number = opened.store.song_ids[song]
+  named = f"song {number} of"
   if share < 1 / 60:
     with pytest.raises(errors.RunError, match="1 of 60 songs .* damaged"):
       tiny_run.train_on_one(config, tmp_path / "w")
@@ -210,6 +234,12 @@ def test_a_damaged_record_is_not_learnt_of_and_named(
     assert progress["skipped_steps"] == 1 and progress["step"] == tiny_run.STEPS
     rows = tiny_run.rows_of(tmp_path / "w")
     assert [r["step"] for r in rows if r["kind"] == nonfinite.KIND] == [2]
+    file = tmp_path / "w" / nonfinite.FOLDER / "2.json"
+    said = "\n".join(replay.replay(config, tmp_path / "w", file))
+    patch = 256 * 48
+    assert f"audio: {2 * patch} of {16 * patch} are not finite or" in said
+    assert f"beyond 100, in song(s) {number}\n" in said
+    assert "all is finite" not in said
   assert named in capsys.readouterr().err
 
 
