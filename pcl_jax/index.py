@@ -16,12 +16,12 @@ and the same command makes it again.
 
 import argparse
 from collections.abc import Sequence
-import os
 
 import numpy as np
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import usable_cores
 from pcl_jax.embedding.tables import embedding_table
 from pcl_jax.embedding.tables import row_index
 from pcl_jax.embedding.tables import song_table
@@ -34,7 +34,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--embeddings", **path, required=True, help=text)
   add("--graph", action="store_true", help="also make a graph of neighbours")
   text = "rows added to the graph at once (%(default)s)"
-  cores = os.cpu_count() or 1
+  cores = usable_cores.count()
   add("--threads", type=command_line.count, default=cores, help=text)
   add("--force", action="store_true", help="make it again")
   return parser.parse_args(argv)

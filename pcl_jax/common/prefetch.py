@@ -22,10 +22,11 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class _Threads:
+class Threads:
   """Runs calls in daemon threads, in the order in which they were submitted."""
 
   def __init__(self, threads: int, name: str = NAME):
+    """Starts so many threads, whose names begin with `name`."""
     self._calls: queue.SimpleQueue = queue.SimpleQueue()
     self._threads = [
       threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
@@ -46,6 +47,7 @@ class _Threads:
   def submit(
     self, function: Callable[..., _Out], *arguments: Any
   ) -> futures.Future[_Out]:
+    """Calls it in one of the threads, as soon as one is free."""
     future: futures.Future = futures.Future()
     self._calls.put((future, function, arguments))
     return future
@@ -95,7 +97,7 @@ def in_order(
     RunError: a result took longer than `stall_s`; the stacks of all threads are
       on stderr.
   """
-  pool, is_stuck = _Threads(threads), False
+  pool, is_stuck = Threads(threads), False
   begun = (pool.submit(function, item) for item in items)
   try:
     for future in keep_ahead(begun, threads if ahead is None else ahead):
@@ -117,7 +119,7 @@ class Planner(Generic[_Out]):
 
   def __init__(self, make: Callable[[int], _Out]):
     self._make = make
-    self._pool = _Threads(1, "planner")
+    self._pool = Threads(1, "planner")
     self._begun: dict[int, futures.Future[_Out]] = {}
 
   def get(self, number: int) -> _Out:

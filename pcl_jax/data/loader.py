@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import math
 import mmap
-import os
 import types
 import weakref
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from pcl_jax.audio import song_patches
 from pcl_jax.common import prefetch
+from pcl_jax.common import usable_cores
 from pcl_jax.data import false_negatives
 from pcl_jax.data import plans
 from pcl_jax.data import read_order
@@ -26,7 +26,7 @@ _NOTHING = types.MappingProxyType({})
 
 def default_threads() -> int:
   """Returns one thread per usable core, four at most."""
-  return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+  return min(usable_cores.count(), _MOST_THREADS)
 
 
 def _local_rows(sharding: jax.sharding.Sharding, rows: int) -> slice:

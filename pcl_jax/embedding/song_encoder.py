@@ -18,6 +18,7 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
+from pcl_jax.common import usable_cores
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
@@ -228,7 +229,7 @@ class SongEncoder:
     part = embedding_shards.parse(shard) if shard else None
     source = self._source(paths, channels)
     out = file_names.path(out)
-    threads = threads or min(os.cpu_count() or 1, _MAX_THREADS)
+    threads = threads or min(usable_cores.count(), _MAX_THREADS)
     about = self.about | {
       "layer": layer,
       "per_patch": per_patch,

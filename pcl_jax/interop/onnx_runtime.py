@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 import importlib
-import os
 import types
 from typing import Any
 
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import usable_cores
 from pcl_jax.embedding import song_encoder
 from pcl_jax.interop import onnx_graph
 from pcl_jax.models import audio_encoder
@@ -38,7 +38,7 @@ def session(model: Any) -> Any:
   """
   runtime = _imported()
   options = runtime.SessionOptions()
-  options.intra_op_num_threads = os.cpu_count() or 1
+  options.intra_op_num_threads = usable_cores.count()
   # Waiting threads would take the cores that decode audio.
   options.add_session_config_entry("session.intra_op.allow_spinning", "0")
   return runtime.InferenceSession(

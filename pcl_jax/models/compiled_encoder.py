@@ -1,5 +1,6 @@
 """An audio encoder, compiled: patches to vectors, on all devices."""
 
+import atexit
 from collections.abc import Callable, Sequence
 from concurrent import futures
 import functools
@@ -11,6 +12,8 @@ from jaxtyping import Array, Float
 import numpy as np
 
 from pcl_jax.common import jax_setup
+from pcl_jax.common import prefetch
+from pcl_jax.common import usable_cores
 from pcl_jax.models import audio_encoder
 
 LAYERS = ("features", "projection")
@@ -48,10 +51,14 @@ def _compiled(
 
 
 @functools.lru_cache(maxsize=1)
-def _pool(cores: int, process: int) -> futures.ThreadPoolExecutor:
+def _pool(process: int) -> prefetch.Threads:
   """Returns threads that wait for the pieces; others after a fork."""
   del process
-  return futures.ThreadPoolExecutor(cores, thread_name_prefix="encoder")
+  threads = prefetch.Threads(usable_cores.count(), "encoder")
+  # Python aborts if a daemon thread comes back from XLA while it ends: it drops
+  # the pieces that have not begun, and waits for the others.
+  atexit.register(threads.close)
+  return threads
 
 
 class Embedder:
@@ -92,7 +99,7 @@ class Embedder:
   ) -> "Array | _Pieces":
     """Begins with it; `numpy.asarray` of what it returns waits."""
     if self._in_pieces and len(patches) > PIECE:
-      pool = _pool(len(os.sched_getaffinity(0)), os.getpid())
+      pool = _pool(os.getpid())
       pieces = _padded(patches, PIECE).reshape(-1, PIECE, *patches.shape[1:])
       begun = [pool.submit(self._encode, piece) for piece in pieces]
       return _Pieces(begun, len(patches))

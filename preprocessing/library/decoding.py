@@ -1,7 +1,6 @@
 """Decodes many audio files, several at once, and goes on where one fails."""
 
 import dataclasses
-import os
 import pathlib
 
 from jaxtyping import Float16
@@ -9,6 +8,7 @@ import numpy as np
 
 from pcl_jax.audio import channel_mix
 from pcl_jax.audio import decode as audio_file
+from pcl_jax.common import usable_cores
 
 MAX_THREADS = 8
 
@@ -32,7 +32,7 @@ class Decoded:
 
 def default_threads() -> int:
   """Returns how many files are decoded at once where nothing is said."""
-  return min(os.cpu_count() or 1, MAX_THREADS)
+  return min(usable_cores.count(), MAX_THREADS)
 
 
 def decode(

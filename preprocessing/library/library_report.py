@@ -1,12 +1,12 @@
 """Messages about the data set of an own library."""
 
 from collections.abc import Iterable
-import os
 import pathlib
 from typing import Any
 
 from pcl_jax.common import file_names
 from pcl_jax.common import programs
+from pcl_jax.common import usable_cores
 from pcl_jax.training import run_sizes
 from preprocessing.library import song_records
 
@@ -251,7 +251,7 @@ def _proposal(unavailable: dict[str, str], data_dir: pathlib.Path) -> list[str]:
   sizes = run_sizes.choose(library, accelerated)
   time = "the log says how long it takes"
   if not accelerated:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores.count()
     minutes = max(round(sizes.estimate_s(cores) / 60), 1)
     time = f"about {minutes} min on this machine's {cores} cores"
   name = method.lower() or "ss"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -19,6 +18,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.common import usable_cores
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from preprocessing.melon import conversion
@@ -257,7 +257,7 @@ def build_song_store(
   if _is_finished(store_path, data_dir / _SETTINGS_FILE, settings):
     print(f"{store_path} exists already: nothing to do")
     return store_path
-  workers = workers or len(os.sched_getaffinity(0))
+  workers = workers or usable_cores.count()
   if processes is None:
     is_large = len(song_ids) >= LEAST_SONGS_FOR_PROCESSES
     processes = is_large and workers > MOST_THREADS

@@ -16,6 +16,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.audio import song_patches
 from pcl_jax.common import errors
 from pcl_jax.common import storage
+from pcl_jax.common import usable_cores
 from pcl_jax.library import song_names
 from preprocessing.melon import melon_meta
 from preprocessing.melon import melon_source
@@ -309,7 +310,7 @@ def make_sample(
   """
   out = pathlib.Path(out)
   known = Settings(**settings)
-  processes = os.cpu_count() or 1 if processes is None else processes
+  processes = usable_cores.count() if processes is None else processes
   check_settings(**dataclasses.asdict(known), processes=processes)
   marker = _prepare(out, known)
   if marker is not None:

@@ -59,7 +59,7 @@ class _TakenMeanwhile(queue.SimpleQueue):
 
 
 def test_closing_does_not_wait_for_a_call_that_a_thread_took_meanwhile():
-  pool = prefetch._Threads(1)
+  pool = prefetch.Threads(1)
   pool.close()
   pool._calls = _TakenMeanwhile()
   closing = threading.Thread(target=pool.close, daemon=True)

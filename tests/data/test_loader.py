@@ -238,9 +238,9 @@ def test_the_end_of_an_epoch_leaves_no_thread_behind(store, plan):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_one_batch_more_than_threads_is_read_ahead(store, plan, threads):
-  submit = prefetch._Threads.submit
+  submit = prefetch.Threads.submit
   with mock.patch.object(
-    prefetch._Threads, "submit", autospec=True, side_effect=submit
+    prefetch.Threads, "submit", autospec=True, side_effect=submit
   ) as spy:
     with contextlib.closing(_load(store, plan, threads=threads)) as batches:
       for taken in range(3):

@@ -1,5 +1,9 @@
 """Tests of compiled encoders: several devices give the bits of one."""
 
+import atexit
+import os
+import queue
+import threading
 from unittest import mock
 
 from flax import nnx
@@ -72,6 +76,50 @@ def test_other_patches_of_a_call_do_not_change_bits(encoder):
   whole = embedder(patches)
   np.testing.assert_array_equal(embedder(patches[:20]), whole[:20])
   np.testing.assert_array_equal(embedder(patches[32:]), whole[32:])
+
+
+@pytest.fixture
+def new_threads(monkeypatch):
+  """Threads of one core that are not those of other tests."""
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+  compiled_encoder._pool.cache_clear()
+  yield
+  compiled_encoder._pool.cache_clear()
+
+
+def test_pieces_are_encoded_where_a_system_has_no_affinity(
+  encoder, new_threads, monkeypatch
+):
+  monkeypatch.delattr(os, "sched_getaffinity")
+  patches = np.zeros((17, 256, 48), np.float16)
+  assert len(compiled_encoder.make_embedder(encoder)(patches)) == 17
+
+
+def test_a_program_that_ends_drops_the_pieces_that_have_not_begun(
+  encoder, new_threads, monkeypatch
+):
+  at_end, begun, dropped = [], queue.SimpleQueue(), threading.Event()
+  monkeypatch.setattr(atexit, "register", at_end.append)
+  embedder = compiled_encoder.make_embedder(encoder)
+
+  def encode(piece):
+    begun.put(threading.current_thread())
+    dropped.wait()
+    return piece
+
+  monkeypatch.setattr(embedder, "_encode", encode)
+  embedder.begin(np.zeros((100, 256, 48), np.float16))
+  assert begun.get(timeout=60).daemon
+  join = threading.Thread.join
+
+  def dropped_then_join(thread):
+    dropped.set()
+    join(thread, timeout=60)
+
+  monkeypatch.setattr(threading.Thread, "join", dropped_then_join)
+  for end in at_end:
+    end()
+  assert dropped.is_set() and begun.empty()
 
 
 def test_one_cpu_is_one_device_however_many_it_is_made_to_be():
