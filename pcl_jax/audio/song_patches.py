@@ -134,10 +134,16 @@ def read_batches(
     yield Batch(some, patches)
 
 
-def _together(group: list[Batch], count: int) -> Float16[np.ndarray, "..."]:
-  """Returns the patches of some batches, filled up to those of `count`."""
+def _together(
+  group: list[Batch], count: int, piece: int | None
+) -> Float16[np.ndarray, "..."]:
+  """Returns the patches of some batches, filled up to those of `count`.
+
+  The pieces of a single one that are filler alone are left out.
+  """
   if count == 1:
-    return group[0].patches
+    songs, patches = group[0]
+    return patches[: len(songs) + -len(songs) % piece] if piece else patches
   lacking = count - len(group)
   filler = [np.zeros_like(group[0].patches)] * lacking
   return np.concatenate([*(one.patches for one in group), *filler])
@@ -151,7 +157,9 @@ def encoded(
   Args:
     embedder: patches [size, 256, 48] to vectors [size, features]. If it has an
       attribute `at_once`, it is given so many batches, one after another in one
-      array; if it has a method `begin`, that is called, which need not wait.
+      array; if it has a method `begin`, that is called, which need not wait. If
+      its attribute `piece` is a number, a last batch may be shorter, by pieces
+      of so many.
     batches: patches of one size.
 
   Yields:
@@ -160,7 +168,8 @@ def encoded(
   count, batches = getattr(embedder, "at_once", 1), iter(batches)
   groups = iter(lambda: list(itertools.islice(batches, count)), [])
   begin = getattr(embedder, "begin", embedder)
-  begun = ((group, begin(_together(group, count))) for group in groups)
+  piece = getattr(embedder, "piece", None)
+  begun = ((group, begin(_together(group, count, piece))) for group in groups)
   for group, vectors in prefetch.keep_ahead(begun, 1):
     of_batches = np.split(np.asarray(vectors), count)
     for batch, found in zip(group, of_batches, strict=False):

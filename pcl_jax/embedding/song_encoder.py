@@ -140,8 +140,9 @@ class SongEncoder:
       per_patch: gives the vector of each patch in place of their mean.
       layer: `features`, what the backbone gives: for search and classifiers;
         or `projection`, what the loss saw in training.
-      batch_patches: patches encoded at once; a number that was not used yet
-        has the network compiled.
+      batch_patches: patches encoded at once; the network is compiled for each
+        number. A CPU has one program for all from 16 on, whose multiples they
+        are filled up to.
       refuse_silence: whether a silent song is an error, and not a warning.
 
     Returns:

@@ -67,6 +67,7 @@ class Embedder:
   Attributes:
     at_once: how many devices there are. Each has its part of the patches, so a
       call with as many batches as devices takes as long as one with one.
+    piece: how many patches are encoded in a call, None for all of them.
   """
 
   def __init__(
@@ -86,7 +87,8 @@ class Embedder:
     compiled = _compiled(graphdef, LAYERS.index(layer), mesh)
     # Whatever thread calls it.
     self._embed = jax_setup.in_own_types(compiled)
-    self._in_pieces = mesh is None and devices[0].platform == "cpu"
+    on_cpu = mesh is None and devices[0].platform == "cpu"
+    self.piece = PIECE if on_cpu else None
 
   def __call__(
     self, patches: Float[np.ndarray, "n frames bands"]
@@ -98,9 +100,10 @@ class Embedder:
     self, patches: Float[np.ndarray, "n frames bands"]
   ) -> "Array | _Pieces":
     """Begins with it; `numpy.asarray` of what it returns waits."""
-    if self._in_pieces and len(patches) > PIECE:
+    if self.piece and len(patches) > self.piece:
       pool = _pool(os.getpid())
-      pieces = _padded(patches, PIECE).reshape(-1, PIECE, *patches.shape[1:])
+      whole = _padded(patches, self.piece)
+      pieces = whole.reshape(-1, self.piece, *patches.shape[1:])
       begun = [pool.submit(self._encode, piece) for piece in pieces]
       return _Pieces(begun, len(patches))
     found = self._embed(self._variables, _padded(patches, self.at_once))

@@ -69,6 +69,45 @@ def test_a_cpu_encodes_in_pieces_what_it_encodes_at_once(encoder, size):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def sizes(encoder, monkeypatch) -> tuple[compiled_encoder.Embedder, list[int]]:
+  """An embedder, and how many patches the network was given in each call."""
+  embedder, given = compiled_encoder.make_embedder(encoder), []
+  network = embedder._embed
+
+  def embed(variables, patches):
+    given.append(len(patches))
+    return network(variables, patches)
+
+  monkeypatch.setattr(embedder, "_embed", embed)
+  return embedder, given
+
+
+@pytest.mark.parametrize(
+  ("size", "calls"), [(5, [5]), (16, [16]), (17, [16, 16]), (64, [16] * 4)]
+)
+def test_a_call_of_the_network_has_a_piece_of_what_a_cpu_encodes(
+  sizes, size, calls
+):
+  embedder, given = sizes
+  embedder(np.zeros((size, 256, 48), np.float16))
+  assert given == calls
+
+
+@pytest.mark.parametrize(
+  ("patches", "size", "calls"),
+  [(1, 64, [16]), (70, 64, [16] * 5), (9, 8, [8, 8]), (3, 20, [16])],
+)
+def test_a_cpu_is_not_given_pieces_that_are_filler_alone(
+  sizes, patches, size, calls
+):
+  embedder, given = sizes
+  songs = [(0, np.zeros((patches, 256, 48), np.float16))]
+  found = song_patches.encoded(embedder, song_patches.gathered(songs, size))
+  assert sum(len(vectors) for _, vectors in found) == patches
+  assert given == calls
+
+
 def test_other_patches_of_a_call_do_not_change_bits(encoder):
   embedder = compiled_encoder.make_embedder(encoder)
   rng = np.random.default_rng(0)
