@@ -5,6 +5,7 @@ song store in the same order; everything else refers to rows.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import zipfile
@@ -126,7 +127,7 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
   """Reads the catalogue of a data set's folder.
 
   Raises:
-    InputError: it is absent, unreadable or of another format version.
+    InputError: it is absent, unreadable, damaged or of another format version.
   """
   path = pathlib.Path(data_dir) / FILE_NAME
   remedy = "Make it again with python -m preprocessing.data_split."
@@ -149,10 +150,15 @@ def load(data_dir: str | os.PathLike[str]) -> Catalogue:
       f"{path} has format version {version}, this version of pcl_jax reads "
       f"{FORMAT_VERSION}. {remedy}"
     )
+  parts = {name: (f"{name}/values", f"{name}/offsets") for name in _LISTS}
+  needed = itertools.chain(_ARRAYS, *parts.values())
+  if absent := [name for name in needed if name not in arrays]:
+    raise errors.InputError(
+      f"{path} lacks {', '.join(absent)}: it is damaged. {remedy}"
+    )
   fields = {name: arrays[name] for name in _ARRAYS}
-  for name in _LISTS:
-    parts = (arrays[f"{name}/{part}"] for part in ("values", "offsets"))
-    fields[name] = ragged.Ragged(*parts)
+  for name, keys in parts.items():
+    fields[name] = ragged.Ragged(*(arrays[key] for key in keys))
   pairs = {
     name: arrays.get(f"validation_pairs/{name}") for name in PAIR_METHODS
   }

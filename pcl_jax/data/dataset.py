@@ -160,7 +160,7 @@ class DataSet:
       )
     try:
       vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
       raise errors.InputError(
         f"{path} cannot be read ({error}). {remedy} --force."
       ) from error

@@ -36,7 +36,7 @@ class SongWriter:
 
     Raises:
       InputError: the finished store exists already, or lacked only its name,
-        which it has now.
+        which it has now. Or its disk is full, or what is there is damaged.
     """
     self._path = pathlib.Path(path)
     if self._path.exists():
@@ -46,12 +46,7 @@ class SongWriter:
       )
     self._partial = self._path.with_name(self._path.name + storage.PARTIAL)
     self._partial.mkdir(parents=True, exist_ok=True)
-    data = self._partial / "data.mdb"
-    size = data.stat().st_size if data.exists() else 0
-    # No writemap: with it, a full disk kills the process (SIGBUS).
-    self._env = lmdb.open(
-      os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
-    )
+    self._env = self._open()
     rows, self._commits = self._read_chunks()
     if not len(rows) and self._read(song_store.SONGS_KEY):
       self._rename()
@@ -61,6 +56,26 @@ class SongWriter:
       )
     self.done: set[int] = {int(i) for i in rows["id"]}
     self.notes: list[bytes] = [value for _, value in self._read(_NOTE_PREFIX)]
+
+  def _open(self) -> lmdb.Environment:
+    data = self._partial / "data.mdb"
+    size = data.stat().st_size if data.exists() else 0
+    try:
+      # No writemap: with it, a full disk kills the process (SIGBUS).
+      return lmdb.open(
+        os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
+      )
+    except lmdb.Error as error:
+      free = shutil.disk_usage(self._partial).free
+      remedy = f"its disk has {free} bytes free: make room, or use a local disk"
+      if size:
+        remedy += (
+          ". Where there is room it is damaged, as by a loss of power: delete "
+          f"{self._partial}, and the same command begins anew"
+        )
+      raise errors.InputError(
+        f"{self._partial} cannot be opened ({error}); {remedy}."
+      ) from error
 
   def _read(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
     """Returns what the commits left under a prefix, in their order."""

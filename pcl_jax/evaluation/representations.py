@@ -130,7 +130,7 @@ def mode_p(data: dataset.DataSet, split: int) -> task_base.Embeddings:
     )
   try:
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, EOFError) as error:
     raise task_base.NotAvailable(f"{path} cannot be read ({error})") from error
   if vectors.ndim != 2 or len(vectors) != len(data.catalogue):
     raise task_base.NotAvailable(

@@ -27,13 +27,13 @@ def drop_after(path: pathlib.Path, step: int) -> None:
   if not path.exists():
     return
   kept = []
-  for line in path.read_text().splitlines(keepends=True):
+  for line in path.read_bytes().splitlines(keepends=True):
     try:
       row = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:  # No json, or no text.
       break  # Torn by a kill; nothing whole comes after it.
-    if line.endswith("\n") and row["step"] <= step:
-      kept.append(line)
+    if line.endswith(b"\n") and row["step"] <= step:
+      kept.append(line.decode())
   storage.write_text(path, "".join(kept))
 
 

@@ -73,7 +73,9 @@ def _load_state(
       losses = file["losses"].tolist()
       # Copies: the tables are donated, a view of a numpy array must not be.
       tables = warp.Tables(*(jnp.array(file[n]) for n in warp.Tables._fields))
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+  except (
+    OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile
+  ) as error:  # fmt: skip
     print(f"{path} cannot be read ({error}): starting over")
     return None
   print(f"going on after epoch {len(losses)} of {settings['epochs']}")

@@ -157,6 +157,14 @@ def test_a_truncated_catalogue_is_refused(tmp_path, share):
     catalogues.load(tmp_path)
 
 
+def test_a_catalogue_without_one_of_its_arrays_is_refused(tmp_path):
+  arrays = _catalogue().as_arrays()
+  del arrays["split"], arrays["genres/offsets"]
+  np.savez(tmp_path / catalogues.FILE_NAME, **arrays)
+  with pytest.raises(errors.InputError, match="lacks split, genres/offsets:"):
+    catalogues.load(tmp_path)
+
+
 def test_another_format_version_is_refused_with_both_versions(
   tmp_path, monkeypatch
 ):

@@ -215,6 +215,8 @@ def test_files_that_do_not_belong_together_are_said(data_dir, tmp_path):
   assert len(problems) == 2
   assert "playlist_vectors.npy: 1 of" in problems[0]
   assert "genre_vectors.npy has shape (2, 128)" in problems[1]
+  (spoiled / "genre_vectors.npy").write_bytes(b"")
+  assert "genre_vectors.npy cannot be read" in verify.verify(spoiled)[1]
   (spoiled / "catalogue.npz").write_bytes(b"PK")
   assert "catalogue.npz cannot be read" in verify.verify(spoiled)[0]
   (spoiled / "catalogue.npz").unlink()

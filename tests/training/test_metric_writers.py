@@ -65,8 +65,8 @@ def test_a_row_torn_by_a_kill_is_dropped(tmp_path):
   _write(tmp_path, 0, [1, 2])
   path = tmp_path / metric_writers.FILE_NAME
   whole = path.read_text()
-  for torn in ('{"kind": "tra', whole.splitlines()[0], "\0\0\0"):
-    path.write_text(whole + torn)
+  for torn in (b'{"kind": "tra', whole.splitlines()[0].encode(), b"\0\xff"):
+    path.write_bytes(whole.encode() + torn)
     _write(tmp_path, 2, [3])
     assert [row["step"] for row in _rows(tmp_path)] == [1, 2, 3]
 

@@ -84,7 +84,7 @@ def open_rows(
     return None
   try:
     rows = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, EOFError) as error:
     raise _damaged(path, str(error)) from error
   if rows.shape != file.shape or rows.dtype != np.float32:
     raise _damaged(path, f"{rows.dtype} {rows.shape}")
