@@ -172,8 +172,8 @@ def check_changes(
   Keys that are `allowed`, or below such a key, may have changed.
 
   Raises:
-    InputError: the format, the feature or the networks differ, or a key has
-      changed that is neither harmless nor allowed.
+    InputError: the format, the feature, the networks or the weights to begin
+      with differ, or a key has changed that is neither harmless nor allowed.
   """
   version = then.get("format_version", 1)
   if version != (known := checkpoint_files.FORMAT_VERSION):
@@ -193,6 +193,13 @@ def check_changes(
   _check_known(allowed, a.keys() | b.keys())
   _check_networks(then, now)
   changed = _differing(a, b)
+  if (key := initial_weights.KEY) in changed:
+    raise errors.InputError(
+      f"{_line(key, a, b)}, and only the beginning of a run reads it, so that "
+      "no --allow_change gives this run other weights. Give "
+      f"--config.{key}={a[key]} as before (nothing need lie there any more), "
+      "or another --workdir to begin with other weights."
+    )
   refused = [
     key
     for key in changed

@@ -101,6 +101,13 @@ def test_a_checkpoint_from_before_a_key_existed_goes_on_with_its_default():
     resuming.check_changes(_meta(), _meta(config__init_from="x"))
 
 
+@pytest.mark.parametrize("then, now", [("", "x"), ("x", ""), ("x", "y")])
+def test_other_weights_to_begin_with_cannot_be_allowed(then, now):
+  then, now = (_meta(config__init_from=place) for place in (then, now))
+  with pytest.raises(errors.InputError, match="only the beginning of a run"):
+    resuming.check_changes(then, now, ["init_from"])
+
+
 @pytest.mark.parametrize(
   "orders", [("shuffled", "resident"), ("resident", "shuffled")]
 )
