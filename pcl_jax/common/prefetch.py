@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 import contextlib
 import faulthandler
+import math
 import queue
 import sys
 import threading
+import time
 from typing import Any, Generic, TypeVar
 
 from pcl_jax.common import errors
 
 NAME = "reader"
+_ASK_S = 0.5  # Between two questions whether to stop.
+_LEAVE_S = 5.0  # For calls under way: a dead disk answers none.
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -52,16 +56,19 @@ class Threads:
     self._calls.put((future, function, arguments))
     return future
 
-  def close(self, wait: bool = True) -> None:
-    """Drops the calls that have not begun, and ends the threads."""
+  def close(self, within_s: float | None = None) -> None:
+    """Drops the calls that have not begun, and ends the threads.
+
+    Waits for the calls under way; not longer than so many seconds, if given.
+    """
     with contextlib.suppress(queue.Empty):
       while True:
         self._calls.get_nowait()
     for _ in self._threads:
       self._calls.put(None)
-    if wait:
-      for thread in self._threads:
-        thread.join()
+    end_s = None if within_s is None else time.monotonic() + within_s
+    for thread in self._threads:
+      thread.join(end_s and max(end_s - time.monotonic(), 0.0))
 
 
 def keep_ahead(begun: Iterable[_Out], count: int) -> Iterator[_Out]:
@@ -82,6 +89,7 @@ def in_order(
   ahead: int | None = None,
   stall_s: float | None = None,
   describe_stall: Callable[[], str] = str,
+  is_stopped: Callable[[], bool] = bool,
 ) -> Iterator[_Out]:
   """Yields the results of a function in the order of its arguments.
 
@@ -90,28 +98,37 @@ def in_order(
     items: its arguments, taken as they are needed.
     threads: how many calls run at once.
     ahead: calls begun behind the result in use; by default one a thread.
-    stall_s: how long to wait for a result, in seconds; by default for ever.
+    stall_s: how long to wait for a result, in seconds; by default for ever. If
+      given, calls still under way at the end are soon left alone.
     describe_stall: returns the message of the RunError.
+    is_stopped: asked while a result is waited for; ends all where it is true.
 
   Raises:
     RunError: a result took longer than `stall_s`; the stacks of all threads are
       on stderr.
   """
-  pool, is_stuck = Threads(threads), False
+  pool = Threads(threads)
+  leave_s = None if stall_s is None else _LEAVE_S
   begun = (pool.submit(function, item) for item in items)
   try:
     for future in keep_ahead(begun, threads if ahead is None else ahead):
-      try:
-        result = future.result(timeout=stall_s)
-      except futures.TimeoutError:
-        if future.done():  # A timeout of the function's own.
-          raise
-        is_stuck = True
-        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
-        raise errors.RunError(describe_stall()) from None
-      yield result
+      end_s = math.inf if stall_s is None else time.monotonic() + stall_s
+      while not _has_ended(future, end_s):
+        if is_stopped():
+          return
+        if time.monotonic() >= end_s:
+          leave_s = 0.0
+          faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+          raise errors.RunError(describe_stall())
+      yield future.result()
   finally:
-    pool.close(wait=not is_stuck)
+    pool.close(leave_s)
+
+
+def _has_ended(future: futures.Future, end_s: float) -> bool:
+  """Waits for a call, at most a while and until `end_s` of the clock."""
+  wait_s = max(min(_ASK_S, end_s - time.monotonic()), 0.0)
+  return future.done() or bool(futures.wait([future], wait_s).done)
 
 
 class Planner(Generic[_Out]):

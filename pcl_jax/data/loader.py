@@ -1,6 +1,6 @@
 """Loader: a plan and a song store to batches on the devices, in threads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import math
 import mmap
@@ -117,6 +117,7 @@ def load(
   resident: resident_songs.ResidentSongs | None = None,
   first_step: int = 0,
   stall_s: float = 300.0,
+  is_stopped: Callable[[], bool] = bool,
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields the batches of a plan in order, already on the devices.
 
@@ -137,6 +138,7 @@ def load(
     resident: the songs of the store and the tables, if devices hold them.
     first_step: where to start.
     stall_s: how long a batch may take before the run is stopped.
+    is_stopped: asked while a batch is waited for; ends all where it is true.
 
   Raises:
     InputError: a record is missing or damaged.
@@ -173,6 +175,7 @@ def load(
     threads=threads,
     stall_s=stall_s,
     describe_stall=describe_stall,
+    is_stopped=is_stopped,
   )
   with contextlib.closing(batches):
     for batch in batches:

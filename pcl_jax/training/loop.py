@@ -172,9 +172,13 @@ def validate(
 
 
 def _load_epoch(
-  run: setup.Setup, plan: plans.Plan, progress: run_progress.Progress
+  session: _Session, plan: plans.Plan
 ) -> Iterator[dict[str, jax.Array]]:
-  """Yields what is left of an epoch's batches, with a progress bar."""
+  """Yields what is left of an epoch's batches, with a progress bar.
+
+  Ends early where a signal comes while a batch is waited for.
+  """
+  run, progress, stop = session.run, session.progress, session.stop
   bar = tqdm.tqdm(
     total=len(plan),
     initial=progress.step_in_epoch,
@@ -183,7 +187,9 @@ def _load_epoch(
     leave=False,
     disable=not (sys.stderr.isatty() and hosts.is_first()),
   )
-  batches = run.batches.load(plan, progress.step_in_epoch)
+  batches = run.batches.load(
+    plan, progress.step_in_epoch, is_stopped=lambda: stop.is_due
+  )
   with bar, contextlib.closing(batches):
     for batch in batches:
       yield batch
@@ -197,10 +203,12 @@ def _train_epoch(
   run, progress, stop = session.run, session.progress, session.stop
   config, meter, before = run.config, session.meter, None
   meter.go_on()
-  with contextlib.closing(_load_epoch(run, plan, progress)) as batches:
+  with contextlib.closing(_load_epoch(session, plan)) as batches:
     while progress.step_in_epoch < len(plan) and not stop.is_due:
       asked = time.perf_counter()
-      batch = next(batches)
+      batch = next(batches, None)
+      if batch is None:
+        break
       meter.add(plan.songs.shape[1], time.perf_counter() - asked)
       # All that a step takes is on the devices by now, or this is an error.
       with jax.transfer_guard("disallow"):
@@ -223,11 +231,12 @@ def _train_epoch(
         session.record(plan, *before)
         before = None
         session.save_within_epoch(state)
-  if before is not None:
-    session.record(plan, *before)
-    meter.pause()  # Validation is no part of its figures.
-    if progress.step_in_epoch < len(plan):
-      session.save_within_epoch(state)
+    # Before the readers are waited for, whose disk may be dead.
+    if before is not None:
+      session.record(plan, *before)
+      meter.pause()  # Validation is no part of its figures.
+      if progress.step_in_epoch < len(plan):
+        session.save_within_epoch(state)
   return state
 
 

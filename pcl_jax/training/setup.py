@@ -133,9 +133,15 @@ class Batches:
     )
 
   def load(
-    self, plan: plans.Plan, first_step: int = 0
+    self,
+    plan: plans.Plan,
+    first_step: int = 0,
+    is_stopped: Callable[[], bool] = bool,
   ) -> Iterator[dict[str, jax.Array]]:
-    """Yields the batches of a plan, already on the devices."""
+    """Yields the batches of a plan, already on the devices.
+
+    Ends early where `is_stopped` while a batch is waited for.
+    """
     return loader.load(
       self.data.store,
       self.tables,
@@ -146,6 +152,7 @@ class Batches:
       threads=self.config.data.threads,
       stall_s=self.config.data.stall_s,
       first_step=first_step,
+      is_stopped=is_stopped,
     )
 
 

@@ -51,6 +51,36 @@ def test_threads_end_when_nobody_reads_on():
   assert threading.active_count() == before
 
 
+@pytest.fixture
+def hanging(monkeypatch):
+  """A function of which the call for 0 alone ends."""
+  monkeypatch.setattr(prefetch, "_LEAVE_S", 0.0)
+  monkeypatch.setattr(prefetch, "_ASK_S", 0.0)
+  let_go = threading.Event()
+  yield lambda number: let_go.wait() if number else number
+  let_go.set()
+
+
+def test_a_call_that_never_ends_is_left_alone_where_a_stall_is_bounded(hanging):
+  found = prefetch.in_order(hanging, itertools.count(), threads=2, stall_s=60.0)
+  with contextlib.closing(found):
+    assert next(found) == 0
+
+
+def test_waiting_for_a_result_ends_where_all_is_to_stop(hanging):
+  asked = [False]
+  found = prefetch.in_order(
+    hanging,
+    itertools.count(),
+    threads=1,
+    stall_s=60.0,
+    is_stopped=lambda: asked[0],
+  )
+  assert next(found) == 0
+  asked[0] = True
+  assert next(found, "stopped") == "stopped"
+
+
 class _TakenMeanwhile(queue.SimpleQueue):
   """A queue whose last call a thread takes after it was seen there."""
 

@@ -1,5 +1,6 @@
 """Tests of signals: a run ends after its step, and goes on bitwise."""
 
+import itertools
 import os
 import pathlib
 import signal
@@ -10,6 +11,8 @@ import threading
 import jax
 import pytest
 
+from pcl_jax.common import prefetch
+from pcl_jax.data import song_store
 from pcl_jax.training import preemption
 from pcl_jax.training import setup
 from tests.support.tiny import tiny_run
@@ -49,6 +52,43 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(
   assert not [one for one in threading.enumerate() if "_watch" in one.name]
   tiny_run.train_on_one(config, tmp_path)
   tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
+
+
+@pytest.mark.parametrize("in_step", [False, True])
+def test_a_signal_ends_a_run_whose_reader_hangs_with_its_step_saved(
+  in_step, config, tmp_path, monkeypatch
+):
+  """At batch 3, in step 2 or while that batch is waited for."""
+  hangs, let_go, calls = threading.Event(), threading.Event(), itertools.count()
+  read_patches = song_store.SongStore.read_patches
+
+  def hang(self, songs, starts, out):
+    if next(calls) == 2:
+      hangs.set()
+      let_go.wait()
+    read_patches(self, songs, starts, out)
+
+  def tell(is_time):
+    if is_time:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def has_ended(future, end_s, original=prefetch._has_ended):
+    is_third = hangs.is_set()
+    ended = original(future, end_s)
+    tell(is_third and not ended and not in_step)
+    return ended
+
+  monkeypatch.setattr(song_store.SongStore, "read_patches", hang)
+  for name, value in (
+    ("_LEAVE_S", 0.0), ("_ASK_S", 0.0), ("_has_ended", has_ended)
+  ):  # fmt: skip
+    monkeypatch.setattr(prefetch, name, value)
+  act = tiny_run.at_step(2, lambda: tell(hangs.wait() and in_step))
+  tiny_run.wrap_step(monkeypatch, act)
+  progress = tiny_run.train_on_one(config, tmp_path)
+  let_go.set()
+  assert progress["step"] == 2 == tiny_run.latest_step_of(tmp_path)
+  assert progress["stopped_by"] == "SIGTERM"
 
 
 def test_a_run_that_is_done_was_not_stopped(
