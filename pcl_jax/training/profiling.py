@@ -150,14 +150,22 @@ class Trace:
       self._on = True
     if self._on and self._steps == _FIRST_TRACED + _TRACED:
       jax.block_until_ready(terms)
-      self.close()
-      console.say(f"wrote a trace of the last steps into {self._folder}")
+      self._end()
+
+  def _end(self) -> None:
+    self._on = False
+    jax.profiler.stop_trace()
+    console.say(f"wrote a trace of the last steps into {self._folder}")
 
   def close(self) -> None:
-    """Ends a trace that is under way."""
+    """Ends a trace that is under way, or says why there is none."""
     if self._on:
-      self._on = False
-      jax.profiler.stop_trace()
+      self._end()
+    elif self._folder is not None and self._steps < _FIRST_TRACED:
+      console.say(
+        f"no trace is in {self._folder}: it begins with step {_FIRST_TRACED} of "
+        f"a start, after those that compile, and this one had {self._steps}"
+      )
 
 
 def enable_compilation_cache(folder: pathlib.Path) -> None:

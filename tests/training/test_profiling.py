@@ -208,3 +208,12 @@ def test_a_damaged_file_of_the_compilation_cache_is_warned_of_and_made_anew(
     jax.config.update("jax_compilation_cache_dir", old)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
     compilation_cache.reset_cache()
+
+
+def test_a_start_too_short_for_a_trace_says_so(tmp_path, capsys):
+  trace = profiling.Trace(tmp_path / "profile")
+  for _ in range(8):
+    trace.record_step(None)
+  trace.close()
+  assert "step 10 of a start" in (said := capsys.readouterr().out)
+  assert "this one had 8" in said and not (tmp_path / "profile").exists()
