@@ -17,12 +17,15 @@ class Progress:
   compared_since: int = 0  # Validation losses after this step alone.
 
   def record_validation(self, loss: float) -> None:
-    """Ends an epoch with its total validation loss."""
-    self.epoch += 1
-    self.step_in_epoch = 0
+    """Records the total validation loss of an epoch."""
     self.epochs_without_better += 1
     if self.best_loss is None or loss < self.best_loss:
       self.best_loss, self.epochs_without_better = loss, 0
+
+  def end_epoch(self) -> None:
+    """Goes on to the next epoch."""
+    self.epoch += 1
+    self.step_in_epoch = 0
 
   def forget_validations(self) -> None:
     """Begins to look for the best validation loss anew."""

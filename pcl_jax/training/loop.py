@@ -304,11 +304,14 @@ def _train(
     and progress.epochs_without_better < config.early_stop_patience
     and not session.stop.is_due
   ):
-    plan = session.run.cut(ahead.get(progress.epoch), progress)
+    whole = ahead.get(progress.epoch)
+    plan = session.run.cut(whole, progress)
     state = _train_epoch(session, state, plan)
     if progress.step_in_epoch < len(plan):
       return
     losses = _validate_and_record(session, state, validation_plan)
+    if len(plan) == len(whole):  # Else more steps go on with the rest of it.
+      progress.end_epoch()
     session.save(state, losses)
 
 

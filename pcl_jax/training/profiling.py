@@ -163,8 +163,9 @@ class Trace:
       self._end()
     elif self._folder is not None and self._steps < _FIRST_TRACED:
       console.say(
-        f"no trace is in {self._folder}: it begins with step {_FIRST_TRACED} of "
-        f"a start, after those that compile, and this one had {self._steps}"
+        f"no trace is in {self._folder}: it begins with step {_FIRST_TRACED} "
+        "of a start, after those that compile, and this one had "
+        f"{self._steps}"
       )
 
 

@@ -33,7 +33,7 @@ def unbroken_rounds(data_dir, quickly, tmp_path_factory):
     data_dir, epochs=150, steps=STEPS, validate_every_steps=ROUND
   )
   progress = tiny_run.train_on_one(config, workdir)
-  assert (progress["step"], progress["epoch"]) == (STEPS, 3)
+  assert (progress["step"], progress["step_in_epoch"]) == (STEPS, 3)
   return workdir
 
 
@@ -87,19 +87,29 @@ def test_steps_without_rounds_are_those_of_epochs(unbroken, data_dir, tmp_path):
   tiny_run.assert_same_end(tmp_path, unbroken, config, tiny_run.LAST)
 
 
-def test_more_steps_after_a_short_last_round_are_exactly_as_many(
+def test_more_steps_finish_a_short_last_round_and_end_as_the_unbroken_run(
   data_dir, tmp_path
 ):
-  config = tiny_run.quick_config(data_dir, epochs=150, steps=6)
-  tiny_run.train_on_one(config, tmp_path)
-  assert _validated(tmp_path) == [4, 6]
+  config = tiny_run.quick_config(data_dir, epochs=150, steps=9)
+  once, twice = tmp_path / "once", tmp_path / "twice"
+  tiny_run.train_on_one(config, once)
+  config.steps = 6
+  tiny_run.train_on_one(config, twice)
+  assert _validated(twice) == [4, 6]
   config.steps = 9
-  progress = tiny_run.train_on_one(config, tmp_path)
+  progress = tiny_run.train_on_one(config, twice)
   assert progress["step"] == 9
-  assert _validated(tmp_path) == [4, 6, 9]
+  assert _validated(twice) == [4, 6, 8, 9]
+  rows = tiny_run.rows_of(twice)
+  rows = [r for r in rows if (r["kind"], r["step"]) != ("validation", 6)]
+  assert rows == tiny_run.rows_of(once)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    *(tiny_run.state_of(path, config, 9) for path in (once, twice)),
+  )
   # Fewer than there were: nothing is left.
   config.steps = 8
-  assert tiny_run.train_on_one(config, tmp_path)["step"] == 9
+  assert tiny_run.train_on_one(config, twice)["step"] == 9
 
 
 def test_the_learning_rate_falls_to_the_last_step(data_dir):

@@ -1,4 +1,4 @@
-"""Tests of what a run is made of."""
+"""Tests of run_progress: how far a run is."""
 
 import dataclasses
 import json
