@@ -5,8 +5,10 @@
 The file is the state dict of an audio encoder in the published names, of either
 network and of any width: .safetensors, or .pt, for which PyTorch must be
 installed (code in such a file is never run); or the folder that pcl_jax.export
---format=torch has written. Whatever is missing, unknown or of another shape is
-listed. The bundle is then used as any other: docs/weights.md.
+--format=torch has written. A file does not say which of several channels the
+encoder has learned from, so their mean is taken; a folder does. Whatever is
+missing, unknown or of another shape is listed. The bundle is then used as any
+other: docs/weights.md.
 """
 
 from collections.abc import Sequence

@@ -24,6 +24,7 @@ from pcl_jax.embedding import audio_sources
 from pcl_jax.embedding import embedding_run
 from pcl_jax.embedding import embedding_shards
 from pcl_jax.embedding import table_update
+from pcl_jax.embedding.bundles import bundle_config
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import model_card
@@ -307,7 +308,7 @@ class SongEncoder:
       where = self.about["workdir"]
       reason = f"those of {where}/config.json are of other weights"
     meta = self.meta | {"evaluation": found or kept}
-    config = bundle_files.config_of(self.network, meta, digest)
+    config = bundle_config.of(self.network, meta, digest)
     golden = golden_audio.make(self, BATCH_PATCHES)
     return config, golden, "" if meta["evaluation"] else reason
 

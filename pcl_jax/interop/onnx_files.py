@@ -8,6 +8,7 @@ from pcl_jax.audio import song_patches
 from pcl_jax.common import storage
 from pcl_jax.common import versions
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import bundle_config
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import onnx_graph
@@ -25,8 +26,8 @@ def _metadata(encoder: song_encoder.SongEncoder, license: str) -> dict:
   """Returns what the file says of itself; ONNX has texts alone."""
   about = encoder.about
   return {
-    "format": bundle_files.FORMAT,
-    "format_version": str(bundle_files.FORMAT_VERSION),
+    "format": bundle_config.FORMAT,
+    "format_version": str(bundle_config.FORMAT_VERSION),
     "made_with": f"pcl_jax {versions.own()}",
     "sample_rate_hz": str(melspectrogram.SETTINGS.sample_rate_hz),
     "patch_seconds": str(song_patches.SECONDS),

@@ -11,12 +11,12 @@ import pathlib
 
 from pcl_jax.common import errors
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import bundle_config
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import torch_files
 from pcl_jax.interop import torch_names
 
-FORMAT, FORMAT_VERSION = "pcl_jax.torch", 1
 MODULE = "modeling_pcl.py"
 
 
@@ -70,7 +70,7 @@ def write(
   bundle_files.write(
     out,
     torch_names.state_dict(encoder.network),
-    config | {"format": FORMAT, "format_version": FORMAT_VERSION},
+    config | {"format": bundle_config.TORCH_FORMAT},
     golden,
     license=license,
     framework=model_card.PYTORCH,

@@ -14,6 +14,7 @@ from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.embedding import song_encoder
+from pcl_jax.embedding.bundles import bundle_config
 from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import tensor_files
 from pcl_jax.embedding.tables import embedding_table
@@ -23,6 +24,12 @@ from pcl_jax.models import audio_encoder
 SAFE = ".safetensors"
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 SUFFIXES = (SAFE, *_PICKLED)
+_UNKNOWN = {
+  "strategy": "unknown",
+  "progress": {"step": 0},
+  "architecture": {"audio": {}},
+  "feature": melspectrogram.SETTINGS.as_dict(),
+}
 _INSIDE = ("state_dict", "model_state_dict", "model")  # Of a trainer's file.
 
 
@@ -76,7 +83,7 @@ def write(
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a state dict, of a file or of a folder that was exported.
+  """Reads a state dict from a file.
 
   Returns:
     Its arrays by name.
@@ -85,8 +92,6 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     InputError: the file cannot be read, holds code or anything but arrays, or
       needs PyTorch, which is not installed.
   """
-  if path.is_dir():
-    path = path / bundle_files.WEIGHTS
   if not path.is_file():
     raise errors.InputError(f"{path} is not a file: give a state dict.")
   if path.suffix == SAFE:
@@ -109,20 +114,27 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def load(path: pathlib.Path) -> song_encoder.SongEncoder:
-  """Loads an encoder from a state dict, whose training is not on record.
+  """Loads an encoder from a state dict, or from a folder that was exported.
+
+  The training of a state dict alone is not on record: it is taken to have
+  learned from the mean of the channels.
 
   Raises:
-    InputError: the file cannot be read, or does not hold such an encoder; all
+    InputError: a file cannot be read, or does not hold such an encoder; all
       that is missing, unknown or of another shape is listed.
   """
-  arrays = read(path)
+  weights, meta = path, _UNKNOWN
+  if path.is_dir():
+    weights = path / bundle_files.WEIGHTS
+    config_path = path / bundle_files.CONFIG
+    config = bundle_config.read(config_path, bundle_config.TORCH_FORMAT)
+    as_it_is = f"--torch={weights} takes the weights alone as they are."
+    bundle_files.check_digest(weights, config, as_it_is)
+    meta = bundle_config.meta_of(config)
+  arrays = read(weights)
   network = torch_names.load_encoder(arrays)
-  meta = {
-    "strategy": "unknown",
-    "progress": {"step": 0},
-    "architecture": {"audio": torch_names.architecture_of(arrays)},
-    "feature": melspectrogram.SETTINGS.as_dict(),
-  }
+  built = meta["architecture"]["audio"] | torch_names.architecture_of(arrays)
+  meta = meta | {"architecture": meta["architecture"] | {"audio": built}}
   about = embedding_table.provenance(network, meta, path)
   return song_encoder.SongEncoder(network, about, meta)
 
@@ -144,6 +156,16 @@ def _arrays_in(
       " hold no arrays): save model.state_dict() with torch.save."
     )
   return {
-    str(name): (one.float() if one.is_floating_point() else one).numpy()
-    for name, one in found.items()
+    str(name): _array_of(one, f"{path}: {name}") for name, one in found.items()
   }
+
+
+def _array_of(tensor: Any, where: str) -> np.ndarray:
+  found = tensor.detach()
+  try:
+    return (found.float() if found.is_floating_point() else found).numpy()
+  except (TypeError, RuntimeError) as error:
+    raise errors.InputError(
+      f"{where} is no plain array ({tensor.layout}, {tensor.dtype}): save it "
+      "as float32, after to_dense() or dequantize()."
+    ) from error

@@ -107,9 +107,44 @@ def test_the_module_needs_nothing_of_this_project_and_stays_small():
 def test_a_folder_is_imported_again_but_is_no_bundle(made):
   encoder, folder = made
   back = torch_files.load(folder).about
-  assert back["weights_sha256"] == encoder.about["weights_sha256"]
+  for key in ("weights_sha256", "strategy", "step", "feature"):
+    assert back[key] == encoder.about[key]
   with pytest.raises(pcl_jax.InputError, match="for PyTorch, pcl-jax import"):
     pcl_jax.load(folder)
+
+
+@pytest.fixture
+def copied(made, tmp_path) -> pathlib.Path:
+  """A copy of the folder, which may be changed."""
+  return shutil.copytree(made[1], tmp_path / "my-copy")
+
+
+@pytest.mark.parametrize("channels", channel_mix.CHOICES)
+def test_an_imported_folder_keeps_the_channels_it_has_learned_from(
+  copied, channels
+):
+  config = json.loads((copied / "config.json").read_text())
+  config["feature"] = melspectrogram.SETTINGS.as_dict(channels)
+  (copied / "config.json").write_text(json.dumps(config))
+  assert torch_files.load(copied).channels == channels
+
+
+def test_weights_that_a_folder_was_not_exported_with_are_imported_alone(copied):
+  weights, other = copied / "model.safetensors", {}
+  for name, array in safetensors.numpy.load_file(weights).items():
+    other[name] = array + array.dtype.type(1)
+  safetensors.numpy.save_file(other, weights)
+  with pytest.raises(pcl_jax.InputError, match=f"--torch={weights} takes"):
+    torch_files.load(copied)
+  assert torch_files.load(weights).about["strategy"] == "unknown"
+
+
+def test_a_bundle_is_no_folder_for_pytorch(copied):
+  config = json.loads((copied / "config.json").read_text())
+  config["format"] = "pcl_jax.encoder"
+  (copied / "config.json").write_text(json.dumps(config))
+  with pytest.raises(pcl_jax.InputError, match="no format 'pcl_jax.torch'"):
+    torch_files.load(copied)
 
 
 def test_what_is_there_is_replaced_only_when_that_is_asked_for(made, tmp_path):
@@ -130,12 +165,11 @@ def test_what_is_there_is_replaced_only_when_that_is_asked_for(made, tmp_path):
 
 @pytest.mark.parametrize("place", [".", "inner/.."])
 def test_the_folder_where_one_is_gets_its_own_name(
-  made, tmp_path, monkeypatch, place
+  made, copied, monkeypatch, place
 ):
-  out = shutil.copytree(made[1], tmp_path / "my-copy")
-  (out / "inner").mkdir()
-  monkeypatch.chdir(out)
+  (copied / "inner").mkdir()
+  monkeypatch.chdir(copied)
   monkeypatch.setattr(song_encoder, "BATCH_PATCHES", 2)
   torch_export.write(pathlib.Path(place), made[0], force=True)
-  assert [path.name for path in tmp_path.iterdir()] == ["my-copy"]
-  assert "# my-copy\n" in (out / "README.md").read_text()
+  assert [path.name for path in copied.parent.iterdir()] == ["my-copy"]
+  assert "# my-copy\n" in (copied / "README.md").read_text()

@@ -143,6 +143,27 @@ def test_pytorch_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     torch_files.check_out(tmp_path / "b.pt", force=False)
 
 
+def test_tensors_that_require_gradients_are_read(drawn, tmp_path):
+  torch = pytest.importorskip("torch")
+  found = {
+    name: torch.nn.Parameter(torch.from_numpy(one))
+    for name, one in drawn.items()
+  }
+  torch.save(found, tmp_path / "a.pt")
+  for name, array in torch_files.read(tmp_path / "a.pt").items():
+    np.testing.assert_array_equal(array, drawn[name])
+
+
+def test_a_tensor_that_is_no_plain_array_is_refused_by_its_name(tmp_path):
+  torch = pytest.importorskip("torch")
+  sparse = torch.eye(3).to_sparse()
+  torch.save({"conv.weight": sparse}, tmp_path / "a.pt")
+  told = _refused(
+    tmp_path / "a.pt", tmp_path / "out", "conv.weight is no plain"
+  )
+  assert "to_dense" in told
+
+
 class _Code:
   """Would write a file where it is unpickled."""
 

@@ -9,7 +9,6 @@ It names no path of the machine where it was made.
 """
 
 from collections.abc import Mapping
-import inspect
 import json
 import os
 import pathlib
@@ -20,26 +19,21 @@ from flax import nnx
 import jax
 import numpy as np
 
-from pcl_jax.audio import melspectrogram
-from pcl_jax.audio import song_patches
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.common import versions
+from pcl_jax.embedding.bundles import bundle_config
 from pcl_jax.embedding.bundles import golden_audio
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.embedding.bundles import tensor_files
 from pcl_jax.models import audio_encoder
 
-FORMAT = "pcl_jax.encoder"
-FORMAT_VERSION = 1
 WEIGHTS = checkpoint_files.BUNDLE_WEIGHTS
 GOLDEN = checkpoint_files.BUNDLE_GOLDEN
 CONFIG, CARD = "config.json", "README.md"
 FILES = (WEIGHTS, GOLDEN, CARD, CONFIG)
-_BEGUN = checkpoint_files.INIT_FROM
-_SIZES = ("width", "fc_hidden_dim", "fc_output_dim")
-_AGAIN = "download or export the bundle again."
+_AGAIN = bundle_config.AGAIN
+_AS_IT_IS = "pcl_jax.load(..., verify=False) loads it as it is."
 
 
 class Bundle(NamedTuple):
@@ -108,81 +102,24 @@ def read(folder: pathlib.Path, *, verify: bool = True) -> Bundle:
     InputError: a file is missing, damaged, of a later version or of something
       else; the feature has other settings; or weights are not finite.
   """
-  config = _read_config(folder / CONFIG)
+  config = bundle_config.read(folder / CONFIG)
   network = _abstract_network(config["architecture"], folder / CONFIG)
   for name in (WEIGHTS, GOLDEN) if verify else ():
-    _check_digest(folder / name, config)
+    check_digest(folder / name, config)
   arrays = _read_weights(folder / WEIGHTS, network)
   check_finite(arrays, str(folder / WEIGHTS))
   golden = golden_audio.read(folder / GOLDEN)
-  origin = config["origin"]
-  meta = _begun_of(origin) | {
-    "strategy": origin["strategy"],
-    "progress": {"step": origin["step"]},
-    "architecture": origin["other_encoders"]
-    | {"audio": config["architecture"]},
-    "feature": config["feature"],
-    "data": origin["data"],
-    "config": origin["config"],
-    "versions": origin["versions"],
-    "evaluation": origin.get("evaluation"),
-    "evaluated_sha256": config.get("weights_sha256"),
-  }
+  meta = bundle_config.meta_of(config)
   return Bundle(with_arrays(network, arrays), meta, golden)
-
-
-def _begun_of(about: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the entry on the weights that a run began with, if it did."""
-  return {_BEGUN: about[_BEGUN]} if _BEGUN in about else {}
-
-
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  """Returns config.json, if this version reads such bundles."""
-  try:
-    config = storage.read_json(path)
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-      raise ValueError(
-        f"it has no format {FORMAT!r}; of a folder for PyTorch, pcl-jax import "
-        "makes a bundle"
-      )
-    there = config.get("format_version")
-    if isinstance(there, int) and there > FORMAT_VERSION:
-      made = str(config.get("made_with"))[:40]
-      raise errors.InputError(
-        f"{path} has format version {there}, and this version of pcl_jax reads "
-        f"up to {FORMAT_VERSION}: update pcl_jax (it was made with {made})."
-      )
-    found = {key: config[key]["sha256"] for key in (WEIGHTS, GOLDEN)}
-    if there != FORMAT_VERSION or not all(map(str.isalnum, found.values())):
-      raise ValueError(f"its format version is {there!r}")
-    origin, step = config["origin"], config["origin"]["step"]
-    if type(step) is not int or not isinstance(origin["strategy"], str):
-      raise ValueError(f"its step is {step!r}")
-    for key in ("other_encoders", "data", "config", "versions"):
-      _ = {} | origin[key]
-    _ = {} | origin.get(_BEGUN, {}) | (origin.get("evaluation") or {})
-    melspectrogram.check_settings({} | config["feature"], str(path))
-    rate_hz = config["sample_rate_hz"]
-    if rate_hz != config["feature"]["sample_rate_hz"]:
-      raise ValueError(f"its sample_rate_hz is {rate_hz!r}")
-    _ = {} | config["architecture"]
-  except errors.InputError:
-    raise
-  except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-    reason = f"{error!r}" if isinstance(error, KeyError) else f"{error}"
-    raise errors.InputError(
-      f"{path} cannot be read as that of a bundle ({reason}): {_AGAIN}"
-    ) from error
-  return config
 
 
 def _abstract_network(
   architecture: dict[str, Any], path: pathlib.Path
 ) -> audio_encoder.AudioEncoder:
   """Returns a network of shapes, by arguments that were read from a file."""
-  sizes = {name: architecture.get(name) for name in _SIZES}
+  sizes = {name: architecture.get(name) for name in bundle_config.SIZES}
   dropout = architecture.get("fc_dropout")
-  known = {"backbone_type", "fc_dropout", *_SIZES}
+  known = {"backbone_type", "fc_dropout", *bundle_config.SIZES}
   backbone = architecture.get("backbone_type")
   if (
     architecture.keys() != known
@@ -200,7 +137,19 @@ def _abstract_network(
   )
 
 
-def _check_digest(path: pathlib.Path, config: dict[str, Any]) -> None:
+def check_digest(
+  path: pathlib.Path, config: Mapping[str, Any], as_it_is: str = _AS_IT_IS
+) -> None:
+  """Refuses a file that is not the one that config.json names.
+
+  Args:
+    path: of the file.
+    config: what config.json says.
+    as_it_is: how the file is taken all the same, for the message.
+
+  Raises:
+    InputError: it is missing, or has another digest.
+  """
   if not path.is_file():
     raise errors.InputError(f"{path} is missing: {_AGAIN}")
   expected, found = config[path.name]["sha256"], storage.sha256(path)
@@ -208,7 +157,7 @@ def _check_digest(path: pathlib.Path, config: dict[str, Any]) -> None:
     raise errors.InputError(
       f"{path} is not the file that was exported: its sha256 begins with "
       f"{found[:12]}, and {CONFIG} says {expected[:12]}. Download or export "
-      "the bundle again; pcl_jax.load(..., verify=False) loads it as it is."
+      f"the bundle again; {as_it_is}"
     )
 
 
@@ -235,75 +184,6 @@ def _read_weights(
   return arrays
 
 
-def _complete(architecture: dict[str, Any]) -> dict[str, Any]:
-  """Returns an encoder's arguments with the values of those left out."""
-  backbone = audio_encoder.BACKBONES[architecture["backbone_type"]]
-  found = {
-    name: architecture.get(name, _default(audio_encoder.AudioEncoder, name))
-    for name in ("backbone_type", *_SIZES, "fc_dropout")
-  }
-  if found["width"] is None:
-    found["width"] = _default(backbone, "width")
-  return found
-
-
-def _default(module: type[nnx.Module], name: str) -> Any:
-  return inspect.signature(module.__init__).parameters[name].default
-
-
-def _without_paths(value: Any, key: str = "") -> Any:
-  """Returns values of a config, with empty ones for those that are paths."""
-  if isinstance(value, dict):
-    return {name: _without_paths(one, name) for name, one in value.items()}
-  if isinstance(value, list | tuple):
-    return [_without_paths(one) for one in value]
-  is_path = isinstance(value, str) and ("/" in value or "\\" in value)
-  return "" if is_path or key in ("dir", _BEGUN) else value
-
-
-def config_of(
-  network: audio_encoder.AudioEncoder, meta: dict[str, Any], digest: str
-) -> dict[str, Any]:
-  """Returns what config.json says of an encoder, without its files.
-
-  Args:
-    network: the encoder.
-    meta: what its checkpoint says about itself.
-    digest: SHA-256 of the weights, as tables of embeddings have it.
-  """
-  settings = melspectrogram.SETTINGS
-  others = {k: v for k, v in meta["architecture"].items() if k != "audio"}
-  return {
-    "format": FORMAT,
-    "format_version": FORMAT_VERSION,
-    "made_with": f"pcl_jax {versions.own()}",
-    "architecture": _complete(meta["architecture"]["audio"]),
-    "layers": {
-      "features": network.backbone.features,
-      "projection": network.projection.output.kernel.shape[1],
-    },
-    "sample_rate_hz": settings.sample_rate_hz,
-    "patch": {
-      "frames": song_patches.FRAMES,
-      "mel_bands": song_patches.BANDS,
-      "seconds": song_patches.SECONDS,
-    },
-    "feature": meta["feature"],
-    "weights_sha256": digest,
-    "origin": {
-      "strategy": meta["strategy"],
-      "step": meta["progress"]["step"],
-      "other_encoders": others,
-      "data": meta.get("data") or {"fingerprint": None, "songs": None},
-      "config": {"seed": 0, "data": {"dir": ""}}
-      | _without_paths(meta.get("config") or {}),
-      "versions": meta.get("versions") or {},
-      "evaluation": meta.get("evaluation"),
-    }
-    | _begun_of(meta),
-  }
-
-
 def _is_ours(folder: pathlib.Path) -> bool:
   """Tells a bundle, also a spoiled one, from other models of such files."""
   if not checkpoint_files.is_bundle(folder):
@@ -312,7 +192,9 @@ def _is_ours(folder: pathlib.Path) -> bool:
     config = storage.read_json(folder / CONFIG)
   except (OSError, ValueError, RecursionError):
     return (folder / GOLDEN).is_file()  # A name that others do not have.
-  return isinstance(config, dict) and config.get("format") == FORMAT
+  return (
+    isinstance(config, dict) and config.get("format") == bundle_config.FORMAT
+  )
 
 
 def check_free(out: pathlib.Path, *, force: bool) -> None:
@@ -344,7 +226,7 @@ def write(
   Args:
     out: the folder; other files in it stay.
     arrays: the weights, by name.
-    config: what `config_of` gives.
+    config: what `bundle_config.of` gives.
     golden: audio and its vectors.
     license: identifier of the weights' licence, as model hubs know it.
     framework: a key of `model_card.FRAMEWORKS`.
@@ -364,8 +246,8 @@ def write(
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir()
   try:
-    kind = FORMAT if framework == model_card.JAX else "pt"
-    stored = tensor_files.narrowed(arrays) if kind == FORMAT else arrays
+    kind = bundle_config.FORMAT if framework == model_card.JAX else "pt"
+    stored = arrays if kind == "pt" else tensor_files.narrowed(arrays)
     tensor_files.write(partial / WEIGHTS, stored, kind)
     golden_audio.write(partial / GOLDEN, golden)
     files = {

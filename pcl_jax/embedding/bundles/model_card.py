@@ -169,7 +169,7 @@ def make(
   """Returns the text of README.md.
 
   Args:
-    config: what `bundle_files.config_of` gives.
+    config: what `bundle_config.of` gives.
     license: identifier of the weights' licence.
     name: of the model.
     framework: a key of `FRAMEWORKS`.
