@@ -155,7 +155,7 @@ def _wishes(
   """Returns what the list is to be like, and what there is to say of it."""
   excluded, lines = [np.zeros(0, np.int64)], []
   for path in flags.not_in:
-    rows, said = song_queries.members_of(table, path, None)
+    rows, said = song_queries.songs_in(table, path)
     excluded.append(rows)
     lines += [f"left out, {said[0]}", *said[1:]]
   wishes = list_wishes.Wishes(

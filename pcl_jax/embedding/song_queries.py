@@ -244,21 +244,30 @@ def look_up(
   return found, lines
 
 
-def _read_playlist(
-  path: pathlib.Path, title: str | None, roots: list[pathlib.Path]
-) -> playlist_files.Playlist:
-  """Returns the one playlist of a file, or the one with a title."""
+def _read_playlists(
+  table: song_table.Table, path: pathlib.Path
+) -> list[playlist_files.Playlist]:
+  """Returns the playlists of a file, each entry in them."""
   if path.suffix.lower() not in playlist_files.SUFFIXES:
     raise errors.InputError(
       f"{path} has none of the suffixes of playlists that are read: "
       f"{', '.join(playlist_files.SUFFIXES)}."
     )
+  roots = [pathlib.Path(root) for root in table.about["roots"]]
   try:
     playlists, _ = playlist_files.read_playlists(path, roots)
   except playlist_files.UnreadablePlaylist as error:
     raise errors.InputError(
       f"{path} cannot be read: {error}. Give a playlist file."
     ) from error
+  return playlists
+
+
+def _read_playlist(
+  table: song_table.Table, path: pathlib.Path, title: str | None
+) -> playlist_files.Playlist:
+  """Returns the one playlist of a file, or the one with a title."""
+  playlists = _read_playlists(table, path)
   chosen = [one for one in playlists if title in (None, one.title)]
   if len(chosen) != 1:
     titles = ", ".join(repr(one.title) for one in playlists[:SHOWN])
@@ -306,6 +315,42 @@ def find_members(
   return np.array(list(members), np.int64), missing
 
 
+def _lines_on(
+  playlist: playlist_files.Playlist,
+  members: Int[np.ndarray, " members"],
+  missing: list[str],
+) -> list[str]:
+  """Says which entries of a playlist are songs of a table."""
+  lines = [
+    f"playlist: {file_names.shown(playlist.title)}, "
+    f"{len(playlist.entries)} entries, {len(members)} songs of the table"
+  ]
+  if missing:
+    lines.append(f"not in the table: {len(missing)}")
+    lines += [f"  {file_names.shown(one)}" for one in missing[:SHOWN]]
+  if len(missing) > SHOWN:
+    lines.append(f"  and {len(missing) - SHOWN} more")
+  return lines
+
+
+def songs_in(
+  table: song_table.Table, path: pathlib.Path
+) -> tuple[Int[np.ndarray, " members"], list[str]]:
+  """Returns the rows of a file's songs, of whatever playlist, and lines on it.
+
+  There may be none.
+
+  Raises:
+    InputError: the file cannot be read.
+  """
+  playlists = _read_playlists(table, path)
+  title = playlists[0].title if len(playlists) == 1 else path.stem
+  entries = tuple(entry for one in playlists for entry in one.entries)
+  whole = playlist_files.Playlist(title, entries)
+  members, missing = find_members(table, whole, path.parent)
+  return members, _lines_on(whole, members, missing)
+
+
 def members_of(
   table: song_table.Table, path: pathlib.Path, title: str | None
 ) -> tuple[Int[np.ndarray, " members"], list[str]]:
@@ -322,23 +367,14 @@ def members_of(
   Raises:
     InputError: the file cannot be read, or the table has none of its songs.
   """
-  roots = [pathlib.Path(root) for root in table.about["roots"]]
-  playlist = _read_playlist(path, title, roots)
+  playlist = _read_playlist(table, path, title)
   members, missing = find_members(table, playlist, path.parent)
   if not len(members):
     raise errors.InputError(
       f"no song of {path} is in {table.path}; it names {missing[:_CLOSE]}: "
       "embed its songs first."
     )
-  lines = [
-    f"playlist: {file_names.shown(playlist.title)}, "
-    f"{len(playlist.entries)} entries, {len(members)} songs of the table"
-  ]
-  if missing:
-    lines.append(f"not in the table: {len(missing)}")
-    lines += [f"  {file_names.shown(one)}" for one in missing[:SHOWN]]
-  if len(missing) > SHOWN:
-    lines.append(f"  and {len(missing) - SHOWN} more")
+  lines = _lines_on(playlist, members, missing)
   silent = np.isin(members, list(table.silent))
   if silent.any():
     lines.append(f"silent, and left out: {silent.sum()}")

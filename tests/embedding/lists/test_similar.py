@@ -1,5 +1,6 @@
 """Tests of what python -m pcl_jax.similar makes of its flags."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -53,6 +54,36 @@ def test_songs_are_wanted_and_unwanted(path, table, tmp_path, capsys):
   assert [row["path"] for row in rows] == places
   (playlist,), _ = playlist_files.read_playlists(tmp_path / "a.xspf")
   assert [entry.shown for entry in playlist.entries] == places
+
+
+def test_songs_of_all_playlists_of_a_file_are_left_out(path, tmp_path, capsys):
+  heard, out = tmp_path / "heard.csv", tmp_path / "a.json"
+  heard.write_text("playlist,path\nA,1.mp3\nA,ghost.mp3\nB,2.mp3\nB,1.mp3\n")
+  flags = [f"--embeddings={path}", "--query=3.mp3", f"--json={out}", "-k=57"]
+  similar.main([*flags, f"--not_in={heard}"])
+  printed = capsys.readouterr().out
+  assert "left out, playlist: heard, 4 entries, 2 songs of the table" in printed
+  found = {row["id"] for row in storage.read_json(out)}
+  assert len(found) == 57 and not found & {"1.mp3", "2.mp3", "3.mp3"}
+
+
+@pytest.mark.parametrize("entries", ["", "ghost.mp3\nnix.mp3\n", "7.mp3\n"])
+def test_there_may_be_nothing_to_leave_out(
+  path, tmp_path, capsys, monkeypatch, entries
+):
+  silent = dataclasses.replace(
+    song_table.read_table(path), silent=frozenset({7})
+  )
+  monkeypatch.setattr(song_table, "read_table", lambda _: silent)
+  flags = [f"--embeddings={path}", "--query=3.mp3"]
+  (tmp_path / "heard.m3u").write_text(entries)
+  lists = []
+  for more in ([], [f"--not_in={tmp_path / 'heard.m3u'}"]):
+    out = tmp_path / f"{len(lists)}.json"
+    similar.main([*flags, *more, f"--json={out}"])
+    lists.append(storage.read_json(out))
+  assert lists[0] == lists[1]
+  assert "left out, playlist: heard, " in capsys.readouterr().out
 
 
 def test_songs_fill_the_time_that_is_given(path, table, tmp_path):
