@@ -181,7 +181,7 @@ def find_song(
   """
   row = find_row(table, query)
   # However long it is.
-  there = files and os.path.exists(file_names.path(query))
+  there = files and os.path.isfile(file_names.path(query))
   if row is None and not there:
     row = find_name(table, query)
   if row in table.silent:

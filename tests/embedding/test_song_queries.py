@@ -181,6 +181,14 @@ def test_a_song_of_a_data_set_is_found_by_its_path_or_name(
   assert first["name"] == of_data_set.names[int(first["id"]) - 10]
 
 
+def test_a_folder_of_its_name_does_not_hide_a_song(
+  table, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "7").mkdir()
+  assert song_queries.find_song(table, "7") == 7
+
+
 def test_a_name_of_several_songs_is_refused_with_what_they_are(of_data_set):
   with pytest.raises(errors.InputError, match=r"2 songs.*10 \(A - Same, /m/A/"):
     _look_up(of_data_set, "one.mp3", 2)
@@ -320,7 +328,7 @@ def test_a_run_that_was_moved_is_asked_for(path, tmp_path):
       "neither a file nor an id, .*Similar names are: 7.mp3",
     ),
     (["--query=7.mp3", "-k=60"], "-k is 60, and .* has 59 songs to find"),
-    (["--query=../tests", "-k=61"], "-k is 61, and .* has 60 songs to find"),
+    (["--query=conftest.py", "-k=61"], "-k is 61, and .* has 60 songs to find"),
     (["--playlist=mine.txt"], "none of the suffixes"),
     (["--playlist=absent.m3u"], "absent.m3u cannot be read"),
   ],
