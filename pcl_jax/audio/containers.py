@@ -130,7 +130,9 @@ def check_readable(path: Path) -> None:
       path, "it is a folder", remedy="One audio file is needed here."
     )
   if not pathlib.Path(path).is_file():
-    raise UnreadableAudio(path, "there is no such file")
+    there = os.path.exists(path)
+    reason = "it is no regular file" if there else "there is no such file"
+    raise UnreadableAudio(path, reason)
   if os.path.getsize(path) == 0:
     raise UnreadableAudio(path, "the file is empty (0 bytes)")
   try:

@@ -6,9 +6,11 @@ MP4, WAV, AIFF and WMA files. Of other files it covers all bytes.
 """
 
 from collections.abc import Callable, Iterator
+import errno
 import hashlib
 import io
 import os
+import stat
 
 import numpy as np
 
@@ -164,6 +166,8 @@ def digest(path: str | os.PathLike[str]) -> str:
   Raises:
     OSError: the file cannot be read.
   """
+  if not stat.S_ISREG(os.stat(path).st_mode):  # A pipe would be waited for.
+    raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
   with open(path, "rb", buffering=0) as file:
     parts = _parts(file, os.fstat(file.fileno()).st_size)
     found = hashlib.sha256(str(sum(b - a for a, b in parts)).encode())

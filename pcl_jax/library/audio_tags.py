@@ -136,6 +136,8 @@ def read_tags(path: pathlib.Path) -> Tags:
     Its tags: ID3, Vorbis comments and the like, or else the file header's own.
   """
   unreadable = ""
+  if path.exists() and not path.is_file():  # A pipe would be waited for.
+    return Tags(unreadable="it is no regular file")
   try:
     found = _mutagen_tags(path)
   # The file may hold anything, and mutagen lets more than its own errors out.

@@ -1,5 +1,6 @@
 """Tests of pcl_jax.audio.decode."""
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -192,6 +193,8 @@ def _bad_file(tmp_path, kind):
     _write(path, audio, subtype="FLOAT")
   elif kind == "rate":
     _write(path, _tone(RATE_HZ), 10)
+  elif kind == "pipe":
+    os.mkfifo(path)
   elif kind == "headerless":
     path = tmp_path / "a.raw"
     path.write_bytes(bytes(1000))
@@ -202,6 +205,7 @@ def _bad_file(tmp_path, kind):
   "kind, reason",
   [
     ("absent", "no such file"),
+    ("pipe", "it is no regular file"),
     ("empty", "0 bytes"),
     ("junk", "cannot be opened"),
     ("samples", "no audio can be decoded"),

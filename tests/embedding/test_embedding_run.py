@@ -302,6 +302,7 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   begin, end = len(holed) // 2, len(holed) * 9 // 10
   holed[begin:end] = bytes(end - begin)
   (music / "b/damaged.flac").write_bytes(holed)
+  os.mkfifo(music / "b/pipe.mp3")
   # A name that is not text.
   os.symlink("nowhere.wav", os.fsencode(music / "b/go") + b"\xffne.wav")
   out = tmp_path / "music.parquet"
@@ -315,7 +316,7 @@ def test_songs_that_cannot_be_read_are_listed_and_the_others_embedded(
   failures = json.loads(embedding_run.failures_path(out).read_text())
   names = [one["id"] for one in failures]
   gone = os.fsdecode(b"b/go\xffne.wav")
-  assert names == ["a/broken.mp3", "b/damaged.flac", gone]
+  assert names == ["a/broken.mp3", "b/damaged.flac", gone, "b/pipe.mp3"]
   printed = capsys.readouterr().out
   for one in failures:
     assert one["path"] == str(music / one["id"])

@@ -1,5 +1,6 @@
 """Tests of pcl_jax.library.audio_digests."""
 
+import os
 import struct
 
 import mutagen
@@ -14,6 +15,12 @@ from tests.support.audio_files import encoded_audio
 from tests.support.tiny import tiny_library
 
 digest = audio_digests.digest
+
+
+def test_a_pipe_has_no_digest_and_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "a.mp3")
+  with pytest.raises(OSError, match="it is no regular file: .*a.mp3"):
+    digest(tmp_path / "a.mp3")
 
 
 def _retag(path, text):

@@ -20,6 +20,12 @@ from tests.support.tiny import tiny_library
 LONG = "A Long Artist Name That Is Cut By The Old Tag"
 
 
+def test_the_writer_of_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "a.mp3")
+  tags = audio_tags.read_tags(tmp_path / "a.mp3")
+  assert tags == audio_tags.Tags(unreadable="it is no regular file")
+
+
 def test_tags_of_wav_files_are_read(tmp_path):
   path = tiny_library.write_song(tmp_path / "a.wav")
   file = wave.WAVE(path)
