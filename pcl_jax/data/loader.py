@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import functools
 import math
 import mmap
 import types
@@ -106,6 +107,16 @@ def _reading(store, tables, plan, rows, first_step, resident):
   )
 
 
+def _describe_stall(store: song_store.SongStore, stall_s: float) -> str:
+  songs = ", ".join(map(str, store.being_read())) or "none"
+  return (
+    f"no batch has come for {stall_s:g} s (config.data.stall_s): the readers "
+    f"of {store.path} are at song(s) {songs}. The stacks of all threads are "
+    "above. Look at the disk or the network file system of the data set; the "
+    "same command line goes on from the last checkpoint."
+  )
+
+
 def load(
   store: song_store.SongStore,
   tables: Mapping[str, np.ndarray],
@@ -160,21 +171,12 @@ def load(
       batch |= _put({name: entries}, everywhere, len(entries))
     return batch
 
-  def describe_stall() -> str:
-    songs = ", ".join(map(str, store.being_read())) or "none"
-    return (
-      f"no batch has come for {stall_s:g} s (config.data.stall_s): the readers "
-      f"of {store.path} are at song(s) {songs}. The stacks of all threads are "
-      "above. Look at the disk or the network file system of the data set; the "
-      "same command line goes on from the last checkpoint."
-    )
-
   batches = prefetch.in_order(
     produce,
     range(first_step, len(plan)),
     threads=threads,
     stall_s=stall_s,
-    describe_stall=describe_stall,
+    describe_stall=functools.partial(_describe_stall, store, stall_s),
     is_stopped=is_stopped,
   )
   with contextlib.closing(batches):

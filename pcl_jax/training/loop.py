@@ -171,6 +171,14 @@ def validate(
   return means | metric_writers.fetch(collapse)
 
 
+def _plan_validation(run: setup.Setup) -> tuple[setup.Setup, plans.Plan]:
+  """Returns the plan, and the run with the size of its batches in the meta."""
+  plan = run.batches.plan_validation()
+  run_messages.say_validation(run, plan)
+  size = {resuming.VALIDATION_BATCH: plan.songs.shape[1]}
+  return dataclasses.replace(run, meta=run.meta | size), plan
+
+
 def _load_epoch(
   session: _Session, plan: plans.Plan
 ) -> Iterator[dict[str, jax.Array]]:
@@ -357,7 +365,7 @@ def train_and_evaluate(
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(preemption.Interruption())
     run = setup.build(config, devices)
-    validation_plan = run.batches.plan_validation()
+    run, validation_plan = _plan_validation(run)
     ahead = prefetch.Planner(run.batches.plan_epoch)
     stack.callback(ahead.close)
     ahead.get(0)  # To be refused here, before anything is written.

@@ -89,10 +89,7 @@ _KEEP_LOSS = (
   "train",
   "data.patches_per_song",
 )
-_REMEDY = (
-  "Give the config it was trained with, or another --workdir; the checkpoints "
-  "stay as they are."
-)
+VALIDATION_BATCH = "validation_batch"  # Of a meta: its patches.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +172,48 @@ def check_changes(
     InputError: the format, the feature, the networks or the weights to begin
       with differ, or a key has changed that is neither harmless nor allowed.
   """
+  _check_format(then, now)
+  a, b = (
+    _FORMERLY
+    | config_check.flatten(meta["config"])
+    | config_check.flatten({"data": meta["data"]})
+    for meta in (then, now)
+  )
+  _check_known(allowed, a.keys() | b.keys())
+  changed = _differing(a, b)
+  harmful = [key for key in changed if not _is_harmless(key, a, b)]
+  _check_networks(then, now, _remedy(harmful, a))
+  if (key := initial_weights.KEY) in changed:
+    raise errors.InputError(
+      f"{_line(key, a, b)}, and only the beginning of a run reads it, so that "
+      "no --allow_change gives this run other weights. Give "
+      f"--config.{key}={a[key]} as before (nothing need lie there any more), "
+      "or another --workdir to begin with other weights."
+    )
+  refused = [key for key in harmful if not _covers(allowed, key)]
+  if refused:
+    raise errors.InputError(
+      "the checkpoint in --workdir is of another "
+      f"{'data set or split' if refused == [DATA_SET] else 'config'}: "
+      f"{'; '.join(_line(key, a, b) for key in refused)}. "
+      f"{_remedy(refused, a)} Where that is meant, "
+      f"--allow_change={','.join(refused)} goes on with it."
+    )
+  lines = [_line(key, a, b) for key in changed]
+  sizes = [meta.get(VALIDATION_BATCH) for meta in (then, now)]
+  # Other devices may split another number.
+  is_other_size = None not in sizes and sizes[0] != sizes[1]
+  if is_other_size:
+    lines.append(_line(VALIDATION_BATCH, then, now))
+  return Changes(
+    lines=lines,
+    other_batches=any(key in _DECIDE_BATCHES for key in harmful),
+    other_loss=is_other_size
+    or any(not _covers(_KEEP_LOSS, key) for key in harmful),
+  )
+
+
+def _check_format(then: dict[str, Any], now: dict[str, Any]) -> None:
   version = then.get("format_version", 1)
   if version != (known := checkpoint_files.FORMAT_VERSION):
     raise errors.InputError(
@@ -184,39 +223,19 @@ def check_changes(
     )
   melspectrogram.check_settings(then["feature"], "the checkpoint in --workdir")
   channel_mix.check_same(now["feature"], "the data set", then["feature"])
-  a, b = (
-    _FORMERLY
-    | config_check.flatten(meta["config"])
-    | config_check.flatten({"data": meta["data"]})
-    for meta in (then, now)
-  )
-  _check_known(allowed, a.keys() | b.keys())
-  _check_networks(then, now)
-  changed = _differing(a, b)
-  if (key := initial_weights.KEY) in changed:
-    raise errors.InputError(
-      f"{_line(key, a, b)}, and only the beginning of a run reads it, so that "
-      "no --allow_change gives this run other weights. Give "
-      f"--config.{key}={a[key]} as before (nothing need lie there any more), "
-      "or another --workdir to begin with other weights."
-    )
-  refused = [
-    key
+
+
+def _remedy(changed: Collection[str], then: dict[str, Any]) -> str:
+  """Returns what to do about changed keys; names flags that undo it."""
+  flags = [
+    f"--config.{key}={then[key]}"
     for key in changed
-    if not _is_harmless(key, a, b) and not _covers(allowed, key)
+    if isinstance(then.get(key), int | float | str) and key != DATA_SET
   ]
-  if refused:
-    raise errors.InputError(
-      "the checkpoint in --workdir is of another "
-      f"{'data set or split' if refused == [DATA_SET] else 'config'}: "
-      f"{'; '.join(_line(key, a, b) for key in refused)}. {_REMEDY} Where that "
-      f"is meant, --allow_change={','.join(refused)} goes on with it."
-    )
-  harmful = [key for key in changed if not _is_harmless(key, a, b)]
-  return Changes(
-    lines=[_line(key, a, b) for key in changed],
-    other_batches=any(key in _DECIDE_BATCHES for key in harmful),
-    other_loss=any(not _covers(_KEEP_LOSS, key) for key in harmful),
+  listed = f" ({' '.join(flags)})" if flags else ""
+  return (
+    f"Give the config it was trained with{listed}, or another --workdir; the "
+    "checkpoints stay as they are."
   )
 
 
@@ -254,7 +273,9 @@ def _check_known(allowed: Collection[str], keys: Collection[str]) -> None:
       )
 
 
-def _check_networks(then: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_networks(
+  then: dict[str, Any], now: dict[str, Any], remedy: str
+) -> None:
   """Refuses networks that the checkpoint's arrays do not fit."""
   a, b = (
     config_check.flatten({"architecture": meta["architecture"]})
@@ -271,5 +292,5 @@ def _check_networks(then: dict[str, Any], now: dict[str, Any]) -> None:
       lines.insert(0, _line("strategy", then, now))
     raise errors.InputError(
       "the checkpoint in --workdir is of another architecture: "
-      f"{'; '.join(lines)}. {_REMEDY}"
+      f"{'; '.join(lines)}. {remedy}"
     )

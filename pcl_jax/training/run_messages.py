@@ -12,6 +12,7 @@ import jax
 from pcl_jax.checkpoint import run_progress
 from pcl_jax.common import console
 from pcl_jax.common import hosts
+from pcl_jax.data import plans
 from pcl_jax.training import nonfinite
 from pcl_jax.training import profiling
 from pcl_jax.training import setup
@@ -47,6 +48,20 @@ def say_beginning(run: setup.Setup, progress: run_progress.Progress) -> None:
     f"{_megabytes(run.state):.3g} MB of weights and optimizer, {batch_mb:.3g} "
     "MB of a batch, and what the networks compute"
   )
+
+
+def say_validation(run: setup.Setup, plan: plans.Plan) -> None:
+  """Prints where devices decide how much is validated."""
+  batches, config = run.batches, run.config
+  parts = batches.sharding.mesh.size * config.train.microbatches
+  items = plan.songs.shape[1] // (1 + batches.strategy.paired)
+  if items < config.data.batch_size and parts > 1:
+    console.say(
+      f"a validation batch has {items} items, not {config.data.batch_size} "
+      "(config.data.batch_size): there are fewer, and these devices and "
+      f"microbatches split multiples of {parts} patches. Its loss can be "
+      "compared with that of runs of the same number alone"
+    )
 
 
 def _megabytes(tree: Any) -> float:

@@ -182,6 +182,42 @@ def test_other_networks_cannot_be_allowed():
     resuming.check_changes(_meta(), now, ["opt_params", "data", "seed"])
 
 
+def test_a_refusal_has_the_flags_that_give_the_config_of_before():
+  """As where `configs/library.py` computes its sizes for another device."""
+  then = _meta(config__model_params={"audio": {"width": 64}})
+  now = _meta(
+    config__model_params={"audio": {"width": 16}},
+    config__data__batch_size=4,
+    config__epochs=5,
+    architecture__audio__width=32,
+    data__fingerprint="b",
+  )
+  flags = "--config.data.batch_size=8 --config.model_params.audio.width=64"
+  with pytest.raises(errors.InputError) as caught:
+    resuming.check_changes(then, now)
+  assert f"it was trained with ({flags}), or" in str(caught.value)
+  now["architecture"] = then["architecture"]
+  with pytest.raises(errors.InputError) as caught:
+    resuming.check_changes(then, now)
+  assert f"it was trained with ({flags}), or" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "then, now, is_other", [(24, 16, True), (16, 16, False), (None, 16, False)]
+)
+def test_a_validation_of_another_number_of_patches_means_something_else(
+  then, now, is_other
+):
+  """Devices may split another number; older checkpoints do not say theirs."""
+  then, now = (
+    _meta() if size is None else _meta(validation_batch=size)
+    for size in (then, now)
+  )
+  changes = resuming.check_changes(then, now)
+  assert changes.other_loss == is_other
+  assert ("validation_batch was 24 and is 16 now" in changes.lines) == is_other
+
+
 def test_a_rate_of_dropout_has_no_array_and_may_be_allowed():
   then = _meta(architecture__audio__fc_dropout=0.0)
   now = _meta(architecture__audio__fc_dropout=0.2, config__opt_params__lr=0.2)

@@ -35,6 +35,20 @@ def test_the_steps_and_the_memory_are_said_before_the_first_step(run, capsys):
   assert "all 3 epochs are done" in capsys.readouterr().out
 
 
+def test_devices_that_decide_how_much_is_validated_are_told_of(
+  data_dir, monkeypatch, capsys
+):
+  """Ten validation songs, of which four devices split eight in pairs of two."""
+  config = tiny_run.quick_config(data_dir, data__batch_size=16)
+  for devices, said in ((1, False), (8, True)):
+    run = setup.build(config, jax.devices()[:devices])
+    plan = run.batches.plan_validation()
+    run_messages.say_validation(run, plan)
+    items = len(plan.songs[0]) // 2
+    text = f"a validation batch has {items} items, not 16"
+    assert items < 16 and (text in capsys.readouterr().out) == said
+
+
 def test_a_run_of_steps_is_told_in_steps(data_dir, capsys):
   config = tiny_run.quick_config(
     data_dir, epochs=150, steps=15, validate_every_steps=6
