@@ -11,14 +11,15 @@ of equal bytes. Pairs of songs with near vectors (--embeddings) or near spectra
 machine plays both with the same instruments and nearly the same times.
 
 With --embeddings the songs' files are read where the table says they lie, or in
---audio if that folder has moved; of a data set, its song store. --json writes
-groups of ids, which python -m preprocessing.data_split --copies keeps in one
-part.
+--audio if their folder has moved, or the one that holds all of their folders;
+of a data set, its song store. --json writes groups of ids, which python -m
+preprocessing.data_split --copies keeps in one part.
 """
 
 import argparse
 from collections.abc import Sequence
 import csv
+import os
 import pathlib
 from typing import Any
 
@@ -57,7 +58,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--embeddings", **path, help=text)
   text = "a prepared data set, in place of a table or of a table's files"
   add("--data", **path, help=text)
-  text = "folder of the table's songs, if that has moved"
+  text = (
+    "where the folder of the table's songs, or of all their folders, is now"
+  )
   add("--audio", **path, help=text)
   text = "neighbours of each song that are compared (%(default)s)"
   add("--neighbours", type=command_line.count, default=_NEIGHBOURS, help=text)
@@ -106,13 +109,21 @@ class _Library:
       if self.ids[row] not in self._positions:
         raise errors.InputError(f"{self._flags.data} has no such song")
       return self._store.read_song(self._positions[self.ids[row]])
-    path = pathlib.Path(self.paths[row])
-    if self._flags.audio is not None:
-      path = self._flags.audio / self.ids[row]
     if not self.paths[row] and self._flags.audio is None:
       raise errors.InputError("the table has no path; give --data or --audio")
     channels = channel_mix.of(self._table.about["feature"])
-    return decode.read_feature(path, channels=channels)
+    return decode.read_feature(self._place(row), channels=channels)
+
+  def _place(self, row: int) -> pathlib.Path:
+    """Returns where the file of a song lies now."""
+    path, audio = pathlib.Path(self.paths[row]), self._flags.audio
+    if audio is None:
+      return path
+    roots = self._table.about["roots"]
+    folder = os.path.commonpath(roots) if roots else ""
+    if folder and path.is_relative_to(folder):
+      return audio / path.relative_to(folder)
+    return audio / self.ids[row]
 
 
 def _rows(
@@ -186,6 +197,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row, reason in list(unread.items())[:_SHOWN]:
       name = library.paths[row] or library.ids[row]
       print(f"  {file_names.shown(f'{name}: {reason}')}")
+  if unread and len(unread) == len(np.unique(pairs)):
+    raise errors.RunError(
+      f"not one of the {len(unread)} songs that were to be compared can be "
+      "read: if they have moved, give the folder that holds them, or all of "
+      "their folders, as --audio."
+    )
   rows = _rows(library, found, groups)
   if rows:
     print("", *_grid(rows), sep="\n")

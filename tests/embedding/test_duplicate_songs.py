@@ -1,6 +1,8 @@
 """Tests of pcl_jax.embedding.duplicate_songs and of pcl_jax.duplicates."""
 
 import csv
+import dataclasses
+import pathlib
 import weakref
 
 import numpy as np
@@ -13,6 +15,7 @@ from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.data import song_writer
 from pcl_jax.embedding import duplicate_songs
+from pcl_jax.embedding.tables import song_table
 from tests.support import coded_music
 from tests.support.tiny import tiny_table
 
@@ -124,15 +127,40 @@ def test_without_copies_the_file_of_an_earlier_call_is_emptied(
   assert f"written to {out}" in capsys.readouterr().out
 
 
-def test_files_are_laid_over_each_other_by_the_channels_of_the_table(
-  tmp_path, capsys
-):
+def _write_copies(*paths):
+  """Writes one recording at several levels, whose mean is silent."""
   rng = np.random.default_rng(0)
   level = np.repeat(rng.uniform(0.1, 1, 50), 3200)
   music = level * rng.uniform(-0.5, 0.5, len(level))
-  for name, gain in (("a.wav", 1.0), ("b.wav", 0.6)):
-    both = gain * np.stack([music, -music], axis=1)
-    soundfile.write(tmp_path / name, both, 16_000, subtype="FLOAT")
+  for number, path in enumerate(paths, 1):
+    both = np.stack([music, -music], axis=1) / number
+    path.parent.mkdir(exist_ok=True, parents=True)
+    soundfile.write(path, both, 16_000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("folders", [("old",), ("old/A", "old/B")])
+def test_songs_of_folders_that_have_moved_together_are_found(
+  tmp_path, capsys, monkeypatch, folders
+):
+  roots = [str(tmp_path / one) for one in folders]
+  paths = [f"{roots[0]}/a.wav", f"{roots[-1]}/b.wav"]
+  _write_copies(*map(pathlib.Path, paths))
+  table = tiny_table.write(
+    tmp_path / "a.parquet", facts={"path": paths}, vectors=np.ones((2, 4)),
+    names=paths if len(roots) > 1 else ["a.wav", "b.wav"], channels="left",
+  )  # fmt: skip
+  table = dataclasses.replace(table, about=table.about | {"roots": roots})
+  monkeypatch.setattr(song_table, "read_table", lambda _: table)
+  (tmp_path / "old").rename(tmp_path / "new")
+  new = f"--audio={tmp_path / 'new'}"
+  duplicates.main([f"--embeddings={table.path}", new])
+  assert "2 songs in 1 groups of one" in capsys.readouterr().out
+
+
+def test_files_are_laid_over_each_other_by_the_channels_of_the_table(
+  tmp_path, capsys
+):
+  _write_copies(tmp_path / "a.wav", tmp_path / "b.wav")
   table = tiny_table.write(
     tmp_path / "a.parquet", root=str(tmp_path), names=["a.wav", "b.wav"],
     vectors=np.ones((2, 4)), channels="loudest",
@@ -144,7 +172,8 @@ def test_files_are_laid_over_each_other_by_the_channels_of_the_table(
 def test_files_of_a_table_that_are_gone_are_counted(tmp_path, capsys):
   vectors = np.ones((3, 4))
   table = tiny_table.write(tmp_path / "a.parquet", vectors=vectors)
-  duplicates.main([f"--embeddings={table.path}"])
+  with pytest.raises(errors.RunError, match="not one of .* --audio"):
+    duplicates.main([f"--embeddings={table.path}"])
   printed = capsys.readouterr().out
   assert "0 songs in 0 groups" in printed
   assert "3 songs cannot be read, and were not compared" in printed
