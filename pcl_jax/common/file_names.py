@@ -6,6 +6,7 @@ surrogates, so whoever shows or writes a name takes a function of this module.
 """
 
 import codecs
+import contextlib
 import io
 import os
 import pathlib
@@ -21,8 +22,11 @@ _HANDLER = "pcl_jax.shown"
 
 def path(text: _Name) -> pathlib.Path:
   """Returns a path as a person gives it; `~` is the user's folder."""
-  # pathlib's own method raises where there is no such user.
-  return pathlib.Path(os.path.expanduser(text))
+  # pathlib's own method raises where there is no such user, and this one where
+  # there cannot be.
+  with contextlib.suppress(ValueError):
+    text = os.path.expanduser(text)
+  return pathlib.Path(text)
 
 
 def _escaped(character: str) -> str:

@@ -30,12 +30,15 @@ _MOST_CHARS = 300  # Of a query in a message.
 _COMPARED = 20_000  # Names that are compared letter by letter.
 
 
-def find_row(table: song_table.Table, query: str) -> int | None:
+def find_row(
+  table: song_table.Table, query: str, *, home: bool = True
+) -> int | None:
   """Returns the row of an id or of a path; None if the table has neither.
 
-  An id may also be written as it is shown.
+  An id may also be written as it is shown. With `home`, the `~` of a path is
+  the user's folder.
   """
-  path = os.path.abspath(file_names.path(query))
+  path = os.path.abspath(file_names.path(query) if home else query)
   for wanted, names in ((path, table.paths), (query, table.ids)):
     row = table_names.find(names, wanted)
     if row is not None:
@@ -174,12 +177,13 @@ def find_song(
   Args:
     table: the table.
     query: the id, path or name.
-    files: whether it may be a file that is not of the table.
+    files: whether it may be a file that is not of the table, and a path begin
+      with `~`.
 
   Raises:
     InputError: it is none of these, or the song is silent.
   """
-  row = find_row(table, query)
+  row = find_row(table, query, home=files)
   # However long it is.
   there = files and os.path.isfile(file_names.path(query))
   if row is None and not there:

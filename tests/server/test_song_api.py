@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 
 import numpy as np
@@ -184,11 +185,13 @@ def test_what_is_no_song_is_refused_with_similar_names(client):
     ("kk=3", "no parameter 'kk'"),
     ("genre=polka", "no song"),
     ("folder=nowhere", "lies in"),
+    ("folder=~%00", "lies in"),
     ("min_score=0.9999", "lower min_score"),
     ("max_minutes=0.5", "give more"),
     ("blend=0.5", "--data"),
     ("unlike=4.mp3", "cancel each other out"),
     ("not_in=4.mp3&not_in=nix", "nix"),
+    ("not_in=~nix%00", "nix"),
     ("like=" + "x" * 10_000, "1000 are the most"),
     ("like=" + "&like=".join(["4.mp3"] * 300), "at most 200 times"),
     ("genre=%F0%9F%8E%B5%22%27%3Cb%3E%0A", "no song"),
@@ -201,6 +204,16 @@ def test_bad_parameters_are_refused_in_one_line(client, query, words):
   else:
     status = 404 if "nix" in query else 400
     _refused(answer, status, words)
+
+
+def test_a_name_that_no_user_has_is_no_song(client):
+  body = b'{"songs": ["~\\ud800"]}'
+  _refused(client.post("/api/playlist", content=body), 404, "~\ud800")
+
+
+def test_the_home_of_a_user_is_not_asked_for(client, library, monkeypatch):
+  monkeypatch.setenv("HOME", os.path.dirname(library.table.paths[7]))
+  _refused(client.get("/api/song?id=~/7.mp3"), 404, "~/7.mp3")
 
 
 def test_a_query_that_is_far_too_long_is_not_read(client):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.embedding import song_queries
 from pcl_jax.embedding.lists import song_choice
 from pcl_jax.embedding.tables import song_facts
@@ -150,7 +151,7 @@ def _inside(
   """Tells which songs lie below a folder; raises InputError where none does."""
   composed = functools.partial(unicodedata.normalize, "NFC")
   text = composed(os.fspath(folder).rstrip("/") + "/")
-  whole = os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
+  whole = os.path.join(os.path.abspath(file_names.path(folder)), "")
   whole = composed(whole)
   found = np.array(
     [
