@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 
 import numpy as np
@@ -211,8 +210,8 @@ def test_a_name_that_no_user_has_is_no_song(client):
   _refused(client.post("/api/playlist", content=body), 404, "~\ud800")
 
 
-def test_the_home_of_a_user_is_not_asked_for(client, library, monkeypatch):
-  monkeypatch.setenv("HOME", os.path.dirname(library.table.paths[7]))
+def test_the_home_of_a_user_is_not_asked_for(client, folder, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder / "music"))
   _refused(client.get("/api/song?id=~/7.mp3"), 404, "~/7.mp3")
 
 
