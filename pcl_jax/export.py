@@ -33,6 +33,7 @@ music that they were learned from allow it; --license writes it into the card.
 
 import argparse
 from collections.abc import Callable, Sequence
+import pathlib
 from typing import NamedTuple
 
 from absl import logging
@@ -49,6 +50,7 @@ from pcl_jax.embedding.bundles import model_card
 from pcl_jax.interop import onnx_files
 from pcl_jax.interop import stablehlo_files
 from pcl_jax.interop import torch_export
+from pcl_jax.interop import torch_files
 
 
 class _Format(NamedTuple):
@@ -58,10 +60,12 @@ class _Format(NamedTuple):
     check_out: (out, force=...) -> None; raises InputError, before anything is
       loaded, where --out cannot be written.
     write: writes the encoder by the flags; returns the lines to print.
+    suffixes: of its files.
   """
 
   check_out: Callable[..., None]
   write: Callable[[song_encoder.SongEncoder, argparse.Namespace], list[str]]
+  suffixes: Sequence[str] = ()
 
 
 def _write_bundle(
@@ -133,10 +137,23 @@ def _write_stablehlo(
 
 _FORMATS = {
   "bundle": _Format(bundle_files.check_free, _write_bundle),
-  "torch": _Format(torch_export.check_out, _write_torch),
-  "onnx": _Format(onnx_files.check_out, _write_onnx),
-  "stablehlo": _Format(stablehlo_files.check_out, _write_stablehlo),
+  "torch": _Format(torch_export.check_out, _write_torch, torch_files.SUFFIXES),
+  "onnx": _Format(onnx_files.check_out, _write_onnx, (onnx_files.SUFFIX,)),
+  "stablehlo": _Format(
+    stablehlo_files.check_out, _write_stablehlo, (stablehlo_files.SUFFIX,)
+  ),
 }
+
+
+def _check_suffix(out: pathlib.Path, format: str) -> None:
+  """Raises InputError where a place is named like a file of another format."""
+  for name, other in _FORMATS.items():
+    if name != format and out.suffix in other.suffixes:
+      raise errors.InputError(
+        f"{out} is named like a file of --format={name}, and --format is "
+        f"{format}: give --format={name}, or an --out that does not end in "
+        f"{out.suffix}."
+      )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -156,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--force", action="store_true", help="replace what is there")
   flags = parser.parse_args(argv)
   jax_setup.start()
+  _check_suffix(flags.out, flags.format)
   form = _FORMATS[flags.format]
   form.check_out(flags.out, force=flags.force)
   encoder = encoder_loading.load(flags.workdir, flags.checkpoint)

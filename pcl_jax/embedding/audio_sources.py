@@ -125,6 +125,10 @@ def audio_files(
   if isinstance(places, str | os.PathLike):
     places = [places]
   places = list(map(file_names.path, places))
+  if not places:
+    raise errors.InputError(
+      "no paths are given: give audio files, or folders of them."
+    )
   found = _find_audio(places)
   if not found:
     raise errors.InputError(

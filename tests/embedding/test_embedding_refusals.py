@@ -4,6 +4,7 @@ import pytest
 
 from pcl_jax import embed
 from pcl_jax.common import errors
+from pcl_jax.embedding import audio_sources
 from tests.support import music_run
 from tests.support import quick_run
 
@@ -27,6 +28,11 @@ def test_bad_input_is_refused_in_one_message(made, tmp_path):
   with pytest.raises(errors.InputError, match="mel_bands: there 96, here 48"):
     embed.main([f"--workdir={other}", music, f"--out={out}"])
   assert not out.exists()
+
+
+def test_no_paths_are_refused_in_plain_words():
+  with pytest.raises(errors.InputError, match="^no paths are given: give"):
+    audio_sources.audio_files([])
 
 
 def test_a_file_that_is_not_ours_is_not_overwritten(made, tmp_path):

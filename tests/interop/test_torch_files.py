@@ -92,13 +92,31 @@ def test_the_command_says_which_channels_a_file_is_to_be_given(
     monkeypatch.setattr(one, "write", lambda *_, **__: None)
   free = export._FORMATS[form]._replace(check_out=lambda *_, **__: None)
   monkeypatch.setitem(export._FORMATS, form, free)
-  out = tmp_path / "a.safetensors"
+  out = tmp_path / f"a{export._FORMATS[form].suffixes[0]}"
   export.main(["--workdir=run", f"--out={out}", f"--format={form}"])
   told = capsys.readouterr().out.splitlines()
   words = {"left": ["the left one"], "loudest": ["the loudest one"]}
   assert told[0] == f"written to {out}"
   assert len(told) == 1 + len(words.get(channels, []))
   assert all(one in told[1] for one in words.get(channels, []))
+
+
+@pytest.mark.parametrize(
+  ("name", "form"),
+  [
+    ("a.safetensors", "torch"),
+    ("a.pt", "torch"),
+    ("a.onnx", "onnx"),
+    ("a.stablehlo", "stablehlo"),
+  ],
+)
+def test_no_folder_gets_the_name_of_a_file_of_another_format(
+  tmp_path, name, form
+):
+  out = tmp_path / name
+  with pytest.raises(pcl_jax.InputError, match=f"{name} is .*--format={form},"):
+    export.main([f"--out={out}"])
+  assert not out.exists()
 
 
 def _refused(file: pathlib.Path, out: pathlib.Path, message: str) -> str:
