@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -203,6 +204,15 @@ def test_bad_parameters_are_refused_in_one_line(client, query, words):
   else:
     status = 404 if "nix" in query else 400
     _refused(answer, status, words)
+
+
+@pytest.mark.parametrize("name", ["like", "unlike", "not_in"])
+def test_songs_may_be_given_as_often_as_the_docs_say(client, name):
+  text = (pathlib.Path(__file__).parents[2] / "docs/server.md").read_text()
+  most = int(re.search(r"may be given (\d+) times", text)[1])
+  for count, status in ((most, 200), (most + 1, 400)):
+    given = {"like": ["4.mp3"]} | {name: ["9.mp3"] * count}
+    assert client.get("/api/similar", params=given).status_code == status
 
 
 def test_a_name_that_no_user_has_is_no_song(client):
