@@ -151,7 +151,7 @@ def test_a_program_that_ends_drops_the_pieces_that_have_not_begun(
   assert begun.get(timeout=60).daemon
   join = threading.Thread.join
 
-  def dropped_then_join(thread):
+  def dropped_then_join(thread, timeout=None):
     dropped.set()
     join(thread, timeout=60)
 

@@ -172,7 +172,8 @@ def test_playlists_vectors_of_a_folder_that_is_a_link_are_blended(
     (["--like", "1.mp3", "--unlike", "1.mp3"], "cancel each other out"),
     (["--from=1.mp3", "--to=1.mp3"], "the same song"),
     (["--from=1.mp3", "--to=2.mp3", "-k=61"], "give 2 to 60"),
-    (["--from=1.mp3", "--to=../tests"], "../tests is not in .*embed it first"),
+    (["--from=1.mp3", "--to=conftest.py"], "conftest.py is not in .*embed it"),
+    (["--from=1.mp3", "--to=../tests"], "../tests is neither a file nor"),
     (["--query=1.mp3", "--exclude_same=artist,year"], "'year': give some of"),
   ],
 )
