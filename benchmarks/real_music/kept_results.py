@@ -203,17 +203,35 @@ class Kept:
   runs: list[Run]
 
 
+def check_same_queries(folder: pathlib.Path, other: pathlib.Path) -> None:
+  """Refuses folders whose values, query by query, are not of the same songs.
+
+  Raises:
+    InputError: recordings or folds differ, or a folder has no results.
+  """
+  ours, theirs = map(_read_queries, (folder, other))
+  if any(ours[key] != theirs[key] for key in ("songs", "folds")):
+    raise errors.InputError(
+      f"{other} has results for other queries than {folder}: packages of "
+      "another version, or other folds. Give results of the same --data."
+    )
+
+
+def _read_queries(folder: pathlib.Path) -> dict[str, Any]:
+  if not (folder / QUERIES).exists():
+    raise errors.InputError(
+      f"{folder} has no {QUERIES}: --stages=keep makes it from runs."
+    )
+  return storage.read_json(folder / QUERIES)
+
+
 def read(folder: pathlib.Path) -> Kept:
   """Reads a folder of results.
 
   Raises:
     InputError: it has none.
   """
-  if not (folder / QUERIES).exists():
-    raise errors.InputError(
-      f"{folder} has no {QUERIES}: --stages=keep makes it from runs."
-    )
-  queries = storage.read_json(folder / QUERIES)
+  queries = _read_queries(folder)
   runs = []
   for path in sorted(folder.glob("*.json")):
     if path.name != QUERIES:

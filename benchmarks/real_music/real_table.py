@@ -256,7 +256,7 @@ def of_folders(
     box: results of the recipe of the encoder in the box, on some folds.
 
   Raises:
-    InputError: a folder has no results.
+    InputError: a folder has no results, or `box` has those of other queries.
   """
   kept = kept_results.read(folder)
   rows = rows_of(kept, range(kept.folds))
@@ -268,6 +268,7 @@ def of_folders(
   rng = np.random.default_rng(0)
   lines = [_head(kept, rows), ""]
   if box is not None:
+    kept_results.check_same_queries(folder, box)
     lines += _box_table(kept_results.read(box), kept)
   for task in real_scores.TASKS:
     lines += _task_table(rows, task, rng)

@@ -143,7 +143,7 @@ def test_a_bundle_is_no_folder_for_pytorch(copied):
   config = json.loads((copied / "config.json").read_text())
   config["format"] = "pcl_jax.encoder"
   (copied / "config.json").write_text(json.dumps(config))
-  with pytest.raises(pcl_jax.InputError, match="no format 'pcl_jax.torch'"):
+  with pytest.raises(pcl_jax.InputError, match="is used as it is"):
     torch_files.load(copied)
 
 

@@ -20,6 +20,11 @@ FORMAT_VERSION = 1  # Of both.
 SIZES = ("width", "fc_hidden_dim", "fc_output_dim")
 AGAIN = "download or export the bundle again."
 KINDS = {FORMAT: "a bundle", TORCH_FORMAT: "a folder for PyTorch"}
+# Of a folder of another format.
+_HINTS = {
+  FORMAT: f"of {KINDS[TORCH_FORMAT]}, pcl-jax import makes a bundle",
+  TORCH_FORMAT: "a bundle is used as it is, without pcl-jax import",
+}
 _BEGUN = checkpoint_files.INIT_FROM
 _FILES = (checkpoint_files.BUNDLE_WEIGHTS, checkpoint_files.BUNDLE_GOLDEN)
 
@@ -43,10 +48,7 @@ def read(path: pathlib.Path, kind: str = FORMAT) -> dict[str, Any]:
   try:
     config = storage.read_json(path)
     if not isinstance(config, dict) or config.get("format") != kind:
-      raise ValueError(
-        f"it has no format {kind!r}; of {KINDS[TORCH_FORMAT]}, pcl-jax import "
-        "makes a bundle"
-      )
+      raise ValueError(f"it has no format {kind!r}; {_HINTS[kind]}")
     there = config.get("format_version")
     if isinstance(there, int) and there > FORMAT_VERSION:
       made = str(config.get("made_with"))[:40]

@@ -142,6 +142,16 @@ def test_the_box_is_compared_on_the_folds_that_it_was_tried_on(folds, tmp_path):
     real_table.of_folders(tmp_path / "kept", box=tmp_path / "kept-two")
 
 
+def test_a_box_of_other_folds_is_not_compared(folds, tmp_path):
+  """Its values are paired with the others' query by query."""
+  for name, of_box in (("kept", folds), ("kept-box", folds[::-1])):
+    kept_results.keep(
+      tmp_path / name, of_box, real_table.of_statistics(of_box, tmp_path)
+    )
+  with pytest.raises(errors.InputError, match="kept-box has .* other queries"):
+    real_table.of_folders(tmp_path / "kept", box=tmp_path / "kept-box")
+
+
 @pytest.mark.parametrize("rows", [40, 90, 80])
 def test_vectors_of_other_data_are_refused(folds, tmp_path, rows):
   (tmp_path / real_table.VECTORS).mkdir()
