@@ -9,6 +9,7 @@ All is made of the results that are kept (`kept_results`).
 from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import pathlib
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
@@ -173,17 +174,14 @@ def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
   head += [f"{task}, average precision" for task in tasks]
   found = []
   for one in kept:
-    for row, seeds in rows_of(one, range(one.folds)).items():
-      mine = [run for run in one.runs if run.row == row and _is_trained(run)]
+    rows = rows_of(one, range(one.folds))
+    trained = _trainings(one, rows)
+    for row, seeds in rows.items():
+      mine = [run for run in trained if run.row == row]
       if mine:
-        settings, about = mine[0].settings, mine[0].about
+        steps, pairs, width = _sizes_of(mine[0].settings)
         hours = np.mean([run.about["training_hours"] for run in mine])
-        sizes = (
-          settings["model_params.audio.width"],
-          settings["data.batch_size"],
-          about["steps"],
-        )
-        found.append((row, *sizes, float(hours), seeds))
+        found.append((row, width, pairs, steps, float(hours), seeds))
   lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   for row, width, pairs, steps, hours, seeds in sorted(
     found, key=lambda one: one[:5]
@@ -282,22 +280,35 @@ def _head(kept: kept_results.Kept, rows: Rows) -> str:
     f"{kept.recordings} recordings and {kept.rendered} rendered scores in "
     f"{kept.folds} folds. "
   )
-  trained = [
+  trained = _trainings(kept, rows)
+  if trained:
+    hours = [run.about["training_hours"] for run in trained]
+    sizes = sorted({_sizes_of(run.settings) for run in trained})
+    each = (
+      f"{steps} steps of {pairs} pairs, ResNet-18 of width {width}"
+      for steps, pairs, width in sizes
+    )
+    devices = ", ".join(sorted({run.about["device"] for run in trained}))
+    head += (
+      f"{len(trained)} trainings on {devices}: {min(hours):.1f} to "
+      f"{max(hours):.1f} hours, {', or '.join(each)}."
+    )
+  return head.rstrip()
+
+
+def _trainings(kept: kept_results.Kept, rows: Rows) -> list[kept_results.Run]:
+  """Returns the trainings of the seeds that are in some rows."""
+  return [
     run
     for run in kept.runs
     if _is_trained(run) and run.seed in rows.get(run.row, {})
   ]
-  if trained:
-    hours = [run.about["training_hours"] for run in trained]
-    settings = trained[0].settings
-    devices = ", ".join(sorted({run.about["device"] for run in trained}))
-    head += (
-      f"{len(trained)} trainings on {devices}: {min(hours):.1f} to "
-      f"{max(hours):.1f} hours, {settings['steps']} steps of "
-      f"{settings['data.batch_size']} pairs, ResNet-18 of width "
-      f"{settings['model_params.audio.width']}."
-    )
-  return head.rstrip()
+
+
+def _sizes_of(settings: Mapping[str, Any]) -> tuple[int, int, int]:
+  """Returns steps, pairs and width."""
+  keys = "steps", "data.batch_size", "model_params.audio.width"
+  return tuple(settings[key] for key in keys)
 
 
 def _is_trained(run: kept_results.Run) -> bool:

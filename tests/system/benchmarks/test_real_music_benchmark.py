@@ -142,6 +142,39 @@ def test_the_box_is_compared_on_the_folds_that_it_was_tried_on(folds, tmp_path):
     real_table.of_folders(tmp_path / "kept", box=tmp_path / "kept-two")
 
 
+def test_sizes_and_hours_are_those_of_the_seeds_in_the_tables():
+  """Rows may have several sizes; a seed may lack folds."""
+
+  def trained(row, seed, fold, steps, hours):
+    about = {"training_hours": hours, "device": "a device"}
+    sizes = {"data.batch_size": 8, "model_params.audio.width": 4}
+    scores = {
+      protocol: {
+        task: dict.fromkeys(real_scores.METRICS, [0.5, 0.7])
+        for task in real_scores.TASKS
+      }
+      for protocol in real_scores.PROTOCOLS
+    }
+    settings = sizes | {"steps": steps}
+    return kept_results.Run(row, seed, fold, scores, about, settings)
+
+  runs = [
+    trained("ss", 0, 0, 20, 1.0),
+    trained("ss", 0, 1, 20, 2.0),
+    trained("ss", 1, 0, 20, 9.0),
+    trained("album", 0, 0, 30, 1.5),
+    trained("album", 0, 1, 30, 1.5),
+  ]
+  kept = kept_results.Kept(64, 16, 2, runs)
+  head = real_table._head(kept, real_table.rows_of(kept, range(2)))
+  assert head.endswith(
+    "4 trainings on a device: 1.0 to 2.0 hours, 20 steps of 8 pairs, ResNet-18 "
+    "of width 4, or 30 steps of 8 pairs, ResNet-18 of width 4."
+  )
+  table = "\n".join(real_table._curve_table([kept]))
+  assert "| ss | 4 | 8 | 20 | 1.5 | 1 |" in table
+
+
 def test_a_box_of_other_folds_is_not_compared(folds, tmp_path):
   """Its values are paired with the others' query by query."""
   for name, of_box in (("kept", folds), ("kept-box", folds[::-1])):
