@@ -36,7 +36,8 @@ class SongWriter:
 
     Raises:
       InputError: the finished store exists already, or lacked only its name,
-        which it has now. Or its disk is full, or what is there is damaged.
+        which it has now. Or its disk is full, or what is there is damaged or
+        another user's.
     """
     self._path = pathlib.Path(path)
     if self._path.exists():
@@ -65,6 +66,11 @@ class SongWriter:
       return lmdb.open(
         os.fspath(self._partial), map_size=max(_FIRST_MAP_BYTES, 2 * size)
       )
+    except lmdb.ReadonlyError as error:  # The files are another user's.
+      raise errors.InputError(
+        f"{self._partial} cannot be opened ({error}): this user may not write "
+        "its files. Run the command as the user who began it."
+      ) from error
     except lmdb.Error as error:
       free = shutil.disk_usage(self._partial).free
       remedy = f"its disk has {free} bytes free: make room, or use a local disk"

@@ -25,3 +25,19 @@ def test_a_store_that_cannot_be_begun_says_how_much_room_there_is(
   with pytest.raises(errors.InputError, match="No space left.*free") as caught:
     song_writer.SongWriter(tmp_path / "s")
   assert "delete" not in str(caught.value)
+
+
+def test_a_store_that_another_user_began_is_not_called_damaged(
+  tmp_path, monkeypatch
+):
+  partial = tmp_path / "s.partial"
+  partial.mkdir()
+  (partial / "data.mdb").write_bytes(b"x" * 8192)
+
+  def denied(*_, **__):
+    raise lmdb.ReadonlyError(f"{partial}: Permission denied")
+
+  monkeypatch.setattr(lmdb, "open", denied)
+  with pytest.raises(errors.InputError, match="as the user who") as caught:
+    song_writer.SongWriter(tmp_path / "s")
+  assert "delete" not in str(caught.value)
