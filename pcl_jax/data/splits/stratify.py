@@ -1,6 +1,6 @@
 """Splits songs into train, validation and test, stratified over labels."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from jaxtyping import Bool, Float, Int, Int8
 import numpy as np
@@ -219,17 +219,23 @@ def folds(
       split[used[rest]] = inner
       return split
 
-    splits.append(_best_validated(catalogue, map(draw, range(_DRAWS))))
+    splits.append(_best_validated(catalogue, draw))
   return splits
 
 
 def _best_validated(
   catalogue: catalogues.Catalogue,
-  splits: Iterable[Int8[np.ndarray, " songs"]],
+  draw: Callable[[int], Int8[np.ndarray, " songs"]],
 ) -> Int8[np.ndarray, " songs"]:
-  """Returns the first split that validates most kinds of pairs."""
+  """Returns the first drawn split that validates most kinds of pairs."""
   best, most = None, -1
-  for split in splits:
+  for attempt in range(_DRAWS):
+    try:
+      split = draw(attempt)
+    except errors.InputError:  # Groups that do not fit the shares this time.
+      if best is None:
+        raise
+      continue
     known = split != catalogues.TEST
     kinds = [_has_pairs(catalogue, split == catalogues.VALIDATION)]
     kinds.append(_has_pairs(catalogue, known & (split >= 0)))
