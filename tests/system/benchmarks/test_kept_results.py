@@ -1,6 +1,7 @@
 """Tests of benchmarks.real_music.kept_results: runs of several days."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
+from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
 
 ABOUT = {"steps": 20, "training_hours": 1.5, "device": "a device"}
@@ -99,3 +101,12 @@ def test_results_of_other_songs_are_refused(folds, tmp_path):
   other = dataclasses.replace(run, scores=other)
   with pytest.raises(errors.InputError, match="is of other songs"):
     kept_results.keep(tmp_path, folds, [other])
+
+
+@pytest.mark.long
+def test_the_page_has_the_tables_of_what_is_kept():
+  docs = pathlib.Path(__file__).parents[3] / "docs"
+  page = (docs / "real_music.md").read_text()
+  text = real_table.of_folders(docs / "real_music" / "minutes")
+  between = page.partition(strategy_table.BEGIN)[2]
+  assert between.partition(strategy_table.END)[0].strip() == text
