@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pathlib
+import select
 import subprocess
 import sys
 
@@ -51,12 +52,16 @@ def _flags(folder):
   return argparse.Namespace(out=folder, scratch=folder, tiny=True, tree=None)
 
 
-def _is_running(pid):
+def _ends(pid):
+  """Waits for a process that was killed, which may be under way still."""
   try:
-    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-  except FileNotFoundError:
-    return False
-  return stat.rpartition(")")[2].split()[0] != "Z"
+    handle = os.pidfd_open(pid)
+  except ProcessLookupError:
+    return True
+  try:
+    return bool(select.select([handle], [], [], 60)[0])
+  finally:
+    os.close(handle)
 
 
 def test_a_part_that_hangs_is_stopped_with_all_that_it_started(
@@ -72,7 +77,7 @@ def test_a_part_that_hangs_is_stopped_with_all_that_it_started(
   code, _ = part_process.run("loss", _flags(tmp_path), 0.5)
   assert code is None
   assert (tmp_path / "loss.log").read_text() == "begun\n"
-  assert not _is_running((tmp_path / "pid").read_text().strip())
+  assert _ends(int((tmp_path / "pid").read_text()))
 
 
 def test_a_part_that_fails_is_said_and_the_others_go_on(
