@@ -13,6 +13,8 @@ Stages, each of which goes on where it was interrupted:
   baselines computes vectors that need no training here, of the recordings of
             --data: mean and deviation of mel, MFCC and chroma, bliss-audio and
             musicnn (their folders: --bliss, --musicnn)
+  read_outs looks up by other vectors of the same trainings: their projection,
+            a window of each song, the deviation over its patches
   keep      looks the test recordings up by all that is there, and adds the
             values of each query to the files in --kept
   tables    prints the tables of what is kept; needs neither --data nor --out
@@ -27,16 +29,18 @@ from collections.abc import Sequence
 import time
 
 from benchmarks.real_music import kept_results
+from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_table
 from benchmarks.strategies import strategy_runs
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import jax_setup
 from pcl_jax.data import dataset
 from pcl_jax.evaluation import folds
 
-STAGES = ("train", "baselines", "keep", "tables")
+STAGES = ("train", "baselines", "read_outs", "keep", "tables")
 # Flag -> stages that cannot do without it.
 _NEEDED = {
   "data": STAGES[:-1],
@@ -98,11 +102,17 @@ def _baselines(flags: argparse.Namespace) -> None:
   )
 
 
+def _read_outs(flags: argparse.Namespace) -> None:
+  jax_setup.start()  # Not before runs in processes of their own.
+  read_outs.make(planned(flags))
+
+
 def _keep(flags: argparse.Namespace) -> None:
   data = [dataset.DataSet(one) for one in folds.find(flags.data)]
   runs = kept_results.finished(flags.out, len(data))
+  lines = read_outs.keep(flags.kept, flags.out, data, runs)
   runs += real_table.of_statistics(data, flags.out)
-  for line in kept_results.keep(flags.kept, data, runs):
+  for line in kept_results.keep(flags.kept, data, runs) + lines:
     print(line)
 
 
@@ -157,7 +167,8 @@ def _recipes(text: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and goes through the stages."""
   flags = _parse(argv)
-  does = dict(zip(STAGES, (_train, _baselines, _keep, _tables), strict=True))
+  steps = (_train, _baselines, _read_outs, _keep, _tables)
+  does = dict(zip(STAGES, steps, strict=True))
   for stage in flags.stages:
     print(f"{stage}:", flush=True)
     does[stage](flags)

@@ -8,6 +8,7 @@ the music, and runs of several days and machines come into one table.
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pcl_jax.library import music_files
 
 QUERIES = "queries.json"
 _DIGITS = 4
+_NOT_IN_NAMES = re.compile(r"[^\w+-]+")  # Of files, on every system.
 _HOURS = "training_hours"
 _ALIKE = 0.005  # Of the hours: machines decode to slightly other lengths.
 # Of a run's settings; runs of a row differ in the first, machines in the other.
@@ -149,7 +151,7 @@ def keep(
 
 
 def _add(folder: pathlib.Path, row: str, runs: list[Run]) -> str:
-  path = folder / f"{row.replace(' ', '_')}.json"
+  path = folder / f"{_NOT_IN_NAMES.sub('_', row)}.json"
   content = {"row": row, "settings": _shared(runs[0].settings), "runs": {}}
   if path.exists():
     content = storage.read_json(path)

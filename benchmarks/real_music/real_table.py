@@ -15,6 +15,7 @@ from jaxtyping import Float
 import numpy as np
 
 from benchmarks.real_music import kept_results
+from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_scores
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
@@ -28,6 +29,7 @@ MEAN_STD_MEL = representations.MEAN_STD_MEL
 # What each row is compared with.
 _BASES = (MEAN_STD_MEL, strategy_table.UNTRAINED)
 _BOX = "the recipe of the box"
+_MEAN = "mean of the features of the whole song"
 VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
 _STATISTICS = {
   representations.MEAN_MEL: mel_baselines.mean_mel,
@@ -240,6 +242,57 @@ def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
   ]
 
 
+def _read_out_tables(folder: pathlib.Path) -> list[str]:
+  """Returns a table of other vectors of each row that has some."""
+  place = folder / read_outs.FOLDER
+  if not (place / kept_results.QUERIES).exists():
+    return []
+  kept, others = kept_results.read(folder), kept_results.read(place)
+  plain = rows_of(kept, range(kept.folds))
+  found = rows_of(others, range(others.folds))
+  lines = []
+  for row in sorted({name.partition(": ")[0] for name in found} & plain.keys()):
+    mine = {
+      name.partition(": ")[2]: seeds
+      for name, seeds in found.items()
+      if name.startswith(f"{row}: ")
+    }
+    same = set.intersection(*map(set, mine.values())) & set(plain[row])
+    rows = {_MEAN: plain[row]} | mine
+    rows = {
+      name: {seed: seeds[seed] for seed in sorted(same)}
+      for name, seeds in rows.items()
+    }
+    settings = next(run.settings for run in kept.runs if run.row == row)
+    if same:
+      lines += _read_out_table(row, _sizes_of(settings)[2], rows)
+  return lines
+
+
+def _read_out_table(row: str, width: int, rows: Rows) -> list[str]:
+  head = [f"{row} at width {width}: vector of a song", "seeds"]
+  cells = {name: [name, f"{len(seeds)}"] for name, seeds in rows.items()}
+  for task in real_scores.TASKS[:2]:
+    values, means = {}, {}
+    for name, seeds in rows.items():
+      values[name] = one = values_of(
+        seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE
+      )
+      # The same trainings are drawn for all, which are their read-outs.
+      means[name] = strategy_table.resampled(one, np.random.default_rng(0))
+      cells[name].append(_cell(one, means[name]))
+    head += [f"{task}, average precision", "difference"]
+    differences = _against(values, means, _MEAN)
+    for name in rows:
+      cells[name].append(differences.get(name, ""))
+  return [
+    f"| {' | '.join(head)} |",
+    "|---" * len(head) + "|",
+    *(f"| {' | '.join(one)} |" for one in cells.values()),
+    "",
+  ]
+
+
 def of_folders(
   folder: pathlib.Path,
   beside: Sequence[pathlib.Path] = (),
@@ -270,6 +323,8 @@ def of_folders(
     lines += _box_table(kept_results.read(box), kept)
   for task in real_scores.TASKS:
     lines += _task_table(rows, task, rng)
+  for one in (folder, box):
+    lines += [] if one is None else _read_out_tables(one)
   if beside:
     lines += _curve_table([kept, *map(kept_results.read, beside)])
   return "\n".join(lines).rstrip()
