@@ -111,13 +111,13 @@ def _keep(flags: argparse.Namespace) -> None:
   data = [dataset.DataSet(one) for one in folds.find(flags.data)]
   runs = kept_results.finished(flags.out, len(data))
   lines = read_outs.keep(flags.kept, flags.out, data, runs)
-  runs += real_table.of_statistics(data, flags.out)
+  runs += kept_results.of_statistics(data, flags.out)
   for line in kept_results.keep(flags.kept, data, runs) + lines:
     print(line)
 
 
 def _tables(flags: argparse.Namespace) -> None:
-  text = real_table.of_folders(flags.kept, flags.beside, flags.box)
+  text = real_table.of_folders(flags.kept, flags.beside, flags.box, flags.draw)
   print(f"\n{text}")
   if flags.write:
     strategy_table.write_between_markers(flags.write, text)
@@ -151,6 +151,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--beside", **path, nargs="*", default=[], help=text)
   text = "results like --kept, of the recipe of the encoder in the box"
   add("--box", **path, help=text)
+  drawn = real_table.DRAWN
+  text = "what the intervals' resamples draw, for the tables (%(default)s)"
+  add("--draw", choices=drawn, default=drawn[0], help=text)
   add("--write", **path, help="file whose tables are to be replaced")
   real_runs.add_flags(parser)
   flags = parser.parse_args(argv)

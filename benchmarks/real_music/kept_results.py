@@ -11,6 +11,7 @@ import pathlib
 import re
 from typing import Any
 
+from jaxtyping import Int
 import numpy as np
 
 from benchmarks.real_music import real_scores
@@ -18,9 +19,16 @@ from benchmarks.strategies import strategy_runs
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import dataset
+from pcl_jax.evaluation import mel_baselines
+from pcl_jax.evaluation import representations
 from pcl_jax.library import music_files
 
 QUERIES = "queries.json"
+VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
+_STATISTICS = {
+  representations.MEAN_MEL: mel_baselines.mean_mel,
+  representations.MEAN_STD_MEL: mel_baselines.mean_std_mel,
+}
 _DIGITS = 4
 _NOT_IN_NAMES = re.compile(r"[^\w+-]+")  # Of files, on every system.
 _HOURS = "training_hours"
@@ -64,6 +72,30 @@ def finished(out: pathlib.Path, folds: int) -> list[Run]:
           Run(row, int(seed), fold, found["scores"], about, found["settings"])
         )
   return runs
+
+
+def of_statistics(
+  data: Sequence[dataset.DataSet], out: pathlib.Path
+) -> list[Run]:
+  """Looks up by chance, by the mel's statistics and by vectors of a folder."""
+  songs = np.arange(len(data[0].store), dtype=np.int32)
+  vectors = {representations.CHANCE: None} | {
+    name: statistic(data[0].store, songs)
+    for name, statistic in _STATISTICS.items()
+  }
+  for path in sorted((out / VECTORS).glob("*.npy")):
+    vectors[path.stem] = rows = np.load(path).astype(np.float32)
+    if rows.shape[:1] != songs.shape or not np.isfinite(rows).all():
+      raise errors.InputError(
+        f"{path} has the shape {rows.shape}, and should have a finite vector "
+        f"of each of {len(songs)} songs: it is of other data. Remove it, and "
+        "--stages=baselines makes it again."
+      )
+  return [
+    Run(name, 0, fold, real_scores.measure(one, rows))
+    for name, rows in vectors.items()
+    for fold, one in enumerate(data)
+  ]
 
 
 def _queries(
@@ -197,12 +229,25 @@ class Kept:
     rendered: scores that were trained on.
     folds: how many there are.
     runs: of all rows.
+    queries: the songs, and which of them are the queries, as in queries.json.
   """
 
   recordings: int
   rendered: int
   folds: int
   runs: list[Run]
+  queries: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def packages(
+    self, protocol: str, task: str, folds: Iterable[int]
+  ) -> Int[np.ndarray, " queries"]:
+    """Returns the number of the package that each query of some folds is of."""
+    names = [
+      pathlib.PurePosixPath(self.queries["songs"][place]).parts[1]
+      for fold in folds
+      for place in self.queries["folds"][fold][protocol][task]
+    ]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def check_same_queries(folder: pathlib.Path, other: pathlib.Path) -> None:
@@ -251,4 +296,4 @@ def read(folder: pathlib.Path) -> Kept:
         for fold, about in of_seed.items()
       ]
   songs, rendered = queries["songs"], queries["rendered_scores"]
-  return Kept(len(songs), rendered, len(queries["folds"]), runs)
+  return Kept(len(songs), rendered, len(queries["folds"]), runs, queries)

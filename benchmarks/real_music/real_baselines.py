@@ -17,9 +17,9 @@ import scipy.fft
 import soundfile
 import tqdm
 
+from benchmarks.real_music import kept_results
 from benchmarks.real_music import musicnn
 from benchmarks.real_music import real_scores
-from benchmarks.real_music import real_table
 from pcl_jax.audio import decode
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import console
@@ -152,7 +152,7 @@ def make(
   Raises:
     InputError: a folder or file is not what it should be.
   """
-  data, out = dataset.DataSet(data_dir), out / real_table.VECTORS
+  data, out = dataset.DataSet(data_dir), out / kept_results.VECTORS
   out.mkdir(parents=True, exist_ok=True)
   songs = real_scores.recordings(data)
   kinds = _of_audio(bliss, wheel)

@@ -19,9 +19,7 @@ from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_scores
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
-from pcl_jax.data import dataset
 from pcl_jax.evaluation import bootstrap
-from pcl_jax.evaluation import mel_baselines
 from pcl_jax.evaluation import representations
 
 CHANCE = representations.CHANCE
@@ -30,11 +28,8 @@ MEAN_STD_MEL = representations.MEAN_STD_MEL
 _BASES = (MEAN_STD_MEL, strategy_table.UNTRAINED)
 _BOX = "the recipe of the box"
 _MEAN = "mean of the features of the whole song"
-VECTORS = "baselines"  # Folder of NAME.npy, a vector of each song.
-_STATISTICS = {
-  representations.MEAN_MEL: mel_baselines.mean_mel,
-  MEAN_STD_MEL: mel_baselines.mean_std_mel,
-}
+# What resamples draw: the packages' queries are not independent of one another.
+DRAWN = ("queries", "packages")
 # Row -> seed -> fold -> scores.
 Rows = dict[str, dict[int, dict[int, real_scores.Scores]]]
 
@@ -68,30 +63,6 @@ def rows_of(kept: kept_results.Kept, folds: Collection[int]) -> Rows:
     for row, seeds in rows.items()
   }
   return {row: seeds for row, seeds in whole.items() if seeds}
-
-
-def of_statistics(
-  data: Sequence[dataset.DataSet], out: pathlib.Path
-) -> list[kept_results.Run]:
-  """Looks up by chance, by the mel's statistics and by vectors of a folder."""
-  songs = np.arange(len(data[0].store), dtype=np.int32)
-  vectors = {CHANCE: None} | {
-    name: statistic(data[0].store, songs)
-    for name, statistic in _STATISTICS.items()
-  }
-  for path in sorted((out / VECTORS).glob("*.npy")):
-    vectors[path.stem] = rows = np.load(path).astype(np.float32)
-    if rows.shape[:1] != songs.shape or not np.isfinite(rows).all():
-      raise errors.InputError(
-        f"{path} has the shape {rows.shape}, and should have a finite vector "
-        f"of each of {len(songs)} songs: it is of other data. Remove it, and "
-        "--stages=baselines makes it again."
-      )
-  return [
-    kept_results.Run(name, 0, fold, real_scores.measure(one, rows))
-    for name, rows in vectors.items()
-    for fold, one in enumerate(data)
-  ]
 
 
 def _cell(values: np.ndarray, means: np.ndarray) -> str:
@@ -128,7 +99,24 @@ def _against(
   return found
 
 
-def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
+def _groups(
+  kept: kept_results.Kept, draw: str, task: str, folds: Collection[int]
+) -> dict[str, np.ndarray | None]:
+  """Returns for each protocol which queries are drawn together."""
+  if draw == DRAWN[0]:
+    return dict.fromkeys(real_scores.PROTOCOLS)
+  return {
+    protocol: kept.packages(protocol, task, sorted(folds))
+    for protocol in real_scores.PROTOCOLS
+  }
+
+
+def _task_table(
+  rows: Rows,
+  task: str,
+  rng: np.random.Generator,
+  groups: Mapping[str, np.ndarray | None],
+) -> list[str]:
   columns = [
     (real_scores.RETRIEVAL, real_scores.AVERAGE),
     (real_scores.RETRIEVAL, real_scores.PRECISION),
@@ -149,7 +137,8 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
     ]
   means = {
     column: {
-      name: strategy_table.resampled(one, rng) for name, one in row.items()
+      name: strategy_table.resampled(one, rng, groups[column[0]])
+      for name, one in row.items()
     }
     for column, row in values.items()
   }
@@ -169,7 +158,9 @@ def _task_table(rows: Rows, task: str, rng: np.random.Generator) -> list[str]:
   return [*lines, ""]
 
 
-def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
+def _curve_table(
+  kept: Sequence[kept_results.Kept], draw: str = DRAWN[0]
+) -> list[str]:
   """Returns a table of recipes that were trained longer, or on less."""
   tasks = real_scores.TASKS[:2]
   head = ["recipe", "width", "pairs", "steps", "hours", "seeds"]
@@ -183,9 +174,9 @@ def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
       if mine:
         steps, pairs, width = _sizes_of(mine[0].settings)
         hours = np.mean([run.about["training_hours"] for run in mine])
-        found.append((row, width, pairs, steps, float(hours), seeds))
+        found.append((row, width, pairs, steps, float(hours), seeds, one))
   lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-  for row, width, pairs, steps, hours, seeds in sorted(
+  for row, width, pairs, steps, hours, seeds, its in sorted(
     found, key=lambda one: one[:5]
   ):
     rng = np.random.default_rng(0)
@@ -195,12 +186,18 @@ def _curve_table(kept: Sequence[kept_results.Kept]) -> list[str]:
       values = values_of(
         seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE
       )
-      cells.append(_cell(values, strategy_table.resampled(values, rng)))
+      groups = _groups(its, draw, task, range(its.folds))
+      means = strategy_table.resampled(
+        values, rng, groups[real_scores.RETRIEVAL]
+      )
+      cells.append(_cell(values, means))
     lines.append(f"| {' | '.join(cells)} |")
   return [*lines, ""]
 
 
-def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
+def _box_table(
+  box: kept_results.Kept, kept: kept_results.Kept, draw: str
+) -> list[str]:
   """Returns the differences of the box's trainings to all that needs none."""
   runs = [run for run in box.runs if _is_trained(run)]
   folds, names = sorted({run.fold for run in runs}), {run.row for run in runs}
@@ -225,8 +222,10 @@ def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
     queries = values[_BOX].shape[1]
     if not queries:
       continue
+    groups = _groups(kept, draw, task, folds)[real_scores.RETRIEVAL]
     means = {
-      row: strategy_table.resampled(one, rng) for row, one in values.items()
+      row: strategy_table.resampled(one, rng, groups)
+      for row, one in values.items()
     }
     head.append(f"{task}, {queries} queries")
     columns[_BOX].append(_cell(values[_BOX], means[_BOX]))
@@ -242,7 +241,7 @@ def _box_table(box: kept_results.Kept, kept: kept_results.Kept) -> list[str]:
   ]
 
 
-def _read_out_tables(folder: pathlib.Path) -> list[str]:
+def _read_out_tables(folder: pathlib.Path, draw: str) -> list[str]:
   """Returns a table of other vectors of each row that has some."""
   place = folder / read_outs.FOLDER
   if not (place / kept_results.QUERIES).exists():
@@ -265,21 +264,27 @@ def _read_out_tables(folder: pathlib.Path) -> list[str]:
     }
     settings = next(run.settings for run in kept.runs if run.row == row)
     if same:
-      lines += _read_out_table(row, _sizes_of(settings)[2], rows)
+      width = _sizes_of(settings)[2]
+      lines += _read_out_table(f"{row} at width {width}", rows, kept, draw)
   return lines
 
 
-def _read_out_table(row: str, width: int, rows: Rows) -> list[str]:
-  head = [f"{row} at width {width}: vector of a song", "seeds"]
+def _read_out_table(
+  title: str, rows: Rows, kept: kept_results.Kept, draw: str
+) -> list[str]:
+  head = [f"{title}: vector of a song", "seeds"]
   cells = {name: [name, f"{len(seeds)}"] for name, seeds in rows.items()}
   for task in real_scores.TASKS[:2]:
     values, means = {}, {}
+    groups = _groups(kept, draw, task, range(kept.folds))
     for name, seeds in rows.items():
       values[name] = one = values_of(
         seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE
       )
       # The same trainings are drawn for all, which are their read-outs.
-      means[name] = strategy_table.resampled(one, np.random.default_rng(0))
+      means[name] = strategy_table.resampled(
+        one, np.random.default_rng(0), groups[real_scores.RETRIEVAL]
+      )
       cells[name].append(_cell(one, means[name]))
     head += [f"{task}, average precision", "difference"]
     differences = _against(values, means, _MEAN)
@@ -297,6 +302,7 @@ def of_folders(
   folder: pathlib.Path,
   beside: Sequence[pathlib.Path] = (),
   box: pathlib.Path | None = None,
+  draw: str = DRAWN[0],
 ) -> str:
   """Returns the tables of all that is kept.
 
@@ -305,6 +311,7 @@ def of_folders(
     beside: results of recipes that were trained longer, wider or on fewer
       hours, which make a table of their own.
     box: results of the recipe of the encoder in the box, on some folds.
+    draw: what a resample draws, of `DRAWN`.
 
   Raises:
     InputError: a folder has no results, or `box` has those of other queries.
@@ -320,13 +327,14 @@ def of_folders(
   lines = [_head(kept, rows), ""]
   if box is not None:
     kept_results.check_same_queries(folder, box)
-    lines += _box_table(kept_results.read(box), kept)
+    lines += _box_table(kept_results.read(box), kept, draw)
   for task in real_scores.TASKS:
-    lines += _task_table(rows, task, rng)
+    groups = _groups(kept, draw, task, range(kept.folds))
+    lines += _task_table(rows, task, rng, groups)
   for one in (folder, box):
-    lines += [] if one is None else _read_out_tables(one)
+    lines += [] if one is None else _read_out_tables(one, draw)
   if beside:
-    lines += _curve_table([kept, *map(kept_results.read, beside)])
+    lines += _curve_table([kept, *map(kept_results.read, beside)], draw)
   return "\n".join(lines).rstrip()
 
 

@@ -66,7 +66,9 @@ def look_up(
 
 
 def resampled(
-  scores: Float[np.ndarray, "seeds queries"], rng: np.random.Generator
+  scores: Float[np.ndarray, "seeds queries"],
+  rng: np.random.Generator,
+  groups: Int[np.ndarray, " queries"] | None = None,
 ) -> Float[np.ndarray, " draws"]:
   """Returns the means of resamples of queries and seeds.
 
@@ -74,9 +76,10 @@ def resampled(
     scores: of a row of the table.
     rng: draws the seeds. The queries drawn are the same in every call with as
       many of them.
+    groups: number of each query's group; groups are drawn then, not queries.
   """
   seeds = len(scores)
-  of_seeds = bootstrap.resampled_means(scores.T, draws=_DRAWS)
+  of_seeds = bootstrap.resampled_means(scores.T, draws=_DRAWS, groups=groups)
   if seeds == 1:
     return of_seeds[:, 0]
   counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)

@@ -34,7 +34,11 @@ def resample_counts(
 
 
 def resampled_means(
-  columns: Float[np.ndarray, "items m"], *, draws: int = 2000, seed: int = 0
+  columns: Float[np.ndarray, "items m"],
+  *,
+  draws: int = 2000,
+  seed: int = 0,
+  groups: Int[np.ndarray, " items"] | None = None,
 ) -> Float[np.ndarray, "draws m"]:
   """Returns the means of bootstrap resamples, the same ones for each column.
 
@@ -43,6 +47,8 @@ def resampled_means(
       is then left out of that column's means.
     draws: number of resamples.
     seed: seed of the resamples.
+    groups: number of each item's group, from 0 on; a resample draws groups, and
+      all items of each. Without them, single items are drawn.
 
   Returns:
     Means, [draws, m]; nan where a resample has no value.
@@ -54,9 +60,10 @@ def resampled_means(
   least = np.where(defined, columns, np.inf).min(axis=0)
   least = np.where(np.isinf(least), 0.0, least)
   values = np.where(defined, columns - least, 0.0).astype(np.float64)
+  drawn = len(columns) if groups is None else int(groups.max()) + 1
   out = []
-  for counts in resample_counts(len(columns), draws, seed):
-    counts = counts.astype(np.float64)
+  for counts in resample_counts(drawn, draws, seed):
+    counts = (counts if groups is None else counts[:, groups]).astype(float)
     with np.errstate(invalid="ignore"):
       out.append(least + (counts @ values) / (counts @ defined))
   return np.concatenate(out)

@@ -168,3 +168,18 @@ def test_holms_correction_has_its_closed_form():
   found = bootstrap.holm(np.array([0.04, 0.01, 0.03, 0.005]))
   np.testing.assert_allclose(found, [0.06, 0.03, 0.06, 0.02])
   assert bootstrap.holm(np.array([0.7, 0.9])).tolist() == [1.0, 1.0]
+
+
+def test_groups_are_drawn_whole():
+  """Groups of one item are as single items; of several, all items are in."""
+  values = _normal(0, 12)[:, None]
+  each = bootstrap.resampled_means(values, draws=50, groups=np.arange(12))
+  np.testing.assert_allclose(each, bootstrap.resampled_means(values, draws=50))
+  groups = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 0, 0])
+  found = bootstrap.resampled_means(values, draws=50, groups=groups)
+  picked = np.random.default_rng(0).integers(0, 4, (50, 4))
+  expected = [
+    np.concatenate([values[groups == one, 0] for one in rows]).mean()
+    for rows in picked
+  ]
+  np.testing.assert_allclose(found[:, 0], expected)

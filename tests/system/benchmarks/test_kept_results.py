@@ -11,6 +11,7 @@ from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 
 ABOUT = {"steps": 20, "training_hours": 1.5, "device": "a device"}
 
@@ -110,3 +111,48 @@ def test_the_page_has_the_tables_of_what_is_kept():
   text = real_table.of_folders(docs / "real_music" / "minutes")
   between = page.partition(strategy_table.BEGIN)[2]
   assert between.partition(strategy_table.END)[0].strip() == text
+
+
+def test_intervals_by_package_are_of_the_packages_queries():
+  """Queries of one package that are all alike count as one."""
+  songs = [f"games/{'abcd'[i // 4]}/{i}.ogg" for i in range(16)]
+  places = [[0, 4, 5, 8], [12, 13, 1]]
+  queries = {
+    "songs": songs,
+    "folds": [{"retrieval": {"album": one}} for one in places],
+  }
+  kept = kept_results.Kept(16, 0, 2, [], queries)
+  assert kept.packages("retrieval", "album", [0, 1]).tolist() == [
+    0, 1, 1, 2, 3, 3, 0
+  ]  # fmt: skip
+  assert kept.packages("retrieval", "album", [1]).tolist() == [1, 1, 0]
+
+
+def test_tables_by_package_have_wider_intervals_where_packages_differ(
+  folds, tmp_path
+):
+  def scores(fold):
+    by_chance = real_scores.measure(folds[fold], None)
+    for tasks in by_chance.values():
+      for columns in tasks.values():
+        for metric in real_scores.METRICS:
+          columns[metric] = [float(one > 40) for one in columns["songs"]]
+    return by_chance
+
+  runs = kept_results.of_statistics(folds, tmp_path)
+  runs += [kept_results.Run("a", 0, fold, scores(fold)) for fold in (0, 1)]
+  kept_results.keep(tmp_path, folds, runs)
+  whole = kept_results.read(tmp_path)
+  names = whole.queries["songs"]
+  whole.queries["songs"][:] = [
+    name.replace("games/", f"games/{'ab'[int(name[11:]) > 40]}/")
+    for name in names
+  ]
+  storage.write_json(tmp_path / "queries.json", whole.queries)
+  widths = []
+  for draw in real_table.DRAWN:
+    text = real_table.of_folders(tmp_path, draw=draw)
+    row = next(line for line in text.splitlines() if line.startswith("| a |"))
+    low, high = row.split("[")[1].split("]")[0].split(", ")
+    widths.append(float(high) - float(low))
+  assert widths[0] < 0.3 and widths[1] == 1.0

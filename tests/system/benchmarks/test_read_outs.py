@@ -147,7 +147,7 @@ def test_a_run_that_is_made_again_has_its_read_outs_made_again(
 def test_rows_without_read_outs_have_no_table(folds, tmp_path):
   _write_runs(folds, tmp_path)
   runs = kept_results.finished(tmp_path, 2)
-  runs += real_table.of_statistics(folds, tmp_path)
+  runs += kept_results.of_statistics(folds, tmp_path)
   kept_results.keep(tmp_path / "kept", folds, runs)
   assert read_outs.keep(tmp_path / "kept", tmp_path, folds, runs) == []
   assert "vector of a song" not in real_table.of_folders(tmp_path / "kept")

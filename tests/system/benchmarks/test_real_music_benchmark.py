@@ -78,16 +78,16 @@ def _write_runs(folds, out, recipes):
 def _table(folds, out, kept):
   """Keeps the results of a folder; returns their tables."""
   runs = kept_results.finished(out, len(folds))
-  runs += real_table.of_statistics(folds, out)
+  runs += kept_results.of_statistics(folds, out)
   kept_results.keep(kept, folds, runs)
   return real_table.of_folders(kept)
 
 
 def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   _write_runs(folds, tmp_path, {"album": 0.1, "ss+augmented": 50.0})
-  (tmp_path / real_table.VECTORS).mkdir()
+  (tmp_path / kept_results.VECTORS).mkdir()
   rows = np.random.default_rng(5).normal(size=(80, 3))
-  np.save(tmp_path / real_table.VECTORS / "other.npy", rows)
+  np.save(tmp_path / kept_results.VECTORS / "other.npy", rows)
   kept = tmp_path / "kept"
   text = _table(folds, tmp_path, kept)
   table = text[text.index("| album, 64 queries") :]
@@ -179,7 +179,7 @@ def test_a_box_of_other_folds_is_not_compared(folds, tmp_path):
   """Its values are paired with the others' query by query."""
   for name, of_box in (("kept", folds), ("kept-box", folds[::-1])):
     kept_results.keep(
-      tmp_path / name, of_box, real_table.of_statistics(of_box, tmp_path)
+      tmp_path / name, of_box, kept_results.of_statistics(of_box, tmp_path)
     )
   with pytest.raises(errors.InputError, match="kept-box has .* other queries"):
     real_table.of_folders(tmp_path / "kept", box=tmp_path / "kept-box")
@@ -187,20 +187,22 @@ def test_a_box_of_other_folds_is_not_compared(folds, tmp_path):
 
 @pytest.mark.parametrize("rows", [40, 90, 80])
 def test_vectors_of_other_data_are_refused(folds, tmp_path, rows):
-  (tmp_path / real_table.VECTORS).mkdir()
+  (tmp_path / kept_results.VECTORS).mkdir()
   vectors = np.full((rows, 3), np.nan if rows == 80 else 1.0)
-  np.save(tmp_path / real_table.VECTORS / "x.npy", vectors)
+  np.save(tmp_path / kept_results.VECTORS / "x.npy", vectors)
   with pytest.raises(errors.InputError, match="x.npy has the shape"):
-    real_table.of_statistics(folds, tmp_path)
+    kept_results.of_statistics(folds, tmp_path)
 
 
 def test_a_task_without_queries_has_no_table(folds, tmp_path):
   found = [
     dataclasses.replace(run, scores=_without(run.scores, "genre"))
-    for run in real_table.of_statistics(folds, tmp_path)
+    for run in kept_results.of_statistics(folds, tmp_path)
   ]
   rows = real_table.rows_of(kept_results.Kept(64, 16, 2, found), range(2))
-  lines = real_table._task_table(rows, "genre", np.random.default_rng(0))
+  groups = dict.fromkeys(real_scores.PROTOCOLS)
+  rng = np.random.default_rng(0)
+  lines = real_table._task_table(rows, "genre", rng, groups)
   assert lines == [
     "genre: no song shares it with another, so there is no table.", ""
   ]  # fmt: skip
