@@ -1,6 +1,6 @@
 """An own library: batch, width, steps and rate by its size and the device.
 
-python launch.py --config=configs/library.py:artist --workdir=runs/mine \
+python launch.py --config=configs/library.py:ss --workdir=runs/mine \
   --config.data.dir=data/mine
 
 The rule is in pcl_jax/training/run_sizes.py and docs/training.md; any key can

@@ -12,7 +12,6 @@ from preprocessing.library import song_records
 
 REPORT = "library.json"
 ANY = "any strategy"  # A key of what is unavailable.
-_PROPOSED = ("Artist", "Album", "Playlist")  # Else SS.
 _SHOWN_FILES = 5
 _SHOWN_CHARS = 120
 # What data sets of earlier versions do not say.
@@ -238,24 +237,21 @@ def summary(report: dict[str, Any], data_dir: pathlib.Path) -> str:
     lines.append(f"not available: {strategy} (the library lacks {need})")
   if ANY in report["unavailable"]:
     return "\n".join(map(file_names.shown, lines))
-  lines += _proposal(report["unavailable"], data_dir)
+  lines += _proposal(data_dir)
   return "\n".join(map(file_names.shown, lines))
 
 
-def _proposal(unavailable: dict[str, str], data_dir: pathlib.Path) -> list[str]:
-  """Describes a run that this library can have, and its command."""
-  methods = (one for one in _PROPOSED if of_pairs(one) not in unavailable)
-  method = next(methods, "")
+def _proposal(data_dir: pathlib.Path) -> list[str]:
+  """Describes a run of SS, which learned most (docs/real_music.md)."""
   accelerated = run_sizes.is_accelerated()
-  library = run_sizes.library_of(data_dir, method)
+  library = run_sizes.library_of(data_dir, "")
   sizes = run_sizes.choose(library, accelerated)
   time = "the log says how long it takes"
   if not accelerated:
     cores = usable_cores.count()
     minutes = max(round(sizes.estimate_s(cores) / 60), 1)
     time = f"about {minutes} min on this machine's {cores} cores"
-  name = method.lower() or "ss"
-  train = programs.fit(f"python launch.py --config=configs/library.py:{name}")
+  train = programs.fit("python launch.py --config=configs/library.py:ss")
   return [
     f"proposed: {sizes.steps} steps of {sizes.batch_size} pairs, width "
     f"{sizes.width}; {time}",
