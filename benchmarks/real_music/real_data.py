@@ -43,17 +43,19 @@ _FOLD_VALIDATION = 0.06
 
 def _gather(folder: pathlib.Path, scores: int, processes: int) -> None:
   """Downloads and renders what is absent, and links it into one library."""
+  if scores:  # Before the download, which takes minutes.
+    corpus = score_choice.corpus_folder()
+    soundfont = rendering.find_soundfont(None)
   source = package_source.Source(None, None)
   packages = package_list.read(package_list.DEFAULT)
   music_tree.gather(packages, source, folder / "free_music")
   places = {REAL: folder / "free_music" / music_tree.AUDIO}
   if scores:
-    corpus = score_choice.corpus_folder()
     made = rendering.render_all(
       score_choice.choose(corpus, scores, seed=0),
       corpus,
       folder / "scores",
-      rendering.find_soundfont(None),
+      soundfont,
       seed=0,
       processes=processes,
     )

@@ -94,3 +94,22 @@ def test_without_scores_those_of_an_earlier_call_are_left_out(
   assert {one.name for one in audio.iterdir()} == {"games", "scores"}
   real_data._gather(tmp_path, 0, 1)
   assert {one.name for one in audio.iterdir()} == {"games"}
+
+
+@pytest.mark.parametrize(
+  "absent", [(score_choice, "corpus_folder"), (rendering, "find_soundfont")]
+)
+def test_what_renders_scores_is_looked_for_before_the_download(
+  tmp_path, monkeypatch, absent
+):
+  def refuse(*_):
+    raise errors.InputError("is not installed")
+
+  downloads = []
+  monkeypatch.setattr(score_choice, "corpus_folder", lambda: tmp_path)
+  monkeypatch.setattr(rendering, "find_soundfont", lambda _: tmp_path)
+  monkeypatch.setattr(*absent, refuse)
+  monkeypatch.setattr(music_tree, "gather", lambda *_: downloads.append(1))
+  with pytest.raises(errors.InputError, match="is not installed"):
+    real_data.make(tmp_path / "made", scores=3, threads=1)
+  assert not downloads
