@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--threads", type=command_line.count, help=text)
   text = "what goes to one part as a whole (as it is in --out; at first song)"
   add("--split_by", choices=song_groups.SPLIT_BY, help=text)
+  text = "make it again (nothing is decoded where only the split is another)"
+  add("--force", action="store_true", help=text)
   args = parser.parse_args(argv)
   packages = package_list.read(args.list)
   source = package_source.Source(args.debs, args.unpacked)
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       args.out / music_tree.AUDIO,
       args.out,
       threads=args.threads,
+      force=args.force,
       split_by=args.split_by,
       artist_folder="none",
       album_folder="1",

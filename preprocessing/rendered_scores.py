@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   add("--processes", type=command_line.count, help=text)
   text = "what goes to one part as a whole (as it is in --out; at first song)"
   add("--split_by", choices=song_groups.SPLIT_BY, help=text)
+  text = "make it again (nothing is decoded where only the split is another)"
+  add("--force", action="store_true", help=text)
   args = parser.parse_args(argv)
   processes = args.processes or decoding.default_threads()
   music21_corpus = score_choice.corpus_folder()
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       args.out / rendering.AUDIO,
       args.out,
       threads=processes,
+      force=args.force,
       split_by=args.split_by,
       artist_folder="none",
       albums_as_playlists=True,

@@ -1,5 +1,8 @@
 """Tests of preprocessing.free_music: packages become a data set."""
 
+import pytest
+
+from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from preprocessing import free_music
 from preprocessing.library import library_settings
@@ -36,3 +39,10 @@ def test_packages_become_a_data_set(tmp_path, monkeypatch, capsys):
   capsys.readouterr()
   free_music.main(flags)
   assert "nothing to do" in capsys.readouterr().out
+  # Another split is refused with the remedy, and made by it.
+  with pytest.raises(errors.InputError, match="split_by.*with --force"):
+    free_music.main([*flags, "--split_by=album"])
+  free_music.main([*flags, "--split_by=album", "--force"])
+  data = catalogues.load(tmp_path / "data")
+  for album in set(data.albums.tolist()):
+    assert len(set(data.split[data.albums == album].tolist())) == 1
