@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 
 from benchmarks.real_music import kept_results
@@ -70,10 +70,23 @@ def _cell(values: np.ndarray, means: np.ndarray) -> str:
   return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
+def _p(
+  change: Float[np.ndarray, " queries"],
+  draws: Float[np.ndarray, " draws"],
+  groups: Int[np.ndarray, " queries"] | None,
+) -> float:
+  """Returns the p of a difference, no less than a test of signs can give."""
+  sums = change if groups is None else np.bincount(groups, change)
+  least = 2.0 ** (1 - np.count_nonzero(np.abs(sums) > 1e-9))
+  smaller = 1 + min((draws <= 0).sum(), (draws >= 0).sum())
+  return min(max(2 * smaller / (len(draws) + 1), least), 1.0)
+
+
 def _against(
   values: Mapping[str, np.ndarray],
   means: Mapping[str, np.ndarray],
   base: str,
+  groups: np.ndarray | None,
   sign: int = 1,
 ) -> dict[str, str]:
   """Returns the difference of each row to one of them, with Holm's p.
@@ -82,10 +95,11 @@ def _against(
   """
   others = [name for name in values if name not in (base, CHANCE)]
   drawn = [sign * (means[name] - means[base]) for name in others]
+  of_queries = {name: one.mean(axis=0) for name, one in values.items()}
   p_values = np.array(
     [
-      min(2 * (1 + min((d <= 0).sum(), (d >= 0).sum())) / (len(d) + 1), 1.0)
-      for d in drawn
+      _p(of_queries[name] - of_queries[base], draws, groups)
+      for name, draws in zip(others, drawn, strict=True)
     ]
   )
   found = {}
@@ -144,7 +158,10 @@ def _task_table(
   }
   first = columns[0]
   bases = [name for name in _BASES if name in rows]
-  differences = [_against(values[first], means[first], name) for name in bases]
+  differences = [
+    _against(values[first], means[first], name, groups[first[0]])
+    for name in bases
+  ]
   head = [f"{task}, {queries} queries", "seeds", "average precision"]
   head += ["precision at 5", "look-up, precision at 5"]
   head += [f"to {name}, average precision" for name in bases]
@@ -229,7 +246,7 @@ def _box_table(
     }
     head.append(f"{task}, {queries} queries")
     columns[_BOX].append(_cell(values[_BOX], means[_BOX]))
-    for row, text in _against(values, means, _BOX, sign=-1).items():
+    for row, text in _against(values, means, _BOX, groups, -1).items():
       columns[row].append(text)
   columns[_BOX][0] = "(its average precision)"
   whole = [one for one in columns.values() if len(one) == len(head)]
@@ -287,7 +304,7 @@ def _read_out_table(
       )
       cells[name].append(_cell(one, means[name]))
     head += [f"{task}, average precision", "difference"]
-    differences = _against(values, means, _MEAN)
+    differences = _against(values, means, _MEAN, groups[real_scores.RETRIEVAL])
     for name in rows:
       cells[name].append(differences.get(name, ""))
   return [
@@ -314,7 +331,7 @@ def of_folders(
     draw: what a resample draws, of `DRAWN`.
 
   Raises:
-    InputError: a folder has no results, or `box` has those of other queries.
+    InputError: a folder has no results, or those of other queries.
   """
   kept = kept_results.read(folder)
   rows = rows_of(kept, range(kept.folds))
@@ -334,6 +351,8 @@ def of_folders(
   for one in (folder, box):
     lines += [] if one is None else _read_out_tables(one, draw)
   if beside:
+    for one in beside:
+      kept_results.check_same_queries(folder, one)
     lines += _curve_table([kept, *map(kept_results.read, beside)], draw)
   return "\n".join(lines).rstrip()
 

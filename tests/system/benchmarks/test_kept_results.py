@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -143,6 +144,7 @@ def test_tables_by_package_have_wider_intervals_where_packages_differ(
   runs = kept_results.of_statistics(folds, tmp_path)
   runs += [kept_results.Run("a", 0, fold, scores(fold)) for fold in (0, 1)]
   kept_results.keep(tmp_path, folds, runs)
+  other = shutil.copytree(tmp_path, tmp_path / "other")
   whole = kept_results.read(tmp_path)
   names = whole.queries["songs"]
   whole.queries["songs"][:] = [
@@ -157,3 +159,16 @@ def test_tables_by_package_have_wider_intervals_where_packages_differ(
     low, high = row.split("[")[1].split("]")[0].split(", ")
     widths.append(float(high) - float(low))
   assert widths[0] < 0.3 and widths[1] == 1.0
+  with pytest.raises(errors.InputError, match="other queries"):
+    real_table.of_folders(tmp_path, [other])
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(6)])
+def test_few_queries_of_one_sign_have_no_tiny_p(groups):
+  """Six differences of one sign: 2 in 64 is the least that signs can say."""
+  change = np.linspace(0.1, 0.2, 6)
+  draws = strategy_table.resampled(change[None], np.random.default_rng(0))
+  assert (draws > 0).all()
+  assert real_table._p(change, draws, groups) == 2 / 64
+  pairs = np.repeat(np.arange(3), 2)
+  assert real_table._p(change, draws, pairs) == 2 / 8
