@@ -115,6 +115,11 @@ def _unpack(
       taken.take(entry)
   except tarfile.TarError as error:  # A file ends in its middle.
     raise package_source.damaged(found.place, error) from error
+  if not (any(taken.counts.values()) or taken.scenarios):
+    raise package_source.Missing(
+      f"{found.place} has no sound file: it should be the package of this "
+      "name, or the folder that it was unpacked in"
+    )
   for folder in (AUDIO, COPYRIGHT, _SCENARIOS):
     (data_dir / folder).mkdir(exist_ok=True)
   text = b"\n".join(taken.copyright)
@@ -221,7 +226,7 @@ def gather(
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-      found = source.find(package.name, work)
+      found = source.find(package.name, package.sha256, work)
       about = _unpack(package, found, data_dir)
     except package_source.Missing as error:
       missing[package.name] = str(error)

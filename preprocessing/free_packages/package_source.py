@@ -83,8 +83,10 @@ class Source:
           + ("." if self.debs is not None else ", or give --debs=FOLDER.")
         )
 
-  def find(self, name: str, work: pathlib.Path) -> Found:
+  def find(self, name: str, sha256: str, work: pathlib.Path) -> Found:
     """Finds a package, or downloads it to the folder `work`.
+
+    Of several files the one of this SHA-256 is taken, or else the last by name.
 
     Raises:
       Missing: it cannot be had.
@@ -97,8 +99,11 @@ class Source:
     found = sorted(folder.glob(f"{name}_*.deb"))
     if not found:
       raise Missing(f"{folder} has no file {name}_*.deb")
-    version = _run(_DPKG, "-f", os.fspath(found[-1]), "Version")
-    return Found(found[-1], version, storage.sha256(found[-1]))
+    hashes = {storage.sha256(one): one for one in found}
+    place = hashes.get(sha256, found[-1])
+    version = _run(_DPKG, "-f", os.fspath(place), "Version")
+    digest = next(key for key, one in hashes.items() if one == place)
+    return Found(place, version, digest)
 
 
 def _run(*command: str, cwd: pathlib.Path | None = None) -> str:

@@ -63,6 +63,12 @@ def find_soundfont(path: pathlib.Path | None) -> pathlib.Path:
       f"there is no soundfont at {' or '.join(map(str, places))}: install "
       "fluid-soundfont-gm, or give the path of an .sf2 file as --soundfont."
     )
+  with open(found, "rb") as file:
+    head = file.read(12)
+  if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+    raise errors.InputError(  # The program would play another one.
+      f"{found} is no soundfont: give a whole .sf2 file as --soundfont."
+    )
   return found
 
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -298,3 +299,46 @@ def test_the_list_has_a_licence_and_a_hash_of_each_package(tmp_path):
     bad.write_text(text)
     with pytest.raises(errors.InputError, match="no list of packages"):
       package_list.read(bad)
+
+
+@pytest.mark.parametrize(
+  "values, said",
+  [
+    ("name = 5", "name is 5"),
+    ("name = ''", "name is ''"),
+    ("name = '../up'", "name is '../up'"),
+    ("name = 'ab'\nversion = 1", "version is 1"),
+    ("name = 'ab'\nmusic_among_effects = 5", "music_among_effects is 5"),
+    ("name = 'ab'\nscenarios_with = '/'", "scenarios_with is '/'"),
+  ],
+)
+def test_a_value_of_the_list_that_is_none_is_named(tmp_path, values, said):
+  """Names are those of folders that are replaced."""
+  keys = {"version": "'1'", "sha256": "'0'", "licence": "'A'"}
+  lines = [f"{k} = {v}" for k, v in keys.items() if k not in values]
+  bad = tmp_path / "bad.toml"
+  bad.write_text("\n".join(["[[package]]", values, *lines]))
+  with pytest.raises(errors.InputError, match=f"package 1.*{re.escape(said)}"):
+    package_list.read(bad)
+
+
+def test_a_tree_without_music_is_not_the_package(tmp_path):
+  (tmp_path / "trees/game").mkdir(parents=True)
+  (tmp_path / "trees/game/game_1.0_all.deb").touch()
+  source, data = Source(None, tmp_path / "trees"), tmp_path / "data"
+  with pytest.raises(errors.InputError, match="game: .*no sound file"):
+    music_tree.gather([GAME], source, data)
+  _game(tmp_path / "trees/game")
+  music_tree.gather([GAME], source, data)
+  assert _paths(data) == _TAKEN
+
+
+@needs_dpkg
+def test_of_several_versions_the_listed_one_is_taken(tmp_path):
+  deb = _deb(_game(tmp_path / "game"), tmp_path)
+  listed = deb.rename(tmp_path / "game_1.10_all.deb")
+  package = Package("game", "1.10", storage.sha256(listed), "CC0-1.0")
+  (tmp_path / "game/usr/share/game/music/four.ogg").write_bytes(b"4")
+  _deb(tmp_path / "game", tmp_path).rename(tmp_path / "game_1.9_all.deb")
+  made = music_tree.gather([package], Source(tmp_path), tmp_path / "data")
+  assert made["game"]["as_listed"] and _paths(tmp_path / "data") == _TAKEN

@@ -251,7 +251,10 @@ def test_a_missing_soundfont_or_program_is_named(tmp_path, monkeypatch):
   font = tmp_path / "none.sf2"
   with pytest.raises(errors.InputError, match="no soundfont at .*none.sf2"):
     rendering.find_soundfont(font)
-  font.touch()
+  font.write_bytes(b"half of a download")
+  with pytest.raises(errors.InputError, match="none.sf2 is no soundfont"):
+    rendering.find_soundfont(font)
+  font.write_bytes(b"RIFF\0\1\0\0sfbkLIST")
   assert rendering.find_soundfont(font) == font
   program.unlink()
   with pytest.raises(errors.InputError, match="fluidsynth is not installed"):
