@@ -61,14 +61,28 @@ def _make_data(flags: argparse.Namespace) -> None:
     real_data.thin(folds, share)
 
 
-def _train(flags: argparse.Namespace) -> None:
+def _unfinished(flags: argparse.Namespace) -> list[tuple]:
+  """Returns the runs that are to be done; refuses those of other settings."""
   sizes, jobs = real_runs.sizes_of(flags), []
   for seed, folder in _runs(flags).items():
     config = real_runs.config_of(
       flags.recipe, seed, _data_dir(flags), sizes, flags.out
     )
     jobs.append((flags.recipe, config, folder))
-  jobs = real_runs.unfinished(jobs)
+  return real_runs.unfinished(jobs)
+
+
+def _check_finished(flags: argparse.Namespace) -> None:
+  """Refuses runs that have not ended, or are of other data or settings."""
+  left = _unfinished(flags)
+  if left:
+    raise errors.InputError(
+      f"{left[0][2]} has no finished run: --stages=train makes it or goes on."
+    )
+
+
+def _train(flags: argparse.Namespace) -> None:
+  jobs = _unfinished(flags)
   print(f"{len(flags.seeds) - len(jobs)} runs are there, {len(jobs)} to do")
   strategy_runs.run_all(jobs, flags.workers, real_runs.run_one)
 
@@ -158,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{stage}:", flush=True)
     if stage not in ("data", "train"):
       jax_setup.start()  # Not before runs in processes of their own.
+      _check_finished(flags)
     steps[stage](flags)
 
 

@@ -110,9 +110,9 @@ def _read_outs(flags: argparse.Namespace) -> None:
 def _keep(flags: argparse.Namespace) -> None:
   data = [dataset.DataSet(one) for one in folds.find(flags.data)]
   runs = kept_results.finished(flags.out, len(data))
-  lines = read_outs.keep(flags.kept, flags.out, data, runs)
-  runs += kept_results.of_statistics(data, flags.out)
-  for line in kept_results.keep(flags.kept, data, runs) + lines:
+  others = kept_results.of_statistics(data, flags.out)
+  lines = kept_results.keep(flags.kept, data, runs + others)
+  for line in lines + read_outs.keep(flags.kept, flags.out, data, runs):
     print(line)
 
 

@@ -241,9 +241,13 @@ class Kept:
   def packages(
     self, protocol: str, task: str, folds: Iterable[int]
   ) -> Int[np.ndarray, " queries"]:
-    """Returns the number of the package that each query of some folds is of."""
+    """Returns the number of the package that each query of some folds is of.
+
+    It is the folder below `games/`; where a library has none, its own folder.
+    """
+    songs = self.queries["songs"]
     names = [
-      pathlib.PurePosixPath(self.queries["songs"][place]).parts[1]
+      "/".join(pathlib.PurePosixPath(songs[place]).parent.parts[:2])
       for fold in folds
       for place in self.queries["folds"][fold][protocol][task]
     ]

@@ -129,10 +129,16 @@ def keep(
   Returns:
     A line for each row, as `kept_results.keep` does.
   """
-  found = []
+  found, lines = [], []
   for run in runs:
     path = out / f"{run.row}-{run.seed}" / str(run.fold) / _RESULT
-    if path.exists():
+    content = storage.read_json(path) if path.exists() else None
+    if content and content["settings"] != run.settings:
+      lines.append(
+        f"{path} is of an earlier training and left out: --stages=read_outs "
+        "makes it again"
+      )
+    elif content:
       found += [
         kept_results.Run(
           f"{run.row}: {name}",
@@ -142,6 +148,8 @@ def keep(
           run.about,
           run.settings,
         )
-        for name, scores in storage.read_json(path)["scores"].items()
+        for name, scores in content["scores"].items()
       ]
-  return kept_results.keep(kept / FOLDER, data, found) if found else []
+  if found:
+    lines += kept_results.keep(kept / FOLDER, data, found)
+  return lines

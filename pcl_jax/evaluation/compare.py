@@ -81,6 +81,15 @@ def _remedy(workdir: pathlib.Path) -> str:
   return f"Make it with python -m pcl_jax.evaluate {of}"
 
 
+def _tables(results: dict[str, Any]) -> set[str]:
+  """Returns the SHA-256 of the table of vectors, as results or folds say."""
+  certificates = [
+    one.get("certificate", {}) for one in (results, *results.get("folds", ()))
+  ]
+  found = (one.get("embeddings") for one in certificates)
+  return {table["sha256"] for table in found if table}
+
+
 def read(workdir: pathlib.Path) -> Evaluated:
   """Reads what an evaluation wrote of a run, or of a table of vectors.
 
@@ -108,8 +117,7 @@ def read(workdir: pathlib.Path) -> Evaluated:
       f"{path} has no results of tasks: it was written by another version, "
       f"or for other purposes. {_remedy(workdir)}"
     )
-  table = results.get("certificate", {}).get("embeddings")
-  if table and workdir.is_file() and storage.sha256(workdir) != table["sha256"]:
+  if workdir.is_file() and _tables(results) - {storage.sha256(workdir)}:
     raise errors.InputError(
       f"{path} is of other vectors: {workdir} was written again after it was "
       f"evaluated. {_remedy(workdir)}"

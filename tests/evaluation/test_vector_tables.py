@@ -11,10 +11,12 @@ import pytest
 
 from pcl_jax import evaluate
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.embedding.tables import embedding_table
+from pcl_jax.evaluation import compare
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import vector_tables
 from tests.support.tiny import tiny_data
@@ -212,3 +214,20 @@ def test_vectors_need_their_data_set_and_a_name_of_their_own(data, tmp_path):
     evaluate.main(
       [f"--embeddings={path}", f"--data={data.directory}", "--name=mean mel"]
     )
+
+
+def test_pooled_results_of_a_table_written_again_are_refused(tmp_path):
+  """Those of `--folds` have a certificate for each fold."""
+  path = _write(tmp_path / "e.parquet", [1, 2], _vectors()[:2])
+  results = {"tasks": {}, "trained": "e", "fingerprint": "f"}
+  certificate = {"embeddings": {"sha256": storage.sha256(path)}}
+  folder = report.folder_of(path)
+  folder.mkdir()
+  storage.write_json(
+    folder / report.FILE_NAME,
+    results | {"folds": [{"certificate": certificate}, {}]},
+  )
+  assert compare.read(path).results["trained"] == "e"
+  _write(path, [1, 2], _vectors(4)[:2])
+  with pytest.raises(errors.InputError, match="written again after it was"):
+    compare.read(path)

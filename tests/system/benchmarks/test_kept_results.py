@@ -128,6 +128,8 @@ def test_intervals_by_package_are_of_the_packages_queries():
     0, 1, 1, 2, 3, 3, 0
   ]  # fmt: skip
   assert kept.packages("retrieval", "album", [1]).tolist() == [1, 1, 0]
+  songs[0] = "song.ogg"  # Of an own library.
+  assert kept.packages("retrieval", "album", [0]).tolist() == [0, 1, 1, 2]
 
 
 def test_tables_by_package_have_wider_intervals_where_packages_differ(

@@ -138,6 +138,11 @@ def test_a_run_that_is_made_again_has_its_read_outs_made_again(
   again = storage.read_json(folder / strategy_runs.RESULT)
   again["settings"]["steps"] = 30
   storage.write_json(folder / strategy_runs.RESULT, again)
+  runs = kept_results.finished(tmp_path, 1)
+  kept = tmp_path / "kept"
+  (line,) = read_outs.keep(kept, tmp_path, folds, runs)
+  assert "0/read_outs.json is of an earlier training" in line
+  assert not kept.exists()
   read_outs.make([job])
   after = storage.read_json(folder / "read_outs.json")
   assert after["settings"]["steps"] == 30

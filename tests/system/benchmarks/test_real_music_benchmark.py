@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.pretrained import __main__ as pretrained
 from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
 from benchmarks.real_music import kept_results
@@ -341,3 +342,23 @@ def test_the_card_of_the_box_has_its_sources_once(folds, tmp_path):
   assert "Music of 1 packages" in card
   assert "And 16 scores of the corpus of music21 10.5.1" in card
   assert "trained on 12.3 hours" in card
+
+
+def test_only_finished_runs_of_this_fold_become_the_box(folds, tmp_path):
+  place = folds[0].directory.parent
+  (tmp_path / "folds").symlink_to(place)
+  command = [
+    f"--out={tmp_path}", "--fold=0", "--seeds=0", "--steps=20",
+    "--batch_size=8", "--width=4",
+  ]  # fmt: skip
+  for stage in ("export", "evaluate", "card"):
+    with pytest.raises(errors.InputError, match="has no finished run"):
+      pretrained.main([*command, f"--stages={stage}"])
+  config = real_runs.config_of("ss", 0, folds[1].directory, SIZES, tmp_path)
+  settings = real_runs._settings_of("ss", config, folds[1].fingerprint())
+  folder = tmp_path / "runs" / "0"
+  folder.mkdir(parents=True)
+  storage.write_json(folder / strategy_runs.RESULT, {"settings": settings})
+  for stage in ("export", "evaluate", "card"):
+    with pytest.raises(errors.InputError, match="data.fingerprint was"):
+      pretrained.main([*command, f"--stages={stage}"])
