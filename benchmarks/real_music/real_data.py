@@ -140,15 +140,39 @@ def make_folds(folder: pathlib.Path) -> pathlib.Path:
   return out
 
 
+def _check_split(out: pathlib.Path, places: Sequence[pathlib.Path]) -> None:
+  """Refuses folds with less that are not a part of folds as they are now."""
+  for less, whole in zip(folds.find(out), places, strict=True):
+    split, now = catalogues.load(less).split, catalogues.load(whole).split
+    absent = split == catalogues.NO_SPLIT
+    if not np.array_equal(np.where(absent, catalogues.TRAIN, split), now):
+      raise errors.InputError(
+        f"{less} has another split than {whole} has now: remove {out} to have "
+        "it made again."
+      )
+
+
+def _fitting(sizes: Sequence[int], most: float) -> list[int]:
+  """Returns which of some groups, in their order, fit into so much."""
+  kept, total = [], 0
+  for i, size in enumerate(sizes):
+    if total + size <= most:
+      kept.append(i)
+      total += size
+  return kept
+
+
 def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
   """Makes folds with fewer hours to train on; returns their folder.
 
   Whole groups of training songs are left out, by chance; validation and test
-  songs stay. Raises InputError where there are such folds of other songs.
+  songs stay. Raises InputError where there are such folds of other songs, or of
+  another split.
   """
   out = folds_dir.with_name(f"{folds_dir.name}-{share:g}")
   if out.exists():
     _check_folds(out, folds.find(folds_dir))
+    _check_split(out, folds.find(folds_dir))
     return out
   unfinished = out.with_name(f"{out.name}.unfinished")
   shutil.rmtree(unfinished, ignore_errors=True)
@@ -161,7 +185,9 @@ def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
     names = np.unique(groups[train])
     order = np.random.default_rng(0).permutation(names)
     frames = np.bincount(groups[train], data.store.frames[train])[order]
-    kept = order[np.cumsum(frames) <= share * frames.sum()]
+    fitting = _fitting(frames, share * frames.sum())
+    kept, part = order[fitting], frames[fitting].sum() / frames.sum()
+    print(f"{out.name}/{place.name}: {part:.3f} of the hours to train on")
     split[train & ~np.isin(groups, kept)] = catalogues.NO_SPLIT
     dataclasses.replace(data.catalogue, split=split).save(folder)
   unfinished.rename(out)

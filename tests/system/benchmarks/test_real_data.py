@@ -1,5 +1,6 @@
 """Tests of benchmarks.real_music.real_data: folds, and folds with less."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -113,3 +114,27 @@ def test_what_renders_scores_is_looked_for_before_the_download(
   with pytest.raises(errors.InputError, match="is not installed"):
     real_data.make(tmp_path / "made", scores=3, threads=1)
   assert not downloads
+
+
+def test_folds_with_less_of_another_split_are_refused(own_folds):
+  out = real_data.thin(own_folds, 0.5)
+  assert real_data.thin(own_folds, 0.5) == out
+  for place in fold_folders.find(own_folds):
+    found = catalogues.load(place)
+    parts = (catalogues.TRAIN, catalogues.VALIDATION)
+    swap = {parts[0]: parts[1], parts[1]: parts[0]}
+    split = [swap.get(one, one) for one in found.split.tolist()]
+    dataclasses.replace(found, split=np.array(split, found.split.dtype)).save(
+      place
+    )
+  with pytest.raises(errors.InputError, match="folds-0.5/0 has another split"):
+    real_data.thin(own_folds, 0.5)
+
+
+def test_a_large_group_does_not_end_the_hours_that_are_kept():
+  hours = np.array([1, 1, 60, 1, 2, 1, 34])
+  for seed in range(20):
+    order = np.random.default_rng(seed).permutation(len(hours))
+    kept = real_data._fitting(hours[order], 50)
+    assert hours[order][kept].sum() >= 34
+    assert hours[order][kept].sum() <= 50
