@@ -69,7 +69,7 @@ def _unfinished(flags: argparse.Namespace) -> list[tuple]:
       flags.recipe, seed, _data_dir(flags), sizes, flags.out
     )
     jobs.append((flags.recipe, config, folder))
-  return real_runs.unfinished(jobs)
+  return strategy_runs.unfinished(jobs)
 
 
 def _check_finished(flags: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def planned(flags: argparse.Namespace) -> list[tuple]:
 
 
 def _train(flags: argparse.Namespace) -> None:
-  jobs = real_runs.unfinished(planned(flags))
+  jobs = strategy_runs.unfinished(planned(flags))
   until = time.monotonic() + 60 * flags.minutes
   left = strategy_runs.run_all(jobs, flags.workers, real_runs.run_one, until)
   print(f"{len(jobs) - left} runs done, {left} left")

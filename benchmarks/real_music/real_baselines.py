@@ -156,7 +156,8 @@ def make(
   out.mkdir(parents=True, exist_ok=True)
   songs = real_scores.recordings(data)
   kinds = _of_audio(bliss, wheel)
-  rows = {name: _begun(out / f"{name}.begun", len(songs)) for name in kinds}
+  of, count = data.fingerprint(), len(songs)
+  rows = {name: _begun(out / f"{name}.begun", of, count) for name in kinds}
   paths, to_s = _files(data)
   for i, song in enumerate(tqdm.tqdm(songs.tolist(), disable=None)):
     todo = [name for name in kinds if rows[name][i] is None]
@@ -169,7 +170,8 @@ def make(
     if todo and (i % _KEPT_EVERY == 0 or i == len(songs) - 1):
       for name, one in rows.items():
         kept = [None if vector is None else vector.tolist() for vector in one]
-        storage.write_json(out / f"{name}.begun", kept)
+        content = {"data": of, "vectors": kept}
+        storage.write_json(out / f"{name}.begun", content)
   rows["MFCC"] = [mfcc(data.store.read_song(song)) for song in songs.tolist()]
   shapes = {"bliss-audio": lifted} | dict.fromkeys(
     ("MFCC", "chroma"), _standardised
@@ -182,11 +184,20 @@ def make(
     print(f"{out / name}.npy: {len(songs)} songs, {found.shape[1]} numbers")
 
 
-def _begun(place: pathlib.Path, count: int) -> list[_Vector | None]:
-  """Returns the vectors that an interrupted run has computed."""
+def _begun(place: pathlib.Path, of: str, count: int) -> list[_Vector | None]:
+  """Returns the vectors that an interrupted run has computed.
+
+  Args:
+    place: of them; it need not exist.
+    of: fingerprint of the data.
+    count: of its recordings.
+  """
   if not place.exists():
     return [None] * count
   found = storage.read_made_json(place)
-  if len(found) != count:
-    raise errors.InputError(f"{place} is of {len(found)} songs: delete it.")
-  return [None if one is None else np.array(one) for one in found]
+  if not isinstance(found, dict) or found["data"] != of:
+    raise errors.InputError(
+      f"{place} is of other songs or of an earlier version: delete it."
+    )
+  vectors = found["vectors"]
+  return [None if one is None else np.array(one) for one in vectors]

@@ -15,7 +15,6 @@ import dataclasses
 import os
 import pathlib
 import time
-from typing import Any
 
 import jax
 import ml_collections
@@ -28,7 +27,6 @@ from configs import common
 from configs import library
 from pcl_jax.audio import song_patches
 from pcl_jax.common import command_line
-from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import jax_setup
 from pcl_jax.common import storage
@@ -41,7 +39,6 @@ from pcl_jax.training import run_sizes
 
 UNTRAINED = strategy_table.UNTRAINED
 VECTORS = "vectors.npy"
-FINGERPRINT = "data.fingerprint"  # Of the settings of a result.
 CHANGES = ("augmented", "all", "unmixed")
 STRATEGIES = ("ss", "artist", "album", "playlist", "hybrid")
 _ROUNDS = 4
@@ -107,47 +104,6 @@ def config_of(
   return config.copy_and_resolve_references()
 
 
-def _settings_of(
-  name: str, config: ml_collections.ConfigDict, fingerprint: str
-) -> dict[str, Any]:
-  """Returns what decides a result; the data by its fingerprint."""
-  settings = strategy_runs.settings_of(name, config)
-  return settings | {FINGERPRINT: fingerprint}
-
-
-def unfinished(jobs: Sequence[tuple]) -> list[tuple]:
-  """Returns the jobs that have no result yet.
-
-  Results of earlier versions do not say what data they are of; they are taken,
-  and one line says how many there are.
-
-  Args:
-    jobs: name, config and folder of each.
-
-  Raises:
-    InputError: a result is of other settings or data.
-  """
-  left, unknown, known = [], [], {}
-  for name, config, folder in jobs:
-    place, result = config.data.dir, None
-    if (folder / strategy_runs.RESULT).exists():
-      if place not in known:
-        known[place] = dataset.DataSet(place).fingerprint()
-      settings = _settings_of(name, config, known[place])
-      result = strategy_runs.read_result(folder, settings, {FINGERPRINT})
-    if result is None:
-      left.append((name, config, folder))
-    elif FINGERPRINT not in result["settings"]:
-      unknown.append(folder)
-  if unknown:
-    console.warn(
-      f"{len(unknown)} finished runs (the first is {unknown[0]}) do not say "
-      "what data they were trained on, so whether it was this could not be "
-      "checked: give another --out if it was not"
-    )
-  return left
-
-
 def hours(data: dataset.DataSet, split: int | None = None) -> float:
   """Returns the hours of audio of all songs, or of those of a split."""
   frames = data.store.frames
@@ -194,7 +150,7 @@ def run_one(
     np.save(folder / VECTORS, rows.astype(np.float16))
     result = took | {
       "recipe": name,
-      "settings": _settings_of(name, config, data.fingerprint()),
+      "settings": strategy_runs.settings_of(name, config, data.fingerprint()),
       "scores": real_scores.measure(data, rows),
       "training_hours": hours(data, catalogues.TRAIN),
       "trained_s": trained_s,

@@ -96,20 +96,20 @@ def _times(results: list[dict[str, Any]]) -> str:
 def measure(flags: argparse.Namespace) -> str:
   """Runs what is missing; returns the tables."""
   data = dataset.DataSet(flags.data)
-  jobs, planned = [], []
+  planned = []
   for seed in flags.seeds:
     for name in (UNTRAINED, *flags.only):
       trained = STRATEGIES[0] if name == UNTRAINED else name
       config = strategy_runs.config_of(trained, seed, data, flags.steps)
       folder = flags.out / f"{name.replace(':', '_')}-{seed}"
-      settings = strategy_runs.settings_of(name, config)
-      planned.append((name, folder, settings))
-      if strategy_runs.read_result(folder, settings) is None:
-        jobs.append((name, config, folder))
+      planned.append((name, config, folder))
+  jobs = strategy_runs.unfinished(planned)
   print(f"{len(planned) - len(jobs)} runs are there, {len(jobs)} to do")
   strategy_runs.run_all(jobs, flags.workers)
   results: dict[str, list[dict]] = {}
-  for name, folder, settings in planned:
+  fingerprint = data.fingerprint()
+  for name, config, folder in planned:
+    settings = strategy_runs.settings_of(name, config, fingerprint)
     results.setdefault(name, []).append(
       strategy_runs.read_result(folder, settings)
     )

@@ -4,7 +4,7 @@ A finished run leaves a result.json in its folder.
 """
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 import contextlib
 import json
@@ -26,6 +26,7 @@ from configs import common
 from configs import sample
 from pcl_jax.checkpoint import checkpoint_files
 from pcl_jax.checkpoint import restore
+from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import versions
 from pcl_jax.data import catalogues
@@ -36,6 +37,7 @@ from pcl_jax.training import config_check
 from pcl_jax.training import loop
 
 RESULT = "result.json"
+FINGERPRINT = "data.fingerprint"  # Of the settings of a result.
 OPTIONS = ("bfloat16", common.AUGMENTED)  # Convolutions, or patches.
 
 
@@ -68,33 +70,37 @@ def config_of(
   return config
 
 
-def settings_of(name: str, config: ml_collections.ConfigDict) -> dict[str, Any]:
+def settings_of(
+  name: str, config: ml_collections.ConfigDict, fingerprint: str
+) -> dict[str, Any]:
   """Returns what decides a result: of the config, all but the folders.
 
   Args:
     name: of the strategy, or `untrained`, which first weights alone decide.
     config: of the run.
+    fingerprint: of the data.
   """
   flat = config_check.flatten(json.loads(config.to_json()))
   of_first = ("seed", "model_params.audio.", "data.sample_songs")
-  return {
+  settings = {
     key: value
     for key, value in flat.items()
     if key not in ("data.dir", "train.compilation_cache")
     and (name != strategy_table.UNTRAINED or key.startswith(of_first))
   }
+  return settings | {FINGERPRINT: fingerprint}
 
 
 def read_result(
-  folder: pathlib.Path, settings: dict[str, Any], newer: Collection[str] = ()
+  folder: pathlib.Path, settings: dict[str, Any]
 ) -> dict[str, Any] | None:
   """Returns the result of a run that was finished; None where there is none.
+
+  Results of earlier versions do not say what data they are of.
 
   Args:
     folder: of the run.
     settings: that it should have.
-    newer: names of settings that results of earlier versions lack; these are
-      not compared with them.
 
   Raises:
     InputError: it has others.
@@ -104,11 +110,8 @@ def read_result(
     return None
   result = json.loads(path.read_text())
   then = result["settings"]
-  settings = {
-    key: value
-    for key, value in settings.items()
-    if key in then or key not in newer
-  }
+  if FINGERPRINT not in then:
+    settings = {k: v for k, v in settings.items() if k != FINGERPRINT}
   if then != settings:
     keys = sorted(then.keys() | settings.keys())
     changed = [
@@ -121,6 +124,38 @@ def read_result(
       f"another --out, or remove {folder}."
     )
   return result
+
+
+def unfinished(jobs: Sequence[tuple]) -> list[tuple]:
+  """Returns the jobs that have no result yet.
+
+  Results that do not say what data they are of are taken, and one line says how
+  many there are.
+
+  Args:
+    jobs: name, config and folder of each.
+
+  Raises:
+    InputError: a result is of other settings or data.
+  """
+  left, unknown, known = [], [], {}
+  for name, config, folder in jobs:
+    place, result = config.data.dir, None
+    if (folder / RESULT).exists():
+      if place not in known:
+        known[place] = dataset.DataSet(place).fingerprint()
+      result = read_result(folder, settings_of(name, config, known[place]))
+    if result is None:
+      left.append((name, config, folder))
+    elif FINGERPRINT not in result["settings"]:
+      unknown.append(folder)
+  if unknown:
+    console.warn(
+      f"{len(unknown)} finished runs (the first is {unknown[0]}) do not say "
+      "what data they are of, so whether it was this could not be checked: "
+      "give another --out if it was not"
+    )
+  return left
 
 
 def seeds(text: str) -> list[int]:
@@ -201,7 +236,7 @@ def run_one(
     folder,
     took
     | {
-      "settings": settings_of(name, config),
+      "settings": settings_of(name, config, data.fingerprint()),
       "scores": scores,
       "training_processor_s": None if resumed else trained_s,
       "processor_s": None if resumed else _processor_s(),

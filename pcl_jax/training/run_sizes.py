@@ -90,21 +90,19 @@ def warmup_of(steps: int) -> int:
 def library_of(data_dir: str | os.PathLike[str], pair_method: str) -> Library:
   """Reads what the rule needs; nothing is there where it cannot be read.
 
-  The store is not opened: the size of its file tells how much audio it holds.
-
   Args:
     data_dir: the data set's folder.
     pair_method: one of `catalogues.PAIR_METHODS`, or empty for all songs.
   """
   folder = file_names.path(data_dir)
   try:
-    size = (folder / song_store.FILE_NAME / "data.mdb").stat().st_size
+    store = song_store.SongStore(folder / song_store.FILE_NAME)
     made = catalogues.load(folder)
   except (errors.InputError, OSError):  # Whoever opens it says what is wrong.
     return Library(0, 0)
-  train = made.split == catalogues.TRAIN
-  patch_bytes = 2 * song_store.MEL_BANDS * song_patches.FRAMES
-  drawn = train
+  if not np.array_equal(made.song_ids, store.song_ids):
+    return Library(0, 0)
+  drawn = train = made.split == catalogues.TRAIN
   if pair_method:
     lists = made.pair_lists(pair_method)
     lists = lists.keep(train[lists.values])
@@ -112,9 +110,8 @@ def library_of(data_dir: str | os.PathLike[str], pair_method: str) -> Library:
       np.arange(len(made)),
       lists.values[np.repeat(lists.lengths > 1, lists.lengths)],
     )
-  return Library(
-    songs=int(drawn.sum()), patches=int(size / patch_bytes * train.mean())
-  )
+  frames = store.frames[train].sum(dtype=np.int64)
+  return Library(int(drawn.sum()), int(frames) // song_patches.FRAMES)
 
 
 def is_accelerated() -> bool:

@@ -75,7 +75,7 @@ def _write_runs(folds, out):
       config = real_runs.config_of("ss", seed, data.directory, SIZES, out)
       result = {
         "steps": SIZES.steps,
-        "settings": strategy_runs.settings_of("ss", config),
+        "settings": strategy_runs.settings_of("ss", config, data.fingerprint()),
         "scores": real_scores.measure(data, rows.astype(np.float32)),
         "training_hours": 1.5,
         "device": "a device",

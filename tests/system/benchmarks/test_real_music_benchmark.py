@@ -4,17 +4,14 @@ import argparse
 import dataclasses
 import pickle
 import shutil
-import sys
 
 import numpy as np
 import pytest
-import soundfile
 
 from benchmarks.pretrained import __main__ as pretrained
 from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
 from benchmarks.real_music import kept_results
-from benchmarks.real_music import real_baselines
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
@@ -68,7 +65,9 @@ def _write_runs(folds, out, recipes):
         result = {
           "recipe": recipe,
           "steps": SIZES.steps,
-          "settings": strategy_runs.settings_of("ss", config),
+          "settings": strategy_runs.settings_of(
+            "ss", config, data.fingerprint()
+          ),
           "scores": real_scores.measure(data, rows.astype(np.float32)),
           "training_hours": 1.5,
           "device": "a device",
@@ -247,57 +246,6 @@ def test_a_recipe_is_a_strategy_and_its_changes(tmp_path):
       real_runs.recipe(text)
 
 
-def test_the_pitch_class_of_a_tone_is_known_at_any_octave():
-  time_s = np.arange(32_000) / 16_000
-  for hz in (220.0, 440.0, 880.0):
-    samples = np.sin(2 * np.pi * hz * time_s).astype(np.float32)
-    found = real_baselines.chroma(samples)
-    assert found[:12].argmax() == 9  # A
-    assert found[9] > 0.9
-    np.testing.assert_allclose(found[:12].sum(), 1, rtol=1e-5)
-  assert np.isfinite(real_baselines.chroma(np.zeros(100, np.float32))).all()
-
-
-def test_a_gain_changes_the_first_cepstral_coefficient_alone():
-  feature = np.random.default_rng(0).normal(size=(50, 48)).astype(np.float32)
-  before, after = real_baselines.mfcc(feature), real_baselines.mfcc(feature + 1)
-  np.testing.assert_allclose(after[1:], before[1:], atol=1e-4)
-  assert after[0] - before[0] == pytest.approx(np.sqrt(48), rel=1e-4)
-
-
-def test_lifted_vectors_rank_by_distance():
-  rows = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
-  lifted = real_baselines.lifted(rows)
-  lifted /= np.linalg.norm(lifted, axis=1, keepdims=True)
-  distances = np.linalg.norm(rows - rows[0], axis=1)
-  np.testing.assert_array_equal(
-    np.argsort(-(lifted @ lifted[0]))[:20], np.argsort(distances)[:20]
-  )
-
-
-def test_a_file_that_bliss_cannot_decode_is_decoded_for_it(
-  tmp_path, monkeypatch, capsys
-):
-  (tmp_path / "bliss_audio.py").write_text(
-    "class Panic(BaseException):\n"
-    "  pass\n"
-    "class Song:\n"
-    "  def __init__(self, path):\n"
-    "    if not path.endswith('.wav'):\n"
-    "      raise Panic('wrong codec')\n"
-    "    with open(path, 'rb') as file:\n"
-    "      self.analysis = [float(file.read(4) == b'RIFF')]\n"
-  )
-  monkeypatch.setattr(sys, "path", [*sys.path])
-  monkeypatch.delitem(sys.modules, "bliss_audio", raising=False)
-  song = tmp_path / "song.flac"
-  soundfile.write(song, np.zeros(100), 22_050)
-  analyse = real_baselines._bliss(tmp_path)
-  assert analyse(song).tolist() == [1.0]
-  assert f"a WAV of {song}: wrong codec" in capsys.readouterr().err
-  del sys.modules["bliss_audio"]
-
-
 def test_runs_that_come_too_late_are_not_begun(tmp_path):
   jobs = [("ss", None, tmp_path / "0"), ("ss", None, tmp_path / "1")]
   assert strategy_runs.run_all(jobs, 1, until=0.0) == 2
@@ -355,7 +303,7 @@ def test_only_finished_runs_of_this_fold_become_the_box(folds, tmp_path):
     with pytest.raises(errors.InputError, match="has no finished run"):
       pretrained.main([*command, f"--stages={stage}"])
   config = real_runs.config_of("ss", 0, folds[1].directory, SIZES, tmp_path)
-  settings = real_runs._settings_of("ss", config, folds[1].fingerprint())
+  settings = strategy_runs.settings_of("ss", config, folds[1].fingerprint())
   folder = tmp_path / "runs" / "0"
   folder.mkdir(parents=True)
   storage.write_json(folder / strategy_runs.RESULT, {"settings": settings})

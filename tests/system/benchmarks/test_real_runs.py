@@ -36,14 +36,14 @@ def run(folds, tmp_path, monkeypatch):
 
 def test_a_result_is_of_the_data_that_it_was_trained_on(folds, run, capsys):
   name, config, folder = run
-  assert real_runs.unfinished([run]) == []
+  assert strategy_runs.unfinished([run]) == []
   assert not capsys.readouterr().err
   other = config.copy_and_resolve_references()
   other.data.dir = str(folds[1].directory)
   with pytest.raises(errors.InputError, match="data.fingerprint was"):
-    real_runs.unfinished([(name, other, folder)])
+    strategy_runs.unfinished([(name, other, folder)])
   left = name, other, folder.with_name("1")
-  assert real_runs.unfinished([run, left]) == [left]
+  assert strategy_runs.unfinished([run, left]) == [left]
 
 
 def test_rendered_scores_are_not_embedded(run):
@@ -55,13 +55,13 @@ def test_results_without_a_fingerprint_are_taken_and_that_is_said(run, capsys):
   name, config, folder = run
   path = folder / strategy_runs.RESULT
   result = storage.read_json(path)
-  del result["settings"][real_runs.FINGERPRINT]
+  del result["settings"][strategy_runs.FINGERPRINT]
   storage.write_json(path, result)
-  assert real_runs.unfinished([run, run]) == []
+  assert strategy_runs.unfinished([run, run]) == []
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "2 finished runs" in said
   assert "could not be checked" in said
   other = config.copy_and_resolve_references()
   other.steps = 30
   with pytest.raises(errors.InputError, match="steps was 20 and is 30"):
-    real_runs.unfinished([(name, other, folder)])
+    strategy_runs.unfinished([(name, other, folder)])

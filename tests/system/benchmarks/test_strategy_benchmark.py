@@ -1,6 +1,7 @@
 """Tests of benchmarks.strategies and of its table."""
 
 import argparse
+import dataclasses
 import json
 import shutil
 
@@ -265,7 +266,9 @@ def trained(monkeypatch):
       asked.append(folder.name)
       folder.mkdir(parents=True)
       result = {
-        "settings": strategy_runs.settings_of(name, config),
+        "settings": strategy_runs.settings_of(
+          name, config, dataset.DataSet(config.data.dir).fingerprint()
+        ),
         "steps": 12,
         "scores": _row(len(asked), seeds=1)[0],
         "processor_s": 60.0,
@@ -297,6 +300,18 @@ def test_a_result_of_other_settings_is_refused(trained, tiny, tmp_path):
     strategies.measure(_flags(tiny, tmp_path, steps=48))
 
 
+def test_a_result_of_other_data_with_as_many_songs_is_refused(
+  trained, tiny, tmp_path
+):
+  strategies.measure(_flags(tiny, tmp_path))
+  other = tiny_run.make_data_set(tmp_path / "other", songs=200)
+  made = catalogues.load(other)
+  split = np.roll(made.split, 1)
+  dataclasses.replace(made, split=split).save(other)
+  with pytest.raises(errors.InputError, match="data.fingerprint was"):
+    strategies.measure(_flags(dataset.DataSet(other), tmp_path))
+
+
 @pytest.mark.long
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tiny, tmp_path):
   good = strategy_runs.config_of("ss", 0, tiny, steps=1)
@@ -307,7 +322,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(tiny, tmp_path):
   with pytest.raises(errors.RunError, match="bad failed"):
     strategy_runs.run_all(jobs, 1)
   result = strategy_runs.read_result(
-    tmp_path / "good", strategy_runs.settings_of("ss", good)
+    tmp_path / "good", strategy_runs.settings_of("ss", good, tiny.fingerprint())
   )
   assert result["steps"] >= 1 and result["processor_s"] > 0
   assert not (tmp_path / "bad" / strategy_runs.RESULT).exists()
