@@ -66,8 +66,9 @@ def _gather(folder: pathlib.Path, scores: int, processes: int) -> None:
   if not scores and (library / RENDERED).is_symlink():  # Of an earlier call.
     (library / RENDERED).unlink()
   for name, place in places.items():
-    if not os.path.lexists(library / name):
-      (library / name).symlink_to(place.absolute(), target_is_directory=True)
+    if not (library / name).exists():  # Or its folder was moved.
+      (library / name).unlink(missing_ok=True)
+      (library / name).symlink_to(os.path.relpath(place, library))
 
 
 def make(folder: pathlib.Path, *, scores: int, threads: int) -> pathlib.Path:
@@ -190,5 +191,8 @@ def thin(folds_dir: pathlib.Path, share: float) -> pathlib.Path:
     print(f"{out.name}/{place.name}: {part:.3f} of the hours to train on")
     split[train & ~np.isin(groups, kept)] = catalogues.NO_SPLIT
     dataclasses.replace(data.catalogue, split=split).save(folder)
+    shutil.copyfile(
+      place / song_groups.SETTINGS_FILE, folder / song_groups.SETTINGS_FILE
+    )
   unfinished.rename(out)
   return out

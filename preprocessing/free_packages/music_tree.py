@@ -193,6 +193,25 @@ def _check_missing(missing: dict[str, str], count: int, partial: bool) -> None:
   )
 
 
+def _is_there(
+  about: dict[str, Any] | None, data_dir: pathlib.Path, package: Package
+) -> bool:
+  """Returns whether a package was unpacked, and its music was not deleted."""
+  if about is None:
+    return False
+  return not about["sound_files"] or (data_dir / AUDIO / package.name).exists()
+
+
+def _say_others(names: Iterable[str], audio: pathlib.Path) -> None:
+  """Says which music earlier calls left, of packages that are not listed."""
+  found = sorted(one for one in names if (audio / one).exists())
+  if found:
+    print(
+      f"the music of {len(found)} packages that are not in the list stays "
+      f"({', '.join(found)}): delete their folders in {audio} to leave it out"
+    )
+
+
 def gather(
   packages: Sequence[Package],
   source: package_source.Source,
@@ -216,7 +235,9 @@ def gather(
   """
   place = data_dir / LICENCES
   known = storage.read_made_json(place) if place.exists() else {}
-  todo = [one for one in packages if one.name not in known]
+  todo = [
+    one for one in packages if not _is_there(known.get(one.name), data_dir, one)
+  ]
   if todo:
     source.check()
   data_dir.mkdir(parents=True, exist_ok=True)
@@ -244,5 +265,6 @@ def gather(
       "listed versions, as an unpacked package does not tell"
     )
   _check_missing(missing, len(packages), allow_partial)
+  _say_others(known.keys() - {one.name for one in packages}, data_dir / AUDIO)
   _write_playlists(data_dir, packages)
   return known

@@ -1,6 +1,6 @@
 """Renders scores by fluidsynth into a folder of tagged FLAC files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -140,6 +140,7 @@ def render(
         ) from error
       made.rename(target)
   except score_notes.Unreadable as error:
+    target.unlink(missing_ok=True)  # Of another score of this path.
     return {"failed": str(error)}
   about = dataclasses.asdict(playing) | {"with_repeats": notes.with_repeats}
   return {"failed": ""} | about
@@ -251,11 +252,11 @@ def render_all(
   data_dir.mkdir(parents=True, exist_ok=True)
   _write_licences(data_dir, corpus, source)
   made = known["scores"]
+  files = {one.path: storage.sha256(corpus / one.path) for one in scores}
   todo = [
     score
     for score in scores
-    if score.path not in made
-    or made[score.path]["failed"].startswith(_PASSING)
+    if not _is_done(made.get(score.path), files[score.path])
     or not made[score.path]["failed"]
     and not (data_dir / AUDIO / score.audio).exists()
   ]
@@ -267,12 +268,31 @@ def render_all(
   with _results(work, todo, processes) as results:
     bar = tqdm.tqdm(results, "scores", len(todo), disable=None, unit="score")
     for score, about in bar:
-      made[score.path] = about
+      made[score.path] = about | {"sha256": files[score.path]}
       storage.write_json(place, known)
   shutil.rmtree(data_dir / _WORK)
   chosen = {score.path: made[score.path] for score in scores}
   _check_some(chosen, place)
+  _say_others(made.keys() - chosen.keys(), data_dir / AUDIO)
   return chosen
+
+
+def _is_done(made: dict[str, Any] | None, sha256: str) -> bool:
+  """Returns whether a score was tried, as its file is now."""
+  if made is None or made["failed"].startswith(_PASSING):
+    return False
+  return made.get("sha256", sha256) == sha256  # Earlier versions kept none.
+
+
+def _say_others(paths: Iterable[str], audio: pathlib.Path) -> None:
+  """Says which recordings earlier calls left, of scores not chosen now."""
+  found = sorted(one for one in paths if (audio / f"{one}.flac").exists())
+  if found:
+    print(
+      f"{len(found)} recordings of earlier calls stay, of scores that are not "
+      f"among those chosen now, e.g. {found[0]}: delete them in {audio} to "
+      "leave them out"
+    )
 
 
 def _failures(

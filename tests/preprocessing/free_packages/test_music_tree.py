@@ -244,6 +244,27 @@ def test_interrupted_it_goes_on_with_the_packages_that_are_left(
   assert not list(data.glob(".*"))
 
 
+def test_music_of_packages_that_are_not_listed_stays_and_is_named(
+  tmp_path, capsys
+):
+  trees, data = tmp_path / "trees", tmp_path / "data"
+  for name in "ab":
+    _game(trees / name)
+  both = [Package(name, "1", "0" * 64, "GPL-2+") for name in "ab"]
+  music_tree.gather(both, Source(None, trees), data)
+  assert "stays" not in capsys.readouterr().out
+  music_tree.gather(both[:1], Source(None, trees), data)
+  assert "1 packages that are not in the list stays (b)" in (
+    capsys.readouterr().out
+  )
+  shutil.rmtree(data / music_tree.AUDIO / "b")
+  music_tree.gather(both[:1], Source(None, trees), data)
+  assert "stays" not in capsys.readouterr().out
+  # And it comes back once it is listed.
+  music_tree.gather(both, Source(None, trees), data)
+  assert (data / music_tree.AUDIO / "b").exists()
+
+
 def test_packages_that_are_missing_are_named_and_may_be_done_without(
   tmp_path, capsys
 ):

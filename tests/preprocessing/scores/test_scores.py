@@ -173,6 +173,34 @@ def test_what_is_rendered_is_left_alone(tmp_path, fake):
     _render(tmp_path, seed=1)
 
 
+def test_recordings_of_scores_not_chosen_now_stay_and_are_named(
+  tmp_path, fake, capsys
+):
+  made = _render(tmp_path)
+  assert "stay" not in capsys.readouterr().out
+  few = _render(tmp_path, 3)
+  left = [path for path in made if path not in few and not made[path]["failed"]]
+  said = capsys.readouterr().out
+  assert f"{len(left)} recordings of earlier calls stay" in said
+  assert min(left) in said
+  shutil.rmtree(tmp_path / "data" / rendering.AUDIO / "haydn")
+  for path in left:
+    (tmp_path / "data" / rendering.AUDIO / f"{path}.flac").unlink(True)
+  _render(tmp_path, 3)
+  assert "stay" not in capsys.readouterr().out
+
+
+def test_another_score_of_the_same_path_is_rendered(tmp_path, fake):
+  _render(tmp_path)
+  assert len(fake) == 9
+  for path in ("bwv1.0", "bwv3.1"):  # The second cannot be read.
+    (tmp_path / "corpus/bach" / f"{path}.mxl").write_text("another corpus's")
+  _render(tmp_path)
+  assert fake[9:] == ["bwv1.0.mxl"]
+  _render(tmp_path)
+  assert len(fake) == 10
+
+
 @pytest.fixture
 def program(tmp_path, monkeypatch, fake):
   """Writes a fluidsynth that does what a script says."""

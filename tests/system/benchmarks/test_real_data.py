@@ -10,6 +10,7 @@ from benchmarks.real_music import real_data
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data.splits import song_groups
 from pcl_jax.evaluation import folds as fold_folders
 from preprocessing.free_packages import music_tree
 from preprocessing.scores import rendering
@@ -51,6 +52,8 @@ def test_folds_with_less_are_whole_after_an_interruption(
     for part in (catalogues.VALIDATION, catalogues.TEST):
       rows = whole.catalogue.rows_of(part)
       np.testing.assert_array_equal(less.catalogue.rows_of(part), rows)
+    split_by = song_groups.read_split_by(less.directory)
+    assert split_by == song_groups.ARTIST_ALBUM
     hours = [_frames(one, catalogues.TRAIN) for one in (whole, less)]
     assert 0 < hours[1] <= hours[0] / 2
   assert {one.name for one in own_folds.parent.iterdir()} == {
@@ -82,19 +85,43 @@ def test_folds_of_other_songs_are_refused(
     real_data.thin(own_folds, 0.5)
 
 
-def test_without_scores_those_of_an_earlier_call_are_left_out(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setattr(music_tree, "gather", lambda *_: None)
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+  """Puts empty folders in place of what is downloaded and rendered."""
+
+  def make(*given, **_):
+    (given[2] / "audio").mkdir(parents=True, exist_ok=True)
+    return {}
+
+  monkeypatch.setattr(music_tree, "gather", make)
   monkeypatch.setattr(score_choice, "corpus_folder", lambda: tmp_path)
   monkeypatch.setattr(score_choice, "choose", lambda *_, **__: [])
   monkeypatch.setattr(rendering, "find_soundfont", lambda path: path)
-  monkeypatch.setattr(rendering, "render_all", lambda *_, **__: {})
+  monkeypatch.setattr(rendering, "render_all", make)
+
+
+def test_without_scores_those_of_an_earlier_call_are_left_out(
+  tmp_path, sources
+):
   audio = tmp_path / "audio"
   real_data._gather(tmp_path, 3, 1)
   assert {one.name for one in audio.iterdir()} == {"games", "scores"}
   real_data._gather(tmp_path, 0, 1)
   assert {one.name for one in audio.iterdir()} == {"games"}
+
+
+def test_the_library_of_both_sources_can_be_moved(tmp_path, sources):
+  first, then = tmp_path / "first", tmp_path / "then"
+  first.mkdir()
+  real_data._gather(first, 3, 1)
+  first.rename(then)
+  for name, place in (("games", "free_music"), ("scores", "scores")):
+    assert (then / "audio" / name).samefile(then / place / "audio")
+  # A link to where the folder was is replaced.
+  (then / "audio/games").unlink()
+  (then / "audio/games").symlink_to(first / "free_music/audio")
+  real_data._gather(then, 3, 1)
+  assert (then / "audio/games").samefile(then / "free_music/audio")
 
 
 @pytest.mark.parametrize(
