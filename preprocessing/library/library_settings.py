@@ -9,9 +9,11 @@ from pcl_jax.audio import channel_mix
 from pcl_jax.common import errors
 from pcl_jax.common import extras
 from pcl_jax.data.splits import song_groups
+from pcl_jax.data.splits import stratify
 from preprocessing.library import credits
 from preprocessing.library import library_store
 from preprocessing.melon import catalogue_maker
+from preprocessing.vectors import vector_files
 
 # What decides split and vectors, but not the songs; not asked for, it stays as
 # it is in the data set.
@@ -78,13 +80,23 @@ def of_data_set(
 
 
 def complete(asked: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
-  """Returns settings in which what is not asked for (None) is as before."""
+  """Returns settings in which what is not asked for (None) is as before.
+
+  Raises:
+    InputError: songs cannot be divided so, or vectors have no such size.
+  """
   left = {
     name: there.get(name, default)
     for name, default in DEFAULTS.items()
     if asked.get(name) is None
   }
-  return asked | left
+  settings = asked | left
+  stratify.check_shares(
+    settings["test_share"], settings["validation_share"], settings["seed"]
+  )
+  sizes = {name: settings[name] for name in ("dims", "genre_dims")}
+  vector_files.check_options("own_library", sizes, settings["seed"])
+  return settings
 
 
 def rules(settings: dict[str, Any]) -> credits.Rules:

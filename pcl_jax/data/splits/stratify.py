@@ -263,6 +263,18 @@ def _has_pairs(
   return found
 
 
+def check_shares(test_share: float, validation_share: float, seed: int) -> None:
+  """Raises InputError where no songs can be divided so."""
+  shares = test_share, validation_share
+  if not (min(shares) > 0 and sum(shares) < 1):
+    raise errors.InputError(
+      f"test_share is {test_share:g} and validation_share is "
+      f"{validation_share:g}; both must be above 0 and their sum below 1."
+    )
+  if not 0 <= seed <= _MAX_SEED:
+    raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
+
+
 def split_songs(
   genres: ragged.Ragged,
   num_codes: int,
@@ -286,20 +298,14 @@ def split_songs(
     InputError: a share, or their sum, is not between 0 and 1; the seed is
       negative or too large; groups are too large for the shares.
   """
-  shares = test_share, validation_share
-  if not (min(shares) > 0 and sum(shares) < 1):
-    raise errors.InputError(
-      f"test_share is {test_share:g} and validation_share is "
-      f"{validation_share:g}; both must be above 0 and their sum below 1."
-    )
-  if not 0 <= seed <= _MAX_SEED:
-    raise errors.InputError(f"seed is {seed}; it must be in 0..{_MAX_SEED}.")
+  check_shares(test_share, validation_share, seed)
   labels = _labels(genres, num_codes)
   how = {"test_share": test_share, "validation_share": validation_share}
   how["seed"] = seed
   if groups is not None:
     known = np.full(len(labels), NEW, np.int8) if known is None else known
-    parts = np.array([1 - sum(shares), validation_share, test_share])
+    train_share = 1 - test_share - validation_share
+    parts = np.array([train_share, validation_share, test_share])
     split = song_groups.divide(labels, groups, known, parts, seed)
     song_groups.check(groups, split, parts, split_by)
   elif known is None or (known == NEW).all():

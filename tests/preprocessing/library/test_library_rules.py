@@ -64,6 +64,27 @@ def test_a_window_without_anything_in_it_is_refused(tmp_path, window):
   assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+  "asked, said",
+  [
+    ({"test_share": 2.0}, "test_share is 2 and"),
+    ({"validation_share": float("nan")}, "validation_share is nan"),
+    ({"seed": -1}, "seed is -1"),
+    ({"dims": 0}, "--dims=0, which"),
+    ({"genre_dims": -1}, "--genre_dims=-1, which"),
+  ],
+)
+def test_values_for_the_last_steps_are_checked_before_the_first(
+  tmp_path, decoded, asked, said
+):
+  audio = tiny_library.make(tmp_path / "music", artists=1, songs=1)
+  with pytest.raises(errors.InputError, match=said):
+    library_build.build_library(
+      audio, tmp_path / "data", **tiny_library.SMALL | asked
+    )
+  assert not decoded and not (tmp_path / "data" / "songs.lmdb").exists()
+
+
 def test_short_tracks_are_left_out_said_and_counted(tmp_path):
   audio, data = tmp_path / "music", tmp_path / "data"
   # Clips of 30 s are often a little shorter.
