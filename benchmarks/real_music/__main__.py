@@ -32,6 +32,7 @@ from benchmarks.real_music import kept_results
 from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_table
+from benchmarks.real_music import row_values
 from benchmarks.strategies import strategy_runs
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import command_line
@@ -151,7 +152,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--beside", **path, nargs="*", default=[], help=text)
   text = "results like --kept, of the recipe of the encoder in the box"
   add("--box", **path, help=text)
-  drawn = real_table.DRAWN
+  drawn = row_values.DRAWN
   text = "what the intervals' resamples draw, for the tables (%(default)s)"
   add("--draw", choices=drawn, default=drawn[0], help=text)
   add("--write", **path, help="file whose tables are to be replaced")

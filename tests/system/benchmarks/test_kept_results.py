@@ -10,6 +10,7 @@ import pytest
 from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
+from benchmarks.real_music import row_values
 from benchmarks.strategies import strategy_table
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -50,10 +51,10 @@ def test_runs_of_several_days_come_together(folds, tmp_path):
     (line,) = kept_results.keep(tmp_path, folds, [run])
   assert line == "ss+all: 5 runs"
   kept = kept_results.read(tmp_path)
-  rows = real_table.rows_of(kept, range(2))
+  rows = row_values.rows_of(kept, range(2))
   assert list(rows["ss+all"]) == [0, 1]  # The third lacks a fold.
-  assert list(real_table.rows_of(kept, [0])["ss+all"]) == [0, 1, 2]
-  values = real_table.values_of(
+  assert list(row_values.rows_of(kept, [0])["ss+all"]) == [0, 1, 2]
+  values = row_values.values_of(
     rows["ss+all"], "retrieval", "album", "average_precision"
   )
   assert values.shape == (2, 64)
@@ -155,7 +156,7 @@ def test_tables_by_package_have_wider_intervals_where_packages_differ(
   ]
   storage.write_json(tmp_path / "queries.json", whole.queries)
   widths = []
-  for draw in real_table.DRAWN:
+  for draw in row_values.DRAWN:
     text = real_table.of_folders(tmp_path, draw=draw)
     row = next(line for line in text.splitlines() if line.startswith("| a |"))
     low, high = row.split("[")[1].split("]")[0].split(", ")
@@ -171,6 +172,6 @@ def test_few_queries_of_one_sign_have_no_tiny_p(groups):
   change = np.linspace(0.1, 0.2, 6)
   draws = strategy_table.resampled(change[None], np.random.default_rng(0))
   assert (draws > 0).all()
-  assert real_table._p(change, draws, groups) == 2 / 64
+  assert row_values._p(change, draws, groups) == 2 / 64
   pairs = np.repeat(np.arange(3), 2)
-  assert real_table._p(change, draws, pairs) == 2 / 8
+  assert row_values._p(change, draws, pairs) == 2 / 8

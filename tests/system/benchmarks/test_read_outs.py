@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.real_music import __main__ as real_music
 from benchmarks.real_music import kept_results
+from benchmarks.real_music import read_out_table
 from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_scores
@@ -116,7 +117,7 @@ def test_the_table_pairs_read_outs_with_the_mean_of_the_same_trainings(
     one.strip("| ").split(" | ") for one in table.splitlines()[:5]
   )
   assert [base[:2], first[:2], second[:2]] == [
-    [real_table._MEAN, "2"], ["albums", "2"], ["noise", "2"]
+    [read_out_table.MEAN, "2"], ["albums", "2"], ["noise", "2"]
   ]  # fmt: skip
   assert first[2] == "1.000 [1.000, 1.000]" and first[3].startswith("**+0.")
   assert second[3].startswith(("-0.", "**-0."))

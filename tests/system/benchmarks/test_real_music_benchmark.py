@@ -11,10 +11,12 @@ import pytest
 from benchmarks.pretrained import __main__ as pretrained
 from benchmarks.pretrained import pretrained_card
 from benchmarks.real_music import __main__ as real_music
+from benchmarks.real_music import curve_table
 from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_runs
 from benchmarks.real_music import real_scores
 from benchmarks.real_music import real_table
+from benchmarks.real_music import row_values
 from benchmarks.strategies import strategy_runs
 from pcl_jax.common import errors
 from pcl_jax.common import storage
@@ -108,6 +110,11 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   head, _, first, *_ = table[table.index("| album, 64") :].splitlines()
   assert head.endswith("| to untrained, average precision |")
   assert first.count("| **+0.") == 2
+  table = "\n".join(curve_table.lines_of([kept_results.read(kept)], "queries"))
+  head, _, first, *_ = table.splitlines()
+  assert head.count(" | to untrained") == 2
+  assert first.startswith("| album | 4 |") and first.count("| **+0.") == 2
+  assert "| untrained |" not in table
   with pytest.raises(errors.InputError, match="has no queries.json"):
     real_table.of_folders(tmp_path / "nothing")
 
@@ -166,12 +173,12 @@ def test_sizes_and_hours_are_those_of_the_seeds_in_the_tables():
     trained("album", 0, 1, 30, 1.5),
   ]
   kept = kept_results.Kept(64, 16, 2, runs)
-  head = real_table._head(kept, real_table.rows_of(kept, range(2)))
+  head = real_table._head(kept, row_values.rows_of(kept, range(2)))
   assert head.endswith(
     "4 trainings on a device: 1.0 to 2.0 hours, 20 steps of 8 pairs, ResNet-18 "
     "of width 4, or 30 steps of 8 pairs, ResNet-18 of width 4."
   )
-  table = "\n".join(real_table._curve_table([kept]))
+  table = "\n".join(curve_table.lines_of([kept], "queries"))
   assert "| ss | 4 | 8 | 20 | 1.5 | 1 |" in table
 
 
@@ -199,7 +206,7 @@ def test_a_task_without_queries_has_no_table(folds, tmp_path):
     dataclasses.replace(run, scores=_without(run.scores, "genre"))
     for run in kept_results.of_statistics(folds, tmp_path)
   ]
-  rows = real_table.rows_of(kept_results.Kept(64, 16, 2, found), range(2))
+  rows = row_values.rows_of(kept_results.Kept(64, 16, 2, found), range(2))
   groups = dict.fromkeys(real_scores.PROTOCOLS)
   rng = np.random.default_rng(0)
   lines = real_table._task_table(rows, "genre", rng, groups)
