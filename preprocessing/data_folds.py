@@ -43,6 +43,7 @@ from pcl_jax.library import music_files
 from preprocessing.melon import catalogue_maker
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
+from preprocessing.vectors import vector_files
 
 _MAKERS = {
   dataset.PLAYLIST_VECTORS: playlist_factors.make_playlist_vectors,
@@ -66,6 +67,7 @@ def link_songs(data: dataset.DataSet, folder: pathlib.Path) -> None:
 
 
 def _make_vectors(data: dataset.DataSet, folder: pathlib.Path) -> None:
+  """Makes the vectors that the data set has, where the fold can have them."""
   for name, make in _MAKERS.items():
     path = data.directory / name
     if path.exists():
@@ -73,7 +75,10 @@ def _make_vectors(data: dataset.DataSet, folder: pathlib.Path) -> None:
       dims = np.load(path, mmap_mode="r").shape[1]
       dims -= name == dataset.PLAYLIST_VECTORS  # Its bias.
       how = {key: there[key] for key in _AS_THERE if key in there}
-      make(folder, dims=int(dims), **how)
+      try:
+        make(folder, dims=int(dims), **how)
+      except vector_files.NothingToLearn as error:
+        print(f"fold {folder.name} is without {name}: {error}")
 
 
 def _write(

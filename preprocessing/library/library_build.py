@@ -31,6 +31,7 @@ from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
 from preprocessing.vectors import genre_words
 from preprocessing.vectors import playlist_factors
+from preprocessing.vectors import vector_files
 
 
 def _check_kind(data_dir: pathlib.Path) -> None:
@@ -161,21 +162,18 @@ def _make_vectors(
   settings: dict[str, Any],
 ) -> dict[str, str]:
   """Makes the vectors there is data for; returns strategy -> what it lacks."""
-  lacking, seed = {}, settings["seed"]
-  learned = made.split != catalogues.TEST
+  lacking, how = {}, {"seed": settings["seed"], "force": True}
   # The quick vectors first; the others go on from an interrupted run's state.
   # Finished vectors are made again: nothing was trained with them.
-  if learned[made.genres.list_index()].any():
-    genre_words.make_genre_vectors(
-      data_dir, dims=settings["genre_dims"], seed=seed, force=True
-    )
-  else:
+  try:
+    dims = settings["genre_dims"]
+    genre_words.make_genre_vectors(data_dir, dims=dims, **how)
+  except vector_files.NothingToLearn:
     lacking["CM and Hybrid with genre_w2v"] = "genre tags"
-  if learned[made.playlists.values].any():
-    playlist_factors.make_playlist_vectors(
-      data_dir, dims=settings["dims"], seed=seed, force=True
-    )
-  else:
+  try:
+    dims = settings["dims"]
+    playlist_factors.make_playlist_vectors(data_dir, dims=dims, **how)
+  except vector_files.NothingToLearn:
     lacking["CM and Hybrid with cf"] = "playlists"
   if min(np.bincount(made.split[made.split >= 0], minlength=3)[:2]) < 2:
     lacking[library_report.ANY] = (

@@ -8,7 +8,6 @@ import zlib
 import numpy as np
 import tqdm
 
-from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import vector_sources
@@ -25,7 +24,7 @@ def _read_sentences(
   codes = (catalogue.genres[row].tolist() for row in rows.tolist())
   sentences = [list(map(str, one)) for one in codes if one]
   if not sentences:
-    raise errors.InputError(
+    raise vector_files.NothingToLearn(
       f"{data_dir / catalogues.FILE_NAME} has {len(catalogue.genre_codes)} "
       f"genre codes and none of its {len(rows)} training and validation songs "
       "has one. Mode G (strategies with `genre_w2v` in contrast_combos) needs "

@@ -33,7 +33,7 @@ def _read_entries(
   playlists, rows = vector_sources.learned_entries(catalogue)
   if not len(rows):
     of_train = int((catalogue.playlist_files == catalogues.TRAIN_FILE).sum())
-    raise errors.InputError(
+    raise vector_files.NothingToLearn(
       f"{data_dir / catalogues.FILE_NAME} has {len(catalogue.playlists)} "
       f"playlists, {of_train} of them of train.json, and none of these holds a "
       "training or validation song. Mode P (strategies with `cf` in "

@@ -12,6 +12,10 @@ from pcl_jax.common import locks
 from pcl_jax.common import storage
 
 
+class NothingToLearn(errors.InputError):
+  """No song that may be learned from has what the vectors are made of."""
+
+
 def check_options(
   where: str, at_least_one: dict[str, int], seed: int, rate: float = 1.0
 ) -> None:

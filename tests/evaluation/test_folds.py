@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -20,6 +21,7 @@ from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import folds
 from pcl_jax.evaluation import report
 from preprocessing import data_folds
+from preprocessing.vectors import genre_words
 from tests.support.tiny import tiny_data
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -88,6 +90,26 @@ def test_vectors_of_a_fold_are_made_as_those_of_the_data_set(
   data = types.SimpleNamespace(directory=tmp_path)
   data_folds._make_vectors(data, tmp_path / "fold")
   assert made == [how]
+
+
+def test_a_fold_that_may_learn_no_genre_is_made_without_and_that_is_said(
+  divided, tmp_path, capsys
+):
+  whole = catalogues.load(divided / "data")
+  genres = [[1] if i < 4 else [] for i in range(60)]  # Of one artist alone.
+  made = dataclasses.replace(whole, genres=ragged.Ragged.from_lists(genres))
+  data = tmp_path / "data"
+  shutil.copytree(divided / "data", data)
+  made.save(data)
+  genre_words.make_genre_vectors(data, dims=4)
+  folds_of = data_folds.make(data, tmp_path / "folds", folds=FOLDS)
+  without = [
+    one.name for one in folds_of if not (one / dataset.GENRE_VECTORS).exists()
+  ]
+  assert len(without) == 1
+  said = capsys.readouterr().out
+  assert f"fold {without[0]} is without genre_vectors.npy: " in said
+  assert said.count("is without") == 1
 
 
 def test_queries_of_all_folds_are_measured_together(divided, capsys):
