@@ -64,8 +64,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add("--audio", **path, help=text)
   text = "neighbours of each song that are compared (%(default)s)"
   add("--neighbours", type=command_line.count, default=_NEIGHBOURS, help=text)
-  text = "least cosine of vectors that are compared (%(default)s)"
-  add("--min_cosine", type=float, default=_LEAST_COSINE, help=text)
+  text = f"least cosine of vectors that are compared ({_LEAST_COSINE})"
+  add("--min_cosine", type=float, help=text)
   text = "least correlation of one recording (%(default)s)"
   least = duplicate_songs.CORRELATION
   add("--min_correlation", type=float, default=least, help=text)
@@ -74,6 +74,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   flags = parser.parse_args(argv)
   if flags.embeddings is None and flags.data is None:
     parser.error("give --embeddings, --data, or both")
+  if flags.embeddings is None and flags.min_cosine is not None:
+    parser.error("--min_cosine goes with --embeddings, which has the vectors")
+  if flags.min_cosine is None:
+    flags.min_cosine = _LEAST_COSINE
+  for name in ("min_cosine", "min_correlation"):
+    value = getattr(flags, name)
+    if not -1 <= value <= 1:
+      parser.error(f"--{name} is {value:g}; it is a number from -1 to 1")
+  if flags.data is not None and flags.audio is not None:
+    parser.error("--audio does nothing with --data, which has the features")
   return flags
 
 
@@ -180,6 +190,9 @@ def _write_csv(out: pathlib.Path, rows: list[dict[str, Any]]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line and prints the groups."""
   flags = _arguments(argv)
+  for name in ("csv", "json"):
+    if getattr(flags, name) is not None:
+      storage.check_writable(getattr(flags, name), f"give another --{name}")
   jax_setup.start()
   library = _Library(flags)
   pairs = library.candidates()

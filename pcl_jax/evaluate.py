@@ -141,8 +141,11 @@ def _evaluate(
   how["which"] = flags.checkpoint
   if not flags.folds:
     return flags.workdir, evaluator.evaluate(flags.workdir, flags.data, **how)
-  found = []
-  for workdir in folds.find(flags.workdir):
+  found, workdirs = [], folds.find(flags.workdir)
+  folds.check_runs(workdirs, flags.checkpoint)
+  for workdir in workdirs:
+    report.check_writable(workdir)
+  for workdir in workdirs:
     found.append(evaluator.evaluate(workdir, None, **how))
     report.write(workdir, found[-1])
   return flags.workdir, folds.pool(found)
@@ -155,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _compare(flags)
     return
   jax_setup.start()
+  report.check_writable(flags.workdir or flags.embeddings)
   decided = [field.name for field in dataclasses.fields(task_base.Options)]
   how = {name: getattr(flags, name) for name in ("tasks", "tagging")}
   how["baselines"] = flags.baselines

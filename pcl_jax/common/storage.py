@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 from pcl_jax.common import errors
@@ -105,6 +106,31 @@ def check_free(path: pathlib.Path, *, force: bool, suffix: str = "") -> None:
     raise errors.InputError(
       f"{path} exists: give another --out, or --force to replace a file."
     )
+
+
+def check_writable(path: str | os.PathLike[str], remedy: str) -> None:
+  """Refuses a file that cannot be written, before the work for it is done.
+
+  Its folder is made.
+
+  Args:
+    path: of the file, which may be there.
+    remedy: what the user should give in its place.
+
+  Raises:
+    InputError: the path is a folder, or its folder cannot be written to.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    raise errors.InputError(f"{path} is a folder, not a file: {remedy}.")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+  except OSError as error:
+    raise errors.InputError(
+      f"{path} cannot be written ({error.strerror}): {remedy}."
+    ) from error
 
 
 def link_or_copy(

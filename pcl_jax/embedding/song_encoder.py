@@ -18,6 +18,7 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
+from pcl_jax.common import storage
 from pcl_jax.common import usable_cores
 from pcl_jax.data import song_store
 from pcl_jax.embedding import audio_sources
@@ -252,6 +253,7 @@ class SongEncoder:
       how["update"] = _plan_update(out, about, source, threads, part)
       if how["update"] is None:
         return None
+    storage.check_writable(out, "give another --out")
     if part:
       return embedding_shards.embed_shard(
         part, source, like, out, force=force, **how

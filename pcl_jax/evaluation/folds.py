@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import report
 from pcl_jax.evaluation import task_base
@@ -38,6 +39,29 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
       "preprocessing.data_folds, and train a run on each."
     )
   return [folder / str(number) for number in numbers]
+
+
+def check_runs(workdirs: Sequence[pathlib.Path], which: str) -> None:
+  """Refuses runs that cannot be measured, before the first of them is.
+
+  Args:
+    workdirs: of the runs, one for each fold.
+    which: the `best` checkpoint by validation loss, or the `latest`.
+
+  Raises:
+    InputError: one has no checkpoint or no data set, or two were trained on the
+      same fold.
+  """
+  seen: dict[pathlib.Path, pathlib.Path] = {}
+  for workdir in workdirs:
+    _, meta = encoder_loading.load_network(workdir, which)
+    place = task_base.open_data(workdir, meta, None).directory.resolve()
+    other = seen.setdefault(place, workdir)
+    if other != workdir:
+      raise errors.InputError(
+        f"{other} and {workdir} were trained on the same fold, {place}: train "
+        "one run on each fold."
+      )
 
 
 def _check_queries(found: Sequence[report.Evaluation]) -> None:

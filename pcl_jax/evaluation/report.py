@@ -82,6 +82,24 @@ def folder_of(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f"{name}.evaluated")
 
 
+def check_writable(path: pathlib.Path) -> None:
+  """Refuses a run or a table beside which no results can be written.
+
+  One that is absent is left to whoever reads it.
+
+  Raises:
+    InputError: its folder cannot be written to.
+  """
+  if path.exists():
+    folder = folder_of(path)
+    place = folder if folder.is_dir() else folder.parent
+    storage.check_writable(
+      place / FILE_NAME,
+      "results are written beside what is evaluated, so give a copy of it in a "
+      "folder that you may write to",
+    )
+
+
 def write(workdir: pathlib.Path, found: Evaluation) -> list[pathlib.Path]:
   """Writes results.json, and a table of items for each task.
 

@@ -20,10 +20,14 @@ from pcl_jax.common import console
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
+from pcl_jax.common import storage
 from pcl_jax.evaluation.tagging import probe_training
 from pcl_jax.evaluation.tagging import song_tags
 
 _SHOWN_SONGS = 20
+_KIND = "mlp"
+# Flags of the one mode, which do nothing in the other.
+_OF_TRAINING, _OF_A_TABLE = ("workdir", "data", "kind"), ("embeddings", "out")
 
 
 def _format(
@@ -54,8 +58,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   add(
     "--kind",
     choices=probe_training.KINDS,
-    default="mlp",
-    help="kind of the probe (default %(default)s)",
+    help=f"kind of the probe to train (default {_KIND})",
   )
   add("--embeddings", **path, help="table of pcl_jax.embed, with --probe")
   add("--out", **path, help="write the probabilities to this table")
@@ -66,6 +69,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.error("--probe_out needs --workdir")
   if flags.probe and not flags.embeddings:
     parser.error("--probe needs --embeddings")
+  others = _OF_A_TABLE if flags.probe_out else _OF_TRAINING
+  unused = [name for name in others if getattr(flags, name) is not None]
+  if unused:
+    mode = "--probe_out, which trains" if flags.probe_out else "--probe"
+    parser.error(f"--{unused[0]} does nothing with {mode}: leave it out")
   return flags
 
 
@@ -74,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = _parse(argv)
   jax_setup.start()
   if flags.probe_out:
-    how = flags.workdir, flags.data, flags.kind
+    storage.check_writable(flags.probe_out, "give another --probe_out")
+    how = flags.workdir, flags.data, flags.kind or _KIND
     result = song_tags.train(*how, flags.probe_out)
     for name, metric in result.metrics.items():
       print(
@@ -83,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       )
     print(f"written to {flags.probe_out}")
     return
+  if flags.out:
+    storage.check_writable(flags.out, "give another --out")
   table, probe, found = song_tags.apply(flags.probe, flags.embeddings)
   if flags.out:
     song_tags.write(flags.out, table, probe.tags, found)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pcl_jax.common import errors
 from pcl_jax.common import file_names
+from pcl_jax.common import storage
 from pcl_jax.evaluation import compare
 from pcl_jax.evaluation import report
 from pcl_jax.pages import chart_specs
@@ -205,6 +206,7 @@ def write(
   names, first = _names(workdirs), workdirs[0]
   out = report.folder_of(first) / FILE_NAME if out is None else out
   records = [run_records.read(one) for one in workdirs]
+  storage.check_writable(out, "give another --out")
   notes = [note for record in records for note in record.notes]
   compared = None
   if len(workdirs) > 1:

@@ -139,13 +139,7 @@ def _finished(
   """Returns the report of a finished set, or None if there is none."""
   if not out.exists():
     return None
-  report = out / tagging_coverage.FILE
-  if not report.exists():
-    raise errors.InputError(
-      f"{out} exists and is no tagging set (it has no "
-      f"{tagging_coverage.FILE}): give another --out."
-    )
-  found = storage.read_made_json(report)
+  found = storage.read_made_json(out / tagging_coverage.FILE)
   if found["digest"] != clip_list.digest():
     raise errors.InputError(
       f"{out} is {found['name']}, made of other lists or with other settings "
@@ -153,6 +147,15 @@ def _finished(
       "--force."
     )
   return found
+
+
+def _check_kind(out: pathlib.Path) -> None:
+  """Refuses a folder of something else, which --force would delete."""
+  if out.exists() and not (out / tagging_coverage.FILE).exists():
+    raise errors.InputError(
+      f"{out} exists and is no tagging set (it has no "
+      f"{tagging_coverage.FILE}): give another --out."
+    )
 
 
 def _replace(out: pathlib.Path, ready: pathlib.Path) -> None:
@@ -213,6 +216,7 @@ def prepare(
   """
   work = out.with_name(out.name + ".partial")
   with locks.hold(work, "preprocessing.tagging_sets"):
+    _check_kind(out)
     found = None if force else _finished(out, clip_list)
     if found is not None:
       print(f"nothing to do: {out} is {found['name']}; --force replaces it")

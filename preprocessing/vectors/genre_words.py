@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import tqdm
 
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import vector_sources
@@ -98,6 +99,8 @@ def make_genre_vectors(
   settings |= vector_sources.of_genre_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
     return path
+  remedy = "give a copy of the data set that you may write to as --data"
+  storage.check_writable(path, remedy)
   words = _train(sentences, dims, epochs, seed).wv
   codes = len(catalogue.genre_codes)
   draws = np.random.default_rng(seed).random((codes + 1, dims))

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from pcl_jax.common import errors
 from pcl_jax.common import storage
 from tests.support import full_disk
 
@@ -58,3 +59,16 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
 def test_each_setting_that_differs_is_told_with_both_values():
   told = storage.differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 4})
   assert told == ["b: there 2, here 4", "c: there 3, here None"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+  free = tmp_path / "new" / "out.json"
+  storage.check_writable(free, "give another --out")
+  assert list(tmp_path.rglob("*")) == [free.parent]  # And no file.
+  free.write_text("old")
+  storage.check_writable(free, "give another --out")
+  assert free.read_text() == "old"
+  with pytest.raises(errors.InputError, match="new is a folder, not a file: g"):
+    storage.check_writable(free.parent, "give another --out")
+  with pytest.raises(errors.InputError, match="cannot be written .*: give an"):
+    storage.check_writable(free / "below.json", "give another --out")

@@ -183,3 +183,27 @@ def test_files_of_a_table_that_are_gone_are_counted(tmp_path, capsys):
   assert "0 songs, 0 pairs compared" in capsys.readouterr().out
   with pytest.raises(SystemExit):
     duplicates.main([])
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (["--min_correlation=90"], "--min_correlation is 90; it is a number from"),
+    (["--min_cosine=0.9"], "--min_cosine goes with --embeddings"),
+    (["--embeddings=t", "--min_cosine=nan"], "--min_cosine is nan"),
+    (["--audio=music"], "--audio does nothing with --data"),
+  ],
+)
+def test_flags_that_cannot_be_meant_are_refused(data, flags, said, capsys):
+  with pytest.raises(SystemExit):
+    duplicates.main([f"--data={data}", *flags])
+  assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["csv", "json"])
+def test_places_of_lists_are_looked_at_before_the_songs(
+  data, tmp_path, monkeypatch, name
+):
+  monkeypatch.setattr(duplicates._Library, "candidates", lambda _: 1 / 0)
+  with pytest.raises(errors.InputError, match=f"is a folder.*another --{name}"):
+    duplicates.main([f"--data={data}", f"--{name}={tmp_path}"])

@@ -5,6 +5,7 @@ import pytest
 from pcl_jax import embed
 from pcl_jax.common import errors
 from pcl_jax.embedding import audio_sources
+from pcl_jax.embedding import embedding_run
 from tests.support import music_run
 from tests.support import quick_run
 
@@ -41,3 +42,12 @@ def test_a_file_that_is_not_ours_is_not_overwritten(made, tmp_path):
   with pytest.raises(errors.InputError, match="cannot be read as a Parquet"):
     _embed(made, f"--audio={made / 'music'}", out=out)
   assert out.read_text() == "precious"
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_a_folder_is_refused_as_the_table_before_songs_are_embedded(
+  made, tmp_path, monkeypatch, flags
+):
+  monkeypatch.setattr(embedding_run, "embed_source", lambda *_, **__: 1 / 0)
+  with pytest.raises(errors.InputError, match="is (not a file|a folder)"):
+    _embed(made, f"--audio={made / 'music'}", *flags, out=tmp_path)

@@ -11,12 +11,14 @@ from pyarrow import parquet
 import pytest
 
 from pcl_jax import evaluate
+from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data import ragged
 from pcl_jax.data import song_store
+from pcl_jax.embedding import encoder_loading
 from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import folds
 from pcl_jax.evaluation import report
@@ -158,6 +160,7 @@ def test_runs_of_all_folds_are_evaluated_and_pooled(
     return _found(divided, int(workdir.name))
 
   monkeypatch.setattr(evaluator, "evaluate", measure)
+  monkeypatch.setattr(folds, "check_runs", lambda *_: None)
   flags = [f"--workdir={tmp_path}", "--folds"]
   (tmp_path / "0").mkdir()
   for names in ("has 0. ", "has 0, 2. "):
@@ -170,6 +173,57 @@ def test_runs_of_all_folds_are_evaluated_and_pooled(
   assert results["tasks"]["artist"]["table"]["metrics"]["r_precision"]
   for number in range(FOLDS):
     assert (tmp_path / str(number) / report.FILE_NAME).exists()
+
+
+def test_runs_of_folds_are_looked_at_before_the_first_is_measured(
+  divided, tmp_path, monkeypatch
+):
+  measured = []
+  monkeypatch.setattr(
+    evaluator, "evaluate", lambda *given, **_: measured.append(given)
+  )
+  places = {str(i): str(divided / "data-folds" / str(i)) for i in range(FOLDS)}
+  places["2"] = places["1"]
+
+  def load(workdir, which):
+    if which == "latest":
+      raise errors.InputError(f"{workdir} holds no finished checkpoint yet")
+    config = {"data": {"dir": places[workdir.name]}}
+    feature = melspectrogram.SETTINGS.as_dict()
+    return None, {"config": config, "feature": feature}
+
+  monkeypatch.setattr(encoder_loading, "load_network", load)
+  for name in places:
+    (tmp_path / name).mkdir()
+  flags = [f"--workdir={tmp_path}", "--folds"]
+  with pytest.raises(
+    errors.InputError, match="1 and .*2 were trained on the s"
+  ):
+    evaluate.main(flags)
+  with pytest.raises(errors.InputError, match="no finished checkpoint"):
+    evaluate.main([*flags, "--checkpoint=latest"])
+  assert not measured
+
+
+def test_results_that_could_not_be_written_are_not_measured(
+  divided, tmp_path, monkeypatch
+):
+  measured, checked = [], []
+  monkeypatch.setattr(
+    evaluator, "evaluate_table", lambda *given, **_: measured.append(given)
+  )
+
+  def refuse(path, remedy):
+    checked.append(path)
+    raise errors.InputError(f"{path} cannot be written: {remedy}.")
+
+  monkeypatch.setattr(storage, "check_writable", refuse)
+  table = divided / "table.parquet"
+  with pytest.raises(errors.InputError, match="so give a copy of it"):
+    evaluate.main([f"--embeddings={table}", f"--data={divided / 'data'}"])
+  assert not measured and checked[0].parent in (
+    table.parent, report.folder_of(table)
+  )  # fmt: skip
 
 
 def test_a_look_up_that_some_folds_lack_is_pooled_over_the_others():

@@ -151,3 +151,28 @@ def test_embeddings_of_another_encoder_are_refused(made, tmp_path):
 def test_half_a_command_line_is_refused(flags):
   with pytest.raises(SystemExit):
     tag.main(flags)
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (["--probe_out=p", "--workdir=r", "--embeddings=t"], "--embeddings does"),
+    (["--probe_out=p", "--workdir=r", "--out=o"], "--out does nothing with"),
+    (["--probe=p", "--embeddings=t", "--workdir=r"], "--workdir does nothing"),
+    (["--probe=p", "--embeddings=t", "--kind=mlp"], "--kind does nothing with"),
+  ],
+)
+def test_flags_of_the_other_mode_are_refused(flags, said, capsys):
+  with pytest.raises(SystemExit):
+    tag.main(flags)
+  assert said in capsys.readouterr().err
+
+
+def test_a_probe_that_could_not_be_written_is_not_trained(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(song_tags, "train", lambda *_: 1 / 0)
+  with pytest.raises(
+    errors.InputError, match="is a folder.* another --probe_o"
+  ):
+    tag.main([f"--workdir={tmp_path}", f"--probe_out={tmp_path}"])

@@ -277,3 +277,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, "vl_convert", None)
   with pytest.raises(errors.InputError, match=r"vl_convert.*pcl_jax\[report\]"):
     page_files.Page("report")
+
+
+def test_a_page_that_could_not_be_written_is_not_made(
+  workdir, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(report_page, "_read_songs", lambda *_, **__: 1 / 0)
+  with pytest.raises(errors.InputError, match="is a folder.*another --out"):
+    report_page.write([workdir], tmp_path)

@@ -347,9 +347,11 @@ def test_sets_of_other_lists_or_folders_are_not_mixed(
     _prepare(tmp_path, allow_partial=True)
   with pytest.raises(errors.InputError, match="not to be mixed"):
     _prepare(tmp_path, "begun", allow_partial=True)
-  (tmp_path / "music").mkdir()
-  with pytest.raises(errors.InputError, match="is no tagging set"):
-    _prepare(tmp_path, "music", allow_partial=True)
+  (tmp_path / "music" / "a").mkdir(parents=True)
+  for force in (False, True):
+    with pytest.raises(errors.InputError, match="is no tagging set"):
+      _prepare(tmp_path, "music", allow_partial=True, force=force)
+  assert (tmp_path / "music" / "a").exists()
   report = _prepare(tmp_path, allow_partial=True, force=True)
   assert report["name"] == "gtzan-filtered partial (29 of 30 clips)"
 

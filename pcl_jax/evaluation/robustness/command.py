@@ -245,9 +245,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
   flags = parser.parse_args(argv)
   jax_setup.start()
   extras.check("the probe", "iterstrat")
+  workdir = flags.workdir
   if flags.plot:
     extras.check("--plot", "matplotlib")
-  workdir = flags.workdir
+    storage.check_writable(flags.plot, "give another --plot")
+  if workdir.is_dir():  # Else it is refused for what it is.
+    remedy = "give a copy of it that you may write to as --workdir"
+    storage.check_writable(workdir / FILE_NAME, remedy)
   results, table = measure(
     workdir,
     audio_sources.audio_files(flags.audio),
