@@ -110,6 +110,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
   if flags.folds and (flags.compare or (flags.workdir and flags.data)):
     parser.error("--folds goes with --workdir, or with --embeddings and --data")
+  if flags.folds and flags.split != "test":
+    parser.error(
+      "--folds puts test songs together, each of which is in one fold; "
+      "validation songs may be in several, so leave out --split"
+    )
   if flags.name is not None and not flags.embeddings:
     parser.error("--name is the name of --embeddings; a run has its own")
   flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
@@ -137,7 +142,11 @@ def _evaluate(
       evaluator.evaluate_table(flags.embeddings, place, name=flags.name, **how)
       for place in places or [flags.data]
     ]
-    return folder, folds.pool(found) if flags.folds else found[0]
+    if not flags.folds:
+      return folder, found[0]
+    for place, one in zip(places, found, strict=True):
+      report.write(folder / place.name, one)
+    return folder, folds.pool(found)
   how["which"] = flags.checkpoint
   if not flags.folds:
     return flags.workdir, evaluator.evaluate(flags.workdir, flags.data, **how)

@@ -180,7 +180,11 @@ def _alike(
 ) -> tuple[search.Found, list[str]]:
   """Finds songs that are like some and unlike others."""
   queries, lines = song_queries.look_up(
-    table, [*flags.like, *flags.unlike], flags.k or 1, flags.workdir
+    table,
+    [*flags.like, *flags.unlike],
+    flags.k or 1,
+    flags.workdir,
+    keep_silent=flags.keep_silent,
   )
   _set_usual_k(flags, table, (one.row for one in queries))
   count = len(flags.like)

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_scores
 from benchmarks.real_music import row_values
@@ -30,7 +28,6 @@ def lines_of(
   rows |= row_values.rows_of(dataclasses.replace(kept, runs=others), folds)
   head, columns = [f"{_BOX}, minus"], {row: [row] for row in rows}
   for task in real_scores.TASKS:
-    rng = np.random.default_rng(0)
     values = {
       row: row_values.values_of(
         seeds, real_scores.RETRIEVAL, task, real_scores.AVERAGE, folds
@@ -44,7 +41,7 @@ def lines_of(
       real_scores.RETRIEVAL
     ]
     means = {
-      row: strategy_table.resampled(one, rng, groups)
+      row: strategy_table.resampled(one, strategy_table.draws_of(row), groups)
       for row, one in values.items()
     }
     head.append(f"{task}, {queries} queries")

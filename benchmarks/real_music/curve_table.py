@@ -62,9 +62,12 @@ def lines_of(kept: Sequence[kept_results.Kept], draw: str) -> list[str]:
     values = {row: _values_of(seeds, task) for row, seeds in rows.items()}
     if untrained:
       values[_UNTRAINED] = _values_of(untrained, task)
-    rng = np.random.default_rng(0)
     means = {
-      row: strategy_table.resampled(one, rng, groups)
+      row: strategy_table.resampled(
+        one,
+        strategy_table.draws_of(row if row == _UNTRAINED else row[0]),
+        groups,
+      )
       for row, one in values.items()
     }
     head.append(f"{task}, average precision")

@@ -7,6 +7,7 @@ the music, and runs of several days and machines come into one table.
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import hashlib
 import pathlib
 import re
 from typing import Any
@@ -74,18 +75,28 @@ def finished(out: pathlib.Path, folds: int) -> list[Run]:
   return runs
 
 
+def songs_of(data: dataset.DataSet) -> str:
+  """Returns a hash of the songs of a data set, whatever their split."""
+  digest = hashlib.sha256(data.store.song_ids.tobytes())
+  digest.update(data.store.checksums.tobytes())
+  return digest.hexdigest()
+
+
 def of_statistics(
   data: Sequence[dataset.DataSet], out: pathlib.Path
 ) -> list[Run]:
   """Looks up by chance, by the mel's statistics and by vectors of a folder."""
   songs = np.arange(len(data[0].store), dtype=np.int32)
+  of = songs_of(data[0])
   vectors = {representations.CHANCE: None} | {
     name: statistic(data[0].store, songs)
     for name, statistic in _STATISTICS.items()
   }
   for path in sorted((out / VECTORS).glob("*.npy")):
     vectors[path.stem] = rows = np.load(path).astype(np.float32)
-    if rows.shape[:1] != songs.shape or not np.isfinite(rows).all():
+    about = path.with_suffix(".json")  # Earlier versions made none.
+    same = not about.exists() or storage.read_json(about) == {"songs": of}
+    if not same or len(rows) != len(songs) or not np.isfinite(rows).all():
       raise errors.InputError(
         f"{path} has the shape {rows.shape}, and should have a finite vector "
         f"of each of {len(songs)} songs: it is of other data. Remove it, and "

@@ -2,8 +2,6 @@
 
 import pathlib
 
-import numpy as np
-
 from benchmarks.real_music import kept_results
 from benchmarks.real_music import read_outs
 from benchmarks.real_music import real_scores
@@ -37,12 +35,17 @@ def lines_of(folder: pathlib.Path, draw: str) -> list[str]:
     settings = next(run.settings for run in kept.runs if run.row == row)
     if same:
       width = row_values.sizes_of(settings)[2]
-      lines += _table_of(f"{row} at width {width}", rows, kept, draw)
+      title = f"{row} at width {width}"
+      lines += _table_of(row, title, rows, kept, draw)
   return lines
 
 
 def _table_of(
-  title: str, rows: row_values.Rows, kept: kept_results.Kept, draw: str
+  row: str,
+  title: str,
+  rows: row_values.Rows,
+  kept: kept_results.Kept,
+  draw: str,
 ) -> list[str]:
   head = [f"{title}: vector of a song", "seeds"]
   cells = {name: [name, f"{len(seeds)}"] for name, seeds in rows.items()}
@@ -55,7 +58,7 @@ def _table_of(
       )
       # The same trainings are drawn for all, which are their read-outs.
       means[name] = strategy_table.resampled(
-        one, np.random.default_rng(0), groups[real_scores.RETRIEVAL]
+        one, strategy_table.draws_of(row), groups[real_scores.RETRIEVAL]
       )
       cells[name].append(row_values.cell(one, means[name]))
     head += [f"{task}, average precision", "difference"]

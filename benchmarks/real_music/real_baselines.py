@@ -156,7 +156,7 @@ def make(
   out.mkdir(parents=True, exist_ok=True)
   songs = real_scores.recordings(data)
   kinds = _of_audio(bliss, wheel)
-  of, count = data.fingerprint(), len(songs)
+  of, count = kept_results.songs_of(data), len(songs)
   rows = {name: _begun(out / f"{name}.begun", of, count) for name in kinds}
   paths, to_s = _files(data)
   for i, song in enumerate(tqdm.tqdm(songs.tolist(), disable=None)):
@@ -170,7 +170,7 @@ def make(
     if todo and (i % _KEPT_EVERY == 0 or i == len(songs) - 1):
       for name, one in rows.items():
         kept = [None if vector is None else vector.tolist() for vector in one]
-        content = {"data": of, "vectors": kept}
+        content = {"songs": of, "vectors": kept}
         storage.write_json(out / f"{name}.begun", content)
   rows["MFCC"] = [mfcc(data.store.read_song(song)) for song in songs.tolist()]
   shapes = {"bliss-audio": lifted} | dict.fromkeys(
@@ -181,6 +181,7 @@ def make(
     whole = np.zeros((len(data.store), found.shape[1]), np.float32)
     whole[songs] = found
     np.save(out / f"{name}.npy", whole)
+    storage.write_json(out / f"{name}.json", {"songs": of})
     print(f"{out / name}.npy: {len(songs)} songs, {found.shape[1]} numbers")
 
 
@@ -189,13 +190,13 @@ def _begun(place: pathlib.Path, of: str, count: int) -> list[_Vector | None]:
 
   Args:
     place: of them; it need not exist.
-    of: fingerprint of the data.
+    of: which songs these are, of `kept_results.songs_of`.
     count: of its recordings.
   """
   if not place.exists():
     return [None] * count
   found = storage.read_made_json(place)
-  if not isinstance(found, dict) or found["data"] != of:
+  if not isinstance(found, dict) or found.get("songs") != of:
     raise errors.InputError(
       f"{place} is of other songs or of an earlier version: delete it."
     )

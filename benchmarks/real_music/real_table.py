@@ -22,7 +22,6 @@ _BASES = (representations.MEAN_STD_MEL, strategy_table.UNTRAINED)
 def _task_table(
   rows: row_values.Rows,
   task: str,
-  rng: np.random.Generator,
   groups: Mapping[str, np.ndarray | None],
 ) -> list[str]:
   columns = [
@@ -45,7 +44,9 @@ def _task_table(
     ]
   means = {
     column: {
-      name: strategy_table.resampled(one, rng, groups[column[0]])
+      name: strategy_table.resampled(
+        one, strategy_table.draws_of(name), groups[column[0]]
+      )
       for name, one in row.items()
     }
     for column, row in values.items()
@@ -94,14 +95,13 @@ def of_folders(
       f"{folder} has no results of chance on all {kept.folds} folds: "
       "--stages=keep makes them."
     )
-  rng = np.random.default_rng(0)
   lines = [_head(kept, rows), ""]
   if box is not None:
     kept_results.check_same_queries(folder, box)
     lines += box_table.lines_of(kept_results.read(box), kept, draw)
   for task in real_scores.TASKS:
     groups = row_values.groups_of(kept, draw, task, range(kept.folds))
-    lines += _task_table(rows, task, rng, groups)
+    lines += _task_table(rows, task, groups)
   for one in (folder, box):
     lines += [] if one is None else read_out_table.lines_of(one, draw)
   if beside:

@@ -9,6 +9,7 @@ sqrt((n - 1) / n) for n of them, which is made good.
 
 from collections.abc import Mapping
 import pathlib
+import zlib
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -85,6 +86,11 @@ def resampled(
   counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS)
   widened = (counts / seeds - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
   return (of_seeds * (1 / seeds + widened)).sum(axis=1)
+
+
+def draws_of(row: str) -> np.random.Generator:
+  """Returns what draws the seeds of a row, whatever other rows there are."""
+  return np.random.default_rng(zlib.crc32(row.encode()))
 
 
 def _array(row: list[Scores], task: str, metric: str) -> np.ndarray:
@@ -190,9 +196,8 @@ def in_markdown(
     upper: row of `fixed` whose queries are others: it is in no difference.
   """
   rows = {**trained, **fixed}
-  rng = np.random.default_rng(0)
   means = {
-    (name, task, metric): resampled(_array(row, task, metric), rng)
+    (name, task, metric): resampled(_array(row, task, metric), draws_of(name))
     for name, row in rows.items()
     for task in TASKS
     for metric in (PRECISION, AVERAGE)

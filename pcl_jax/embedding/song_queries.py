@@ -210,6 +210,8 @@ def look_up(
   queries: Sequence[str],
   k: int,
   workdir: str | None = None,
+  *,
+  keep_silent: bool = False,
 ) -> tuple[list[Query], list[str]]:
   """Finds out what queries mean: songs of the table, or other audio files.
 
@@ -218,6 +220,7 @@ def look_up(
     queries: ids, paths or names of its songs, or files.
     k: how many songs are asked for.
     workdir: where the encoder is; by default where the table says.
+    keep_silent: whether a silent file is a query as others are.
 
   Returns:
     The queries, and a line for each that says what it was taken for.
@@ -239,7 +242,8 @@ def look_up(
   for row in rows:
     if row is None:
       path = next(paths)
-      found.append(embed_file(encoder, table, path))
+      refuse = not keep_silent
+      found.append(embed_file(encoder, table, path, refuse_silence=refuse))
       name = file_names.shown(path)
       lines.append(f"query: {name}, embedded as the table's songs were")
     else:
@@ -310,7 +314,11 @@ def find_members(
       finder.find(folder, place) for place in entry.places for finder in finders
     ]
     if all(one is None for one in found):
-      found = [finders[-1].find_by_ending(place) for place in entry.places]
+      found = [
+        finder.find_by_ending(place)
+        for place in entry.places
+        for finder in (finders[-1], *finders)
+      ]
     row = next((one for one in found if one is not None), None)
     if row is None:
       missing.append(entry.shown)

@@ -45,7 +45,8 @@ class Evaluated:
     folder = report.folder_of(self.workdir)
     path = folder / report.FOLDER / f"{task}.parquet"
     try:
-      table = parquet.read_table(path)
+      with open(path, "rb") as file:  # Whose name may be no text.
+        table = parquet.read_table(file)
       row = self.results["trained"]
       mine = pyarrow.compute.equal(table[report.ROW], row)
       return table.filter(mine).drop_columns([report.ROW])

@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 
 from pcl_jax.common import errors
+from pcl_jax.common import file_names
 from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.data.splits import learned_songs
@@ -27,8 +28,9 @@ from pcl_jax.evaluation.tagging import tagging_tasks
 
 FORMAT_VERSION = 2
 _FLATTERS = (
-  "The queries are validation songs, which chose the checkpoint and from which "
-  "mode P and mode G learned: these numbers flatter."
+  "The queries of all tasks but the look-up, whose queries are test songs, are "
+  "validation songs, which chose the checkpoint and from which mode P and mode "
+  "G learned: these numbers flatter."
 )
 _Runs = Mapping[str, Callable[[task_base.Context], task_base.Result]]
 
@@ -263,7 +265,7 @@ def evaluate_table(
   """
   data = dataset.DataSet(data_dir)
   vectors = vector_tables.read(path, data)
-  name = path.stem if name is None else name
+  name = file_names.shown(path.stem if name is None else name)
   subject = _Subject(
     data=data,
     rows=representations.of_vectors(name, vectors.rows, data),

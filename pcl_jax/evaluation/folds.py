@@ -112,6 +112,14 @@ def _pool_row(
   missing: Mapping[int, str],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """Pools a row of a task; returns it as `report.as_dict`, and its items."""
+  lengths = {one["settings"].get("neighbours") for _, one in given}
+  if len(lengths) > 1:
+    shown = ", ".join(map(str, sorted(lengths)))
+    reason = (
+      f"the folds have lists of different lengths ({shown}), whose recall is "
+      f"not the same thing: give --neighbours={min(lengths)}"
+    )
+    return {"not_given": reason}, {}
   pooled = _pool_items(items)
   first = given[0][1]["metrics"]
   columns = {name: pooled[name] for name in first if name in pooled}

@@ -136,8 +136,8 @@ def write_items(
     names = pyarrow.array([name] * len(table), pyarrow.string())
     tables.append(table.add_column(0, ROW, names))
   table = pyarrow.concat_tables(tables, promote_options="permissive")
-  with storage.write_aside(path) as partial:
-    parquet.write_table(table, partial)
+  with storage.write_aside(path) as partial, open(partial, "wb") as file:
+    parquet.write_table(table, file)  # The path may be no text.
 
 
 def cell(value: float | None, interval: list[float | None]) -> str:

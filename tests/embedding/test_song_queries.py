@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 import pytest
+import soundfile
 
 from pcl_jax import embed
 from pcl_jax import similar
@@ -205,6 +206,15 @@ def test_a_playlist_of_another_machine_is_continued(of_data_set, tmp_path):
   assert "2 entries, 1 songs of the table" in about
 
 
+def test_a_playlist_of_another_machine_is_found_in_a_flat_folder(
+  table, tmp_path
+):
+  file = tmp_path / "mine.m3u"
+  file.write_text("D:\\Audio\\Mine\\7.mp3\nD:\\Audio\\Mine\\ghost.mp3\n")
+  _, about = _complete(table, file, 2)
+  assert "2 entries, 1 songs of the table" in about
+
+
 def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
   path, tmp_path, capsys
 ):
@@ -299,6 +309,18 @@ def test_an_audio_file_is_nearest_to_its_own_copy(embedded, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert "query: 4.wav, in the table" in printed
   assert printed.count("4.wav") == 1
+
+
+def test_a_silent_file_is_a_query_only_where_that_is_asked_for(
+  embedded, tmp_path
+):
+  silence = tmp_path / "silence.wav"
+  soundfile.write(silence, np.zeros(6 * 16_000), 16_000)
+  flags = [f"--embeddings={embedded / 'music.parquet'}", "-k=2"]
+  flags.append(f"--query={silence}")
+  with pytest.raises(errors.InputError, match="silen"):
+    similar.main(flags)
+  similar.main([*flags, "--keep_silent"])
 
 
 def test_a_query_of_another_encoder_is_refused(embedded, tmp_path):

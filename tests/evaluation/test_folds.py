@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import types
 
@@ -236,6 +237,43 @@ def test_a_look_up_that_some_folds_lack_is_pooled_over_the_others():
       k: (one["precision_at_5"], one["queries"]) for k, one in pooled.items()
     }
     assert found == {"artist": (0.4, 90), "genre": (0.6, 20)}
+
+
+def test_lists_of_different_lengths_are_not_pooled():
+  given = [
+    (i, {"settings": {"neighbours": k}, "metrics": {"recall": 0.5}})
+    for i, k in enumerate((100, 20, 100))
+  ]
+  found, items = folds._pool_row(given, [], {})
+  assert "(20, 100)" in found["not_given"] and not items
+  assert found["not_given"].endswith("give --neighbours=20")
+
+
+def test_validation_songs_of_folds_are_not_pooled(divided, capsys):
+  with pytest.raises(SystemExit):
+    evaluate.main(
+      [f"--embeddings={divided / 'table.parquet'}", "--folds",
+       f"--data={divided / 'data-folds'}", "--split=validation"]
+    )  # fmt: skip
+  assert "leave out --split" in capsys.readouterr().err
+
+
+def test_a_table_of_any_name_has_results_of_each_fold(divided, tmp_path):
+  table = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+  shutil.copyfile(divided / "table.parquet", table)
+  evaluate.main(
+    [f"--embeddings={table}", f"--data={divided / 'data-folds'}", "--folds",
+     "--tasks=artist,collapse"]
+  )  # fmt: skip
+  folder = report.folder_of(table)
+  for number in range(FOLDS):
+    one = storage.read_json(folder / str(number) / report.FILE_NAME)
+    assert (
+      "effective_rank" in one["tasks"]["collapse"][one["trained"]]["metrics"]
+    )
+  whole = storage.read_json(folder / report.FILE_NAME)
+  assert whole["trained"] == "caf\\xe9"
+  evaluate.main(["--compare", str(table), str(table), "--tasks=artist"])
 
 
 def test_a_song_that_two_folds_ask_for_is_refused(divided):

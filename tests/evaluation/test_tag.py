@@ -62,9 +62,10 @@ def made(tmp_path_factory):
     yield encoder, root
 
 
-def _table(path, digest: str):
+def _table(path, digest: str, layer: str = "features"):
   about = {
     "format_version": embedding_table.FORMAT_VERSION,
+    "layer": layer,
     "per_patch": False,
     "weights_sha256": digest,
     "step": 9,
@@ -142,6 +143,14 @@ def test_embeddings_of_another_encoder_are_refused(made, tmp_path):
   _, root = made
   _table(tmp_path / "music.parquet", "0" * 64)
   with pytest.raises(errors.InputError, match="two different encoders"):
+    song_tags.apply(root / "probe.npz", tmp_path / "music.parquet")
+
+
+def test_embeddings_of_another_layer_are_refused(made, tmp_path):
+  encoder, root = made
+  digest = embedding_table.weights_digest(encoder)
+  _table(tmp_path / "music.parquet", digest, layer="projection")
+  with pytest.raises(errors.InputError, match="the layer projection, and prob"):
     song_tags.apply(root / "probe.npz", tmp_path / "music.parquet")
 
 

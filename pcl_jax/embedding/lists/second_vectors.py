@@ -46,6 +46,17 @@ def _real_paths(paths: Iterable[str], roots: Iterable[str]) -> list[str]:
   return list(map(follow, paths))
 
 
+def _place_of(path: str, roots: Iterable[str]) -> str:
+  """Returns where in the folder of its library a song lies; empty if nowhere.
+
+  A table without paths has none.
+  """
+  for root in roots:
+    if path.startswith(os.path.join(root, "")):
+      return os.path.relpath(path, root)
+  return ""
+
+
 def of_playlists(
   table: song_table.Table, folder: pathlib.Path, share: float
 ) -> SecondVectors:
@@ -53,7 +64,8 @@ def of_playlists(
 
   A song of the table is that of the data set with its path, where a folder that
   is a link counts as the one it leads to; or, where the table was made of the
-  data set, with its id. Songs that no playlist was learned from have no vector.
+  data set, with its id and its place in the folder. Songs that no playlist was
+  learned from have no vector.
 
   Raises:
     InputError: the share is none, or the data set has no such vectors, or none
@@ -81,12 +93,18 @@ def of_playlists(
     path: rows[number]
     for path, number in zip(_real_paths(theirs, roots), numbers, strict=True)
   }
-  by_id = {str(number): row for number, row in rows.items()}
+  # Songs without a file are told by their ids; own libraries all count from 0,
+  # so that their songs, once moved, must have the same place in them, too.
+  by_id = {
+    (str(number), _place_of(paths.get(number, ""), roots)): row
+    for number, row in rows.items()
+  }
   ours = _real_paths(table.paths, table.about["roots"])
+  places = [_place_of(path, table.about["roots"]) for path in table.paths]
   unit = np.zeros((len(table.ids), factors.shape[1]), np.float32)
   found = [
-    by_path.get(path, by_id.get(name))
-    for path, name in zip(ours, table.ids, strict=True)
+    by_path.get(path, by_id.get((name, place)))
+    for path, name, place in zip(ours, table.ids, places, strict=True)
   ]
   known = np.flatnonzero([one is not None for one in found])
   if not len(known):

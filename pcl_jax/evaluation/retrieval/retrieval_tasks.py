@@ -219,7 +219,7 @@ class Hubs(task_base.Task):
 
 def _list_length(candidates: int, asked: int) -> int:
   """Returns a length of lists that leaves most candidates out."""
-  if asked < candidates:
+  if 2 * asked <= candidates:
     return asked
   shorter = [length for length in _LENGTHS if 2 * length <= candidates]
   if not shorter:
@@ -234,8 +234,8 @@ def _on_length(candidates: int, asked: int, k: int) -> tuple[str, ...]:
   if k == asked:
     return ()
   return (
-    f"lists of {asked} are undefined: there are {candidates} candidates, all "
-    f"of which each list would hold; these are lists of {k} (--neighbours)",
+    f"lists of {asked} would hold most of the {candidates} candidates, so "
+    f"these are lists of {k} (--neighbours)",
   )
 
 

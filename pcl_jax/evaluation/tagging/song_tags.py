@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
+from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data.splits import learned_songs
 from pcl_jax.embedding import encoder_loading
@@ -18,6 +19,8 @@ from pcl_jax.evaluation import task_base
 from pcl_jax.evaluation.tagging import melon_50
 from pcl_jax.evaluation.tagging import probe_file
 from pcl_jax.evaluation.tagging import probes
+
+_LAYER = "features"  # Of the encoder, that probes are trained on.
 
 
 def train(
@@ -69,11 +72,16 @@ def apply(
     The table, the probe, and the probabilities, float32 [songs, tags].
 
   Raises:
-    InputError: a file cannot be read, or the encoders differ.
+    InputError: a file cannot be read, or the encoders or layers differ.
   """
   trained = probe_file.load(probe)
   table = song_table.read_table(embeddings)
-  ours = trained.settings.get("encoder")
+  ours, layer = trained.settings.get("encoder"), table.about.get("layer")
+  if layer not in (None, _LAYER):
+    raise errors.InputError(
+      f"{embeddings} has the layer {layer}, and probes are trained on the "
+      f"layer {_LAYER}: embed the songs with --layer={_LAYER}."
+    )
   if ours is not None:
     embedding_table.check_same_encoder(
       ours, str(probe), table.about, str(embeddings)

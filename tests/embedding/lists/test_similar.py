@@ -13,6 +13,7 @@ from pcl_jax.common import errors
 from pcl_jax.common import storage
 from pcl_jax.data import song_store
 from pcl_jax.data import vector_sources
+from pcl_jax.embedding.lists import second_vectors
 from pcl_jax.embedding.tables import song_table
 from pcl_jax.library import playlist_files
 from tests.support.tiny import tiny_data
@@ -145,6 +146,26 @@ def test_playlists_vectors_are_blended(path, tmp_path, capsys):
     similar.main([*flags, "--query=50.mp3"])
   with pytest.raises(errors.InputError, match="blend is 2"):
     similar.main([*flags, "--query=0.mp3", "--blend=2"])
+
+
+def test_vectors_of_another_library_with_the_same_ids_are_not_blended(
+  table, tmp_path
+):
+  data = tmp_path / "data"
+  known = _playlist_data(data, "/music")
+  ids = list(map(str, tiny_data.tiny_catalogue().song_ids.tolist()))
+
+  def moved(place):  # As embed --data makes them.
+    paths = [place.format(i) for i in range(60)]
+    roots = {"roots": [os.path.dirname(place)]}
+    return dataclasses.replace(
+      table, ids=ids, paths=paths, about=table.about | roots
+    )
+
+  with pytest.raises(errors.InputError, match="none of the songs of"):
+    second_vectors.of_playlists(moved("/jazz/b{}.mp3"), data, 0.5)
+  found = second_vectors.of_playlists(moved("/moved/{}.mp3"), data, 0.5)
+  assert found.count() == len(known)
 
 
 def test_playlists_vectors_of_a_folder_that_is_a_link_are_blended(

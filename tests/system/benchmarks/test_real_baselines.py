@@ -12,8 +12,9 @@ from benchmarks.real_music import kept_results
 from benchmarks.real_music import real_baselines
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
-from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
+from pcl_jax.data import song_store
+from tests.support.tiny import tiny_data
 
 
 def test_the_pitch_class_of_a_tone_is_known_at_any_octave():
@@ -109,9 +110,13 @@ def test_what_was_begun_for_as_many_other_songs_is_refused(
     real_baselines.make(folds[0].directory, tmp_path)
   other = tmp_path / "other"
   shutil.copytree(folds[0].directory, other)
-  made = catalogues.load(other)
-  made.albums[:] = made.albums[::-1].copy()
-  made.save(other)
-  assert len(dataset.DataSet(other).store) == len(folds[0].store)
+  shutil.rmtree(other / song_store.FILE_NAME)
+  made = folds[0].catalogue
+  tiny_data.tiny_store(other / song_store.FILE_NAME, made, 64)
   with pytest.raises(errors.InputError, match="made.begun is of other songs"):
     real_baselines.make(other, tmp_path)
+  # Nor are finished vectors taken for those of other songs.
+  real_baselines.make(folds[0].directory, tmp_path)
+  assert kept_results.of_statistics(folds, tmp_path)
+  with pytest.raises(errors.InputError, match="MFCC.npy .* is of other data"):
+    kept_results.of_statistics([dataset.DataSet(other)], tmp_path)

@@ -208,8 +208,7 @@ def test_a_task_without_queries_has_no_table(folds, tmp_path):
   ]
   rows = row_values.rows_of(kept_results.Kept(64, 16, 2, found), range(2))
   groups = dict.fromkeys(real_scores.PROTOCOLS)
-  rng = np.random.default_rng(0)
-  lines = real_table._task_table(rows, "genre", rng, groups)
+  lines = real_table._task_table(rows, "genre", groups)
   assert lines == [
     "genre: no song shares it with another, so there is no table.", ""
   ]  # fmt: skip
