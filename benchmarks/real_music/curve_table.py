@@ -40,16 +40,21 @@ def _values_of(seeds: dict, task: str) -> Float[np.ndarray, "seeds queries"]:
   )
 
 
-def lines_of(kept: Sequence[kept_results.Kept], draw: str) -> list[str]:
+def lines_of(
+  kept: kept_results.Kept, beside: Sequence[kept_results.Kept], draw: str
+) -> list[str]:
   """Returns the table of trainings that have the same queries.
 
   Args:
-    kept: results; of the first are the untrained networks that all rows are
-      compared with, where it has some.
+    kept: results; its untrained networks are what all rows are compared with,
+      where it has some.
+    beside: results of other sizes; the table has the recipes that are in them.
     draw: what a resample draws, of `row_values.DRAWN`.
   """
-  rows = dict(sorted(_rows_of(kept).items()))
-  untrained = row_values.rows_of(kept[0], range(kept[0].folds)).get(_UNTRAINED)
+  recipes = {run.row for one in beside for run in one.runs}
+  found = sorted(_rows_of([kept, *beside]).items())
+  rows = {row: seeds for row, seeds in found if row[0] in recipes}
+  untrained = row_values.rows_of(kept, range(kept.folds)).get(_UNTRAINED)
   head = list(_HEAD)
   cells = {
     row: [row[0], f"{row[1]}", f"{row[2]}", f"{row[3]:,}", f"{row[4]:.1f}"]
@@ -57,7 +62,7 @@ def lines_of(kept: Sequence[kept_results.Kept], draw: str) -> list[str]:
     for row, seeds in rows.items()
   }
   for task in _TASKS:
-    groups = row_values.groups_of(kept[0], draw, task, range(kept[0].folds))
+    groups = row_values.groups_of(kept, draw, task, range(kept.folds))
     groups = groups[real_scores.RETRIEVAL]
     values = {row: _values_of(seeds, task) for row, seeds in rows.items()}
     if untrained:

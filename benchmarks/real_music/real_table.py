@@ -107,7 +107,9 @@ def of_folders(
   if beside:
     for one in beside:
       kept_results.check_same_queries(folder, one)
-    lines += curve_table.lines_of([kept, *map(kept_results.read, beside)], draw)
+    lines += curve_table.lines_of(
+      kept, list(map(kept_results.read, beside)), draw
+    )
   return "\n".join(lines).rstrip()
 
 

@@ -110,11 +110,14 @@ def test_the_tables_rank_what_was_trained_beside_baselines(folds, tmp_path):
   head, _, first, *_ = table[table.index("| album, 64") :].splitlines()
   assert head.endswith("| to untrained, average precision |")
   assert first.count("| **+0.") == 2
-  table = "\n".join(curve_table.lines_of([kept_results.read(kept)], "queries"))
+  read = kept_results.read(kept)
+  few = [run for run in read.runs if run.row == "album"]
+  beside = dataclasses.replace(read, runs=few)
+  table = "\n".join(curve_table.lines_of(read, [beside], "queries"))
   head, _, first, *_ = table.splitlines()
   assert head.count(" | to untrained") == 2
   assert first.startswith("| album | 4 |") and first.count("| **+0.") == 2
-  assert "| untrained |" not in table
+  assert "| untrained |" not in table and "ss+augmented" not in table
   with pytest.raises(errors.InputError, match="has no queries.json"):
     real_table.of_folders(tmp_path / "nothing")
 
@@ -178,7 +181,7 @@ def test_sizes_and_hours_are_those_of_the_seeds_in_the_tables():
     "4 trainings on a device: 1.0 to 2.0 hours, 20 steps of 8 pairs, ResNet-18 "
     "of width 4, or 30 steps of 8 pairs, ResNet-18 of width 4."
   )
-  table = "\n".join(curve_table.lines_of([kept], "queries"))
+  table = "\n".join(curve_table.lines_of(kept, [kept], "queries"))
   assert "| ss | 4 | 8 | 20 | 1.5 | 1 |" in table
 
 
