@@ -49,7 +49,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   None,
   "Train as one of several processes; default if Slurm, Open MPI or GKE has "
-  "started several, or a coordinator is given.",
+  "started several, or one of the flags below is given.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "HOST:PORT of process 0, if no cluster tells it."
@@ -176,11 +176,13 @@ def main(argv: Sequence[str]) -> None:
   def start() -> None:
     nonlocal code
     config_check.check_values(_CONFIG.value)  # Before minutes go into a sample.
-    distributed = _DISTRIBUTED.value
-    if distributed is None:
-      distributed = _COORDINATOR.value is not None or hosts.are_expected()
-    if distributed:
-      hosts.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    others = {
+      "coordinator": _COORDINATOR.value,
+      "num_processes": _NUM_PROCESSES.value,
+      "process_id": _PROCESS_ID.value,
+    }
+    if hosts.are_asked_for(_DISTRIBUTED.value, **others):
+      hosts.connect(**others)
     jax_setup.start()
     data = _CONFIG.value.data
     hosts.await_first(

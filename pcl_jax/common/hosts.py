@@ -47,6 +47,25 @@ def are_expected(environment: Mapping[str, str] = os.environ) -> bool:
   )
 
 
+def are_asked_for(distributed: bool | None, **given: str | int | None) -> bool:
+  """Tells whether a process is to join others.
+
+  Args:
+    distributed: what --distributed says; None where it is not given.
+    **given: values of the flags that tell of the others, by name.
+
+  Raises:
+    InputError: flags tell of other processes, and --nodistributed of none.
+  """
+  names = [name for name, value in given.items() if value is not None]
+  if distributed is False and names:
+    raise errors.InputError(
+      f"--{names[0]}={given[names[0]]} tells of other processes, and "
+      "--nodistributed of none: leave one of them out."
+    )
+  return distributed or bool(names) or are_expected()
+
+
 def connect(
   coordinator: str | None = None,
   num_processes: int | None = None,

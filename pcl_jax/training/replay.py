@@ -62,14 +62,17 @@ def replay(
   asked = _read(file_names.path(file))
   run = setup.build(config, jax.devices()[: asked["devices"]])
   state, progress = _restore_before(run, workdir, asked["step"], allow_change)
+  other = errors.InputError(
+    f"--replay={file} has other songs than step {asked['step']} of this config "
+    "and data set. Give the command line of the run that wrote it."
+  )
+  if not _is_planned(run, asked):  # Before the steps up to it are trained.
+    raise other
   state, batch, plan = _train_up_to(run, state, progress, asked["step"])
   place = progress.step_in_epoch
   songs = run.batches.data.store.song_ids[plan.songs[place]].tolist()
   if [songs, plan.starts[place].tolist()] != [asked["songs"], asked["starts"]]:
-    raise errors.InputError(
-      f"--replay={file} has other songs than step {asked['step']} of this "
-      "config and data set. Give the command line of the run that wrote it."
-    )
+    raise other
   lines = [
     f"step {asked['step']}, epoch {progress.epoch}: {len(asked['songs'])} "
     "patches, with the weights that the run had"
@@ -93,6 +96,18 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     ) from error
 
 
+def _is_planned(run: setup.Setup, asked: dict[str, Any]) -> bool:
+  """Returns whether the epoch of a batch on file has such a batch."""
+  if asked.get("epoch") is None:
+    return True
+  plan = run.batches.plan_epoch(asked["epoch"])
+  songs = run.batches.data.store.song_ids[plan.songs]
+  ours = np.stack([songs, plan.starts], axis=1).reshape(len(plan), -1)
+  theirs = np.ravel([asked["songs"], asked["starts"]])
+  same_length = ours.shape[1] == theirs.size
+  return same_length and bool((ours == theirs).all(axis=1).any())
+
+
 def _restore_before(
   run: setup.Setup,
   workdir: str | os.PathLike[str],
@@ -104,6 +119,10 @@ def _restore_before(
   files = checkpoint_files.CheckpointFiles(workdir)
   before = [one for one in files.steps() if one < step]
   if not before:
+    latest = files.latest()
+    if latest is not None:  # Its weights are not taken, but its config tells.
+      meta = restore.read_meta(files, latest)
+      resuming.progress_of(meta, run.meta, allow_change)
     console.say("no checkpoint before the step is kept: training from step 0")
     return _beginning(run, files), run_progress.Progress()
   meta = restore.read_meta(files, max(before))

@@ -179,9 +179,10 @@ def test_a_replay_goes_on_with_what_the_run_was_allowed_to_change(
   assert line.startswith("step 3, epoch 0")
 
 
-def test_a_replay_of_another_run_is_refused(
-  data_dir, skipping, config, tmp_path
+def test_a_replay_of_another_run_is_refused_before_it_trains(
+  skipping, config, tmp_path, monkeypatch
 ):
+  monkeypatch.setattr(replay, "_train_up_to", lambda *_: 1 / 0)
   file = tmp_path / "5.json"
   found = json.loads((skipping / nonfinite.FOLDER / "5.json").read_text())
   file.write_text(json.dumps(found | {"starts": found["starts"][::-1]}))
