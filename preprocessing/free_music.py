@@ -62,9 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   library_settings.check_packages()
   jax_setup.start()
   with locks.hold(args.out, parser.prog):
-    known = music_tree.gather(
-      packages, source, args.out, allow_partial=args.allow_partial
-    )
+    known = {}
+
+    def fill() -> None:
+      known.update(
+        music_tree.gather(
+          packages, source, args.out, allow_partial=args.allow_partial
+        )
+      )
+
     report = library_build.build_library(
       args.out / music_tree.AUDIO,
       args.out,
@@ -74,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       artist_folder="none",
       album_folder="1",
       albums_as_playlists=True,
+      fill=fill,
     )
   print(library_report.summary(report, args.out))
   print(f"licences of {len(known)} packages: {args.out / music_tree.LICENCES}")

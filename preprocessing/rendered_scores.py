@@ -64,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   library_settings.check_packages()
   jax_setup.start()
   with locks.hold(args.out, parser.prog):
-    made = rendering.render_all(
-      scores,
-      corpus,
-      args.out,
-      soundfont,
-      seed=args.seed,
-      processes=processes,
-    )
+    made = {}
+
+    def fill() -> None:
+      how = {"seed": args.seed, "processes": processes}
+      made.update(
+        rendering.render_all(scores, corpus, args.out, soundfont, **how)
+      )
+
     report = library_build.build_library(
       args.out / rendering.AUDIO,
       args.out,
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       split_by=args.split_by,
       artist_folder="none",
       albums_as_playlists=True,
+      fill=fill,
     )
   print(rendering.summary(made, args.out / rendering.RECORD))
   print(library_report.summary(report, args.out))

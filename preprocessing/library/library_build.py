@@ -1,6 +1,6 @@
 """Makes a data set of a folder of audio files and playlists, or updates it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import os
 import pathlib
@@ -12,8 +12,6 @@ from pcl_jax.audio import channel_mix
 from pcl_jax.audio import melspectrogram
 from pcl_jax.common import errors
 from pcl_jax.common import storage
-from pcl_jax.data import catalogues
-from pcl_jax.data import dataset
 from pcl_jax.data import song_store
 from pcl_jax.data.splits import stratify
 from pcl_jax.library import audio_tags
@@ -24,14 +22,12 @@ from preprocessing.library import library_meta
 from preprocessing.library import library_report
 from preprocessing.library import library_settings
 from preprocessing.library import library_store
+from preprocessing.library import library_vectors
 from preprocessing.library import recognition
 from preprocessing.library import song_records
 from preprocessing.library import staging
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import melon_meta
-from preprocessing.vectors import genre_words
-from preprocessing.vectors import playlist_factors
-from preprocessing.vectors import vector_files
 
 
 def _check_kind(data_dir: pathlib.Path) -> None:
@@ -156,41 +152,6 @@ def _read_names(
   return tags
 
 
-def _make_vectors(
-  data_dir: pathlib.Path,
-  made: catalogues.Catalogue,
-  settings: dict[str, Any],
-) -> dict[str, str]:
-  """Makes the vectors there is data for; returns strategy -> what it lacks."""
-  lacking, how = {}, {"seed": settings["seed"], "force": True}
-  # The quick vectors first; the others go on from an interrupted run's state.
-  # Finished vectors are made again: nothing was trained with them.
-  try:
-    dims = settings["genre_dims"]
-    genre_words.make_genre_vectors(data_dir, dims=dims, **how)
-  except vector_files.NothingToLearn:
-    lacking["CM and Hybrid with genre_w2v"] = "genre tags"
-  try:
-    dims = settings["dims"]
-    playlist_factors.make_playlist_vectors(data_dir, dims=dims, **how)
-  except vector_files.NothingToLearn:
-    lacking["CM and Hybrid with cf"] = "playlists"
-  if min(np.bincount(made.split[made.split >= 0], minlength=3)[:2]) < 2:
-    lacking[library_report.ANY] = (
-      "two songs for training and two for validation: add songs, or give a "
-      "larger --validation_share with --force"
-    )
-  in_training = made.split == catalogues.TRAIN
-  for method in catalogues.PAIR_METHODS:
-    lists = made.pair_lists(method)
-    songs = lists.list_index()[in_training[lists.values]]
-    if (np.bincount(songs, minlength=1) > 1).sum() < 2:
-      lacking[library_report.of_pairs(method)] = (
-        f"two {dataset.NEEDS[method][0]} with two training songs or more each"
-      )
-  return lacking
-
-
 @dataclasses.dataclass(frozen=True)
 class _Plan:
   """How a data set is made: with which settings, and what stays."""
@@ -275,7 +236,7 @@ def _make(
   except stratify.TooFewSongs as error:
     why = library_report.left_out(report, folder)
     raise errors.InputError(" ".join([str(error), *why])) from error
-  report["unavailable"] = _make_vectors(folder, made, settings)
+  report["unavailable"] = library_vectors.make(folder, made, settings)
   report["passed_over"] = files.passed_over()
   storage.write_json(folder / library_report.REPORT, report)
   return report
@@ -331,6 +292,7 @@ def build_library(
   seed: int | None = None,
   split_by: str | None = None,
   albums_as_playlists: bool | None = None,
+  fill: Callable[[], None] | None = None,
   **names: str | None,
 ) -> dict[str, Any]:
   """Makes, continues or updates the data set of a library.
@@ -357,6 +319,7 @@ def build_library(
       decoded.
     channels: what is taken of several, one of `channel_mix.CHOICES`.
     albums_as_playlists: makes a playlist of each album of two songs or more.
+    fill: makes the folder of audio, once the output was found fit for it.
     **names: fields of `credits.Rules`: how artists, albums and genres are taken
       from tags and folders.
 
@@ -368,10 +331,6 @@ def build_library(
       taken or was made with other settings, or a setting is bad.
   """
   library_settings.check_packages()
-  if not audio_dir.is_dir():
-    raise errors.InputError(
-      f"{audio_dir} is not a folder: give the folder of your music as --audio."
-    )
   some = channel_mix.MEAN if channels is None else channels
   window = library_store.Window(from_s, to_s, min_s or 0.0, some)
   library_settings.check_window(window)
@@ -393,5 +352,12 @@ def build_library(
     "albums_as_playlists": albums_as_playlists,
     **names,
   }
+  if fill is not None:
+    _plan(audio_dir, data_dir, asked, _read_report(data_dir), force=force)
+    fill()
+  if not audio_dir.is_dir():
+    raise errors.InputError(
+      f"{audio_dir} is not a folder: give the folder of your music as --audio."
+    )
   threads = threads or decoding.default_threads()
   return _update(audio_dir, data_dir, asked, force=force, threads=threads)

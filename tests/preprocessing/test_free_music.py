@@ -5,6 +5,7 @@ import pytest
 from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from preprocessing import free_music
+from preprocessing.free_packages import music_tree
 from preprocessing.library import library_settings
 from preprocessing.vectors import playlist_factors
 from tests.support.tiny import tiny_library
@@ -40,8 +41,13 @@ def test_packages_become_a_data_set(tmp_path, monkeypatch, capsys):
   free_music.main(flags)
   assert "nothing to do" in capsys.readouterr().out
   # Another split is refused with the remedy, and made by it.
-  with pytest.raises(errors.InputError, match="split_by.*with --force"):
-    free_music.main([*flags, "--split_by=album"])
+  with monkeypatch.context() as patch:  # Before anything is downloaded.
+    patch.setattr(music_tree, "gather", lambda *_, **__: 1 / 0)
+    with pytest.raises(errors.InputError, match="split_by.*with --force"):
+      free_music.main([*flags, "--split_by=album"])
+    (tmp_path / "sample" / "songs.lmdb").mkdir(parents=True)
+    with pytest.raises(errors.InputError, match="not made of audio files"):
+      free_music.main([f"--out={tmp_path / 'sample'}", *flags[1:]])
   free_music.main([*flags, "--split_by=album", "--force"])
   data = catalogues.load(tmp_path / "data")
   for album in set(data.albums.tolist()):

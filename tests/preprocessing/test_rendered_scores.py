@@ -1,8 +1,10 @@
 """Tests of preprocessing.rendered_scores: scores become a data set."""
 
 import numpy as np
+import pytest
 import soundfile
 
+from pcl_jax.common import errors
 from pcl_jax.data import catalogues
 from preprocessing import rendered_scores
 from preprocessing.library import library_settings
@@ -46,3 +48,7 @@ def test_scores_become_a_data_set(tmp_path, monkeypatch, capsys):
   assert artists == {"composer0", "composer1", "composer2"}
   assert len({one["album_name"] for one in meta}) == 6
   assert len(meta) == 20 and len(catalogues.load(data).playlists) == 6
+  with monkeypatch.context() as patch:  # Before an hour of rendering.
+    patch.setattr(rendering, "render_all", lambda *_, **__: 1 / 0)
+    with pytest.raises(errors.InputError, match="split_by.*with --force"):
+      rendered_scores.main([*flags, "--split_by=album"])
