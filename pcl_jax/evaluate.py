@@ -115,11 +115,29 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
       "--folds puts test songs together, each of which is in one fold; "
       "validation songs may be in several, so leave out --split"
     )
+  _refuse_unused(parser, flags)
   if flags.name is not None and not flags.embeddings:
     parser.error("--name is the name of --embeddings; a run has its own")
   flags.tagging = [one for one in flags.tagging.split(",") if one.strip()]
   flags.split = catalogues.SPLIT_NAMES.index(flags.split)
   return flags
+
+
+def _refuse_unused(
+  parser: argparse.ArgumentParser, flags: argparse.Namespace
+) -> None:
+  """Refuses flags that would do nothing beside others."""
+  used, unused = "--embeddings", ["checkpoint"] if flags.embeddings else []
+  if flags.compare:
+    used = "--compare, which reads results that are there"
+    unused = [
+      name
+      for name in vars(flags)
+      if name not in ("compare", "tasks", "tagging", "name", "folds")
+    ]
+  for name in unused:
+    if getattr(flags, name) != parser.get_default(name):
+      parser.error(f"--{name} does nothing with {used}: leave it out")
 
 
 def _compare(flags: argparse.Namespace) -> None:

@@ -107,6 +107,13 @@ def _told_of_file(
   return told
 
 
+def _told_of_license(flags: argparse.Namespace) -> list[str]:
+  """Returns what is said of a file that keeps no licence."""
+  if flags.license == model_card.NO_LICENSE:
+    return []
+  return ["the file has no place for --license; say it beside the file"]
+
+
 def _write_torch(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
@@ -114,7 +121,7 @@ def _write_torch(
     flags.out, encoder, license=flags.license, force=flags.force
   )
   if flags.out.is_file():
-    return _told_of_file(encoder, flags)
+    return _told_of_file(encoder, flags) + _told_of_license(flags)
   return _told(encoder, flags, reason)
 
 
@@ -129,10 +136,7 @@ def _write_stablehlo(
   encoder: song_encoder.SongEncoder, flags: argparse.Namespace
 ) -> list[str]:
   stablehlo_files.write(flags.out, encoder, force=flags.force)
-  told = _told_of_file(encoder, flags)
-  if flags.license != model_card.NO_LICENSE:
-    told.append("the file has no place for --license; say it beside the file")
-  return told
+  return _told_of_file(encoder, flags) + _told_of_license(flags)
 
 
 _FORMATS = {
@@ -174,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = parser.parse_args(argv)
   jax_setup.start()
   _check_suffix(flags.out, flags.format)
+  model_card.check_license(flags.license)
   form = _FORMATS[flags.format]
   form.check_out(flags.out, force=flags.force)
   encoder = encoder_loading.load(flags.workdir, flags.checkpoint)

@@ -61,6 +61,14 @@ def load_network(
   return restore.load_encoder(workdir, which)
 
 
+def recorded(workdir: str | os.PathLike[str], which: str) -> str:
+  """Returns which checkpoint tables and results say they are of.
+
+  A bundle has one encoder, whichever was asked for.
+  """
+  return "best" if checkpoint_files.is_bundle(workdir) else which
+
+
 @jax_setup.in_own_types
 def load(
   workdir: str | os.PathLike[str] | None = None,
@@ -101,6 +109,7 @@ def load(
     verify=verify,
     batch_patches=song_encoder.checked_batch(batch_patches),
   )
+  which = recorded(workdir, which)
   about = embedding_table.provenance(network, meta, workdir)
   if place is not None:
     about["workdir"] = place

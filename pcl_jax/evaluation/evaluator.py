@@ -230,7 +230,10 @@ def evaluate(
     rows=representations.representations(encoder, meta, data),
     learned=learned,
     seed=meta["config"]["seed"],
-    about={"checkpoint": which, "step": meta["progress"]["step"]},
+    about={
+      "checkpoint": encoder_loading.recorded(workdir, which),
+      "step": meta["progress"]["step"],
+    },
     checks=lambda: leakage.check(meta, data, learned),
     certificate=lambda: provenance.make(encoder, meta, data),
   )

@@ -49,6 +49,18 @@ def test_what_comes_with_the_package_is_loaded_where_no_place_is_given(box):
   )
 
 
+def test_a_bundle_has_one_encoder_whichever_is_asked_for(box):
+  assert pcl_jax.load(box, "latest").about == pcl_jax.load(box).about
+
+
+def test_a_licence_that_is_none_is_refused_before_anything_is_loaded(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(encoder_loading, "load", lambda *_: 1 / 0)
+  with pytest.raises(errors.InputError, match="CC BY 4.0"):
+    export.main([f"--out={tmp_path / 'copy'}", "--license=CC BY 4.0"])
+
+
 def test_music_is_embedded_searched_and_exported_without_a_workdir(
   box, tmp_path, capsys
 ):

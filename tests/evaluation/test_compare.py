@@ -64,6 +64,23 @@ def test_runs_are_compared_over_the_items_that_both_have(tmp_path, capsys):
   assert f"{2 * found.p:.4f}" in printed  # Corrected for two tests.
 
 
+@pytest.mark.parametrize(
+  "flags",
+  [
+    ["--compare", "a", "b", "--split=validation"],
+    ["--compare", "a", "b", "--data=d"],
+    ["--compare", "a", "b", "--baselines"],
+    ["--compare", "a", "b", "--checkpoint=latest"],
+    ["--embeddings=t", "--data=d", "--checkpoint=latest"],
+  ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags, capsys):
+  with pytest.raises(SystemExit):
+    evaluate.main(flags)
+  name = flags[-1].partition("=")[0]
+  assert f"{name} does nothing with {flags[0][:5]}" in capsys.readouterr().err
+
+
 def test_undefined_items_of_either_run_are_no_pairs(tmp_path):
   first = _values()
   second = first + 0.2

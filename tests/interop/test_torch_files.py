@@ -43,7 +43,10 @@ def test_there_and_back_every_bit_stays(drawn, tmp_path, capsys):
   bundle, back = tmp_path / "bundle", tmp_path / "b.safetensors"
   import_weights.main([f"--torch={file}", f"--out={bundle}"])
   assert "sc_cnn of width 8" in capsys.readouterr().out
-  export.main([f"--workdir={bundle}", f"--out={back}", "--format=torch"])
+  flags = [f"--workdir={bundle}", f"--out={back}", "--format=torch"]
+  capsys.readouterr()
+  export.main([*flags, "--license=mit"])
+  assert "has no place for --license" in capsys.readouterr().out
   found = safetensors.numpy.load_file(back)
   assert found.keys() == drawn.keys()
   for name, array in found.items():
@@ -53,7 +56,7 @@ def test_there_and_back_every_bit_stays(drawn, tmp_path, capsys):
   origin = json.loads((bundle / bundle_files.CONFIG).read_text())["origin"]
   assert (origin["strategy"], origin["data"]["songs"]) == ("unknown", None)
   with pytest.raises(pcl_jax.InputError, match="b.safetensors exists: .*force"):
-    export.main([f"--workdir={bundle}", f"--out={back}", "--format=torch"])
+    export.main(flags)
 
 
 @pytest.mark.parametrize("name", ["resnet", "sc_cnn"])
