@@ -31,6 +31,7 @@ import numpy as np
 
 from pcl_jax.common import command_line
 from pcl_jax.common import errors
+from pcl_jax.common import extras
 from pcl_jax.common import file_names
 from pcl_jax.common import jax_setup
 from pcl_jax.common import locks
@@ -131,6 +132,10 @@ def make(
       f"{out} exists: give another --out, or remove these folds."
     )
   data = dataset.DataSet(data_dir)
+  needed = ["iterstrat"]
+  if (data.directory / dataset.GENRE_VECTORS).exists():
+    needed.append("gensim")
+  extras.check("making folds", *needed)
   splits = stratify.folds(
     data.catalogue,
     folds,

@@ -18,6 +18,7 @@ from pcl_jax.common import locks
 from pcl_jax.common import programs
 from pcl_jax.data import song_store
 from pcl_jax.data.splits import song_groups
+from preprocessing.library import library_settings
 from preprocessing.melon import catalogue_maker
 from preprocessing.melon import converter
 from preprocessing.melon import melon_meta
@@ -66,6 +67,8 @@ def make(
         f"{data_dir} holds songs, and {melon_dir} does not say of which "
         "version of the sample they are. Delete that folder, or give another."
       )
+    if found is None:  # Before the minutes of synthesis.
+      library_settings.check_packages()
     sample_maker.make_sample(
       melon_dir,
       clips=True,

@@ -31,6 +31,7 @@ from pcl_jax.data import catalogues
 from pcl_jax.data import dataset
 from pcl_jax.embedding import encoder_loading
 from pcl_jax.embedding import half_precision
+from pcl_jax.embedding.bundles import bundle_files
 from pcl_jax.embedding.bundles import model_card
 from pcl_jax.evaluation import evaluator
 from pcl_jax.evaluation import report
@@ -168,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
       strict=True,
     )
   )
+  model_card.check_license(flags.license)
+  if flags.place is not None and "card" in flags.stages:
+    bundle_files.check_free(flags.place, force=True)
   for stage in flags.stages:
     print(f"{stage}:", flush=True)
     if stage not in ("data", "train"):

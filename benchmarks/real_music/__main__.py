@@ -84,6 +84,20 @@ def planned(flags: argparse.Namespace) -> list[tuple]:
   return jobs
 
 
+def _check(flags: argparse.Namespace) -> None:
+  """Refuses what the last stages would refuse, before hours of training."""
+  if "baselines" in flags.stages:
+    # Needs packages that training does not.
+    from benchmarks.real_music import real_baselines
+
+    real_baselines.check(flags.bliss, flags.musicnn)
+  if "tables" in flags.stages:
+    for one in (*flags.beside, *([flags.box] if flags.box else [])):
+      kept_results.read(one)
+    if flags.write:
+      strategy_table.around_markers(flags.write)
+
+
 def _train(flags: argparse.Namespace) -> None:
   jobs = strategy_runs.unfinished(planned(flags))
   until = time.monotonic() + 60 * flags.minutes
@@ -173,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = _parse(argv)
   steps = (_train, _baselines, _read_outs, _keep, _tables)
   does = dict(zip(STAGES, steps, strict=True))
+  _check(flags)
   for stage in flags.stages:
     print(f"{stage}:", flush=True)
     does[stage](flags)

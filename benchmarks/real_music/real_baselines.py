@@ -118,6 +118,11 @@ def _of_audio(
   return found
 
 
+def check(bliss: pathlib.Path | None, wheel: pathlib.Path | None) -> None:
+  """Raises InputError where a folder or wheel is not what it should be."""
+  _of_audio(bliss, wheel)
+
+
 def _spread(patches: np.ndarray) -> np.ndarray:
   """Returns ten patches, evenly spread; all where there are fewer."""
   last = len(patches) - 1

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from pcl_jax.common import errors
+from pcl_jax.common import storage
 from pcl_jax.data import catalogues
 from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import representations
@@ -218,12 +219,11 @@ def in_markdown(
   return "\n".join(lines).rstrip()
 
 
-def write_between_markers(path: pathlib.Path, text: str) -> None:
-  """Replaces what stands between the markers of a file.
+def around_markers(path: pathlib.Path) -> tuple[str, str]:
+  """Returns what stands before and after the markers of a file.
 
   Args:
-    path: of the file; made where it is absent.
-    text: to stand there.
+    path: of the file; one that is absent has a title before them.
 
   Raises:
     InputError: the file has not exactly one of each marker, in order.
@@ -238,6 +238,18 @@ def write_between_markers(path: pathlib.Path, text: str) -> None:
       f"{path} has no one place for the table: put the lines {BEGIN} and "
       f"{END} where it belongs, once each, or give a file that does not exist."
     )
-  partial = path.with_name(f"{path.name}.partial")
-  partial.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-  partial.replace(path)
+  return before, after
+
+
+def write_between_markers(path: pathlib.Path, text: str) -> None:
+  """Replaces what stands between the markers of a file.
+
+  Args:
+    path: of the file; made where it is absent.
+    text: to stand there.
+
+  Raises:
+    InputError: as `around_markers`.
+  """
+  before, after = around_markers(path)
+  storage.write_text(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

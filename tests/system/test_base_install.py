@@ -13,9 +13,11 @@ from pcl_jax.common import versions
 from pcl_jax.evaluation.robustness import command as robustness
 from preprocessing import free_music
 from preprocessing import rendered_scores
+from preprocessing import sample_data
 from preprocessing.free_packages import music_tree
 from preprocessing.library import decoding
 from preprocessing.library import library_build
+from preprocessing.sample import sample_maker
 from preprocessing.scores import rendering
 from preprocessing.scores import score_choice
 
@@ -85,6 +87,14 @@ def test_packages_are_not_downloaded_where_they_cannot_be_split(
   monkeypatch.setattr(music_tree, "gather", _worked)
   with pytest.raises(errors.InputError, match="iterstrat and gensim"):
     free_music.main([f"--out={tmp_path / 'data'}"])
+
+
+def test_a_sample_is_not_synthesised_where_it_cannot_be_split(
+  tmp_path, monkeypatch, base_install
+):
+  monkeypatch.setattr(sample_maker, "make_sample", _worked)
+  with pytest.raises(errors.InputError, match="iterstrat and gensim"):
+    sample_data.make(tmp_path / "data", songs=20, seconds=2.0)
 
 
 @pytest.mark.parametrize("absent", ["iterstrat", "matplotlib"])

@@ -301,6 +301,17 @@ def test_the_card_of_the_box_has_its_sources_once(folds, tmp_path):
   assert "trained on 12.3 hours" in card
 
 
+def test_a_bad_licence_or_place_is_refused_before_the_training(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(pretrained, "_train", lambda _: 1 / 0)
+  flags = [f"--out={tmp_path}", "--stages=train,card"]
+  with pytest.raises(errors.InputError, match="CC BY 4.0"):
+    pretrained.main([*flags, "--license=CC BY 4.0"])
+  with pytest.raises(errors.InputError, match="is not a bundle"):
+    pretrained.main([*flags, f"--place={tmp_path}"])
+
+
 def test_only_finished_runs_of_this_fold_become_the_box(folds, tmp_path):
   place = folds[0].directory.parent
   (tmp_path / "folds").symlink_to(place)

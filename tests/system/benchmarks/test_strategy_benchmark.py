@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks.real_music import __main__ as real_music
 from benchmarks.strategies import __main__ as strategies
 from benchmarks.strategies import strategy_runs
 from benchmarks.strategies import strategy_table
@@ -20,6 +21,7 @@ from pcl_jax.evaluation import bootstrap
 from pcl_jax.evaluation import representations
 from pcl_jax.evaluation.retrieval import precision_at_k
 from pcl_jax.training import config_check
+from preprocessing import sample_data
 from tests.support.tiny import tiny_data
 from tests.support.tiny import tiny_run
 
@@ -190,6 +192,25 @@ def test_a_file_without_one_place_for_the_table_is_left_as_it_is(
   with pytest.raises(errors.InputError, match="no one place"):
     strategy_table.write_between_markers(path, "table")
   assert path.read_text() == old
+
+
+def test_a_file_without_a_place_is_refused_before_the_runs(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "page.md"
+  path.write_text("# No markers")
+  monkeypatch.setattr(strategies, "measure", lambda _: 1 / 0)
+  monkeypatch.setattr(sample_data, "make_where_absent", lambda *_, **__: 1 / 0)
+  with pytest.raises(errors.InputError, match="no one place"):
+    strategies.main([f"--write={path}"])
+  monkeypatch.setattr(real_music, "_train", lambda _: 1 / 0)
+  flags = [f"--{name}={tmp_path}" for name in ("data", "out", "kept")]
+  with pytest.raises(errors.InputError, match="no one place"):
+    real_music.main([*flags, f"--write={path}"])
+  with pytest.raises(errors.InputError, match="has no queries.json"):
+    real_music.main([*flags, f"--box={tmp_path}"])
+  with pytest.raises(errors.InputError, match="is not musicnn's wheel"):
+    real_music.main([*flags, "--stages=train,baselines", f"--musicnn={path}"])
 
 
 def test_there_are_the_papers_strategies():
