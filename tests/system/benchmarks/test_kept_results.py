@@ -111,7 +111,8 @@ def test_the_page_has_the_tables_of_what_is_kept():
   docs = pathlib.Path(__file__).parents[3] / "docs"
   page = (docs / "real_music.md").read_text()
   results = docs / "real_music"
-  text = real_table.of_folders(results / "minutes", box=results / "box")
+  beside = [results / one for one in ("longer", "half", "quarter", "box")]
+  text = real_table.of_folders(results / "minutes", beside, results / "box")
   between = page.partition(strategy_table.BEGIN)[2]
   assert between.partition(strategy_table.END)[0].strip() == text
 
