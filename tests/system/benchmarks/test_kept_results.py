@@ -17,6 +17,8 @@ from pcl_jax.common import storage
 
 ABOUT = {"steps": 20, "training_hours": 1.5, "device": "a device"}
 
+_BESIDE = ("longer", "half", "half_longer", "quarter", "box")
+
 
 def _run(folds, seed, fold, **settings):
   """Returns a run of made-up vectors."""
@@ -111,7 +113,7 @@ def test_the_page_has_the_tables_of_what_is_kept():
   docs = pathlib.Path(__file__).parents[3] / "docs"
   page = (docs / "real_music.md").read_text()
   results = docs / "real_music"
-  beside = [results / one for one in ("longer", "half", "quarter", "box")]
+  beside = [results / one for one in _BESIDE]
   text = real_table.of_folders(results / "minutes", beside, results / "box")
   between = page.partition(strategy_table.BEGIN)[2]
   assert between.partition(strategy_table.END)[0].strip() == text
