@@ -8,8 +8,9 @@ song of one of the folds, OUT/0, OUT/1 and so on, which are data sets with the
 same songs and another split; the store is not copied. Of the other songs of a
 fold, some are for validation. All songs of an artist (or of an album, with
 --split_by=album) go to one part. Vectors of mode P and mode G are made for each
-fold if the data set has them. Train a run on each fold and evaluate them
-together, or evaluate vectors that need no training:
+fold if the data set has them and the fold's songs have playlists or genres.
+Train a run on each fold and evaluate them together, or evaluate vectors that
+need no training:
 
   for i in 0 1 2 3 4; do
     python launch.py --config=CONFIG --config.data.dir=data/mine-folds/$i \
@@ -78,8 +79,11 @@ def _make_vectors(data: dataset.DataSet, folder: pathlib.Path) -> None:
       how = {key: there[key] for key in _AS_THERE if key in there}
       try:
         make(folder, dims=int(dims), **how)
-      except vector_files.NothingToLearn as error:
-        print(f"fold {folder.name} is without {name}: {error}")
+      except vector_files.NothingToLearn:
+        print(
+          f"fold {folder.name} is without {name}: its training and validation "
+          "songs have nothing that these vectors are learned from"
+        )
 
 
 def _write(
@@ -132,10 +136,8 @@ def make(
       f"{out} exists: give another --out, or remove these folds."
     )
   data = dataset.DataSet(data_dir)
-  needed = ["iterstrat"]
   if (data.directory / dataset.GENRE_VECTORS).exists():
-    needed.append("gensim")
-  extras.check("making folds", *needed)
+    extras.check("making genre vectors of folds", "gensim")
   splits = stratify.folds(
     data.catalogue,
     folds,

@@ -95,8 +95,12 @@ def of_statistics(
   for path in sorted((out / VECTORS).glob("*.npy")):
     vectors[path.stem] = rows = np.load(path).astype(np.float32)
     about = path.with_suffix(".json")  # Earlier versions made none.
-    same = not about.exists() or storage.read_json(about) == {"songs": of}
-    if not same or len(rows) != len(songs) or not np.isfinite(rows).all():
+    if about.exists() and storage.read_json(about) != {"songs": of}:
+      raise errors.InputError(
+        f"{path} is of other songs: remove it, and --stages=baselines makes it "
+        "again."
+      )
+    if len(rows) != len(songs) or not np.isfinite(rows).all():
       raise errors.InputError(
         f"{path} has the shape {rows.shape}, and should have a finite vector "
         f"of each of {len(songs)} songs: it is of other data. Remove it, and "

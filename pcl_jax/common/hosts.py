@@ -63,7 +63,9 @@ def are_asked_for(distributed: bool | None, **given: str | int | None) -> bool:
       f"--{names[0]}={given[names[0]]} tells of other processes, and "
       "--nodistributed of none: leave one of them out."
     )
-  return distributed or bool(names) or are_expected()
+  if distributed is not None:
+    return distributed
+  return bool(names) or are_expected()
 
 
 def connect(

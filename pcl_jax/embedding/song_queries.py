@@ -314,11 +314,7 @@ def find_members(
       finder.find(folder, place) for place in entry.places for finder in finders
     ]
     if all(one is None for one in found):
-      found = [
-        finder.find_by_ending(place)
-        for place in entry.places
-        for finder in (finders[-1], *finders)
-      ]
+      found = [song_finder.only_one(finders, place) for place in entry.places]
     row = next((one for one in found if one is not None), None)
     if row is None:
       missing.append(entry.shown)

@@ -33,12 +33,15 @@ class Update(NamedTuple):
 
 
 def _flat(about: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a table says of all but its songs, by dotted names."""
+  """Returns what a table says of all but its songs, by dotted names.
+
+  Which checkpoint it was is left out: the weights have a hash.
+  """
   found = {}
   for key, value in about.items():
     if isinstance(value, dict):
       found |= {f"{key}.{name}": one for name, one in value.items()}
-    elif key not in _OF_SONGS:
+    elif key not in (*_OF_SONGS, "checkpoint"):
       found[key] = value
   return found
 

@@ -205,3 +205,18 @@ class SongFinder:
         if found is not None:
           return found
     return None
+
+
+def only_one(finders: list[SongFinder], place: str) -> int | None:
+  """Returns the one song whose path ends as a place does; None of several.
+
+  Args:
+    finders: of each folder of the table, and at last of all songs.
+    place: of another machine.
+  """
+  found = finders[-1].find_by_ending(place)
+  if found is not None:
+    return found
+  # In a folder without others a song's name is enough.
+  rows = {one.find_by_ending(place) for one in finders[:-1]} - {None}
+  return rows.pop() if len(rows) == 1 else None

@@ -119,10 +119,6 @@ def _restore_before(
   files = checkpoint_files.CheckpointFiles(workdir)
   before = [one for one in files.steps() if one < step]
   if not before:
-    latest = files.latest()
-    if latest is not None:  # Its weights are not taken, but its config tells.
-      meta = restore.read_meta(files, latest)
-      resuming.progress_of(meta, run.meta, allow_change)
     console.say("no checkpoint before the step is kept: training from step 0")
     return _beginning(run, files), run_progress.Progress()
   meta = restore.read_meta(files, max(before))

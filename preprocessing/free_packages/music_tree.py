@@ -243,6 +243,7 @@ def gather(
   data_dir.mkdir(parents=True, exist_ok=True)
   missing = {}
   for package in todo:
+    known.pop(package.name, None)  # Its music was deleted.
     work = data_dir / _WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

@@ -249,11 +249,15 @@ def _update(
   *,
   force: bool,
   threads: int,
+  fill: Callable[[], None] | None,
 ) -> dict[str, Any]:
   """Makes what is absent or has changed; see `build_library`."""
   while True:
     old, begun = _read_report(data_dir), staging.begun(data_dir)
     plan = _plan(audio_dir, data_dir, asked, old, force=force)
+    if fill is not None:
+      fill()
+      fill = None
     then = song_records.read_records(data_dir / song_records.FILE_NAME)
     changes = _changes(audio_dir, then, old)
     if begun is None and changes is None and not (force or plan.is_other):
@@ -352,12 +356,9 @@ def build_library(
     "albums_as_playlists": albums_as_playlists,
     **names,
   }
-  if fill is not None:
-    _plan(audio_dir, data_dir, asked, _read_report(data_dir), force=force)
-    fill()
-  if not audio_dir.is_dir():
+  if fill is None and not audio_dir.is_dir():
     raise errors.InputError(
       f"{audio_dir} is not a folder: give the folder of your music as --audio."
     )
-  threads = threads or decoding.default_threads()
-  return _update(audio_dir, data_dir, asked, force=force, threads=threads)
+  how = {"threads": threads or decoding.default_threads(), "fill": fill}
+  return _update(audio_dir, data_dir, asked, force=force, **how)

@@ -99,7 +99,7 @@ def make_genre_vectors(
   settings |= vector_sources.of_genre_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
     return path
-  remedy = "give a copy of the data set that you may write to as --data"
+  remedy = "give a copy of the data set that you may write to"
   storage.check_writable(path, remedy)
   words = _train(sentences, dims, epochs, seed).wv
   codes = len(catalogue.genre_codes)

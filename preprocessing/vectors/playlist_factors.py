@@ -206,7 +206,7 @@ def make_playlist_vectors(
   settings |= vector_sources.of_playlist_vectors(catalogue)
   if not force and vector_files.is_finished(path, settings):
     return path
-  remedy = "give a copy of the data set that you may write to as --data"
+  remedy = "give a copy of the data set that you may write to"
   storage.check_writable(path, remedy)
   vectors, report = _make(
     catalogue, entries, rows, settings, state_path, save_every_s

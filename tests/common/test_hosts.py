@@ -340,28 +340,6 @@ def test_a_launcher_of_several_processes_is_noticed(environment, expected):
 
 
 @pytest.mark.parametrize(
-  "distributed, given, expected",
-  [
-    (None, {}, False),
-    (None, {"coordinator": None, "num_processes": 2}, True),
-    (None, {"process_id": 0}, True),
-    (None, {"coordinator": "a:1"}, True),
-    (False, {}, False),
-    (True, {}, True),
-  ],
-)
-def test_flags_that_tell_of_other_processes_join_them(
-  distributed, given, expected
-):
-  assert hosts.are_asked_for(distributed, **given) == expected
-
-
-def test_other_processes_that_are_told_of_and_not_wanted_are_refused():
-  with pytest.raises(errors.InputError, match="--process_id=0 .*leave one of"):
-    hosts.are_asked_for(False, coordinator=None, process_id=0)
-
-
-@pytest.mark.parametrize(
   "arguments, message",
   [
     (("node0", 2, 0), "--coordinator=node0 is not of the form HOST:PORT"),

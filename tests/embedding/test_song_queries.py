@@ -206,15 +206,6 @@ def test_a_playlist_of_another_machine_is_continued(of_data_set, tmp_path):
   assert "2 entries, 1 songs of the table" in about
 
 
-def test_a_playlist_of_another_machine_is_found_in_a_flat_folder(
-  table, tmp_path
-):
-  file = tmp_path / "mine.m3u"
-  file.write_text("D:\\Audio\\Mine\\7.mp3\nD:\\Audio\\Mine\\ghost.mp3\n")
-  _, about = _complete(table, file, 2)
-  assert "2 entries, 1 songs of the table" in about
-
-
 def test_a_playlist_file_is_completed_and_what_is_unknown_is_said(
   path, tmp_path, capsys
 ):

@@ -64,8 +64,8 @@ def of_playlists(
 
   A song of the table is that of the data set with its path, where a folder that
   is a link counts as the one it leads to; or, where the table was made of the
-  data set, with its id and its place in the folder. Songs that no playlist was
-  learned from have no vector.
+  data set, with its id (and its place in a folder that has moved). Songs that
+  no playlist was learned from have no vector.
 
   Raises:
     InputError: the share is none, or the data set has no such vectors, or none
@@ -93,18 +93,29 @@ def of_playlists(
     path: rows[number]
     for path, number in zip(_real_paths(theirs, roots), numbers, strict=True)
   }
-  # Songs without a file are told by their ids; own libraries all count from 0,
-  # so that their songs, once moved, must have the same place in them, too.
+  # Own libraries all count from 0, so in another folder, where a library may
+  # have moved to, songs of an id must have the same place as well.
+  folders = (
+    set(map(os.path.realpath, x)) for x in (roots, table.about["roots"])
+  )
+  is_same = not roots or bool(set.intersection(*folders))
+
+  def key(name: str, path: str, of: Iterable[str]) -> tuple[str, str]:
+    return name, "" if is_same else _place_of(path, of)
+
   by_id = {
-    (str(number), _place_of(paths.get(number, ""), roots)): row
+    key(str(number), paths.get(number, ""), roots): row
     for number, row in rows.items()
   }
   ours = _real_paths(table.paths, table.about["roots"])
-  places = [_place_of(path, table.about["roots"]) for path in table.paths]
+  keys = [
+    key(name, path, table.about["roots"])
+    for name, path in zip(table.ids, table.paths, strict=True)
+  ]
   unit = np.zeros((len(table.ids), factors.shape[1]), np.float32)
   found = [
-    by_path.get(path, by_id.get((name, place)))
-    for path, name, place in zip(ours, table.ids, places, strict=True)
+    by_path.get(path, by_id.get(one))
+    for path, one in zip(ours, keys, strict=True)
   ]
   known = np.flatnonzero([one is not None for one in found])
   if not len(known):

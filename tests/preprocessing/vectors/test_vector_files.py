@@ -26,5 +26,5 @@ def test_vectors_that_could_not_be_written_are_not_learned(
 
   monkeypatch.setattr(storage, "check_writable", refuse)
   monkeypatch.setattr(module, learn, lambda *_, **__: 1 / 0)
-  with pytest.raises(errors.InputError, match="may write to as --data"):
+  with pytest.raises(errors.InputError, match="you may write to"):
     make(tmp_path)

@@ -118,5 +118,5 @@ def test_what_was_begun_for_as_many_other_songs_is_refused(
   # Nor are finished vectors taken for those of other songs.
   real_baselines.make(folds[0].directory, tmp_path)
   assert kept_results.of_statistics(folds, tmp_path)
-  with pytest.raises(errors.InputError, match="MFCC.npy .* is of other data"):
+  with pytest.raises(errors.InputError, match="MFCC.npy is of other songs"):
     kept_results.of_statistics([dataset.DataSet(other)], tmp_path)
