@@ -61,6 +61,7 @@ def replay(
     )
   asked = _read(file_names.path(file))
   run = setup.build(config, jax.devices()[: asked["devices"]])
+  _check_seed(asked, run.config.seed, file)
   state, progress = _restore_before(run, workdir, asked["step"], allow_change)
   other = errors.InputError(
     f"--replay={file} has other songs than step {asked['step']} of this config "
@@ -94,6 +95,18 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
       f"--replay={path} cannot be read as a batch that a run has written down "
       f"({error!r}). Give a file of WORKDIR/nonfinite."
     ) from error
+
+
+def _check_seed(
+  asked: dict[str, Any], seed: int, file: str | os.PathLike[str]
+) -> None:
+  """Raises InputError where a batch on file is of a run with another seed."""
+  then = asked.get("seed", seed)
+  if then != seed:
+    raise errors.InputError(
+      f"--replay={file} is of a run with seed {then}, and config.seed is "
+      f"{seed}: give --config.seed={then}, and all else as that run had it."
+    )
 
 
 def _is_planned(run: setup.Setup, asked: dict[str, Any]) -> bool:

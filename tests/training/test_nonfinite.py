@@ -188,6 +188,9 @@ def test_a_replay_of_another_run_is_refused_before_it_trains(
   file.write_text(json.dumps(found | {"starts": found["starts"][::-1]}))
   with pytest.raises(errors.InputError, match="other songs than step 5"):
     replay.replay(config, skipping, file)
+  file.write_text(json.dumps(found | {"seed": 3}))
+  with pytest.raises(errors.InputError, match="seed 3, .*seed is 0.*--config"):
+    replay.replay(config, skipping, file)
   file.write_text("{}")
   with pytest.raises(errors.InputError, match="nonfinite"):
     replay.replay(config, skipping, file)
