@@ -67,8 +67,8 @@ def make(
         f"{data_dir} holds songs, and {melon_dir} does not say of which "
         "version of the sample they are. Delete that folder, or give another."
       )
-    if found is None:  # Before the minutes of synthesis.
-      library_settings.check_packages()
+    if not (data_dir / genre_words.FILE_NAME).exists():  # It is made last.
+      library_settings.check_packages()  # Before the minutes of synthesis.
     sample_maker.make_sample(
       melon_dir,
       clips=True,

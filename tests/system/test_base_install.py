@@ -1,5 +1,6 @@
 """Tests of packages that the base install leaves out: said before the work."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -89,10 +90,16 @@ def test_packages_are_not_downloaded_where_they_cannot_be_split(
     free_music.main([f"--out={tmp_path / 'data'}"])
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
 def test_a_sample_is_not_synthesised_where_it_cannot_be_split(
-  tmp_path, monkeypatch, base_install
+  tmp_path, monkeypatch, base_install, is_begun
 ):
   monkeypatch.setattr(sample_maker, "make_sample", _worked)
+  if is_begun:
+    record = tmp_path / "data" / sample_data.MELON_FOLDER / "sample_melon.json"
+    record.parent.mkdir(parents=True)
+    settings = {"version": sample_maker.SAMPLE_VERSION}
+    record.write_text(json.dumps({"settings": settings}))
   with pytest.raises(errors.InputError, match="iterstrat and gensim"):
     sample_data.make(tmp_path / "data", songs=20, seconds=2.0)
 
