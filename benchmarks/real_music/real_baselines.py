@@ -120,7 +120,11 @@ def _of_audio(
 
 def check(bliss: pathlib.Path | None, wheel: pathlib.Path | None) -> None:
   """Raises InputError where a folder or wheel is not what it should be."""
-  _of_audio(bliss, wheel)
+  if bliss is not None:
+    _bliss(bliss)
+  for network in musicnn.NETWORKS if wheel is not None else ():
+    # No `embedder`: it takes the device, which runs are to have first.
+    musicnn.read_weights(wheel, network)
 
 
 def _spread(patches: np.ndarray) -> np.ndarray:

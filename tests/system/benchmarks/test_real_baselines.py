@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from benchmarks.real_music import kept_results
+from benchmarks.real_music import musicnn
 from benchmarks.real_music import real_baselines
 from pcl_jax.audio import decode
 from pcl_jax.common import errors
@@ -66,6 +67,17 @@ def test_a_file_that_bliss_cannot_decode_is_decoded_for_it(
   assert analyse(song).tolist() == [1.0]
   assert f"a WAV of {song}: wrong codec" in capsys.readouterr().err
   del sys.modules["bliss_audio"]
+
+
+def test_a_wheel_is_looked_at_without_a_device(tmp_path, monkeypatch):
+  """Processes that train need the memory of a GPU for themselves."""
+  monkeypatch.setattr(musicnn, "embedder", lambda _: 1 / 0)
+  read = []
+  monkeypatch.setattr(
+    musicnn, "read_weights", lambda *asked: read.append(asked)
+  )
+  real_baselines.check(None, tmp_path)
+  assert read == [(tmp_path, network) for network in musicnn.NETWORKS]
 
 
 @pytest.fixture
