@@ -95,7 +95,7 @@ def _check(flags: argparse.Namespace) -> None:
     for one in (*flags.beside, *([flags.box] if flags.box else [])):
       kept_results.read(one)
     if flags.write:
-      strategy_table.around_markers(flags.write)
+      strategy_table.check_place(flags.write)
 
 
 def _train(flags: argparse.Namespace) -> None:

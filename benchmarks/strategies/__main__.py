@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Parses the command line, trains what is missing, prints the tables."""
   flags = _parse(argv)
   if flags.write:  # Before hours of training.
-    strategy_table.around_markers(flags.write)
+    strategy_table.check_place(flags.write)
   made = sample.get_config().data
   sample_data.make_where_absent(
     flags.data, songs=made.sample_songs, seconds=made.sample_seconds

@@ -241,6 +241,16 @@ def around_markers(path: pathlib.Path) -> tuple[str, str]:
   return before, after
 
 
+def check_place(path: pathlib.Path) -> None:
+  """Refuses a file for the table, before the work for it is done.
+
+  Raises:
+    InputError: it cannot be written, or as `around_markers`.
+  """
+  storage.check_writable(path, "give another file as --write")
+  around_markers(path)
+
+
 def write_between_markers(path: pathlib.Path, text: str) -> None:
   """Replaces what stands between the markers of a file.
 

@@ -207,6 +207,11 @@ def test_a_file_without_a_place_is_refused_before_the_runs(
   flags = [f"--{name}={tmp_path}" for name in ("data", "out", "kept")]
   with pytest.raises(errors.InputError, match="no one place"):
     real_music.main([*flags, f"--write={path}"])
+  for place, why in ((tmp_path, "is a folder"), (path / "a.md", "written")):
+    with pytest.raises(errors.InputError, match=f"{place} .*{why}.*--write"):
+      strategies.main([f"--write={place}"])
+    with pytest.raises(errors.InputError, match=f"{place} .*{why}.*--write"):
+      real_music.main([*flags, f"--write={place}"])
   with pytest.raises(errors.InputError, match="has no queries.json"):
     real_music.main([*flags, f"--box={tmp_path}"])
   with pytest.raises(errors.InputError, match="is not musicnn's wheel"):
