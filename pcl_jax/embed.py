@@ -130,7 +130,8 @@ def _arguments(argv: Sequence[str] | None) -> dict[str, Any]:
   add("--channels", choices=channel_mix.CHOICES, help=text)
   add("--layer", choices=layers, default=layers[0], help="see above")
   add("--per_patch", action="store_true", help="a row for each patch")
-  which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
+  which = song_encoder.CHECKPOINTS
+  text = "by validation loss, or by step; a bundle has one encoder"
   add("--checkpoint", choices=which, default=which[0], help=text)
   text = "patches encoded at once (%(default)s); GPUs are faster with more"
   default = song_encoder.BATCH_PATCHES

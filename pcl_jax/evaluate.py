@@ -54,7 +54,8 @@ _HELP = {
   "name": "what these vectors are called in tables (default: the file's name)",
   "compare": "folders of evaluated runs, and evaluated files of vectors; each "
   "is tested against the first",
-  "checkpoint": "the best one by validation loss, or the latest (%(default)s)",
+  "checkpoint": "the best one by validation loss, or the latest (%(default)s); "
+  "a bundle has one encoder",
   "data": "data set (default: the one the run trained on)",
   "tasks": f"{_TASKS} {', '.join(registry.TASKS)}, separated by commas",
   "tagging": "public tagging sets that preprocessing.tagging_sets has prepared",

@@ -167,7 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   text = "folder of the run, or a bundle (pcl_jax/pretrained, if there is one)"
   add("--workdir", help=text)
   add("--out", **path, required=True, help="the folder or file to write")
-  which, text = song_encoder.CHECKPOINTS, "by validation loss, or by step"
+  which = song_encoder.CHECKPOINTS
+  text = "by validation loss, or by step; a bundle has one encoder"
   add("--checkpoint", choices=which, default=which[0], help=text)
   text = "identifier of the weights' licence, such as cc-by-nc-4.0"
   add("--license", default=model_card.NO_LICENSE, help=text)

@@ -8,6 +8,7 @@ import pytest
 
 import pcl_jax
 from pcl_jax import embed
+from pcl_jax import evaluate
 from pcl_jax import export
 from pcl_jax import similar
 from pcl_jax.common import errors
@@ -51,6 +52,14 @@ def test_what_comes_with_the_package_is_loaded_where_no_place_is_given(box):
 
 def test_a_bundle_has_one_encoder_whichever_is_asked_for(box):
   assert pcl_jax.load(box, "latest").about == pcl_jax.load(box).about
+
+
+@pytest.mark.parametrize("command", [embed, evaluate, export])
+def test_the_flag_of_the_checkpoint_says_that_a_bundle_has_one(command, capsys):
+  with pytest.raises(SystemExit):
+    command.main(["--help"])
+  _, _, text = capsys.readouterr().out.rpartition("--checkpoint {")
+  assert "a bundle has one encoder" in " ".join(text.split())[:200]
 
 
 def test_a_licence_that_is_none_is_refused_before_anything_is_loaded(
